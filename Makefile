@@ -1,0 +1,37 @@
+# What a person types here. `make help` lists it.
+
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+.PHONY: help setup build plugins run test lint bench token
+
+# Where .ci/setup found or put the tools; nothing to read before the first set-up.
+tools = [ ! -f build/env.sh ] || . build/env.sh;
+
+help: ## list what can be made
+	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 10
+
+setup: ## install what building needs and this machine lacks
+	@.ci/setup build
+
+build: setup ## build the daemon, the command line and the launcher
+	@$(tools) cargo build --workspace --bins --locked
+
+plugins: setup ## build the reference plugins into build/plugins
+	@$(tools) sdk/plugins/build build/plugins
+
+run: build plugins ## start the gateway with a jailed plugin behind it
+	@$(tools) .ci/serve
+
+test: ## test everything that can be tested here; name the rest
+	@.ci/setup test
+	@$(tools) cargo build --workspace --bins --locked
+	@$(tools) cargo test --workspace --locked
+
+lint: setup ## check format, lints, shell, Go and dependencies
+	@$(tools) .ci/lint
+
+bench: setup ## measure our host and a Go host on the same plugin
+	@$(tools) cargo run --release --locked -p pinfold-tests --bin bench
+
+token: ## print the token that `make run` made; use make -s
+	@target/debug/pinfold --dev token print

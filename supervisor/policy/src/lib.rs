@@ -1,0 +1,2 @@
+//! What a plugin is and may do, as pure data.
+#![forbid(unsafe_code)]

@@ -1,0 +1,2 @@
+//! The daemon pinfoldd and the command line pinfold.
+#![forbid(unsafe_code)]
