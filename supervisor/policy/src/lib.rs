@@ -1,2 +1,38 @@
-//! What a plugin is and may do, as pure data.
+//! What a plugin is and may do, as pure data: ids, sizes, digests, permissions, policy files,
+//! launch templates, the launcher's configuration, and the common model of what a plugin offers.
+//!
+//! No I/O, no async, no clock, no YAML. Text becomes a type here, once; nothing further in
+//! re-checks a string.
+//!
+//! Main types: [`PluginId`], [`PolicyFile`], [`Permissions`] and [`Effective`] (what is asked,
+//! granted, and both), [`LaunchTemplate`], [`LauncherConfig`], [`StageManifest`] and its
+//! [`Digest`], [`Offer`] and [`CallContext`].
 #![forbid(unsafe_code)]
+
+mod control;
+mod digest;
+pub mod document;
+mod id;
+mod launcher_config;
+mod model;
+mod permission;
+mod policy_file;
+mod quantity;
+mod refusal;
+mod suggest;
+mod template;
+
+pub use control::{Control, Wanted};
+pub use digest::{Digest, DigestParseError, StageManifest, StagedFile};
+pub use id::{Generation, InstanceId, PluginId, PluginIdError};
+pub use launcher_config::{DevGrants, LauncherConfig, LauncherConfigError, UidRange};
+pub use model::{CallContext, Middleware, Offer, Route, RouteMethod, User};
+pub use permission::{Access, DbGrant, HttpGrant, Pattern, Permissions};
+pub use policy_file::{ControlWish, Limits, PolicyError, PolicyFile, Rates, Timeouts, Trust};
+pub use quantity::{ByteSize, CpuShare, QuantityError, Span};
+pub use refusal::{Effective, Refusal};
+pub use suggest::{UnknownKey, nearest};
+pub use template::{
+    CharacterClass, FROM_DAEMON_LIMIT_BYTES, FromDaemon, LaunchTemplate, TemplateError,
+    TemplateInput,
+};

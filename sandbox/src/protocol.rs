@@ -1,0 +1,251 @@
+//! What pinfoldd and the launcher say to each other on their `SOCK_SEQPACKET` socket.
+//!
+//! A message is one packet of at most [`PACKET_LIMIT_BYTES`]; what may be longer (a posture, a
+//! policy's bytes) travels as a sealed memory file among the packet's descriptors. A request names
+//! a plugin, a generation and a staged digest: everything about the jail itself comes from
+//! root-owned files that the launcher reads.
+
+mod codec;
+
+use std::collections::BTreeMap;
+use std::os::fd::OwnedFd;
+
+use pinfold_policy::{Digest, Generation, InstanceId, PluginId};
+
+pub use codec::CodecError;
+
+/// Largest packet: holds every value that a daemon may give at launch, twice over.
+pub const PACKET_LIMIT_BYTES: usize = 32 * 1024;
+
+/// Number of a request, chosen by the daemon, echoed in its reply.
+pub type RequestId = u32;
+
+/// What pinfoldd asks for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Request {
+    /// What is in force on this machine, or for one plugin.
+    Probe {
+        /// A plugin whose policy decides what is wanted; none: the defaults.
+        plugin: Option<PluginId>,
+    },
+    /// Copy and seal the plugin's directory.
+    Stage {
+        /// The plugin.
+        plugin: PluginId,
+    },
+    /// Start a staged plugin in a jail.
+    Launch {
+        /// The plugin.
+        plugin: PluginId,
+        /// Counter of its instances.
+        generation: Generation,
+        /// Which stage.
+        digest: Digest,
+        /// Values for the template's `from-daemon` variables.
+        values: BTreeMap<String, String>,
+    },
+    /// Connect to a socket that the instance made.
+    Connect {
+        /// The instance.
+        instance: InstanceId,
+        /// Where the socket is, inside the jail.
+        directory: SocketDirectory,
+        /// Its base name: 1 to 64 of `[A-Za-z0-9._-]`, no leading dot.
+        name: String,
+    },
+    /// End an instance.
+    Kill {
+        /// The instance.
+        instance: InstanceId,
+        /// How.
+        how: KillHow,
+    },
+    /// What an instance uses.
+    Stats {
+        /// The instance.
+        instance: InstanceId,
+    },
+}
+
+/// The two directories of a jail in which a plugin's socket may lie.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SocketDirectory {
+    /// `/run/plugin`.
+    Run,
+    /// The launch template's temporary directory.
+    Tmp,
+}
+
+/// How an instance is ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum KillHow {
+    /// SIGTERM to the plugin's main process.
+    Terminate,
+    /// SIGKILL to the whole jail.
+    Kill,
+}
+
+/// What the launcher answers.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum Reply {
+    /// To `Probe`: a [`crate::posture::Posture`] as TOML in a sealed memory file.
+    Posture {
+        /// The file.
+        toml: OwnedFd,
+    },
+    /// To `Stage`.
+    Staged {
+        /// The stage's digest.
+        digest: Digest,
+        /// The stage's root directory: read files of it relative to this.
+        root: OwnedFd,
+    },
+    /// To `Launch`, once the plugin's program has been executed and looked at from outside.
+    Launched(Launched),
+    /// To `Connect`: a connected stream socket.
+    Connected {
+        /// The socket.
+        socket: OwnedFd,
+    },
+    /// To `Kill`. The end itself is an [`Event::Exited`].
+    Killed,
+    /// To `Stats`.
+    Stats(Stats),
+}
+
+/// A started instance.
+#[derive(Debug)]
+pub struct Launched {
+    /// Its number.
+    pub instance: InstanceId,
+    /// Process id of the plugin's main process, in the launcher's PID namespace; for logs alone.
+    pub pid: u32,
+    /// Handle of the plugin's main process.
+    pub pidfd: OwnedFd,
+    /// Reading end of its standard output.
+    pub stdout: OwnedFd,
+    /// Reading end of its standard error.
+    pub stderr: OwnedFd,
+    /// The policy file's bytes as used, in a sealed memory file.
+    pub policy: OwnedFd,
+    /// Path inside the jail of the template's temporary directory.
+    pub tmp_directory: String,
+    /// Whether the policy was the daemon's own (development grants).
+    pub development_policy: bool,
+    /// Controls that are wanted as `preferred` and are not in force for this instance.
+    pub missing: Vec<String>,
+}
+
+/// Resources used by an instance. What no controller here tells is absent.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Stats {
+    /// Memory in use, bytes.
+    pub memory_current_bytes: Option<u64>,
+    /// Most memory ever in use, bytes.
+    pub memory_peak_bytes: Option<u64>,
+    /// Memory limit, bytes.
+    pub memory_limit_bytes: Option<u64>,
+    /// Processor time used, microseconds.
+    pub cpu_usage_us: Option<u64>,
+    /// Time for which it was held back by its quota, microseconds.
+    pub cpu_throttled_us: Option<u64>,
+    /// Processes and threads.
+    pub tasks_current: Option<u64>,
+    /// Times a process or thread was refused by the limit.
+    pub tasks_refused: Option<u64>,
+    /// Processes killed for want of memory.
+    pub oom_kills: Option<u64>,
+}
+
+/// What the launcher says unasked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Event {
+    /// An instance is gone, with everything in its jail.
+    Exited {
+        /// The instance.
+        instance: InstanceId,
+        /// Why.
+        cause: ExitCause,
+    },
+}
+
+/// Why an instance ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum ExitCause {
+    /// It exited by itself with this status.
+    Code(i32),
+    /// A signal that nobody of ours sent.
+    Signal(i32),
+    /// It met its memory limit.
+    OutOfMemory,
+    /// It made a system call that its profile kills for.
+    SyscallRefused,
+    /// It met a limit that ends a process (`RLIMIT_FSIZE`, `RLIMIT_CPU`), named.
+    Limit(String),
+    /// The daemon asked for it.
+    Killed,
+    /// The launcher ended it: the reason.
+    Launcher(String),
+}
+
+impl std::fmt::Display for ExitCause {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Code(code) => write!(f, "exited with status {code}"),
+            Self::Signal(signal) => write!(f, "ended by signal {signal}"),
+            Self::OutOfMemory => f.write_str("out of memory"),
+            Self::SyscallRefused => f.write_str("made a system call that is refused (SIGSYS)"),
+            Self::Limit(limit) => write!(f, "met its limit {limit}"),
+            Self::Killed => f.write_str("stopped on request"),
+            Self::Launcher(reason) => write!(f, "ended by the launcher: {reason}"),
+        }
+    }
+}
+
+/// Why a request failed, as it crosses the socket.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{message}")]
+pub struct Failure {
+    /// What kind of failure: decides who is to act.
+    pub kind: FailureKind,
+    /// The whole chain as one line: what, where, why.
+    pub message: String,
+    /// What to do next, where there is something.
+    pub hint: Option<String>,
+}
+
+/// Kinds of failure.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum FailureKind {
+    /// The request itself: unknown plugin, instance or digest, a name out of shape.
+    Request,
+    /// No policy, or one that is refused, or not trusted.
+    Policy,
+    /// The plugin's files.
+    Stage,
+    /// A required control that this machine cannot give.
+    Control,
+    /// The plugin's doing: its socket, its entry, its end during start.
+    Plugin,
+    /// The launcher or the machine.
+    Host,
+}
+
+/// What the daemon receives.
+#[derive(Debug)]
+pub enum Incoming {
+    /// The answer to a request.
+    Reply {
+        /// Which request.
+        id: RequestId,
+        /// Its outcome.
+        result: Result<Reply, Failure>,
+    },
+    /// Something that happened.
+    Event(Event),
+}

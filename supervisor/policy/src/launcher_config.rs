@@ -1,0 +1,236 @@
+//! `launcher.toml`: the launcher's own, root-owned configuration.
+
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+use crate::Span;
+use crate::document::{self, DocumentError, KnownKeys};
+
+/// The launcher's configuration. Every path is absolute.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct LauncherConfig {
+    /// Where plugins lie: a directory each.
+    pub plugin_dir: PathBuf,
+    /// Policy files: `PLUGIN.toml`.
+    pub policy_dir: PathBuf,
+    /// Keys that may sign plugins: `NAME.pub`.
+    pub keys_dir: PathBuf,
+    /// The launcher's own state: stages, plugins' lasting directories, their user ids.
+    pub state_dir: PathBuf,
+    /// Launch templates and syscall profiles that override the built-in ones.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub data_dir: Option<PathBuf>,
+    /// User ids for plugins and their reapers. Unused where the launcher is no root.
+    #[serde(default)]
+    pub uid_range: UidRange,
+    /// Where blocks of user ids are leased. Unused where the launcher is no root.
+    #[serde(default = "uid_lease_dir")]
+    pub uid_lease_dir: PathBuf,
+    /// The daemon's user: reads the plugin directory with its rights.
+    pub daemon_user: String,
+    /// Whether only signed plugins start.
+    #[serde(default)]
+    pub require_signatures: bool,
+    /// Longest time that jails outlive the daemon's connection on its own request.
+    #[serde(default = "handover_limit")]
+    pub handover_limit: Span,
+    /// `as-asked`: policies that the daemon wrote itself count too. A developer's setting.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dev_grants: Option<DevGrants>,
+    /// Where those policies lie, owned by the daemon's user.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dev_policy_dir: Option<PathBuf>,
+}
+
+/// What development grants are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum DevGrants {
+    /// What the manifest asks for.
+    AsAsked,
+}
+
+/// A range of user ids, outside those of logins, dynamic users and containers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct UidRange {
+    /// The first.
+    pub first: u32,
+    /// How many.
+    pub count: u32,
+}
+
+impl Default for UidRange {
+    fn default() -> Self {
+        Self {
+            first: 1_900_000_000,
+            count: 65_536,
+        }
+    }
+}
+
+fn uid_lease_dir() -> PathBuf {
+    "/var/lib/pinfold-uids".into()
+}
+
+fn handover_limit() -> Span {
+    Span::seconds(30)
+}
+
+const KEYS: &KnownKeys = &[
+    (
+        "",
+        &[
+            "plugin-dir",
+            "policy-dir",
+            "keys-dir",
+            "state-dir",
+            "data-dir",
+            "uid-range",
+            "uid-lease-dir",
+            "daemon-user",
+            "require-signatures",
+            "handover-limit",
+            "dev-grants",
+            "dev-policy-dir",
+        ],
+    ),
+    ("uid-range", &["first", "count"]),
+];
+
+/// Why a launcher configuration is refused.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum LauncherConfigError {
+    /// Not a document of this shape.
+    #[error("{0}")]
+    Document(DocumentError),
+    /// A relative path.
+    #[error("{key} {path:?} is not absolute")]
+    Relative {
+        /// The key.
+        key: &'static str,
+        /// Its value.
+        path: PathBuf,
+    },
+    /// Fewer ids than one plugin needs, ids of the system, or beyond the last.
+    #[error("uid-range {first} + {count}: write at least 16 ids from 100000 up, below 4294967294")]
+    UidRange {
+        /// First id.
+        first: u32,
+        /// Number of ids.
+        count: u32,
+    },
+    /// One without the other.
+    #[error("dev-grants and dev-policy-dir go together: only one is there")]
+    DevGrants,
+}
+
+impl LauncherConfig {
+    /// Reads and checks a configuration.
+    ///
+    /// # Errors
+    /// [`LauncherConfigError`] with the line or the key.
+    pub fn parse(bytes: &[u8]) -> Result<Self, LauncherConfigError> {
+        let config: Self = document::read(bytes, KEYS).map_err(LauncherConfigError::Document)?;
+        config.check()?;
+        Ok(config)
+    }
+
+    /// The file's text.
+    #[must_use]
+    pub fn to_toml(&self) -> String {
+        toml::to_string(self).expect("every field has a TOML form, scalars before tables")
+    }
+
+    fn check(&self) -> Result<(), LauncherConfigError> {
+        let paths = [
+            ("plugin-dir", Some(&self.plugin_dir)),
+            ("policy-dir", Some(&self.policy_dir)),
+            ("keys-dir", Some(&self.keys_dir)),
+            ("state-dir", Some(&self.state_dir)),
+            ("data-dir", self.data_dir.as_ref()),
+            ("uid-lease-dir", Some(&self.uid_lease_dir)),
+            ("dev-policy-dir", self.dev_policy_dir.as_ref()),
+        ];
+        for (key, path) in paths
+            .into_iter()
+            .filter_map(|(key, path)| Some((key, path?)))
+        {
+            if !path.is_absolute() {
+                return Err(LauncherConfigError::Relative {
+                    key,
+                    path: path.clone(),
+                });
+            }
+        }
+        let UidRange { first, count } = self.uid_range;
+        if first < 100_000
+            || count < 16
+            || first
+                .checked_add(count)
+                .is_none_or(|end| end > u32::MAX - 1)
+        {
+            return Err(LauncherConfigError::UidRange { first, count });
+        }
+        if self.dev_grants.is_some() != self.dev_policy_dir.is_some() {
+            return Err(LauncherConfigError::DevGrants);
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SAMPLE: &str = r#"
+plugin-dir = "/var/lib/pinfold-plugins"
+policy-dir = "/etc/pinfold/policy.d"
+keys-dir = "/etc/pinfold/keys.d"
+state-dir = "/var/lib/pinfold-launcher"
+daemon-user = "pinfold"
+uid-range = { first = 1900000000, count = 65536 }
+"#;
+
+    #[test]
+    fn a_whole_file_is_read_and_written_back_the_same() {
+        let config = LauncherConfig::parse(SAMPLE.as_bytes()).unwrap();
+        assert_eq!(config.uid_range, UidRange::default());
+        assert_eq!(
+            LauncherConfig::parse(config.to_toml().as_bytes()),
+            Ok(config)
+        );
+    }
+
+    #[test]
+    fn faults_are_refused_with_their_key() {
+        for (from, to, text) in [
+            (
+                "keys-dir",
+                "key-dir",
+                r#"line 4: unknown key "key-dir", did you mean "keys-dir"?"#,
+            ),
+            (
+                "\"/etc/pinfold/policy.d\"",
+                "\"policy.d\"",
+                r#"policy-dir "policy.d" is not absolute"#,
+            ),
+            (
+                "1900000000",
+                "1000",
+                "uid-range 1000 + 65536: write at least 16 ids from 100000 up, below 4294967294",
+            ),
+            (
+                "daemon-user",
+                "dev-grants = \"as-asked\"\ndaemon-user",
+                "dev-grants and dev-policy-dir go together: only one is there",
+            ),
+        ] {
+            let error = LauncherConfig::parse(SAMPLE.replace(from, to).as_bytes()).unwrap_err();
+            assert_eq!(error.to_string(), text);
+        }
+    }
+}

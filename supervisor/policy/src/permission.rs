@@ -1,0 +1,283 @@
+//! Permissions: what a plugin may ask of the host, as asked for by a manifest and as granted by a
+//! policy file.
+
+use std::collections::BTreeSet;
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use crate::PluginId;
+
+/// Direction of access to a service.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Access {
+    /// Reading alone.
+    Read,
+    /// Writing alone.
+    Write,
+    /// Both.
+    ReadWrite,
+}
+
+impl Access {
+    /// Whether this covers `wanted`.
+    #[must_use]
+    pub fn covers(self, wanted: Self) -> bool {
+        self == Self::ReadWrite || self == wanted
+    }
+}
+
+impl fmt::Display for Access {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Read => "read",
+            Self::Write => "write",
+            Self::ReadWrite => "readwrite",
+        })
+    }
+}
+
+/// A name with `*` for any run of characters, compared whole and without regard to ASCII case.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Pattern(String);
+
+impl Pattern {
+    /// Takes a pattern as written.
+    pub fn new(text: impl Into<String>) -> Self {
+        Self(text.into())
+    }
+
+    /// The pattern that matches everything.
+    #[must_use]
+    pub fn any() -> Self {
+        Self("*".into())
+    }
+
+    /// The pattern as written.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// Whether `name` as a whole matches. Linear in both lengths for each `*`; never recursive.
+    #[must_use]
+    pub fn matches(&self, name: &str) -> bool {
+        let (pattern, name) = (self.0.as_bytes(), name.as_bytes());
+        let (mut p, mut n) = (0, 0);
+        let mut star: Option<(usize, usize)> = None;
+        while let Some(byte) = name.get(n) {
+            match pattern.get(p) {
+                Some(b'*') => {
+                    star = Some((p + 1, n));
+                    p += 1;
+                }
+                Some(expected) if expected.eq_ignore_ascii_case(byte) => {
+                    p += 1;
+                    n += 1;
+                }
+                _ => {
+                    let Some((after_star, from)) = star else {
+                        return false;
+                    };
+                    star = Some((after_star, from + 1));
+                    (p, n) = (after_star, from + 1);
+                }
+            }
+        }
+        pattern
+            .get(p..)
+            .is_some_and(|rest| rest.iter().all(|byte| *byte == b'*'))
+    }
+}
+
+impl fmt::Display for Pattern {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// Access to tables of one named database.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct DbGrant {
+    /// Name of the database in the daemon's configuration.
+    #[serde(default = "main_database")]
+    pub database: String,
+    /// Tables; `*` is a wildcard.
+    pub tables: Vec<Pattern>,
+    /// Read for queries, write for statements that change rows.
+    pub access: Access,
+    /// Whether statements that change the schema are allowed on these tables.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub ddl: bool,
+}
+
+fn main_database() -> String {
+    "main".into()
+}
+
+/// Hosts that may be reached over HTTP.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct HttpGrant {
+    /// Host names; `*.example.com` also means `example.com`.
+    pub hosts: Vec<Pattern>,
+    /// Methods, upper case; empty means any.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub methods: Vec<String>,
+}
+
+/// A set of permissions. What is not listed is not there: the default is nothing.
+///
+/// Always allowed and therefore absent: `log`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct Permissions {
+    /// Databases and tables.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub db: Vec<DbGrant>,
+    /// The plugin's own name space of the cache.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cache: Option<Access>,
+    /// Outgoing HTTP.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub http: Vec<HttpGrant>,
+    /// Recipients of mail: `@domain` or a whole address.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub email: Vec<Pattern>,
+    /// Keys of the host's configuration that may be read. `*` alone leaves out sensitive keys.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub config: Vec<Pattern>,
+    /// Other plugins whose functions may be called.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub plugin_call: Vec<Pattern>,
+}
+
+impl Permissions {
+    /// One line for each thing permitted, sorted, in the form `service:access:scope`; the
+    /// difference of two sets of permissions is the difference of their lines.
+    ///
+    /// ```
+    /// let asked: pinfold_policy::Permissions = toml::from_str("cache = 'read'").unwrap();
+    /// assert!(asked.lines().contains("cache:read"));
+    /// ```
+    #[must_use]
+    pub fn lines(&self) -> BTreeSet<String> {
+        let mut lines = BTreeSet::new();
+        for DbGrant {
+            database,
+            tables,
+            access,
+            ddl,
+        } in &self.db
+        {
+            for table in tables {
+                for one in [Access::Read, Access::Write] {
+                    if access.covers(one) {
+                        lines.insert(format!("db:{one}:{database}/{table}"));
+                    }
+                }
+                if *ddl {
+                    lines.insert(format!("db:ddl:{database}/{table}"));
+                }
+            }
+        }
+        for one in [Access::Read, Access::Write] {
+            if self.cache.is_some_and(|access| access.covers(one)) {
+                lines.insert(format!("cache:{one}"));
+            }
+        }
+        for HttpGrant { hosts, methods } in &self.http {
+            for host in hosts {
+                if methods.is_empty() {
+                    lines.insert(format!("http:*:{host}"));
+                }
+                lines.extend(methods.iter().map(|method| format!("http:{method}:{host}")));
+            }
+        }
+        lines.extend(self.email.iter().map(|to| format!("email:send:{to}")));
+        lines.extend(self.config.iter().map(|key| format!("config:read:{key}")));
+        lines.extend(
+            self.plugin_call
+                .iter()
+                .map(|plugin| format!("plugin:call:{plugin}")),
+        );
+        lines
+    }
+
+    /// Whether nothing at all is permitted.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
+
+    /// Whether calls of `target`'s functions are permitted.
+    #[must_use]
+    pub fn may_call(&self, target: &PluginId) -> bool {
+        self.plugin_call
+            .iter()
+            .any(|pattern| pattern.matches(target.as_str()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// The textbook definition, exponential and obviously right.
+    fn naive(pattern: &[u8], name: &[u8]) -> bool {
+        match (pattern.split_first(), name.split_first()) {
+            (None, rest) => rest.is_none(),
+            (Some((b'*', after)), None) => naive(after, name),
+            (Some((b'*', after)), Some((_, rest))) => naive(after, name) || naive(pattern, rest),
+            (Some(_), None) => false,
+            (Some((p, after)), Some((n, rest))) => p.eq_ignore_ascii_case(n) && naive(after, rest),
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn matching_agrees_with_the_definition(pattern in "[abA*]{0,8}", name in "[abB]{0,8}") {
+            prop_assert_eq!(
+                Pattern::new(pattern.clone()).matches(&name),
+                naive(pattern.as_bytes(), name.as_bytes())
+            );
+        }
+    }
+
+    #[test]
+    fn patterns_are_anchored_at_both_ends() {
+        assert!(!Pattern::new("item").matches("items"));
+        assert!(!Pattern::new("*_log").matches("a_log_b"));
+        assert!(Pattern::new("Gk_*").matches("gk_items"));
+    }
+
+    #[test]
+    fn lines_name_each_table_and_direction() {
+        let text = r#"db = [{ tables = ["a", "b"], access = "readwrite", ddl = true }]
+            cache = "write"
+            http = [{ hosts = ["x.test"], methods = ["GET"] }]"#;
+        let lines: Vec<String> = toml::from_str::<Permissions>(text)
+            .unwrap()
+            .lines()
+            .into_iter()
+            .collect();
+        assert_eq!(
+            lines,
+            [
+                "cache:write",
+                "db:ddl:main/a",
+                "db:ddl:main/b",
+                "db:read:main/a",
+                "db:read:main/b",
+                "db:write:main/a",
+                "db:write:main/b",
+                "http:GET:x.test",
+            ]
+        );
+    }
+}

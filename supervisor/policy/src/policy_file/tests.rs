@@ -1,0 +1,111 @@
+use super::*;
+
+const SAMPLE: &str = r#"
+schema = 1
+dialect = "goatflow"
+entry = "hello"
+args = []
+[trust]
+unsigned = true
+[permissions]
+db = [{ database = "main", tables = ["items"], access = "read" }]
+cache = "readwrite"
+http = [{ hosts = ["api.example.com"], methods = ["GET"] }]
+[limits]
+memory = "256MiB"
+cpu = "100%"
+processes = 64
+[timeouts]
+call = "30s"
+[controls]
+memory = "required"
+[env]
+"#;
+
+fn with(from: &str, to: &str) -> Result<PolicyFile, PolicyError> {
+    assert!(SAMPLE.contains(from));
+    PolicyFile::parse(SAMPLE.replace(from, to).as_bytes())
+}
+
+#[test]
+fn the_documented_example_is_read_and_written_back_the_same() {
+    let policy = PolicyFile::parse(SAMPLE.as_bytes()).unwrap();
+    assert_eq!(policy.limits.processes, 64);
+    assert_eq!(policy.timeouts.init, Span::seconds(10));
+    assert_eq!(policy.wanted(Control::Seccomp), Wanted::Required);
+    assert_eq!(PolicyFile::parse(policy.to_toml().as_bytes()), Ok(policy));
+}
+
+#[test]
+fn faults_are_refused_with_their_place() {
+    for (from, to, text) in [
+        (
+            "schema = 1",
+            "schema = 2",
+            "schema is 2, this version reads 1",
+        ),
+        (
+            "memory = \"256MiB\"",
+            "memroy = \"1GiB\"",
+            r#"line 13: unknown key "limits.memroy", did you mean "memory"?"#,
+        ),
+        (
+            "unsigned = true",
+            "",
+            "[trust] needs exactly one of digest, unsigned = true and signed-by, has 0",
+        ),
+        (
+            "\"hello\"",
+            "\"../hello\"",
+            r#"entry "../hello" is no path below the plugin's directory"#,
+        ),
+        (
+            "\"hello\"",
+            "\"/bin/sh\"",
+            r#"entry "/bin/sh" is no path below the plugin's directory"#,
+        ),
+        (
+            "processes = 64",
+            "processes = 1",
+            "limits.processes is 1: write 4 to 32768",
+        ),
+        (
+            "memory = \"required\"",
+            "secomp = \"required\"",
+            r#"[controls] has no "secomp", did you mean "seccomp"?"#,
+        ),
+        (
+            "memory = \"required\"",
+            "seccomp = \"off\"",
+            "[controls] seccomp cannot be off: only limits can be lowered",
+        ),
+        (
+            "memory = \"required\"",
+            "memory = \"off\"",
+            "[controls] memory cannot be off without i-accept-the-risk = \"reason\"",
+        ),
+        (
+            "[env]",
+            "[env]\nLD_PRELOAD = \"x\"",
+            r#"[env] may not set "LD_PRELOAD": it changes what code is loaded"#,
+        ),
+        (
+            "[env]",
+            "[env]\nPLUGIN_CLIENT_CERT = \"x\"",
+            r#"[env] may not set "PLUGIN_CLIENT_CERT": the handshake's variables are the host's"#,
+        ),
+    ] {
+        assert_eq!(with(from, to).unwrap_err().to_string(), text);
+    }
+}
+
+#[test]
+fn a_limit_can_be_lowered_with_a_reason() {
+    let policy = with(
+        "memory = \"required\"",
+        "memory = { wanted = \"preferred\", i-accept-the-risk = \"no delegation\" }",
+    )
+    .unwrap();
+    assert_eq!(policy.wanted(Control::Memory), Wanted::Preferred);
+    assert!(policy.to_toml().contains("no delegation"));
+}

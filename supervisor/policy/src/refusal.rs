@@ -1,0 +1,447 @@
+//! The permission decision: what a plugin effectively may do, and why not.
+
+use crate::permission::{Access, Pattern, Permissions};
+use crate::{DbGrant, PluginId};
+
+/// What a plugin effectively may do: what the policy grants of what the plugin asked for.
+///
+/// A plugin asks in its manifest and, in some dialects, again when it registers; what either asked
+/// for counts, and nothing that the policy does not grant.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Effective {
+    granted: Permissions,
+    asked: Vec<Permissions>,
+}
+
+/// Why a call was refused: the permission that was missing.
+///
+/// The text is one clause without the plugin's name, in the words that GoatFlow's host uses.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum Refusal {
+    /// No grant on that database has this direction.
+    #[error("database {access} access not granted")]
+    Database {
+        /// Name of the database.
+        database: String,
+        /// Direction that was needed.
+        access: Access,
+    },
+    /// A statement that changes the schema.
+    #[error("DDL statements not permitted")]
+    Ddl {
+        /// Name of the database.
+        database: String,
+    },
+    /// The direction is granted, but not on this table.
+    #[error("access to table {table:?} not permitted (allowed: [{}])", .allowed.join(" "))]
+    Table {
+        /// Name of the database.
+        database: String,
+        /// Direction that was needed.
+        access: Access,
+        /// The table.
+        table: String,
+        /// Patterns that are granted for that direction.
+        allowed: Vec<String>,
+    },
+    /// The cache, for `get`, `set` (write) or `delete`.
+    #[error("cache {}access not granted", verb(.operation))]
+    Cache {
+        /// `get`, `set` or `delete`.
+        operation: &'static str,
+    },
+    /// Outgoing HTTP altogether.
+    #[error("HTTP outbound access not granted")]
+    Http,
+    /// Mail altogether.
+    #[error("email access not granted")]
+    Email,
+    /// The host's configuration altogether.
+    #[error("config access not granted")]
+    Config,
+    /// This configuration key.
+    #[error("config key {key:?} access denied")]
+    ConfigKey {
+        /// The key.
+        key: String,
+    },
+    /// Calls of other plugins altogether.
+    #[error("plugin-to-plugin calls not granted")]
+    PluginCalls,
+    /// Calls of this plugin.
+    #[error("not permitted to call plugin {target:?} (allowed: [{}])", .allowed.join(" "))]
+    PluginCall {
+        /// The plugin that was to be called.
+        target: String,
+        /// Patterns that are granted.
+        allowed: Vec<String>,
+    },
+}
+
+fn verb(operation: &str) -> &'static str {
+    match operation {
+        "set" => "write ",
+        "delete" => "delete ",
+        _ => "",
+    }
+}
+
+impl Refusal {
+    /// The missing permission in the form of [`Permissions::lines`].
+    #[must_use]
+    pub fn permission(&self) -> String {
+        match self {
+            Self::Database { database, access } => format!("db:{access}:{database}"),
+            Self::Ddl { database } => format!("db:ddl:{database}"),
+            Self::Table {
+                database,
+                access,
+                table,
+                ..
+            } => {
+                format!("db:{access}:{database}/{table}")
+            }
+            Self::Cache { operation: "get" } => "cache:read".into(),
+            Self::Cache { .. } => "cache:write".into(),
+            Self::Http => "http".into(),
+            Self::Email => "email:send".into(),
+            Self::Config => "config:read".into(),
+            Self::ConfigKey { key } => format!("config:read:{key}"),
+            Self::PluginCalls => "plugin:call".into(),
+            Self::PluginCall { target, .. } => format!("plugin:call:{target}"),
+        }
+    }
+}
+
+/// Parts of a key that mark it as sensitive: `*` alone never grants these.
+const SENSITIVE: [&str; 26] = [
+    "database.",
+    "db.",
+    "mysql.",
+    "postgres.",
+    "mariadb.",
+    "smtp.",
+    "mail.",
+    "email.",
+    "secret",
+    "password",
+    "credential",
+    "token",
+    "key",
+    "private",
+    "auth",
+    "session",
+    "cookie",
+    "ldap.",
+    "oauth.",
+    "saml.",
+    "aws.",
+    "gcp.",
+    "azure.",
+    "cloud.",
+    "kms.",
+    "vault.",
+];
+
+impl Effective {
+    /// What `granted` leaves of what was `asked` for.
+    #[must_use]
+    pub fn new(granted: Permissions, asked: Vec<Permissions>) -> Self {
+        Self { granted, asked }
+    }
+
+    /// What the policy grants, asked for or not.
+    #[must_use]
+    pub fn granted(&self) -> &Permissions {
+        &self.granted
+    }
+
+    /// What was asked for, once for each place that asked.
+    #[must_use]
+    pub fn asked(&self) -> &[Permissions] {
+        &self.asked
+    }
+
+    /// Granted, and asked for by one of those that asked. The refusal is the grant's where it
+    /// refuses, for that is what an operator can change, else the first asker's.
+    fn both(&self, check: impl Fn(&Permissions) -> Result<(), Refusal>) -> Result<(), Refusal> {
+        check(&self.granted)?;
+        let mut first = None;
+        for asked in &self.asked {
+            match check(asked) {
+                Ok(()) => return Ok(()),
+                Err(refusal) => first = first.or(Some(refusal)),
+            }
+        }
+        match first {
+            Some(refusal) => Err(refusal),
+            // Nobody asked for anything: as if an empty set had asked.
+            None => check(&Permissions::default()),
+        }
+    }
+
+    /// May tables of `database` be read, or written, by one statement? An empty `tables` (a
+    /// statement without tables) needs the direction alone.
+    ///
+    /// # Errors
+    /// [`Refusal::Database`] or, for the first table not covered, [`Refusal::Table`].
+    pub fn database<'a>(
+        &self,
+        database: &str,
+        access: Access,
+        tables: impl IntoIterator<Item = &'a str> + Clone,
+    ) -> Result<(), Refusal> {
+        self.both(|p| {
+            let grants = || grants(p, database).filter(|grant| grant.access.covers(access));
+            if grants().next().is_none() {
+                return Err(Refusal::Database {
+                    database: database.into(),
+                    access,
+                });
+            }
+            tables.clone().into_iter().try_for_each(|table| {
+                table_granted(grants(), table).map_err(|allowed| Refusal::Table {
+                    database: database.into(),
+                    access,
+                    table: table.into(),
+                    allowed,
+                })
+            })
+        })
+    }
+
+    /// May a statement change the schema of these tables?
+    ///
+    /// # Errors
+    /// [`Refusal::Ddl`] where no grant has `ddl`, else [`Refusal::Table`].
+    pub fn ddl<'a>(
+        &self,
+        database: &str,
+        tables: impl IntoIterator<Item = &'a str> + Clone,
+    ) -> Result<(), Refusal> {
+        let access = Access::Write;
+        // A manifest cannot ask for DDL (no dialect has a word for it): the grant alone decides on
+        // it, and the ordinary check on whether the tables were asked for.
+        let grants = || grants(&self.granted, database).filter(|grant| grant.ddl);
+        if grants().next().is_none() {
+            return Err(Refusal::Ddl {
+                database: database.into(),
+            });
+        }
+        for table in tables.clone() {
+            table_granted(grants(), table).map_err(|allowed| Refusal::Table {
+                database: database.into(),
+                access,
+                table: table.into(),
+                allowed,
+            })?;
+        }
+        self.database(database, access, tables)
+    }
+
+    /// May the cache be read (`get`) or changed (`set`, `delete`)?
+    ///
+    /// # Errors
+    /// [`Refusal::Cache`].
+    pub fn cache(&self, operation: &'static str) -> Result<(), Refusal> {
+        let wanted = if operation == "get" {
+            Access::Read
+        } else {
+            Access::Write
+        };
+        self.both(|p| match p.cache {
+            Some(access) if access.covers(wanted) => Ok(()),
+            _ => Err(Refusal::Cache { operation }),
+        })
+    }
+
+    /// May this key of the host's configuration be read? A sensitive key needs a pattern more
+    /// particular than `*`.
+    ///
+    /// # Errors
+    /// [`Refusal::Config`] where no key is granted, else [`Refusal::ConfigKey`].
+    pub fn config(&self, key: &str) -> Result<(), Refusal> {
+        let lower = key.to_ascii_lowercase();
+        let sensitive = SENSITIVE.iter().any(|part| lower.contains(part));
+        self.both(|p| {
+            if p.config.is_empty() {
+                return Err(Refusal::Config);
+            }
+            let reaches = |pattern: &Pattern| !(sensitive && pattern.as_str() == "*");
+            if p.config
+                .iter()
+                .any(|pattern| reaches(pattern) && pattern.matches(key))
+            {
+                Ok(())
+            } else {
+                Err(Refusal::ConfigKey { key: key.into() })
+            }
+        })
+    }
+
+    /// May anything be reached over HTTP at all? Which hosts is decided where addresses are known.
+    ///
+    /// # Errors
+    /// [`Refusal::Http`].
+    pub fn http(&self) -> Result<(), Refusal> {
+        self.both(|p| {
+            if p.http.is_empty() {
+                Err(Refusal::Http)
+            } else {
+                Ok(())
+            }
+        })
+    }
+
+    /// May mail be sent at all?
+    ///
+    /// # Errors
+    /// [`Refusal::Email`].
+    pub fn email(&self) -> Result<(), Refusal> {
+        self.both(|p| {
+            if p.email.is_empty() {
+                Err(Refusal::Email)
+            } else {
+                Ok(())
+            }
+        })
+    }
+
+    /// May functions of `target` be called?
+    ///
+    /// # Errors
+    /// [`Refusal::PluginCalls`] or [`Refusal::PluginCall`].
+    pub fn plugin_call(&self, target: &PluginId) -> Result<(), Refusal> {
+        self.both(|p| {
+            if p.plugin_call.is_empty() {
+                Err(Refusal::PluginCalls)
+            } else if p.may_call(target) {
+                Ok(())
+            } else {
+                Err(Refusal::PluginCall {
+                    target: target.to_string(),
+                    allowed: p.plugin_call.iter().map(Pattern::to_string).collect(),
+                })
+            }
+        })
+    }
+}
+
+fn grants<'a>(p: &'a Permissions, database: &str) -> impl Iterator<Item = &'a DbGrant> {
+    p.db.iter().filter(move |grant| grant.database == database)
+}
+
+/// `Err` holds the patterns that are granted.
+fn table_granted<'a>(
+    grants: impl Iterator<Item = &'a DbGrant>,
+    table: &str,
+) -> Result<(), Vec<String>> {
+    let patterns: Vec<&Pattern> = grants.flat_map(|grant| &grant.tables).collect();
+    if patterns.iter().any(|pattern| pattern.matches(table)) {
+        Ok(())
+    } else {
+        Err(patterns.into_iter().map(Pattern::to_string).collect())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn permissions(text: &str) -> Permissions {
+        toml::from_str(text).unwrap()
+    }
+
+    fn effective(granted: &str, asked: &[&str]) -> Effective {
+        Effective::new(
+            permissions(granted),
+            asked.iter().map(|text| permissions(text)).collect(),
+        )
+    }
+
+    const ITEMS: &str = r#"db = [{ tables = ["items"], access = "read" }]"#;
+
+    #[test]
+    fn a_table_needs_both_the_grant_and_the_asking() {
+        let both = effective(ITEMS, &[ITEMS]);
+        assert_eq!(both.database("main", Access::Read, ["items"]), Ok(()));
+        let refusal = both
+            .database("main", Access::Read, ["items", "users"])
+            .unwrap_err();
+        assert_eq!(
+            refusal.to_string(),
+            r#"access to table "users" not permitted (allowed: [items])"#
+        );
+        assert_eq!(refusal.permission(), "db:read:main/users");
+        assert_eq!(
+            both.database("main", Access::Write, ["items"])
+                .unwrap_err()
+                .to_string(),
+            "database write access not granted"
+        );
+        assert!(both.database("other", Access::Read, ["items"]).is_err());
+        assert!(
+            effective(ITEMS, &[])
+                .database("main", Access::Read, ["items"])
+                .is_err()
+        );
+        assert!(
+            effective("", &[ITEMS])
+                .database("main", Access::Read, ["items"])
+                .is_err()
+        );
+    }
+
+    #[test]
+    fn either_place_of_asking_counts() {
+        let wide = r#"db = [{ tables = ["*"], access = "readwrite" }]"#;
+        let late = effective(
+            wide,
+            &[ITEMS, r#"db = [{ tables = ["notes"], access = "write" }]"#],
+        );
+        assert_eq!(late.database("main", Access::Read, ["items"]), Ok(()));
+        assert_eq!(late.database("main", Access::Write, ["notes"]), Ok(()));
+        assert!(late.database("main", Access::Write, ["items"]).is_err());
+    }
+
+    #[test]
+    fn schema_changes_need_a_grant_that_says_so() {
+        let write = r#"db = [{ tables = ["*"], access = "readwrite" }]"#;
+        let ddl = r#"db = [{ tables = ["gk_*"], access = "readwrite", ddl = true }]"#;
+        assert_eq!(
+            effective(write, &[write])
+                .ddl("main", ["gk_a"])
+                .unwrap_err()
+                .to_string(),
+            "DDL statements not permitted"
+        );
+        assert_eq!(effective(ddl, &[write]).ddl("main", ["gk_a"]), Ok(()));
+        assert!(effective(ddl, &[write]).ddl("main", ["items"]).is_err());
+    }
+
+    #[test]
+    fn a_bare_star_never_reaches_sensitive_keys() {
+        let star = effective("config = ['*']", &["config = ['*']"]);
+        assert_eq!(star.config("app.name"), Ok(()));
+        assert!(star.config("smtp.host").is_err());
+        assert!(star.config("API_TOKEN").is_err());
+        let named = effective("config = ['smtp.*']", &["config = ['smtp.host']"]);
+        assert_eq!(named.config("smtp.host"), Ok(()));
+        assert!(named.config("smtp.password").is_err());
+    }
+
+    #[test]
+    fn cache_directions_are_told_apart() {
+        let read = effective("cache = 'read'", &["cache = 'readwrite'"]);
+        assert_eq!(read.cache("get"), Ok(()));
+        assert_eq!(
+            read.cache("set").unwrap_err().to_string(),
+            "cache write access not granted"
+        );
+        assert_eq!(
+            effective("", &[]).cache("get").unwrap_err().to_string(),
+            "cache access not granted"
+        );
+    }
+}
