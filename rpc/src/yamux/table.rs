@@ -32,6 +32,8 @@ pub(super) struct StreamState {
     pub(super) fin_sent: bool,
     pub(super) fin_received: bool,
     pub(super) reset: bool,
+    /// In the session's list of streams whose writers wait for the socket.
+    pub(super) starved: bool,
     /// Nobody holds the stream any more: what arrives is thrown away.
     pub(super) released: bool,
     /// When it was opened or, once our FIN is sent, when that was.
@@ -68,10 +70,16 @@ impl Table {
             self.slots.push(None);
             self.slots.len().saturating_sub(1)
         });
-        let key = StreamKey { index, serial: self.last_serial };
+        let key = StreamKey {
+            index,
+            serial: self.last_serial,
+        };
         self.by_id.insert(stream.id, key);
         if let Some(slot) = self.slots.get_mut(index) {
-            *slot = Some(Slot { serial: key.serial, stream });
+            *slot = Some(Slot {
+                serial: key.serial,
+                stream,
+            });
         }
         self.held = self.held.saturating_add(1);
         key
@@ -88,25 +96,22 @@ impl Table {
     }
 
     /// Forgets what may be forgotten about a stream: its id once it is over, all of it once nobody holds it either.
-    /// Returns the number of unread bytes thrown away with it.
-    pub(super) fn settle(&mut self, key: StreamKey) -> usize {
-        let Some(stream) = self.get_mut(key) else { return 0 };
+    pub(super) fn settle(&mut self, key: StreamKey) {
+        let Some(stream) = self.get_mut(key) else {
+            return;
+        };
         if !stream.is_over() {
-            return 0;
+            return;
         }
-        let (id, released, unread) = (stream.id, stream.released, stream.received.len());
+        let (id, released) = (stream.id, stream.released);
         if self.by_id.get(&id) == Some(&key) {
             self.by_id.remove(&id);
         }
-        if !released {
-            return 0;
-        }
-        if let Some(slot) = self.slots.get_mut(key.index) {
+        if released && let Some(slot) = self.slots.get_mut(key.index) {
             *slot = None;
             self.free.push(key.index);
             self.held = self.held.saturating_sub(1);
         }
-        unread
     }
 
     /// Streams that are not over, or that somebody still holds.
@@ -121,7 +126,10 @@ impl Table {
 
     pub(super) fn keys(&self) -> Vec<StreamKey> {
         let key = |(index, slot): (usize, &Option<Slot>)| {
-            slot.as_ref().map(|slot| StreamKey { index, serial: slot.serial })
+            slot.as_ref().map(|slot| StreamKey {
+                index,
+                serial: slot.serial,
+            })
         };
         self.slots.iter().enumerate().filter_map(key).collect()
     }

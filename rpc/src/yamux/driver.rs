@@ -1,0 +1,161 @@
+//! The one task of a connection: it alone touches the socket.
+use std::future::Future;
+use std::mem::MaybeUninit;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::time::Sleep;
+
+use super::error::SessionError;
+use super::shared::Shared;
+
+/// Most bytes taken from the socket at once. The buffer is on the stack: an idle session holds none.
+const READ_SIZE: usize = 64 * 1024;
+/// Reads in a row before other tasks get their turn.
+const TURNS: usize = 16;
+/// An empty write buffer above this is given back.
+const KEPT_CAPACITY: usize = 16 * 1024;
+
+/// Reads, writes and keeps time for one session until it ends.
+pub(super) struct Driver<S> {
+    socket: S,
+    shared: Arc<Shared>,
+    writing: Vec<u8>,
+    written: usize,
+    timer: Pin<Box<Sleep>>,
+    armed: Option<Duration>,
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
+    pub(super) fn new(socket: S, shared: Arc<Shared>) -> Self {
+        let timer = Box::pin(tokio::time::sleep(Duration::ZERO));
+        Self {
+            socket,
+            shared,
+            writing: Vec::new(),
+            written: 0,
+            timer,
+            armed: None,
+        }
+    }
+
+    /// Runs the session to its end and tells everyone who holds a part of it.
+    pub(super) async fn run(mut self) {
+        let cause = (&mut self).await;
+        self.shared.finish(cause);
+    }
+
+    /// Writes what is queued. Ready when all of it is gone, pending while the socket takes no more.
+    fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), SessionError>> {
+        loop {
+            if self.writing.is_empty() {
+                let writing = &mut self.writing;
+                let (queued, closing) = self.shared.drive(|state| {
+                    state.wait_for_outgoing(cx.waker());
+                    (state.session.take_outgoing(writing), state.closing)
+                });
+                if !queued && closing {
+                    // Whether the peer still listens or not, this session is closed.
+                    ready!(Pin::new(&mut self.socket).poll_shutdown(cx)).ok();
+                    return Poll::Ready(Err(SessionError::Closed));
+                }
+                if !queued {
+                    return Poll::Ready(Ok(()));
+                }
+            }
+            let rest = self.writing.get(self.written..).unwrap_or_default();
+            match Pin::new(&mut self.socket).poll_write(cx, rest) {
+                Poll::Ready(Ok(0)) => return Poll::Ready(Err(SessionError::PeerClosed)),
+                Poll::Ready(Ok(n)) => {
+                    self.written = self.written.saturating_add(n);
+                    self.shared.drive(|state| state.session.write_progressed());
+                }
+                Poll::Ready(Err(source)) => return Poll::Ready(Err(SessionError::Io { source })),
+                Poll::Pending => {
+                    let now = self.shared.now();
+                    self.shared.drive(|state| state.session.write_blocked(now));
+                    return Poll::Pending;
+                }
+            }
+            if self.written >= self.writing.len() {
+                self.written = 0;
+                self.writing.clear();
+                self.writing.shrink_to(KEPT_CAPACITY);
+            }
+        }
+    }
+
+    /// Reads once. Pending when there is nothing, or nothing is wanted.
+    fn poll_receive(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), SessionError>> {
+        let mut space = [const { MaybeUninit::uninit() }; READ_SIZE];
+        let mut buffer = ReadBuf::uninit(&mut space);
+        ready!(Pin::new(&mut self.socket).poll_read(cx, &mut buffer))
+            .map_err(|source| SessionError::Io { source })?;
+        if buffer.filled().is_empty() {
+            return Poll::Ready(Err(SessionError::PeerClosed));
+        }
+        let now = self.shared.now();
+        Poll::Ready(
+            self.shared
+                .drive(|state| state.session.receive(buffer.filled(), now)),
+        )
+    }
+
+    /// Does what is due. Ready when something was done, pending with the timer set otherwise.
+    fn poll_deadlines(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), SessionError>> {
+        let now = self.shared.now();
+        let (outcome, next) = self.shared.drive(|state| {
+            let due = state
+                .session
+                .next_deadline()
+                .is_some_and(|deadline| deadline <= now);
+            let outcome = due.then(|| state.session.handle_deadline(now));
+            (outcome, state.session.next_deadline())
+        });
+        if let Some(outcome) = outcome {
+            return Poll::Ready(outcome);
+        }
+        let Some(next) = next else {
+            return Poll::Pending;
+        };
+        // A timer that fires too early costs one look at the clock; setting it at each frame would cost more.
+        if self.armed.is_none_or(|armed| next < armed) {
+            self.armed = Some(next);
+            self.timer.as_mut().reset(self.shared.instant(next));
+        }
+        ready!(self.timer.as_mut().poll(cx));
+        self.armed = None;
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> Future for Driver<S> {
+    type Output = SessionError;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<SessionError> {
+        let this = &mut *self;
+        for _ in 0..TURNS {
+            if let Poll::Ready(Err(error)) = this.poll_flush(cx) {
+                return Poll::Ready(error);
+            }
+            let wants_input = this.shared.drive(|state| state.session.wants_input());
+            let received = if wants_input {
+                this.poll_receive(cx)
+            } else {
+                Poll::Pending
+            };
+            let outcome = match received {
+                Poll::Pending => ready!(this.poll_deadlines(cx)),
+                Poll::Ready(outcome) => outcome,
+            };
+            if let Err(error) = outcome {
+                return Poll::Ready(error);
+            }
+        }
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    }
+}
