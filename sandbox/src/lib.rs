@@ -1,1 +1,14 @@
-//! The launcher and its client.
+//! The launcher: the privileged, single-threaded process that stages plugins, starts each in a jail
+//! and watches it; and the client with which a daemon speaks to it.
+//!
+//! It parses no foreign manifest, speaks no network protocol and has no async runtime. What a jail
+//! is comes from root-owned files that the launcher reads itself; a request only names a plugin,
+//! a generation and a staged digest.
+//!
+//! Main types: [`client::Client`] and [`protocol::Request`] for the daemon, [`posture::Posture`]
+//! for what is in force here, [`seccomp::Profile`] and [`cgroup::Leaf`] for two of the walls.
+#![deny(unsafe_code)]
+
+pub mod client;
+pub mod posture;
+pub mod protocol;

@@ -5,7 +5,8 @@
 //! a plugin, a generation and a staged digest: everything about the jail itself comes from
 //! root-owned files that the launcher reads.
 
-mod codec;
+pub(crate) mod codec;
+pub(crate) mod packet;
 
 use std::collections::BTreeMap;
 use std::os::fd::OwnedFd;

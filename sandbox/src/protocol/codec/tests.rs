@@ -1,0 +1,263 @@
+use std::os::fd::AsRawFd;
+
+use proptest::collection::{btree_map, vec};
+use proptest::prelude::*;
+
+use super::*;
+
+fn file() -> OwnedFd {
+    std::fs::File::open("/dev/null").unwrap().into()
+}
+
+fn plugin() -> impl Strategy<Value = PluginId> {
+    "[a-z0-9][a-z0-9_-]{0,62}".prop_map(|text| text.parse().unwrap())
+}
+
+fn request() -> impl Strategy<Value = Request> {
+    let instance = any::<u64>().prop_map(InstanceId);
+    prop_oneof![
+        proptest::option::of(plugin()).prop_map(|plugin| Request::Probe { plugin }),
+        plugin().prop_map(|plugin| Request::Stage { plugin }),
+        (
+            plugin(),
+            any::<u64>(),
+            any::<[u8; 32]>(),
+            btree_map("[A-Z]{1,8}", ".{0,40}", 0..8)
+        )
+            .prop_map(|(plugin, generation, digest, values)| Request::Launch {
+                plugin,
+                generation: Generation(generation),
+                digest: Digest(digest),
+                values,
+            }),
+        (instance.clone(), any::<bool>(), ".{0,64}").prop_map(|(instance, run, name)| {
+            let directory = if run {
+                SocketDirectory::Run
+            } else {
+                SocketDirectory::Tmp
+            };
+            Request::Connect {
+                instance,
+                directory,
+                name,
+            }
+        }),
+        (instance.clone(), any::<bool>()).prop_map(|(instance, kill)| Request::Kill {
+            instance,
+            how: if kill {
+                KillHow::Kill
+            } else {
+                KillHow::Terminate
+            },
+        }),
+        instance.prop_map(|instance| Request::Stats { instance }),
+    ]
+}
+
+fn cause() -> impl Strategy<Value = ExitCause> {
+    prop_oneof![
+        any::<i32>().prop_map(ExitCause::Code),
+        any::<i32>().prop_map(ExitCause::Signal),
+        Just(ExitCause::OutOfMemory),
+        Just(ExitCause::SyscallRefused),
+        ".{0,40}".prop_map(ExitCause::Limit),
+        Just(ExitCause::Killed),
+        ".{0,40}".prop_map(ExitCause::Launcher),
+    ]
+}
+
+/// What a fuzzer runs: any bytes with any number of descriptors, on both sides' decoders.
+fn fuzz(bytes: &[u8], descriptors: usize) {
+    let packet = || Packet {
+        bytes: bytes.to_vec(),
+        descriptors: (0..descriptors).map(|_| file()).collect(),
+    };
+    if let Ok((id, request)) = decode_request(packet()) {
+        assert_eq!(descriptors, 0);
+        assert_eq!(encode_request(id, &request).unwrap(), bytes);
+    }
+    match decode_incoming(packet()) {
+        Ok(Incoming::Event(event)) => assert_eq!(encode_event(&event).unwrap().len(), bytes.len()),
+        Ok(Incoming::Reply { id, result }) => {
+            let again = encode_reply(id, result).unwrap();
+            assert_eq!(again.descriptors.len(), descriptors);
+        }
+        Err(_) => {}
+    }
+}
+
+proptest! {
+    #[test]
+    fn requests_round_trip(id in any::<u32>(), request in request()) {
+        let bytes = encode_request(id, &request).unwrap();
+        prop_assert_eq!(request_id(&bytes), Some(id));
+        let packet = Packet { bytes, descriptors: Vec::new() };
+        prop_assert_eq!(decode_request(packet).unwrap(), (id, request));
+    }
+
+    #[test]
+    fn events_round_trip(instance in any::<u64>(), cause in cause()) {
+        let event = Event::Exited { instance: InstanceId(instance), cause };
+        let packet = Packet { bytes: encode_event(&event).unwrap(), descriptors: Vec::new() };
+        match decode_incoming(packet).unwrap() {
+            Incoming::Event(read) => prop_assert_eq!(read, event),
+            other => prop_assert!(false, "{:?}", other),
+        }
+    }
+
+    #[test]
+    fn any_bytes_are_a_message_or_an_error(
+        bytes in vec(any::<u8>(), 0..300),
+        descriptors in 0_usize..6,
+    ) {
+        fuzz(&bytes, descriptors);
+    }
+
+    #[test]
+    fn damaged_messages_are_a_message_or_an_error(
+        request in request(),
+        at in any::<prop::sample::Index>(),
+        to in any::<u8>(),
+        kind in 0_u8..=255,
+        cut in any::<prop::sample::Index>(),
+    ) {
+        let mut bytes = encode_request(7, &request).unwrap();
+        let place = at.index(bytes.len());
+        bytes[place] = to;
+        fuzz(&bytes, 0);
+        bytes[0] = VERSION;
+        bytes[1] = kind;
+        for descriptors in [0, 1, 4] {
+            fuzz(&bytes, descriptors);
+        }
+        bytes.truncate(cut.index(bytes.len()));
+        fuzz(&bytes, 0);
+    }
+}
+
+fn launched() -> Reply {
+    Reply::Launched(Launched {
+        instance: InstanceId(3),
+        pid: 77,
+        pidfd: file(),
+        stdout: file(),
+        stderr: file(),
+        policy: file(),
+        tmp_directory: "/tmp/goatflow-plugin-hello".into(),
+        development_policy: true,
+        missing: vec!["landlock".into()],
+    })
+}
+
+#[test]
+fn a_launch_reply_carries_its_descriptors_in_order() {
+    let packet = encode_reply(9, Ok(launched())).unwrap();
+    let raw: Vec<i32> = packet.descriptors.iter().map(AsRawFd::as_raw_fd).collect();
+    let Incoming::Reply {
+        id: 9,
+        result: Ok(Reply::Launched(read)),
+    } = decode_incoming(packet).unwrap()
+    else {
+        panic!("not the reply that was sent");
+    };
+    let read_raw = [&read.pidfd, &read.stdout, &read.stderr, &read.policy].map(AsRawFd::as_raw_fd);
+    assert_eq!(raw, read_raw);
+    assert_eq!((read.instance, read.pid), (InstanceId(3), 77));
+    assert_eq!(read.tmp_directory, "/tmp/goatflow-plugin-hello");
+    assert!(read.development_policy);
+    assert_eq!(read.missing, ["landlock"]);
+}
+
+#[test]
+fn statistics_keep_what_is_absent_absent() {
+    let stats = Stats {
+        memory_peak_bytes: Some(1),
+        oom_kills: Some(u64::MAX),
+        ..Stats::default()
+    };
+    let packet = encode_reply(1, Ok(Reply::Stats(stats))).unwrap();
+    let Incoming::Reply {
+        result: Ok(Reply::Stats(read)),
+        ..
+    } = decode_incoming(packet).unwrap()
+    else {
+        panic!("not the reply that was sent");
+    };
+    assert_eq!(read, stats);
+}
+
+#[test]
+fn a_wrong_number_of_descriptors_is_refused() {
+    let mut packet = encode_reply(1, Ok(launched())).unwrap();
+    packet.descriptors.pop();
+    assert_eq!(
+        decode_incoming(packet).unwrap_err(),
+        CodecError::Descriptors {
+            expected: 4,
+            found: 3
+        }
+    );
+    let request = Packet {
+        bytes: encode_request(1, &Request::Probe { plugin: None }).unwrap(),
+        descriptors: vec![file()],
+    };
+    assert_eq!(
+        decode_request(request).unwrap_err(),
+        CodecError::Descriptors {
+            expected: 0,
+            found: 1
+        }
+    );
+}
+
+#[test]
+fn a_long_failure_is_cut_between_characters() {
+    let failure = Failure {
+        kind: FailureKind::Host,
+        message: "ä".repeat(40_000),
+        hint: Some("look".into()),
+    };
+    let packet = encode_reply(1, Err(failure)).unwrap();
+    let Incoming::Reply {
+        result: Err(read), ..
+    } = decode_incoming(packet).unwrap()
+    else {
+        panic!("not the reply that was sent");
+    };
+    assert_eq!(read.message, "ä".repeat(MESSAGE_LIMIT_BYTES / 2));
+    assert_eq!(read.kind, FailureKind::Host);
+    assert_eq!(read.hint.as_deref(), Some("look"));
+}
+
+#[test]
+fn values_over_the_limit_are_refused() {
+    let request = |length: usize| Request::Launch {
+        plugin: "hello".parse().unwrap(),
+        generation: Generation(1),
+        digest: Digest([0; 32]),
+        values: [("A".to_owned(), "x".repeat(length))].into(),
+    };
+    let read = |length| {
+        let bytes = encode_request(1, &request(length)).unwrap();
+        decode_request(Packet {
+            bytes,
+            descriptors: Vec::new(),
+        })
+    };
+    assert!(read(FROM_DAEMON_LIMIT_BYTES - 1).is_ok());
+    assert!(matches!(
+        read(FROM_DAEMON_LIMIT_BYTES),
+        Err(CodecError::Limit {
+            field: "values",
+            ..
+        })
+    ));
+    assert!(matches!(
+        encode_request(1, &request(70_000)),
+        Err(CodecError::Limit { .. })
+    ));
+    assert!(matches!(
+        encode_request(1, &request(40_000)),
+        Err(CodecError::TooLong { .. })
+    ));
+}
