@@ -9,6 +9,8 @@
 //! for what is in force here, [`seccomp::Profile`] and [`cgroup::Leaf`] for two of the walls.
 #![deny(unsafe_code)]
 
+pub mod cgroup;
 pub mod client;
 pub mod posture;
 pub mod protocol;
+pub mod seccomp;

@@ -1,0 +1,265 @@
+//! Making and limiting leaves in version 1 hierarchies: the one file that uses cgroups-rs.
+//!
+//! Always with an explicit list of controllers: without one that crate would enter every
+//! hierarchy, systemd's own included. Never its `add_task*`, which write another task's number and
+//! then wait for a grace period of the kernel.
+
+use std::error::Error as _;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use cgroups_rs::cpu::CpuController;
+use cgroups_rs::cpuacct::CpuAcctController;
+use cgroups_rs::memory::MemController;
+use cgroups_rs::pid::PidController;
+use cgroups_rs::{Cgroup, MaxValue, Subsystem};
+use pinfold_policy::Control;
+
+use super::dir::Dir;
+use super::{Applied, CgroupError, Controller, How, Limits, Reason};
+
+/// The launcher's group in one hierarchy, which may serve several controllers.
+#[derive(Debug)]
+pub(super) struct Parent {
+    /// The group that it is in.
+    pub(super) above: Dir,
+    pub(super) controllers: Vec<Controller>,
+    pub(super) dir: Arc<Dir>,
+}
+
+/// A leaf in one hierarchy.
+#[derive(Debug)]
+pub(super) struct Part {
+    pub(super) controllers: Vec<Controller>,
+    pub(super) parent: Arc<Dir>,
+    pub(super) dir: Dir,
+}
+
+/// Makes a leaf in each hierarchy, and limits it. What cannot be made or set is in the answers.
+///
+/// # Errors
+///
+/// [`CgroupError::LeafExists`].
+pub(super) fn create(
+    parents: &[Parent],
+    name: &str,
+    limits: &Limits,
+) -> Result<(Vec<Part>, Vec<Applied>), CgroupError> {
+    if let Some(parent) = parents.iter().find(|parent| parent.dir.has(name)) {
+        return Err(CgroupError::LeafExists {
+            path: parent.dir.path().join(name),
+        });
+    }
+    let hierarchy = Beneath::new(parents);
+    let list = hierarchy.controller_list();
+    let group = Cgroup::new_with_specified_controllers(Box::new(hierarchy), name, Some(list));
+    let (mut parts, mut applied) = (Vec::new(), Vec::new());
+    for parent in parents {
+        // cgroups-rs does not say whether a group could be made, nor why not; a second attempt does.
+        let dir = match parent.dir.open_child(name) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => parent.dir.make_child(name),
+            opened => opened,
+        };
+        match (dir, &group) {
+            (Ok(dir), Ok(group)) => {
+                applied.extend(
+                    parent
+                        .controllers
+                        .iter()
+                        .filter_map(|controller| limit(group, *controller, limits, dir.path())),
+                );
+                let parent_dir = Arc::clone(&parent.dir);
+                let controllers = parent.controllers.clone();
+                parts.push(Part {
+                    controllers,
+                    parent: parent_dir,
+                    dir,
+                });
+            }
+            (Ok(_), Err(error)) => {
+                let path = parent.dir.path().join(name);
+                let reason = Reason::absent("make group", format!("{}: {error}", path.display()));
+                applied.extend(missing(parent, limits, &reason));
+            }
+            (Err(error), _) => {
+                let path = parent.dir.path().join(name);
+                let reason = Reason::refused("make group", &path, &error);
+                applied.extend(missing(parent, limits, &reason));
+            }
+        }
+    }
+    Ok((parts, applied))
+}
+
+/// The control that a controller's limit is, if this limit is asked for.
+pub(super) fn control_of(controller: Controller, limits: &Limits) -> Option<Control> {
+    match controller {
+        Controller::Memory => limits.memory_bytes.map(|_| Control::Memory),
+        Controller::Cpu => limits.cpu_percent.map(|_| Control::Cpu),
+        Controller::Pids => limits.pids.map(|_| Control::Processes),
+        Controller::Cpuacct => None,
+    }
+}
+
+/// Period of the processor quota in microseconds: the kernel's default.
+const CPU_PERIOD_US: u32 = 100_000;
+
+/// Processor time in each period, in microseconds.
+pub(super) fn cpu_quota_us(percent: u32) -> u64 {
+    u64::from(percent) * u64::from(CPU_PERIOD_US / 100)
+}
+
+fn missing<'a>(
+    parent: &'a Parent,
+    limits: &'a Limits,
+    reason: &'a Reason,
+) -> impl Iterator<Item = Applied> + 'a {
+    let controls = parent
+        .controllers
+        .iter()
+        .filter_map(|one| control_of(*one, limits));
+    controls.map(|control| Applied::missing(control, reason.clone()))
+}
+
+/// Sets one controller's limit. `None` where it has none, or none is asked for.
+fn limit(group: &Cgroup, controller: Controller, limits: &Limits, path: &Path) -> Option<Applied> {
+    let control = control_of(controller, limits)?;
+    Some(match controller {
+        Controller::Memory => limit_memory(group, limits.memory_bytes?, path),
+        Controller::Cpu => {
+            let cpu: Option<&CpuController> = group.controller_of();
+            let quota = signed(cpu_quota_us(limits.cpu_percent?));
+            let set = in_list(cpu).and_then(|cpu| {
+                cpu.set_cfs_period(u64::from(CPU_PERIOD_US))
+                    .map_err(|error| reason(&error, "write cpu.cfs_period_us", path))?;
+                cpu.set_cfs_quota(quota)
+                    .map_err(|error| reason(&error, "write cpu.cfs_quota_us", path))
+            });
+            outcome(control, set)
+        }
+        Controller::Pids => {
+            let pids: Option<&PidController> = group.controller_of();
+            let most = MaxValue::Value(signed(limits.pids?));
+            let set = in_list(pids).and_then(|pids| {
+                pids.set_pid_max(most)
+                    .map_err(|error| reason(&error, "write pids.max", path))
+            });
+            outcome(control, set)
+        }
+        Controller::Cpuacct => return None,
+    })
+}
+
+/// Memory first, then memory and swap together: the second may not be below the first.
+fn limit_memory(group: &Cgroup, bytes: u64, path: &Path) -> Applied {
+    let memory: Option<&MemController> = group.controller_of();
+    let bytes = signed(bytes);
+    let set = in_list(memory).and_then(|memory| {
+        memory
+            .set_limit(bytes)
+            .map_err(|error| reason(&error, "write memory.limit_in_bytes", path))?;
+        Ok(memory)
+    });
+    match set {
+        Err(reason) => Applied::missing(Control::Memory, reason),
+        Ok(memory) => match memory.set_memswap_limit(bytes) {
+            Ok(()) => Applied::enforced(Control::Memory, How::V1),
+            // The kernel may have been started without accounting of swap on v1.
+            Err(error) => {
+                let reason = reason(&error, "write memory.memsw.limit_in_bytes", path);
+                Applied::partial(Control::Memory, How::V1, reason)
+            }
+        },
+    }
+}
+
+fn outcome(control: Control, set: Result<(), Reason>) -> Applied {
+    match set {
+        Ok(()) => Applied::enforced(control, How::V1),
+        Err(reason) => Applied::missing(control, reason),
+    }
+}
+
+fn in_list<T>(controller: Option<&T>) -> Result<&T, Reason> {
+    controller.ok_or_else(|| Reason::absent("find controller", "not in the list of this group"))
+}
+
+fn signed(value: u64) -> i64 {
+    i64::try_from(value).unwrap_or(i64::MAX)
+}
+
+fn reason(error: &cgroups_rs::error::Error, step: &str, path: &Path) -> Reason {
+    match error
+        .source()
+        .and_then(|source| source.downcast_ref::<io::Error>())
+    {
+        Some(source) => Reason::refused(step, path, source),
+        None => Reason::absent(step, format!("{}: {error}", path.display())),
+    }
+}
+
+/// Our own groups as a hierarchy of cgroups-rs: only the listed controllers, and each where
+/// `/proc` said that it is.
+#[derive(Clone, Debug)]
+struct Beneath {
+    groups: Vec<(Controller, PathBuf)>,
+}
+
+impl Beneath {
+    fn new(parents: &[Parent]) -> Self {
+        let groups = parents.iter().flat_map(|parent| {
+            let path = parent.dir.path();
+            parent
+                .controllers
+                .iter()
+                .map(|controller| (*controller, path.to_owned()))
+        });
+        Self {
+            groups: groups.collect(),
+        }
+    }
+
+    fn controller_list(&self) -> Vec<String> {
+        self.groups
+            .iter()
+            .map(|(controller, _)| controller.to_string())
+            .collect()
+    }
+}
+
+impl cgroups_rs::Hierarchy for Beneath {
+    fn subsystems(&self) -> Vec<Subsystem> {
+        let subsystem = |(controller, path): &(Controller, PathBuf)| {
+            let path = path.clone();
+            match controller {
+                Controller::Memory => Subsystem::Mem(MemController::new(path, false)),
+                Controller::Cpu => Subsystem::Cpu(CpuController::new(path, false)),
+                Controller::Cpuacct => Subsystem::CpuAcct(CpuAcctController::new(path)),
+                Controller::Pids => Subsystem::Pid(PidController::new(path, false)),
+            }
+        };
+        self.groups.iter().map(subsystem).collect()
+    }
+
+    // The rest of the trait is asked for only by operations on tasks, which are not used.
+
+    fn root(&self) -> PathBuf {
+        self.groups
+            .first()
+            .map(|(_, path)| path.clone())
+            .unwrap_or_default()
+    }
+
+    fn root_control_group(&self) -> Cgroup {
+        Cgroup::load_with_specified_controllers(Box::new(self.clone()), "", self.controller_list())
+    }
+
+    fn parent_control_group(&self, _path: &str) -> Cgroup {
+        self.root_control_group()
+    }
+
+    fn v2(&self) -> bool {
+        false
+    }
+}

@@ -1,0 +1,244 @@
+//! The unified tree: the launcher's group there, and leaves with limits.
+
+use std::collections::BTreeSet;
+use std::io;
+use std::sync::Arc;
+
+use pinfold_policy::Control;
+use rustix::io::Errno;
+
+use super::dir::Dir;
+use super::hierarchy::Unified;
+use super::parent::{JAILS, LAUNCHER, MEMBERS};
+use super::v1::cpu_quota_us;
+use super::{Applied, CgroupError, Controller, How, Limits, Reason};
+
+/// The launcher's group.
+#[derive(Debug)]
+pub(super) struct Parent {
+    /// The group that it is in.
+    pub(super) delegated: Dir,
+    pub(super) dir: Dir,
+    pub(super) jails: Arc<Dir>,
+    /// The controllers that leaves have; none on a hybrid machine.
+    pub(super) controllers: BTreeSet<Controller>,
+}
+
+/// A leaf.
+#[derive(Debug)]
+pub(super) struct Part {
+    pub(super) parent: Arc<Dir>,
+    pub(super) dir: Dir,
+}
+
+/// Makes the launcher's group. Controllers that could not be passed down are in the second list.
+///
+/// # Errors
+///
+/// The reason why there is no group.
+pub(super) fn create_parent(
+    unified: &Unified,
+    name: &str,
+) -> Result<(Parent, Vec<(Controller, Reason)>), Reason> {
+    let path = &unified.delegated;
+    let refused = |step: &str, error: io::Error| Reason::refused(step, path, &error);
+    let delegated = Dir::open(path).map_err(|error| refused("open group", error))?;
+    let dir = delegated
+        .make_child(name)
+        .map_err(|error| refused("make group", error))?;
+    let jails = dir
+        .make_child(JAILS)
+        .map_err(|error| refused("make group", error))?;
+    let mut missing = Vec::new();
+    let mut controllers = BTreeSet::new();
+    if !unified.controllers.is_empty() {
+        // A group that passes controllers on may hold no process itself.
+        let entered = dir
+            .make_child(LAUNCHER)
+            .and_then(|own| own.write("cgroup.procs", "0"));
+        for controller in &unified.controllers {
+            let enabled = match &entered {
+                Ok(()) => enable(*controller, &delegated, &dir, &jails),
+                Err(error) => Err(Reason::refused("enter own group", dir.path(), error)),
+            };
+            match enabled {
+                Ok(()) => {
+                    controllers.insert(*controller);
+                }
+                Err(reason) => missing.push((*controller, reason)),
+            }
+        }
+    }
+    let parent = Parent {
+        delegated,
+        dir,
+        jails: Arc::new(jails),
+        controllers,
+    };
+    Ok((parent, missing))
+}
+
+/// Makes a leaf.
+///
+/// # Errors
+///
+/// [`CgroupError::LeafExists`], [`CgroupError::Open`].
+pub(super) fn create(parent: &Parent, name: &str) -> Result<Part, CgroupError> {
+    let path = || parent.jails.path().join(name);
+    let dir = parent
+        .jails
+        .make_child(name)
+        .map_err(|source| match source.kind() {
+            io::ErrorKind::AlreadyExists => CgroupError::LeafExists { path: path() },
+            _ => CgroupError::Open {
+                path: path(),
+                source,
+            },
+        })?;
+    Ok(Part {
+        parent: Arc::clone(&parent.jails),
+        dir,
+    })
+}
+
+/// Sets the limits whose controllers are here.
+pub(super) fn limit(
+    dir: &Dir,
+    controllers: &BTreeSet<Controller>,
+    limits: &Limits,
+) -> Vec<Applied> {
+    let mut applied = Vec::new();
+    if let Some(bytes) = limits
+        .memory_bytes
+        .filter(|_| controllers.contains(&Controller::Memory))
+    {
+        applied.extend(limit_memory(dir, bytes));
+    }
+    if let Some(percent) = limits
+        .cpu_percent
+        .filter(|_| controllers.contains(&Controller::Cpu))
+    {
+        // The kernel's default period of 100 ms.
+        let value = format!("{} 100000", cpu_quota_us(percent));
+        applied.push(outcome(Control::Cpu, write(dir, "cpu.max", &value)));
+    }
+    if let Some(pids) = limits
+        .pids
+        .filter(|_| controllers.contains(&Controller::Pids))
+    {
+        applied.push(outcome(
+            Control::Processes,
+            write(dir, "pids.max", &pids.to_string()),
+        ));
+    }
+    applied
+}
+
+fn limit_memory(dir: &Dir, bytes: u64) -> [Applied; 2] {
+    let memory = match write(dir, "memory.max", &bytes.to_string()) {
+        Err(reason) => Applied::missing(Control::Memory, reason),
+        Ok(()) => {
+            // Reclaim begins before the limit is met; 90 % in whole bytes without overflow.
+            let high = bytes - bytes / 10;
+            let rest = write(dir, "memory.high", &high.to_string())
+                .and_then(|()| write_if_there(dir, "memory.swap.max", "0"))
+                .and_then(|()| write_if_there(dir, "memory.zswap.max", "0"));
+            match rest {
+                Ok(()) => Applied::enforced(Control::Memory, How::V2),
+                Err(reason) => Applied::partial(Control::Memory, How::V2, reason),
+            }
+        }
+    };
+    let group_kill = outcome(
+        Control::MemoryGroupKill,
+        write(dir, "memory.oom.group", "1"),
+    );
+    [memory, group_kill]
+}
+
+fn outcome(control: Control, written: Result<(), Reason>) -> Applied {
+    match written {
+        Ok(()) => Applied::enforced(control, How::V2),
+        Err(reason) => Applied::missing(control, reason),
+    }
+}
+
+fn write(dir: &Dir, file: &str, value: &str) -> Result<(), Reason> {
+    dir.write(file, value)
+        .map_err(|error| Reason::refused(format!("write {file}"), dir.path(), &error))
+}
+
+/// A kernel without swap does not have the file, and needs no limit.
+fn write_if_there(dir: &Dir, file: &str, value: &str) -> Result<(), Reason> {
+    if dir.has(file) {
+        write(dir, file, value)
+    } else {
+        Ok(())
+    }
+}
+
+/// Passes a controller down to the leaves.
+fn enable(controller: Controller, delegated: &Dir, dir: &Dir, jails: &Dir) -> Result<(), Reason> {
+    let value = format!("+{controller}");
+    let into = |group: &Dir| {
+        group
+            .write("cgroup.subtree_control", &value)
+            .map_err(|error| {
+                let step = format!("write {value} to cgroup.subtree_control");
+                Reason::refused(step, group.path(), &error)
+            })
+    };
+    match into(delegated) {
+        Err(busy) if busy.errno == Some(Errno::BUSY.raw_os_error()) => {
+            // Other processes are in the group, pinfoldd for one. Where the group was given to us
+            // they move aside; elsewhere they are not ours to move.
+            if !is_delegated(delegated) {
+                let detail = format!("{} (not delegated to us)", busy.detail);
+                return Err(Reason { detail, ..busy });
+            }
+            move_aside(delegated)?;
+            into(delegated)?;
+        }
+        outcome => outcome?,
+    }
+    into(dir)?;
+    into(jails)
+}
+
+/// Whether systemd marked the group as given away (`Delegate=`).
+fn is_delegated(dir: &Dir) -> bool {
+    ["user.delegate", "trusted.delegate"]
+        .into_iter()
+        .any(|name| {
+            let mut value = [0; 1];
+            rustix::fs::fgetxattr(dir, name, &mut value[..]).is_ok_and(|n| n == 1 && value == *b"1")
+        })
+}
+
+/// How often to look again: processes fork while they are being moved.
+const MOVE_PASSES: usize = 8;
+
+/// Moves the processes of a group that was given to us into a group below it.
+fn move_aside(delegated: &Dir) -> Result<(), Reason> {
+    let refused = |step: &str, error: &io::Error| Reason::refused(step, delegated.path(), error);
+    let members = match delegated.make_child(MEMBERS) {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => delegated.open_child(MEMBERS),
+        made => made,
+    };
+    let members = members.map_err(|error| refused("make group", &error))?;
+    for _ in 0..MOVE_PASSES {
+        let processes = delegated
+            .processes()
+            .map_err(|error| Reason::absent("list processes", error.to_string()))?;
+        if processes.is_empty() {
+            return Ok(());
+        }
+        for process in processes {
+            match members.write("cgroup.procs", &process.to_string()) {
+                Err(error) if error.raw_os_error() == Some(Errno::SRCH.raw_os_error()) => {}
+                moved => moved.map_err(|error| refused("move processes aside", &error))?,
+            }
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,39 @@
+//! Syscall profiles: what a plugin may ask of the kernel, as data that a reviewer can read aloud,
+//! and the compiler that turns such a profile into a seccomp filter.
+//!
+//! A [`Profile`] is read from TOML ([`Profile::parse`], or [`Profile::builtin`] for the shipped
+//! ones), names system calls and never numbers, and gives a reason with each group. It is refused
+//! as a whole where it names an unknown call, mentions one twice, has a group that nothing uses,
+//! or allows anything of the hard-deny list, which no profile may allow.
+//!
+//! [`Profile::compile`] makes a [`Program`]: architecture check, x32 check, then a balanced
+//! comparison tree over the call numbers. The shape matters: the kernel evaluates a filter once
+//! for each call number when it is installed, and a linear chain costs six times as much there.
+//!
+//! Not here: installing the filter (the plugin stage of the jail does that, last), and user
+//! notification. `kill` is `SECCOMP_RET_KILL_PROCESS`, so a killed plugin shows a bare SIGSYS.
+
+mod action;
+mod arch;
+mod assemble;
+mod compile;
+mod constants;
+mod document;
+mod error;
+mod hard_deny;
+mod interpret;
+mod profile;
+mod program;
+mod syscalls;
+
+#[cfg(test)]
+mod tests;
+
+pub use action::{Action, Errno};
+pub use arch::Arch;
+pub use compile::CompileError;
+pub use error::{ConditionFault, ProfileError};
+pub use interpret::{EvaluateError, SyscallData, interpret};
+pub use profile::{Call, Condition, Decision, Group, GroupAction, Profile, Rule, Width};
+pub use program::{Instruction, MAX_INSTRUCTIONS, Program};
+pub use syscalls::{number as syscall_number, syscall_name};
