@@ -1,0 +1,239 @@
+//! The types that a peer has defined on one stream.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
+
+use crate::definition::{Body, Definition, FIRST_ID};
+use crate::error::DecodeError;
+use crate::graph::{Edge, Field, Graph, Label, Node, NodeRef, Shape};
+use crate::limits::Limits;
+use crate::schema::Schema;
+use crate::wire::Reader;
+
+/// Types of one direction of one stream, by the ids that its sender chose.
+#[derive(Debug)]
+pub(crate) struct Registry {
+    limits: Limits,
+    by_id: HashMap<i64, NodeRef>,
+    slots: Vec<Slot>,
+    defined: usize,
+    definition_bytes: usize,
+    /// Tells types of this stream from those of others.
+    stream: u64,
+    /// All types as a graph that values can share, until the next definition.
+    snapshot: OnceLock<Arc<Graph>>,
+}
+
+/// A type that has been mentioned; defined or not.
+#[derive(Debug)]
+struct Slot {
+    id: i64,
+    node: Option<Node>,
+    /// Known once everything that values of this type need is defined.
+    complete: Option<Complete>,
+}
+
+/// Fact about a type of which everything is defined.
+#[derive(Debug, Clone, Copy)]
+struct Complete {
+    interfaces: bool,
+}
+
+/// A type whose values can be read, for all that they need is defined.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Resolved {
+    pub(crate) node: NodeRef,
+    /// Whether its values may hold interfaces, and so span messages.
+    pub(crate) interfaces: bool,
+}
+
+impl Registry {
+    pub(crate) fn new(limits: Limits) -> Self {
+        static STREAMS: AtomicU64 = AtomicU64::new(0);
+        let slots = Node::built_in()
+            .into_iter()
+            .map(|node| {
+                let complete = Complete {
+                    interfaces: node.shape == Shape::Interface,
+                };
+                Slot {
+                    id: 0,
+                    node: Some(node),
+                    complete: Some(complete),
+                }
+            })
+            .collect();
+        Self {
+            limits,
+            by_id: HashMap::new(),
+            slots,
+            defined: 0,
+            definition_bytes: 0,
+            stream: STREAMS.fetch_add(1, Ordering::Relaxed),
+            snapshot: OnceLock::new(),
+        }
+    }
+
+    pub(crate) fn limits(&self) -> &Limits {
+        &self.limits
+    }
+
+    /// Shape of a node of this registry.
+    #[inline]
+    pub(crate) fn shape(&self, node: NodeRef) -> Result<&Shape, DecodeError> {
+        let slot = self.slots.get(node.index());
+        slot.and_then(|slot| slot.node.as_ref())
+            .map(|node| &node.shape)
+            .ok_or_else(|| DecodeError::UndefinedType {
+                id: slot.map_or(0, |slot| slot.id),
+            })
+    }
+
+    /// Reads the definition of `id` and takes it in.
+    pub(crate) fn define(&mut self, reader: &mut Reader<'_>, id: i64) -> Result<(), DecodeError> {
+        if id < FIRST_ID {
+            return Err(DecodeError::ReservedType { id });
+        }
+        if self.defined >= self.limits.types {
+            return Err(DecodeError::TooManyTypes {
+                limit: self.limits.types,
+            });
+        }
+        let before = reader.remaining();
+        let definition = Definition::read(reader, id, &self.limits)?;
+        let read = before.saturating_sub(reader.remaining());
+        self.definition_bytes = self.definition_bytes.saturating_add(read);
+        if self.definition_bytes > self.limits.definition_bytes {
+            return Err(DecodeError::DefinitionsTooLarge {
+                limit: self.limits.definition_bytes,
+            });
+        }
+        let place = self.mention(id);
+        if self
+            .slots
+            .get(place.index())
+            .is_none_or(|slot| slot.node.is_some())
+        {
+            return Err(DecodeError::DuplicateType { id });
+        }
+        let node = self.node(id, definition);
+        if let Some(slot) = self.slots.get_mut(place.index()) {
+            slot.node = Some(node);
+        }
+        self.defined = self.defined.saturating_add(1);
+        self.snapshot = OnceLock::new();
+        Ok(())
+    }
+
+    /// The type `id`, if everything that its values need is defined.
+    pub(crate) fn resolve(&mut self, id: i64) -> Result<Resolved, DecodeError> {
+        let node = self.find(id)?;
+        let known = self.slots.get(node.index()).and_then(|slot| slot.complete);
+        let interfaces = match known {
+            Some(complete) => complete.interfaces,
+            None => {
+                let interfaces = self.survey(node)?;
+                if let Some(slot) = self.slots.get_mut(node.index()) {
+                    slot.complete = Some(Complete { interfaces });
+                }
+                interfaces
+            }
+        };
+        Ok(Resolved { node, interfaces })
+    }
+
+    /// The node of `id`, defined or only mentioned.
+    pub(crate) fn find(&self, id: i64) -> Result<NodeRef, DecodeError> {
+        NodeRef::built_in(id)
+            .or_else(|| self.by_id.get(&id).copied())
+            .ok_or(DecodeError::UndefinedType { id })
+    }
+
+    /// A schema of the type, sharing one graph with all others made before the next definition.
+    pub(crate) fn schema(&self, node: NodeRef) -> Schema {
+        let nodes = self.snapshot.get_or_init(|| {
+            // What is mentioned but not defined cannot be reached from a resolved type.
+            let absent = || Node {
+                shape: Shape::Bool,
+                label: Label::default(),
+            };
+            let slots = self.slots.iter();
+            let nodes = slots
+                .map(|slot| slot.node.clone().unwrap_or_else(absent))
+                .collect();
+            Arc::new(Graph {
+                serial: None,
+                nodes,
+            })
+        });
+        Schema::part_of(Arc::clone(nodes), Edge::to(node))
+    }
+
+    /// Walks all that values of `root` need; true if interfaces are among it.
+    fn survey(&self, root: NodeRef) -> Result<bool, DecodeError> {
+        let mut interfaces = false;
+        let mut seen = vec![false; self.slots.len()];
+        let mut open = vec![root];
+        while let Some(node) = open.pop() {
+            match seen.get_mut(node.index()) {
+                Some(seen) if !*seen => *seen = true,
+                _ => continue,
+            }
+            let shape = self.shape(node)?;
+            interfaces |= *shape == Shape::Interface;
+            open.extend(shape.components().map(|edge| edge.node));
+        }
+        Ok(interfaces)
+    }
+
+    /// The node for `id`, making a place for its definition if it is new.
+    fn mention(&mut self, id: i64) -> NodeRef {
+        if let Ok(node) = self.find(id) {
+            return node;
+        }
+        // Places are bounded by the bytes of all definitions, far below 2^32.
+        let node = NodeRef::next(&self.slots).unwrap_or(NodeRef::INTERFACE);
+        self.slots.push(Slot {
+            id,
+            node: None,
+            complete: None,
+        });
+        self.by_id.insert(id, node);
+        node
+    }
+
+    fn node(&mut self, id: i64, definition: Definition) -> Node {
+        let mut edge = |id| Edge::to(self.mention(id));
+        let shape = match definition.body {
+            Body::Array { elem, len } => Shape::Array {
+                elem: edge(elem),
+                len,
+            },
+            Body::Slice { elem } => Shape::Slice(edge(elem)),
+            Body::Map { key, elem } => Shape::Map {
+                key: edge(key),
+                elem: edge(elem),
+            },
+            Body::Struct(fields) => Shape::Struct(
+                fields
+                    .into_iter()
+                    .map(|(name, ty)| Field {
+                        name: name.into(),
+                        ty: edge(ty),
+                    })
+                    .collect(),
+            ),
+            Body::Opaque(how) => Shape::Opaque {
+                how,
+                parts: Arc::from([]),
+            },
+        };
+        let label = Label {
+            name: definition.name.into(),
+            spelling: Arc::default(),
+            identity: format!("received {} {id}", self.stream).into(),
+        };
+        Node { shape, label }
+    }
+}
