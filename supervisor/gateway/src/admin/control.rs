@@ -1,0 +1,171 @@
+//! What the administration API asks of the daemon.
+
+use bytes::Bytes;
+use futures_util::future::BoxFuture;
+use http::StatusCode;
+use pinfold_policy::{CallContext, PluginId};
+
+use super::dto::{
+    CreatedToken, LogQuery, LogRecord, NewToken, PluginDetail, PluginView, PostureView, StatusView,
+    TokenView,
+};
+use crate::audit::Actor;
+use crate::plugin::{CallError, Fault, Retry};
+
+/// What an operation of [`Control`] that takes time gives back.
+pub type ControlFuture<'a, T> = BoxFuture<'a, Result<T, ControlError>>;
+
+/// The daemon as the administration API sees it.
+///
+/// Each operation that changes something names its actor and is in the audit before it is
+/// answered. Whoever calls has been authorised.
+pub trait Control: Send + Sync + 'static {
+    /// The daemon at a glance. Also asked for readiness, so it must be cheap.
+    fn status(&self) -> StatusView;
+
+    /// Every known plugin, by name.
+    fn plugins(&self) -> Vec<PluginView>;
+
+    /// Everything about one plugin; `None` where none has that name.
+    fn plugin(&self, plugin: &PluginId) -> Option<PluginDetail>;
+
+    /// What a plugin printed and logged, oldest first, at most `query.limit` of the latest.
+    fn logs(&self, plugin: &PluginId, query: LogQuery) -> Vec<LogRecord>;
+
+    /// Calls one function of a plugin; arguments and result are JSON text. The context's deadline
+    /// is the latest; the plugin's own call time-out may end it earlier.
+    fn call<'a>(
+        &'a self,
+        plugin: &'a PluginId,
+        function: &'a str,
+        arguments: Bytes,
+        context: CallContext,
+        actor: Actor,
+    ) -> ControlFuture<'a, Bytes>;
+
+    /// Looks again at one plugin's directory and policy, or at all of them, and starts, replaces
+    /// or stops what has changed. Answers when each is ready or has failed, with the details of
+    /// those that were looked at; a plugin that is gone by then is not among them.
+    fn rescan(
+        &self,
+        plugin: Option<PluginId>,
+        actor: Actor,
+    ) -> ControlFuture<'_, Vec<PluginDetail>>;
+
+    /// Which controls are in force, here or around one plugin.
+    fn posture(&self, plugin: Option<PluginId>) -> ControlFuture<'_, PostureView>;
+
+    /// Makes a token; its text is in the answer and nowhere else.
+    fn create_token(&self, token: NewToken, actor: Actor) -> ControlFuture<'_, CreatedToken>;
+
+    /// Every token, without its text.
+    fn list_tokens(&self) -> ControlFuture<'_, Vec<TokenView>>;
+
+    /// Ends a token at once.
+    fn revoke_token(&self, id: String, actor: Actor) -> ControlFuture<'_, ()>;
+}
+
+/// Why an operation of [`Control`] failed.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ControlError {
+    /// No plugin has that name.
+    #[error("plugin {plugin:?} not found", plugin = plugin.as_str())]
+    UnknownPlugin {
+        /// The name.
+        plugin: PluginId,
+    },
+    /// No token has that id.
+    #[error("token {id:?} not found")]
+    UnknownToken {
+        /// The id.
+        id: String,
+    },
+    /// Something asked for cannot be.
+    #[error("{what}: {reason}")]
+    Invalid {
+        /// The offending part of the request, such as `expires`.
+        what: &'static str,
+        /// Why, for the client to read.
+        reason: String,
+    },
+    /// The call of a plugin failed.
+    #[error("call plugin {plugin:?}", plugin = plugin.as_str())]
+    Call {
+        /// The plugin.
+        plugin: PluginId,
+        /// Why.
+        #[source]
+        source: CallError,
+    },
+    /// The daemon is stopping.
+    #[error("the daemon is stopping")]
+    Stopping,
+    /// The daemon could not do it.
+    #[error("{action}: {cause}")]
+    Failed {
+        /// What was attempted, for the client to read: `store token`.
+        action: &'static str,
+        /// Why, for the operator's log alone.
+        cause: String,
+    },
+}
+
+impl ControlError {
+    /// The stable code, a dotted text.
+    #[must_use]
+    pub const fn code(&self) -> &'static str {
+        match self {
+            Self::UnknownPlugin { .. } => "control.unknown_plugin",
+            Self::UnknownToken { .. } => "control.unknown_token",
+            Self::Invalid { .. } => "control.invalid",
+            Self::Call { source, .. } => source.code(),
+            Self::Stopping => "control.stopping",
+            Self::Failed { .. } => "control.failed",
+        }
+    }
+
+    /// Whose fault it is.
+    #[must_use]
+    pub const fn fault(&self) -> Fault {
+        match self {
+            Self::UnknownPlugin { .. } | Self::UnknownToken { .. } | Self::Invalid { .. } => {
+                Fault::Client
+            }
+            Self::Call { source, .. } => source.fault(),
+            Self::Stopping | Self::Failed { .. } => Fault::Host,
+        }
+    }
+
+    /// Whether the same request may succeed later.
+    #[must_use]
+    pub const fn retry(&self) -> Retry {
+        match self {
+            Self::Call { source, .. } => source.retry(),
+            Self::Stopping => Retry::After(std::time::Duration::from_secs(5)),
+            _ => Retry::Never,
+        }
+    }
+
+    /// The HTTP status that the code stands for.
+    #[must_use]
+    pub const fn status(&self) -> StatusCode {
+        match self {
+            Self::UnknownPlugin { .. } | Self::UnknownToken { .. } => StatusCode::NOT_FOUND,
+            Self::Invalid { .. } => StatusCode::BAD_REQUEST,
+            Self::Call { source, .. } => source.status(),
+            Self::Stopping => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Failed { .. } => StatusCode::INTERNAL_SERVER_ERROR,
+        }
+    }
+
+    /// What a client may read.
+    #[must_use]
+    pub fn external_text(&self) -> String {
+        match self {
+            Self::Call { source, .. } => source.external_text(),
+            Self::Failed { action, .. } => format!("{action} failed; the log says why"),
+            _ => self.to_string(),
+        }
+    }
+}

@@ -1,0 +1,309 @@
+//! What the administration API sends and takes, as JSON. The command line reads the same types.
+//!
+//! Times are RFC 3339 in UTC, durations have their unit in the name, lists keep their order.
+//! Readers ignore members they do not know; what clients send is refused if it has unknown ones.
+
+use std::collections::BTreeMap;
+
+use chrono::{DateTime, Utc};
+use pinfold_policy::{PluginId, Route};
+use serde::{Deserialize, Serialize};
+
+/// The daemon at a glance.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StatusView {
+    /// Version of the daemon.
+    pub version: String,
+    /// `starting`, `ready` or `draining`.
+    pub state: DaemonState,
+    /// Since when the daemon runs.
+    pub since: DateTime<Utc>,
+    /// Its process id.
+    pub pid: u32,
+    /// How it runs: `service`, `development` or `user`.
+    pub mode: String,
+    /// Addresses of its listeners, as URLs.
+    pub listeners: Vec<String>,
+    /// Number of plugins by state.
+    pub plugins: BTreeMap<String, usize>,
+    /// What an operator should know: development grants, missing controls.
+    pub warnings: Vec<String>,
+}
+
+/// Whether the daemon serves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum DaemonState {
+    /// Plugins are being started for the first time.
+    Starting,
+    /// Every plugin that is to run has been started or has failed.
+    Ready,
+    /// Told to stop.
+    Draining,
+}
+
+/// One plugin in a list.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PluginView {
+    /// Id: directory, policy file and mount name.
+    pub id: PluginId,
+    /// Name as registered; the id where it has not registered yet.
+    pub name: String,
+    /// Version as registered, else as in the manifest; empty where neither says.
+    pub version: String,
+    /// One line about it.
+    pub description: String,
+    /// Author.
+    pub author: String,
+    /// Licence, an SPDX expression by convention.
+    pub license: String,
+    /// Dialect: `goatflow`.
+    pub dialect: String,
+    /// State in its life: `ready`, `failed`, `blocked`, ….
+    pub state: String,
+    /// Generation of the latest instance; 0 where none was started.
+    pub generation: u64,
+    /// Whether the operator lets it run.
+    pub enabled: bool,
+    /// Routes it brings, in the order of registration.
+    pub routes: Vec<Route>,
+    /// Since when it is in this state.
+    pub since: DateTime<Utc>,
+    /// Why it is in this state, where that is not plain.
+    pub reason: Option<String>,
+}
+
+impl PluginView {
+    /// Whether an instance of it serves.
+    #[must_use]
+    pub fn is_loaded(&self) -> bool {
+        matches!(self.state.as_str(), "ready" | "degraded" | "draining")
+    }
+}
+
+/// Everything about one plugin.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct PluginDetail {
+    /// What the list says too.
+    #[serde(flatten)]
+    pub view: PluginView,
+    /// Digest of the stage that runs, `sha256:…`.
+    pub digest: Option<String>,
+    /// Process id on the host of the plugin's own process.
+    pub pid: Option<u32>,
+    /// What the manifest says, by key, as text for people.
+    pub manifest: BTreeMap<String, String>,
+    /// What the manifest asks for, a line each.
+    pub asked_by_manifest: Vec<String>,
+    /// What the registration asks for, a line each; absent before it has registered.
+    pub asked_by_registration: Option<Vec<String>>,
+    /// What the policy grants, a line each.
+    pub granted: Vec<String>,
+    /// Where the three differ, a line each.
+    pub differences: Vec<String>,
+    /// What was declared and is not mounted or not served, each with the reason.
+    pub refused: Vec<String>,
+    /// Limits in force, by name, with their unit.
+    pub limits: BTreeMap<String, String>,
+    /// Controls that the policy prefers and this kernel or this build does not give.
+    pub missing_controls: Vec<ControlView>,
+    /// How the last instance ended.
+    pub last_exit: Option<String>,
+    /// Counters of the instance that runs, by name.
+    pub stats: BTreeMap<String, u64>,
+    /// Addresses of its routes: method, a space, the URL.
+    pub urls: Vec<String>,
+}
+
+/// Which controls are in force.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PostureView {
+    /// The plugin that it is about; absent for the machine.
+    pub plugin: Option<PluginId>,
+    /// How the launcher runs: `root` or `user`.
+    pub mode: String,
+    /// Kernel release.
+    pub kernel: String,
+    /// Where policies come from: `operator` or `development`.
+    pub policy_trust: String,
+    /// Each control, in a fixed order.
+    pub controls: Vec<ControlView>,
+    /// Further facts, a line each.
+    pub notes: Vec<String>,
+}
+
+/// One control of the jail.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ControlView {
+    /// Stable id: `seccomp`.
+    pub id: String,
+    /// One sentence about it.
+    pub about: String,
+    /// How much it is wanted: `required`, `preferred`, `off`.
+    pub wanted: String,
+    /// What it is here.
+    pub state: ControlState,
+    /// Why it is not in force, or what limits it.
+    pub reason: Option<String>,
+}
+
+/// What a control is on this machine.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ControlState {
+    /// The kernel enforces it.
+    InForce,
+    /// This kernel, or this way of running, cannot give it.
+    Missing,
+    /// This version does not have it yet.
+    NotBuilt,
+    /// The policy does not ask for it.
+    Off,
+}
+
+/// Which log records are wanted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct LogQuery {
+    /// Most records, 1 to [`LogQuery::MAX_LIMIT`]; the latest are kept.
+    pub limit: usize,
+    /// The least severe level wanted.
+    pub level: Option<LogLevel>,
+    /// Only what came this way.
+    pub stream: Option<LogStream>,
+}
+
+impl LogQuery {
+    /// Most records that are given at once.
+    pub const MAX_LIMIT: usize = 1000;
+}
+
+impl Default for LogQuery {
+    fn default() -> Self {
+        Self {
+            limit: 100,
+            level: None,
+            stream: None,
+        }
+    }
+}
+
+/// Severity of a log record, from the least.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LogLevel {
+    /// Frames and steps.
+    Trace,
+    /// Details.
+    Debug,
+    /// Plain news.
+    Info,
+    /// Abnormal, handled.
+    Warn,
+    /// Something failed.
+    Error,
+}
+
+/// Which way a log record came.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LogStream {
+    /// The plugin's standard output.
+    Stdout,
+    /// The plugin's standard error.
+    Stderr,
+    /// The host's log service, called by the plugin.
+    Log,
+    /// What the daemon notes about the plugin: started, ended, refused.
+    Host,
+}
+
+/// One line that a plugin printed or logged, or that is about it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct LogRecord {
+    /// When it came.
+    pub time: DateTime<Utc>,
+    /// Which way.
+    pub stream: LogStream,
+    /// Its severity; standard output is `info`.
+    pub level: LogLevel,
+    /// Generation of the instance.
+    pub generation: u64,
+    /// The text, length-limited, control characters escaped.
+    pub message: String,
+    /// Named values beside it.
+    #[serde(default, skip_serializing_if = "serde_json::Map::is_empty")]
+    pub fields: serde_json::Map<String, serde_json::Value>,
+}
+
+/// A token that is asked for.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct NewToken {
+    /// What the operator calls it.
+    pub name: String,
+    /// Id of the user for whom it stands.
+    pub user: String,
+    /// Roles; `admin` is the administrator's.
+    #[serde(default)]
+    pub roles: Vec<String>,
+    /// When it shall end by itself.
+    #[serde(default)]
+    pub expires: Option<DateTime<Utc>>,
+}
+
+/// A token just made. Its text is shown this once; `Debug` does not print it.
+#[derive(Clone, Serialize, Deserialize)]
+pub struct CreatedToken {
+    /// The token's text, for the `Authorization: Bearer` header.
+    pub token: String,
+    /// What the list says of it.
+    #[serde(flatten)]
+    pub view: TokenView,
+}
+
+impl std::fmt::Debug for CreatedToken {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("CreatedToken")
+            .field("token", &"[redacted]")
+            .field("view", &self.view)
+            .finish()
+    }
+}
+
+/// One token in a list.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TokenView {
+    /// Id, by which it is revoked.
+    pub id: String,
+    /// What the operator calls it.
+    pub name: String,
+    /// Id of the user.
+    pub user: String,
+    /// Roles.
+    pub roles: Vec<String>,
+    /// When it was made.
+    pub created: DateTime<Utc>,
+    /// When it ends by itself, if it does.
+    pub expires: Option<DateTime<Utc>>,
+    /// When it was revoked, if it was.
+    pub revoked: Option<DateTime<Utc>>,
+}
+
+/// What the API answers when it refuses or fails: problem details (RFC 9457).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Problem {
+    /// `about:blank`: the code says more than a page could.
+    #[serde(rename = "type")]
+    pub kind: String,
+    /// The status in words.
+    pub title: String,
+    /// HTTP status.
+    pub status: u16,
+    /// What went wrong, for people.
+    pub detail: String,
+    /// The stable code.
+    pub code: String,
+    /// Id of the request, by which the log has it.
+    pub request_id: String,
+}

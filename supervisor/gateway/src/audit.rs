@@ -1,0 +1,59 @@
+//! Who asked for what, and whether it was let through: one record per decision.
+
+use pinfold_policy::{Generation, PluginId, User};
+
+/// Where audit records go.
+///
+/// [`record`](Audit::record) is called on the way of each request and must not block; it queues.
+/// Administrative actions are recorded by [`crate::admin::Control`], which commits them before it
+/// answers.
+pub trait Audit: Send + Sync + 'static {
+    /// Takes one record.
+    fn record(&self, record: AuditRecord);
+}
+
+/// One decision of the gateway.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AuditRecord {
+    /// Id of the request.
+    pub request_id: String,
+    /// Who asked.
+    pub actor: Actor,
+    /// HTTP method.
+    pub method: String,
+    /// Pattern of the route, never the raw path; absent where none matched.
+    pub route: Option<String>,
+    /// The plugin that the route belongs to.
+    pub plugin: Option<(PluginId, Generation)>,
+    /// What was decided.
+    pub decision: Decision,
+}
+
+/// Who asked for something.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Actor {
+    /// Nobody whom the gateway knows.
+    Anonymous,
+    /// The user behind an accepted token.
+    User(User),
+    /// A process on the admin socket, as the kernel names it. The socket's file mode has let it
+    /// in; this is for the record alone.
+    Process {
+        /// User id.
+        uid: u32,
+        /// Process id, where the kernel tells it.
+        pid: Option<i32>,
+    },
+}
+
+/// What was decided about a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Decision {
+    /// Let through.
+    Allow,
+    /// Refused.
+    Deny {
+        /// The stable code of the reason, such as `gateway.forbidden`.
+        code: &'static str,
+    },
+}

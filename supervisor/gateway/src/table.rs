@@ -1,0 +1,348 @@
+//! What is served now: which plugin answers which method and path. Built as a whole, swapped by
+//! one atomic store, read by one atomic load.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use http::Method;
+use pinfold_policy::{Generation, PluginId, Route, RouteMethod};
+
+use crate::path::{Pattern, PatternError, RequestPath, Rest, decode_parameter};
+use crate::plugin::Instance;
+
+/// The table that the gateway reads and the supervisor swaps.
+pub type Shared = Arc<ArcSwap<Table>>;
+
+/// Paths below which no plugin is mounted: Pinfold's own, and those that stand for the host.
+pub const RESERVED_PREFIXES: &[&str] = &[
+    "/api/pinfold",
+    "/api/v1/plugins",
+    "/healthz",
+    "/readyz",
+    "/metrics",
+    "/.well-known",
+];
+
+/// Most routes that are mounted of one plugin.
+pub const ROUTES_PER_PLUGIN_LIMIT: usize = 1000;
+
+const METHODS: [RouteMethod; 5] = [
+    RouteMethod::Get,
+    RouteMethod::Post,
+    RouteMethod::Put,
+    RouteMethod::Patch,
+    RouteMethod::Delete,
+];
+
+/// One plugin that serves: its current generation.
+pub struct Entry {
+    /// Its id.
+    pub plugin: PluginId,
+    /// Its version.
+    pub version: String,
+    /// Generation of the instance.
+    pub generation: Generation,
+    /// Routes it brings.
+    pub routes: Vec<Arc<Route>>,
+    /// The instance that answers.
+    pub instance: Arc<dyn Instance>,
+    /// Longest time for one call.
+    pub call_timeout: Duration,
+    /// Most calls a second through the gateway; `None` is no limit.
+    pub calls_per_second: Option<u32>,
+}
+
+impl fmt::Debug for Entry {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Entry")
+            .field("plugin", &self.plugin)
+            .field("version", &self.version)
+            .field("generation", &self.generation)
+            .field("routes", &self.routes.len())
+            .finish_non_exhaustive()
+    }
+}
+
+/// A route that is not mounted, and why.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("route {} {path} of plugin {:?} is not mounted: {cause}", method.as_str(), plugin.as_str())]
+pub struct RouteConflict {
+    /// The plugin whose route it is.
+    pub plugin: PluginId,
+    /// The route's method.
+    pub method: RouteMethod,
+    /// The route's path as declared, cut after 512 characters.
+    pub path: String,
+    /// Why.
+    pub cause: ConflictCause,
+}
+
+/// Why a route is not mounted.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum ConflictCause {
+    /// The path breaks the rules.
+    #[error("{0}")]
+    Pattern(PatternError),
+    /// It is Pinfold's own.
+    #[error("{prefix} is reserved")]
+    Reserved {
+        /// The reserved prefix.
+        prefix: &'static str,
+    },
+    /// Another route, perhaps of the same plugin, has method and path already.
+    #[error("{path} of plugin {:?} is there already", by.as_str())]
+    Taken {
+        /// Whose route it is.
+        by: PluginId,
+        /// Its path.
+        path: String,
+    },
+    /// `{name}` here and `{*name}` in another route stand in the same place.
+    #[error("{{name}} and {{*name}} stand in the same place as {with}")]
+    Ambiguous {
+        /// The other path.
+        with: String,
+    },
+    /// Over [`ROUTES_PER_PLUGIN_LIMIT`]: this route and those after it. Reported once.
+    #[error("the plugin has more than {ROUTES_PER_PLUGIN_LIMIT} routes")]
+    TooMany,
+}
+
+/// What is served now.
+#[derive(Default)]
+pub struct Table {
+    entries: HashMap<PluginId, Arc<Entry>>,
+    routers: [matchit::Router<Slot>; METHODS.len()],
+}
+
+struct Slot {
+    entry: Arc<Entry>,
+    route: Arc<Route>,
+    /// For the bare prefix of `{*name}`: the parameter that is then empty.
+    empty_rest: Option<String>,
+}
+
+/// Answer of a look-up.
+pub(crate) enum Found {
+    Route(Matched),
+    /// The path is there under these methods only.
+    OtherMethods(Vec<RouteMethod>),
+    Nothing,
+}
+
+/// A route that matches a request.
+pub(crate) struct Matched {
+    pub(crate) entry: Arc<Entry>,
+    pub(crate) route: Arc<Route>,
+    pub(crate) parameters: Vec<(String, String)>,
+}
+
+impl fmt::Debug for Table {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Table")
+            .field("entries", &self.entries)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Table {
+    /// Builds the table of these entries, one for each plugin; of several the first counts.
+    ///
+    /// Where two routes want the same method and path, the one of the earlier entry is mounted;
+    /// the caller gives entries in an order that lasts, so that a newcomer takes nothing from
+    /// those that are there. What is not mounted is reported.
+    ///
+    /// A path of literals beats one with a parameter, which beats one with a rest, segment by
+    /// segment from the left. `{*name}` also matches nothing: `/f/{*path}` serves `/f/`, unless
+    /// another route does. `/` is a path like any other.
+    #[must_use]
+    pub fn build(entries: Vec<Arc<Entry>>) -> (Self, Vec<RouteConflict>) {
+        let mut builder = Builder::default();
+        for entry in entries {
+            builder.add(entry);
+        }
+        builder.finish()
+    }
+
+    /// The entry of a plugin.
+    #[must_use]
+    pub fn entry(&self, plugin: &PluginId) -> Option<&Arc<Entry>> {
+        self.entries.get(plugin)
+    }
+
+    /// Every entry, in no order.
+    pub fn entries(&self) -> impl Iterator<Item = &Arc<Entry>> {
+        self.entries.values()
+    }
+
+    /// Which route a request is for.
+    pub(crate) fn find(&self, method: &Method, path: &RequestPath<'_>) -> Found {
+        let wanted = if method == Method::HEAD {
+            Some(RouteMethod::Get)
+        } else {
+            RouteMethod::parse(method.as_str())
+        };
+        if let Some(matched) = wanted.and_then(|wanted| self.at(wanted, path)) {
+            return Found::Route(matched);
+        }
+        let others: Vec<_> = METHODS
+            .into_iter()
+            .filter(|other| self.has(*other, path))
+            .collect();
+        if others.is_empty() {
+            Found::Nothing
+        } else {
+            Found::OtherMethods(others)
+        }
+    }
+
+    fn at(&self, method: RouteMethod, path: &RequestPath<'_>) -> Option<Matched> {
+        let found = self.routers[index(method)].at(&path.canonical).ok()?;
+        let Slot {
+            entry,
+            route,
+            empty_rest,
+        } = found.value;
+        let mut parameters: Vec<_> = found
+            .params
+            .iter()
+            .map(|(name, value)| (name.to_owned(), decode_parameter(value)))
+            .collect();
+        parameters.extend(empty_rest.iter().map(|name| (name.clone(), String::new())));
+        Some(Matched {
+            entry: Arc::clone(entry),
+            route: Arc::clone(route),
+            parameters,
+        })
+    }
+
+    fn has(&self, method: RouteMethod, path: &RequestPath<'_>) -> bool {
+        self.routers[index(method)].at(&path.canonical).is_ok()
+    }
+}
+
+/// A table on its way. It finds every clash itself and hands the matcher only what fits.
+#[derive(Default)]
+struct Builder {
+    table: Table,
+    conflicts: Vec<RouteConflict>,
+    /// Method and shape of each mounted route, with its owner and path.
+    taken: HashMap<(RouteMethod, String), (PluginId, String)>,
+    /// Method and shape before each parameter, with whether it is a rest, and the route's path.
+    places: HashMap<(RouteMethod, String), (bool, String)>,
+    rests: Vec<(Rest, Arc<Entry>, Arc<Route>)>,
+}
+
+impl Builder {
+    fn add(&mut self, entry: Arc<Entry>) {
+        if self.table.entries.contains_key(&entry.plugin) {
+            return;
+        }
+        for route in entry.routes.iter().take(ROUTES_PER_PLUGIN_LIMIT) {
+            if let Err(cause) = self.mount(&entry, route) {
+                self.report(&entry.plugin, route, cause);
+            }
+        }
+        if let Some(route) = entry.routes.get(ROUTES_PER_PLUGIN_LIMIT) {
+            self.report(&entry.plugin, route, ConflictCause::TooMany);
+        }
+        self.table.entries.insert(entry.plugin.clone(), entry);
+    }
+
+    fn mount(&mut self, entry: &Arc<Entry>, route: &Arc<Route>) -> Result<(), ConflictCause> {
+        let pattern = Pattern::parse(&route.path).map_err(ConflictCause::Pattern)?;
+        let method = route.method;
+        if let Some(prefix) = reserved_prefix(&pattern.shape) {
+            return Err(ConflictCause::Reserved { prefix });
+        }
+        let key = (method, pattern.shape);
+        if let Some((by, path)) = self.taken.get(&key) {
+            return Err(ConflictCause::Taken {
+                by: by.clone(),
+                path: path.clone(),
+            });
+        }
+        let places: Vec<_> = pattern
+            .places
+            .into_iter()
+            .map(|(at, rest)| ((method, at), rest))
+            .collect();
+        for (place, rest) in &places {
+            if let Some((other, with)) = self.places.get(place)
+                && other != rest
+            {
+                return Err(ConflictCause::Ambiguous { with: with.clone() });
+            }
+        }
+        let slot = Slot {
+            entry: Arc::clone(entry),
+            route: Arc::clone(route),
+            empty_rest: None,
+        };
+        self.table.routers[index(method)]
+            .insert(pattern.text, slot)
+            .map_err(|_| ConflictCause::Ambiguous {
+                with: "another route".to_owned(),
+            })?;
+        self.taken
+            .insert(key, (entry.plugin.clone(), route.path.clone()));
+        for (place, rest) in places {
+            self.places
+                .entry(place)
+                .or_insert_with(|| (rest, route.path.clone()));
+        }
+        if let Some(rest) = pattern.rest {
+            self.rests
+                .push((rest, Arc::clone(entry), Arc::clone(route)));
+        }
+        Ok(())
+    }
+
+    /// `{*name}` also matches nothing, where no route of its own is there.
+    fn finish(mut self) -> (Table, Vec<RouteConflict>) {
+        for (rest, entry, route) in self.rests {
+            let method = route.method;
+            if !self.taken.contains_key(&(method, rest.shape_before)) {
+                let slot = Slot {
+                    entry,
+                    route,
+                    empty_rest: Some(rest.name),
+                };
+                let inserted = self.table.routers[index(method)].insert(rest.before, slot);
+                debug_assert!(inserted.is_ok(), "no route of this shape is there");
+            }
+        }
+        (self.table, self.conflicts)
+    }
+
+    fn report(&mut self, plugin: &PluginId, route: &Route, cause: ConflictCause) {
+        self.conflicts.push(RouteConflict {
+            plugin: plugin.clone(),
+            method: route.method,
+            path: route.path.chars().take(512).collect(),
+            cause,
+        });
+    }
+}
+
+/// The reserved prefix that a canonical path stands under, if any.
+pub(crate) fn reserved_prefix(path: &str) -> Option<&'static str> {
+    RESERVED_PREFIXES.iter().copied().find(|prefix| {
+        path.strip_prefix(prefix)
+            .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+    })
+}
+
+const fn index(method: RouteMethod) -> usize {
+    match method {
+        RouteMethod::Get => 0,
+        RouteMethod::Post => 1,
+        RouteMethod::Put => 2,
+        RouteMethod::Patch => 3,
+        RouteMethod::Delete => 4,
+    }
+}
