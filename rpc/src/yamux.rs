@@ -16,7 +16,7 @@ mod stream;
 mod table;
 
 pub use config::{Config, INITIAL_WINDOW, KeepAlive};
-pub use connection::Connection;
+pub use connection::{Connection, Incoming};
 pub use error::{OpenError, SessionError, StreamError};
 pub use frame::{Flags, FrameType, HEADER_LEN, Header, HeaderError};
 pub use session::{Event, Role, Session};

@@ -58,20 +58,10 @@ impl Connection {
         }
     }
 
-    /// The next stream that the peer has opened; the error is the session's end.
-    pub async fn accept(&self) -> Result<Stream, Arc<SessionError>> {
-        let shared = &self.handle.shared;
-        loop {
-            let incoming = shared.incoming.notified();
-            tokio::pin!(incoming);
-            incoming.as_mut().enable();
-            if let Some(key) = shared.with(|state| state.session.accept()) {
-                return Ok(Stream::new(Arc::clone(shared), key));
-            }
-            if let Some(cause) = shared.end() {
-                return Err(cause);
-            }
-            incoming.await;
+    /// The streams that the peer opens; holding this alone does not keep the session.
+    pub fn incoming(&self) -> Incoming {
+        Incoming {
+            shared: Arc::clone(&self.handle.shared),
         }
     }
 
@@ -80,12 +70,11 @@ impl Connection {
         self.handle.shared.with(|state| state.session.go_away());
     }
 
-    /// Closes the session after writing what is queued, and waits until that is done.
+    /// Closes the session once what is queued is written; [`ended`](Self::ended) tells when that is done.
     ///
-    /// Bounded by [`Config::write_timeout`] if the peer takes nothing. Once begun it goes on, also if not awaited.
-    pub async fn close(&self) -> Arc<SessionError> {
+    /// Bounded by [`Config::write_timeout`] if the peer takes nothing.
+    pub fn close(&self) {
         self.handle.shared.with(|state| state.closing = true);
-        self.ended().await
     }
 
     /// Waits for the session's end and says why.
@@ -96,5 +85,29 @@ impl Connection {
     /// Why the session is over, if it is.
     pub fn end(&self) -> Option<Arc<SessionError>> {
         self.handle.shared.end()
+    }
+}
+
+/// Streams opened by the peer, acknowledged already. Meant for one task.
+#[derive(Debug)]
+pub struct Incoming {
+    shared: Arc<Shared>,
+}
+
+impl Incoming {
+    /// The next stream; the error is the session's end. Nothing is lost if the future is dropped.
+    pub async fn accept(&mut self) -> Result<Stream, Arc<SessionError>> {
+        loop {
+            let incoming = self.shared.incoming.notified();
+            tokio::pin!(incoming);
+            incoming.as_mut().enable();
+            if let Some(key) = self.shared.with(|state| state.session.accept()) {
+                return Ok(Stream::new(Arc::clone(&self.shared), key));
+            }
+            if let Some(cause) = self.shared.end() {
+                return Err(cause);
+            }
+            incoming.await;
+        }
     }
 }

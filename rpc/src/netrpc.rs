@@ -1,0 +1,21 @@
+//! Go's net/rpc over one byte stream: a gob stream in each direction, a header in front of each argument and reply.
+//!
+//! [`Client`] calls, [`serve`] answers. Either works on any tokio byte stream. Calls run concurrently, replies come in any
+//! order. Everything that is read is bounded by [`pinfold_gob::Limits`]; calls under way, requests served at once and
+//! bytes not yet written are bounded too.
+mod body;
+mod client;
+mod error;
+mod header;
+mod outbox;
+mod pending;
+mod reader;
+mod schema;
+mod server;
+mod services;
+
+pub use body::Body;
+pub use client::{Client, ClientConfig};
+pub use error::{CallError, End};
+pub use server::{ServerConfig, serve};
+pub use services::{Request, Services};

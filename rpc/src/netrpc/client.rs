@@ -1,0 +1,269 @@
+//! The calling side.
+use std::future::poll_fn;
+use std::sync::{Arc, LazyLock, Mutex, MutexGuard, OnceLock, PoisonError};
+
+use pinfold_gob::{DecodeError, GobType, Limits, Schema};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use tokio::io::{AsyncRead, AsyncWrite, ReadHalf};
+use tokio::sync::{Semaphore, oneshot};
+use tokio::time::{Instant, timeout_at};
+use tokio_util::sync::CancellationToken;
+
+use super::body::Body;
+use super::error::{CallError, End};
+use super::header::{RequestHeaderRef, ResponseHeader};
+use super::outbox::Outbox;
+use super::pending::{Caller, Pending};
+use super::reader::Reader;
+use super::schema::schema_of;
+
+static REQUEST: LazyLock<Schema> = LazyLock::new(Schema::of::<RequestHeaderRef<'_>>);
+
+/// Limits of a client.
+#[derive(Clone, Debug)]
+pub struct ClientConfig {
+    /// What a reply may make this side hold.
+    pub limits: Limits,
+    /// Calls that may be waited for at once; one more waits, within its deadline.
+    pub max_in_flight: usize,
+    /// Unanswered calls that nobody waits for any more; beyond it the peer counts as stuck and the conversation ends.
+    pub max_abandoned: usize,
+}
+
+impl Default for ClientConfig {
+    fn default() -> Self {
+        Self {
+            limits: Limits::default(),
+            max_in_flight: 1024,
+            max_abandoned: 1024,
+        }
+    }
+}
+
+/// Calls the methods that the peer serves on one stream. Clones share it; it is closed when the last is dropped.
+#[derive(Clone)]
+pub struct Client {
+    handle: Arc<Handle>,
+}
+
+/// Ends the conversation when the last handle goes.
+struct Handle {
+    shared: Arc<Shared>,
+}
+
+impl Drop for Handle {
+    fn drop(&mut self) {
+        self.shared.shutdown.cancel();
+    }
+}
+
+struct Shared {
+    outbox: Outbox,
+    pending: Mutex<Pending>,
+    in_flight: Semaphore,
+    max_abandoned: usize,
+    shutdown: CancellationToken,
+    ended: CancellationToken,
+    end: OnceLock<Arc<End>>,
+}
+
+impl Client {
+    /// Starts a conversation on a stream, with a task of its own. Needs a tokio runtime.
+    pub fn start<S>(stream: S, config: ClientConfig) -> Self
+    where
+        S: AsyncRead + AsyncWrite + Send + 'static,
+    {
+        let (reading, writing) = tokio::io::split(stream);
+        let shared = Arc::new(Shared {
+            outbox: Outbox::new(writing),
+            pending: Mutex::default(),
+            in_flight: Semaphore::new(config.max_in_flight),
+            max_abandoned: config.max_abandoned,
+            shutdown: CancellationToken::new(),
+            ended: CancellationToken::new(),
+            end: OnceLock::new(),
+        });
+        // Ends with the stream, or when the last handle is dropped.
+        tokio::spawn(run(
+            Arc::clone(&shared),
+            Reader::new(reading, config.limits),
+        ));
+        Self {
+            handle: Arc::new(Handle { shared }),
+        }
+    }
+
+    /// Calls `Service.Method` and waits for the reply, at most until the deadline.
+    ///
+    /// Dropping the future forgets the call: it may still be carried out, its reply is thrown away.
+    pub async fn call<A, R>(&self, method: &str, arg: &A, deadline: Instant) -> Result<R, CallError>
+    where
+        A: Serialize + GobType + ?Sized + 'static,
+        R: DeserializeOwned + Send + 'static,
+    {
+        let schema = schema_of::<A>();
+        self.call_with(method, (&schema, arg), deadline, |body| body.decode())
+            .await
+    }
+
+    /// Calls with an argument of any schema, and reads the reply with `decode`, which can look at its type first.
+    pub async fn call_with<A, R, F>(
+        &self,
+        method: &str,
+        arg: (&Schema, &A),
+        deadline: Instant,
+        decode: F,
+    ) -> Result<R, CallError>
+    where
+        A: Serialize + ?Sized,
+        R: Send + 'static,
+        F: FnOnce(Body<'_>) -> Result<R, DecodeError> + Send + 'static,
+    {
+        timeout_at(deadline, self.call_unbounded(method, arg, decode))
+            .await
+            .unwrap_or(Err(CallError::Deadline))
+    }
+
+    /// Why the conversation is over, if it is.
+    pub fn end(&self) -> Option<Arc<End>> {
+        self.handle.shared.end.get().cloned()
+    }
+
+    async fn call_unbounded<A, R, F>(
+        &self,
+        method: &str,
+        arg: (&Schema, &A),
+        decode: F,
+    ) -> Result<R, CallError>
+    where
+        A: Serialize + ?Sized,
+        R: Send + 'static,
+        F: FnOnce(Body<'_>) -> Result<R, DecodeError> + Send + 'static,
+    {
+        let shared = &*self.handle.shared;
+        let Ok(_permit) = shared.in_flight.acquire().await else {
+            return Err(shared.closed());
+        };
+        shared.outbox.room().await;
+        let (sender, receiver) = oneshot::channel();
+        let waiting = Box::new(Caller { decode, sender });
+        let seq = shared.outbox.send(|messages| {
+            let mut pending = shared.pending();
+            let seq = pending.next_seq();
+            let header = RequestHeaderRef {
+                service_method: method,
+                seq,
+            };
+            messages
+                .append((&REQUEST, &header), arg)
+                .map_err(|source| CallError::Encode { source })?;
+            if pending.add(waiting) {
+                Ok(seq)
+            } else {
+                Err(shared.closed())
+            }
+        })?;
+        let _abandon = AbandonOnDrop { shared, seq };
+        match receiver.await {
+            Ok(outcome) => outcome,
+            Err(_) => {
+                // The conversation ended while this reply was being read.
+                shared.ended.cancelled().await;
+                Err(shared.closed())
+            }
+        }
+    }
+}
+
+impl std::fmt::Debug for Client {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Client")
+            .field("end", &self.end())
+            .finish_non_exhaustive()
+    }
+}
+
+/// Marks a call as abandoned unless its reply has come by then.
+struct AbandonOnDrop<'a> {
+    shared: &'a Shared,
+    seq: u64,
+}
+
+impl Drop for AbandonOnDrop<'_> {
+    fn drop(&mut self) {
+        let abandoned = self.shared.pending().abandon(self.seq);
+        let limit = self.shared.max_abandoned;
+        if abandoned > limit {
+            self.shared.finish(End::TooManyAbandoned { limit });
+            self.shared.shutdown.cancel();
+        }
+    }
+}
+
+impl Shared {
+    fn pending(&self) -> MutexGuard<'_, Pending> {
+        self.pending.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Records why the conversation is over; the first reason stays.
+    fn finish(&self, end: End) -> &Arc<End> {
+        self.end.get_or_init(|| {
+            tracing::debug!(cause = %end, "net/rpc conversation ended");
+            Arc::new(end)
+        })
+    }
+
+    fn closed(&self) -> CallError {
+        CallError::Closed {
+            cause: Arc::clone(self.finish(End::Closed)),
+        }
+    }
+}
+
+/// Runs the conversation to its end, then tells every caller.
+async fn run<S: AsyncRead>(shared: Arc<Shared>, mut reader: Reader<ReadHalf<S>>) {
+    let end = tokio::select! {
+        biased;
+        () = shared.shutdown.cancelled() => End::Closed,
+        source = poll_fn(|cx| shared.outbox.poll_pump(cx)) => End::Io { source },
+        end = read_replies(&shared, &mut reader) => end,
+    };
+    shared.finish(end);
+    shared.in_flight.close();
+    let left = shared.pending().close();
+    shared.outbox.close();
+    for waiting in left {
+        waiting.fail(shared.closed());
+    }
+    shared.ended.cancel();
+}
+
+async fn read_replies<S: AsyncRead>(shared: &Shared, reader: &mut Reader<ReadHalf<S>>) -> End {
+    loop {
+        if let Err(end) = read_reply(shared, reader).await {
+            return end;
+        }
+    }
+}
+
+async fn read_reply<S: AsyncRead>(
+    shared: &Shared,
+    reader: &mut Reader<ReadHalf<S>>,
+) -> Result<(), End> {
+    let header: ResponseHeader = reader.header().await?;
+    let waiting = shared.pending().take(header.seq);
+    let body = reader.body().await?;
+    let Some(waiting) = waiting else {
+        return Ok(());
+    };
+    match body {
+        // What comes instead of a reply says nothing.
+        _ if !header.error.is_empty() => {
+            waiting.fail(CallError::Remote { text: header.error });
+        }
+        Ok(body) => waiting.reply(body),
+        Err(source) => waiting.fail(CallError::Decode { source }),
+    }
+    Ok(())
+}

@@ -1,0 +1,202 @@
+//! The writing half of a conversation, shared by all who write on it.
+use std::io;
+use std::pin::Pin;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, Waker, ready};
+
+use pinfold_gob::{EncodeError, Encoder, Schema};
+use serde::Serialize;
+use tokio::io::AsyncWrite;
+use tokio::sync::Notify;
+
+/// New messages wait while this many bytes are not taken by the stream.
+const HIGH_WATER: usize = 1024 * 1024;
+/// Written bytes in front of unwritten ones are cut off once they are this many.
+const COMPACT_ABOVE: usize = 256 * 1024;
+/// An empty buffer above this is given back.
+const KEPT_CAPACITY: usize = 8 * 1024;
+
+/// Encodes messages into one buffer and writes it.
+///
+/// A message is written at once by whoever sends it, as far as the stream takes it; the rest is written by the
+/// conversation's task, which polls [`poll_pump`](Self::poll_pump). So most messages need no other task to be woken.
+pub(super) struct Outbox {
+    state: Mutex<State>,
+    room: Notify,
+}
+
+struct State {
+    writer: Option<Box<dyn AsyncWrite + Send + Unpin>>,
+    messages: Messages,
+    written: usize,
+    needs_flush: bool,
+    pump: Option<Waker>,
+    failure: Option<io::Error>,
+}
+
+/// The encoder of one stream, and what it has encoded.
+pub(super) struct Messages {
+    encoder: Encoder,
+    buffer: Vec<u8>,
+    header_announced: bool,
+}
+
+impl Messages {
+    /// Appends header and body as one message, or nothing at all.
+    pub(super) fn append<H, B>(
+        &mut self,
+        (header_schema, header): (&Schema, &H),
+        (body_schema, body): (&Schema, &B),
+    ) -> Result<(), EncodeError>
+    where
+        H: Serialize,
+        B: Serialize + ?Sized,
+    {
+        let start = self.buffer.len();
+        self.encoder
+            .encode(header_schema, header, &mut self.buffer)?;
+        let encoded = self.encoder.encode(body_schema, body, &mut self.buffer);
+        if encoded.is_err() {
+            self.buffer.truncate(start);
+            if !self.header_announced {
+                // The header's definition was cut off with it, and it was the first: nothing has been announced.
+                self.encoder = Encoder::new();
+            }
+        }
+        self.header_announced |= encoded.is_ok();
+        encoded
+    }
+}
+
+impl Outbox {
+    pub(super) fn new(writer: impl AsyncWrite + Send + Unpin + 'static) -> Self {
+        let messages = Messages {
+            encoder: Encoder::new(),
+            buffer: Vec::new(),
+            header_announced: false,
+        };
+        let state = State {
+            writer: Some(Box::new(writer)),
+            messages,
+            written: 0,
+            needs_flush: false,
+            pump: None,
+            failure: None,
+        };
+        Self {
+            state: Mutex::new(state),
+            room: Notify::new(),
+        }
+    }
+
+    /// Lets `append` add messages, then writes what the stream takes. An error of the stream shows in the pump.
+    pub(super) fn send<T>(&self, append: impl FnOnce(&mut Messages) -> T) -> T {
+        let mut state = self.lock();
+        let result = append(&mut state.messages);
+        if state.failure.is_none() {
+            let pump = state.pump.clone();
+            let mut cx = Context::from_waker(pump.as_ref().unwrap_or(Waker::noop()));
+            if let Poll::Ready(Err(error)) = state.poll_write(&mut cx) {
+                state.failure = Some(error);
+                pump.inspect(Waker::wake_by_ref);
+            }
+        }
+        result
+    }
+
+    /// Waits until a new message may be added.
+    pub(super) async fn room(&self) {
+        loop {
+            let room = self.room.notified();
+            tokio::pin!(room);
+            room.as_mut().enable();
+            if self.lock().unwritten() < HIGH_WATER {
+                return;
+            }
+            room.await;
+        }
+    }
+
+    /// Writes what senders could not; ready only with the stream's error.
+    pub(super) fn poll_pump(&self, cx: &mut Context<'_>) -> Poll<io::Error> {
+        let mut state = self.lock();
+        if !state
+            .pump
+            .as_ref()
+            .is_some_and(|waker| waker.will_wake(cx.waker()))
+        {
+            state.pump = Some(cx.waker().clone());
+        }
+        if let Some(error) = state.failure.take() {
+            return Poll::Ready(error);
+        }
+        let was_full = state.unwritten() >= HIGH_WATER;
+        let outcome = state.poll_write(cx);
+        let has_room = state.unwritten() < HIGH_WATER;
+        drop(state);
+        if was_full && has_room {
+            self.room.notify_waiters();
+        }
+        match outcome {
+            Poll::Ready(Err(error)) => Poll::Ready(error),
+            Poll::Ready(Ok(())) | Poll::Pending => Poll::Pending,
+        }
+    }
+
+    /// Ready once everything is written.
+    pub(super) fn poll_written(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.lock().poll_write(cx)
+    }
+
+    /// Gives up the stream's half; what is not written is dropped, and so is what is sent later.
+    pub(super) fn close(&self) {
+        let mut state = self.lock();
+        let writer = state.writer.take();
+        state.messages.buffer = Vec::new();
+        state.written = 0;
+        drop(state);
+        drop(writer);
+        self.room.notify_waiters();
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    fn unwritten(&self) -> usize {
+        self.messages.buffer.len().saturating_sub(self.written)
+    }
+
+    fn poll_write(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let buffer = &mut self.messages.buffer;
+        let Some(writer) = &mut self.writer else {
+            buffer.clear();
+            return Poll::Ready(Ok(()));
+        };
+        let mut writer = Pin::new(writer);
+        while let Some(rest) = buffer.get(self.written..).filter(|rest| !rest.is_empty()) {
+            let outcome = writer.as_mut().poll_write(cx, rest);
+            if outcome.is_pending() && self.written >= COMPACT_ABOVE {
+                buffer.drain(..self.written);
+                self.written = 0;
+            }
+            match ready!(outcome)? {
+                0 => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
+                n => self.written = self.written.saturating_add(n),
+            }
+        }
+        if self.written > 0 {
+            buffer.clear();
+            buffer.shrink_to(KEPT_CAPACITY);
+            self.written = 0;
+            self.needs_flush = true;
+        }
+        if self.needs_flush {
+            ready!(writer.poll_flush(cx))?;
+            self.needs_flush = false;
+        }
+        Poll::Ready(Ok(()))
+    }
+}

@@ -1,0 +1,154 @@
+//! The answering side.
+use std::future::poll_fn;
+use std::sync::{Arc, LazyLock};
+
+use pinfold_gob::{Empty, Limits, Schema};
+use tokio::io::{AsyncRead, AsyncWrite, ReadHalf};
+use tokio::sync::Semaphore;
+use tokio::task::JoinSet;
+
+use super::error::End;
+use super::header::{RequestHeader, ResponseHeaderRef};
+use super::outbox::Outbox;
+use super::reader::Reader;
+use super::services::{Answer, Reply, Services};
+
+static RESPONSE: LazyLock<Schema> = LazyLock::new(Schema::of::<ResponseHeaderRef<'_>>);
+
+/// In place of an error without text, which a peer could not tell from success.
+const NO_TEXT: &str = "unspecified error";
+
+/// Limits of a server.
+#[derive(Clone, Debug)]
+pub struct ServerConfig {
+    /// What an argument may make this side hold.
+    pub limits: Limits,
+    /// Requests served at once; while there are as many, no further one is read.
+    pub max_concurrent: usize,
+}
+
+impl Default for ServerConfig {
+    fn default() -> Self {
+        Self {
+            limits: Limits::default(),
+            max_concurrent: 256,
+        }
+    }
+}
+
+/// Serves the requests of one stream, concurrently, until the peer ends it or sends something unreadable.
+///
+/// Requests under way when the peer ends are finished, and answered if it still listens. Dropping the future ends all
+/// of them. An argument or reply that does not fit is an error to the peer, not the end.
+pub async fn serve<S>(stream: S, services: Arc<Services>, config: ServerConfig) -> End
+where
+    S: AsyncRead + AsyncWrite + Send + 'static,
+{
+    let (reading, writing) = tokio::io::split(stream);
+    let outbox = Arc::new(Outbox::new(writing));
+    let mut serving = Serving {
+        services,
+        outbox: Arc::clone(&outbox),
+        permits: Arc::new(Semaphore::new(config.max_concurrent)),
+        tasks: JoinSet::new(),
+    };
+    let mut reader = Reader::new(reading, config.limits);
+    let conversation = async {
+        let end = serving.read_requests(&mut reader).await;
+        while serving.tasks.join_next().await.is_some() {}
+        // The peer may not read any more; the stream's own time-outs bound this.
+        poll_fn(|cx| outbox.poll_written(cx)).await.ok();
+        end
+    };
+    let end = tokio::select! {
+        biased;
+        source = poll_fn(|cx| outbox.poll_pump(cx)) => End::Io { source },
+        end = conversation => end,
+    };
+    outbox.close();
+    end
+}
+
+/// One conversation being served.
+struct Serving {
+    services: Arc<Services>,
+    outbox: Arc<Outbox>,
+    permits: Arc<Semaphore>,
+    /// Ended by being dropped.
+    tasks: JoinSet<()>,
+}
+
+impl Serving {
+    async fn read_requests<S: AsyncRead>(&mut self, reader: &mut Reader<ReadHalf<S>>) -> End {
+        loop {
+            if let Err(end) = self.read_request(reader).await {
+                return end;
+            }
+        }
+    }
+
+    async fn read_request<S: AsyncRead>(
+        &mut self,
+        reader: &mut Reader<ReadHalf<S>>,
+    ) -> Result<(), End> {
+        // Closed by nobody.
+        let permit = Arc::clone(&self.permits)
+            .acquire_owned()
+            .await
+            .map_err(|_| End::Closed)?;
+        while self.tasks.try_join_next().is_some() {}
+        let header: RequestHeader = reader.header().await?;
+        let body = reader.body().await?;
+        let answer = match (self.services.find(&header.service_method), body) {
+            (Ok(method), Ok(body)) => method.call(body).map_err(|error| format!("gob: {error}")),
+            (Err(text), _) => Err(text),
+            (Ok(_), Err(error)) => Err(format!("gob: {error}")),
+        };
+        let outbox = Arc::clone(&self.outbox);
+        match answer {
+            Err(text) => respond(&outbox, &header, Err(text)),
+            Ok(answer) => {
+                self.tasks.spawn(async move {
+                    run(answer, &outbox, &header).await;
+                    // A peer that does not read its replies is not read from either.
+                    outbox.room().await;
+                    drop(permit);
+                });
+            }
+        }
+        Ok(())
+    }
+}
+
+async fn run(answer: Answer, outbox: &Outbox, header: &RequestHeader) {
+    let outcome = answer.await;
+    respond(outbox, header, outcome);
+}
+
+/// Sends the reply. What cannot be encoded becomes an error: the peer waits for something.
+fn respond(outbox: &Outbox, request: &RequestHeader, outcome: Result<Box<dyn Reply>, String>) {
+    let sent = outbox.send(|messages| {
+        let text = match outcome {
+            Ok(reply) => match reply.append((&RESPONSE, &header(request, "")), messages) {
+                Ok(()) => return Ok(()),
+                Err(error) => format!("gob: {error}"),
+            },
+            Err(text) if text.is_empty() => NO_TEXT.to_owned(),
+            Err(text) => text,
+        };
+        // Never a nil interface beside an error: Go's reader waits for more of it.
+        let empty = (&Schema::empty_struct(), &Empty);
+        messages.append((&RESPONSE, &header(request, &text)), empty)
+    });
+    if let Err(error) = sent {
+        tracing::debug!(error = %error, "error response could not be encoded");
+    }
+}
+
+fn header<'a>(request: &'a RequestHeader, error: &'a str) -> ResponseHeaderRef<'a> {
+    ResponseHeaderRef {
+        service_method: &request.service_method,
+        seq: request.seq,
+        error,
+    }
+}
