@@ -1,1 +1,8 @@
-//! Tests of profiles and filters.
+//! Tests of profiles and filters: the shipped profile against an independent compiler, random
+//! profiles against their plain reading, refusals, and the kernel.
+
+mod default;
+mod kernel;
+mod linear;
+mod oracle;
+mod refusals;
