@@ -7,6 +7,7 @@ use serde::de::{Deserializer, Visitor};
 use crate::cursor::Cursor;
 use crate::error::{DecodeError, Place};
 use crate::graph::{NodeRef, Shape};
+use crate::kind::Marshaler;
 use compound::{BytesAccess, ComplexAccess, ListAccess, MapAccess, StructAccess};
 
 /// One value, about to be read.
@@ -286,10 +287,18 @@ impl<'de> Deserializer<'de> for ValueReader<'_, 'de> {
 
     fn deserialize_newtype_struct<V: Visitor<'de>>(
         self,
-        _: &'static str,
+        name: &'static str,
         visitor: V,
     ) -> Result<V::Value, DecodeError> {
-        visitor.visit_newtype_struct(self)
+        let Some(wanted) = Marshaler::of_newtype(name) else {
+            return visitor.visit_newtype_struct(self);
+        };
+        match self.shape()? {
+            Shape::Opaque { how, .. } if *how == wanted => {
+                visitor.visit_borrowed_bytes(self.cursor.reader().counted("bytes")?)
+            }
+            _ => Err(self.mismatch("value that marshals itself")),
+        }
     }
 
     /// A slice, or a byte slice element by element. Not an array.

@@ -6,6 +6,7 @@ use serde::ser::{Serialize, Serializer};
 
 use crate::error::{EncodeError, Place};
 use crate::graph::{Graph, NodeRef, Shape};
+use crate::kind::Marshaler;
 use crate::wire;
 use compound::{FieldsWriter, ListWriter, MapWriter};
 
@@ -192,12 +193,17 @@ impl<'a> Serializer for Slot<'a> {
         self.counted(value.as_bytes())
     }
 
-    /// For byte slices, and for strings that are not UTF-8.
-    fn serialize_bytes(self, value: &[u8]) -> Result<bool, EncodeError> {
-        if !matches!(self.shape(), Shape::Bytes | Shape::String) {
-            return Err(self.mismatch("bytes"));
+    /// For byte slices, strings that are not UTF-8, and what marshals itself.
+    fn serialize_bytes(mut self, value: &[u8]) -> Result<bool, EncodeError> {
+        match self.shape() {
+            Shape::Bytes | Shape::String => self.counted(value),
+            Shape::Opaque { .. } => {
+                self.begin();
+                wire::put_counted(self.out, value);
+                Ok(true)
+            }
+            _ => Err(self.mismatch("bytes")),
         }
-        self.counted(value)
     }
 
     fn serialize_none(self) -> Result<bool, EncodeError> {
@@ -248,10 +254,14 @@ impl<'a> Serializer for Slot<'a> {
 
     fn serialize_newtype_struct<T: Serialize + ?Sized>(
         self,
-        _: &'static str,
+        name: &'static str,
         value: &T,
     ) -> Result<bool, EncodeError> {
-        value.serialize(self)
+        match (Marshaler::of_newtype(name), self.shape()) {
+            (None, _) => value.serialize(self),
+            (Some(given), Shape::Opaque { how, .. }) if *how == given => value.serialize(self),
+            _ => Err(self.mismatch("value that marshals itself")),
+        }
     }
 
     fn serialize_newtype_variant<T: Serialize + ?Sized>(

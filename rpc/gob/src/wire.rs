@@ -102,11 +102,11 @@ impl<'a> Reader<'a> {
     }
 }
 
+/// A message, without its prefix, and what follows; or `None`.
+type Split<'a> = Option<(&'a [u8], &'a [u8])>;
+
 /// Splits the first message off `buffer`, without its prefix. `None` when more bytes are needed.
-pub(crate) fn split_message(
-    buffer: &[u8],
-    limit: usize,
-) -> Result<Option<(&[u8], &[u8])>, DecodeError> {
+pub(crate) fn split_message(buffer: &[u8], limit: usize) -> Result<Split<'_>, DecodeError> {
     let Some((&first, rest)) = buffer.split_first() else {
         return Ok(None);
     };
