@@ -2,7 +2,7 @@
 use std::future::poll_fn;
 use std::sync::{Arc, LazyLock, Mutex, MutexGuard, OnceLock, PoisonError};
 
-use pinfold_gob::{DecodeError, GobType, Limits, Schema};
+use pinfold_gob::{DecodeError, EncodeError, Encoder, GobType, Limits, Schema, Value};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::io::{AsyncRead, AsyncWrite, ReadHalf};
@@ -111,7 +111,7 @@ impl Client {
     pub async fn call_with<A, R, F>(
         &self,
         method: &str,
-        arg: (&Schema, &A),
+        (schema, arg): (&Schema, &A),
         deadline: Instant,
         decode: F,
     ) -> Result<R, CallError>
@@ -120,9 +120,27 @@ impl Client {
         R: Send + 'static,
         F: FnOnce(Body<'_>) -> Result<R, DecodeError> + Send + 'static,
     {
-        timeout_at(deadline, self.call_unbounded(method, arg, decode))
+        let encode = |encoder: &mut Encoder, out: &mut Vec<u8>| encoder.encode(schema, arg, out);
+        timeout_at(deadline, self.call_unbounded(method, encode, decode))
             .await
             .unwrap_or(Err(CallError::Deadline))
+    }
+
+    /// Calls with values whose types are known only at run time, those inside interfaces included.
+    pub async fn call_value(
+        &self,
+        method: &str,
+        (schema, arg): (&Schema, &Value),
+        deadline: Instant,
+    ) -> Result<Value, CallError> {
+        let encode =
+            |encoder: &mut Encoder, out: &mut Vec<u8>| encoder.encode_value(schema, arg, out);
+        timeout_at(
+            deadline,
+            self.call_unbounded(method, encode, |body| body.value()),
+        )
+        .await
+        .unwrap_or(Err(CallError::Deadline))
     }
 
     /// Why the conversation is over, if it is.
@@ -130,14 +148,13 @@ impl Client {
         self.handle.shared.end.get().cloned()
     }
 
-    async fn call_unbounded<A, R, F>(
+    async fn call_unbounded<R, F>(
         &self,
         method: &str,
-        arg: (&Schema, &A),
+        encode: impl FnOnce(&mut Encoder, &mut Vec<u8>) -> Result<(), EncodeError>,
         decode: F,
     ) -> Result<R, CallError>
     where
-        A: Serialize + ?Sized,
         R: Send + 'static,
         F: FnOnce(Body<'_>) -> Result<R, DecodeError> + Send + 'static,
     {
@@ -156,7 +173,7 @@ impl Client {
                 seq,
             };
             messages
-                .append((&REQUEST, &header), arg)
+                .append((&REQUEST, &header), encode)
                 .map_err(|source| CallError::Encode { source })?;
             if pending.add(waiting) {
                 Ok(seq)

@@ -42,20 +42,16 @@ pub(super) struct Messages {
 }
 
 impl Messages {
-    /// Appends header and body as one message, or nothing at all.
-    pub(super) fn append<H, B>(
+    /// Appends header and body, or nothing at all.
+    pub(super) fn append<H: Serialize>(
         &mut self,
         (header_schema, header): (&Schema, &H),
-        (body_schema, body): (&Schema, &B),
-    ) -> Result<(), EncodeError>
-    where
-        H: Serialize,
-        B: Serialize + ?Sized,
-    {
+        body: impl FnOnce(&mut Encoder, &mut Vec<u8>) -> Result<(), EncodeError>,
+    ) -> Result<(), EncodeError> {
         let start = self.buffer.len();
         self.encoder
             .encode(header_schema, header, &mut self.buffer)?;
-        let encoded = self.encoder.encode(body_schema, body, &mut self.buffer);
+        let encoded = body(&mut self.encoder, &mut self.buffer);
         if encoded.is_err() {
             self.buffer.truncate(start);
             if !self.header_announced {

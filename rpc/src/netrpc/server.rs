@@ -137,8 +137,10 @@ fn respond(outbox: &Outbox, request: &RequestHeader, outcome: Result<Box<dyn Rep
             Err(text) => text,
         };
         // Never a nil interface beside an error: Go's reader waits for more of it.
-        let empty = (&Schema::empty_struct(), &Empty);
-        messages.append((&RESPONSE, &header(request, &text)), empty)
+        let schema = Schema::empty_struct();
+        messages.append((&RESPONSE, &header(request, &text)), |encoder, out| {
+            encoder.encode(&schema, &Empty, out)
+        })
     });
     if let Err(error) = sent {
         tracing::debug!(error = %error, "error response could not be encoded");

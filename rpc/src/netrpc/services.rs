@@ -118,6 +118,7 @@ impl<R: Serialize + GobType + Send + 'static> Reply for R {
         header: (&Schema, &ResponseHeaderRef<'_>),
         messages: &mut Messages,
     ) -> Result<(), EncodeError> {
-        messages.append(header, (&schema_of::<R>(), self))
+        let schema = schema_of::<R>();
+        messages.append(header, |encoder, out| encoder.encode(&schema, self, out))
     }
 }

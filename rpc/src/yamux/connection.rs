@@ -24,7 +24,7 @@ struct Handle {
 
 impl Drop for Handle {
     fn drop(&mut self) {
-        self.shared.with(|state| state.closing = true);
+        self.shared.close();
     }
 }
 
@@ -70,11 +70,11 @@ impl Connection {
         self.handle.shared.with(|state| state.session.go_away());
     }
 
-    /// Closes the session once what is queued is written; [`ended`](Self::ended) tells when that is done.
+    /// Ends every stream orderly and closes the session once what is queued is written; [`ended`](Self::ended) tells when that is done.
     ///
     /// Bounded by [`Config::write_timeout`] if the peer takes nothing.
     pub fn close(&self) {
-        self.handle.shared.with(|state| state.closing = true);
+        self.handle.shared.close();
     }
 
     /// Waits for the session's end and says why.

@@ -251,6 +251,13 @@ impl Session {
         self.settle(key);
     }
 
+    /// Finishes every stream: what is said before the connection is closed.
+    pub fn finish_all(&mut self, now: Duration) {
+        for key in self.table.keys() {
+            self.finish(key, now);
+        }
+    }
+
     /// Tells the peer to open no more streams; existing ones continue.
     pub fn go_away(&mut self) {
         if !self.gone_away && !self.ended {

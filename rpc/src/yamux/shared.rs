@@ -88,6 +88,17 @@ impl Shared {
         result
     }
 
+    /// Ends the session once its streams are finished and everything is written.
+    pub(super) fn close(&self) {
+        let now = self.now();
+        self.with(|state| {
+            if !state.closing {
+                state.closing = true;
+                state.session.finish_all(now);
+            }
+        });
+    }
+
     /// Records why the session is over and tells everyone.
     pub(super) fn finish(&self, cause: SessionError) {
         tracing::debug!(cause = %cause, "yamux session ended");

@@ -4,7 +4,10 @@
     reason = "a test that cannot read its data shall fail at once"
 )]
 
+mod go_types;
 mod handshake_lines;
+mod netrpc_calls;
+mod plugin_session;
 mod stderr_log;
 mod vectors;
 mod yamux_raw;
