@@ -1,7 +1,13 @@
-//! The administration API: what it can do ([`Control`]), what it says ([`dto`]), and how it is
-//! served.
+//! The administration API, `/api/pinfold/v1`: what it can do ([`Control`]), what it says
+//! ([`dto`]), and how it is served: on a Unix socket ([`serve_unix`]), and on a gateway's listener
+//! to administrators.
 
 mod control;
 pub mod dto;
+mod problem;
+mod routes;
+mod unix;
 
 pub use control::{Control, ControlError, ControlFuture};
+pub(crate) use routes::router;
+pub use unix::serve_unix;

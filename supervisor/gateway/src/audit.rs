@@ -1,6 +1,11 @@
-//! Who asked for what, and whether it was let through: one record per decision.
+//! Step 6: who asked for what, and whether it was let through. One record per decision.
 
+use http::Method;
 use pinfold_policy::{Generation, PluginId, User};
+
+use crate::access_log::AccessLog;
+use crate::refusal::Refusal;
+use crate::request_id::RequestId;
 
 /// Where audit records go.
 ///
@@ -56,4 +61,31 @@ pub enum Decision {
         /// The stable code of the reason, such as `gateway.forbidden`.
         code: &'static str,
     },
+}
+
+/// Records what the checks decided. A request that never came to a decision about its caller or a
+/// plugin (no such path, malformed, a health check) leaves a line in the access log alone.
+pub(crate) fn decided(
+    audit: &dyn Audit,
+    id: &RequestId,
+    method: &Method,
+    log: &AccessLog,
+    outcome: Result<(), &Refusal>,
+) {
+    let decision = match outcome {
+        Ok(()) if log.is_health_check() => return,
+        Ok(()) => Decision::Allow,
+        Err(refusal) if refusal.is_decision() => Decision::Deny {
+            code: refusal.code(),
+        },
+        Err(_) => return,
+    };
+    audit.record(AuditRecord {
+        request_id: id.as_str().to_owned(),
+        actor: log.actor.clone(),
+        method: method.as_str().to_owned(),
+        route: log.route.clone(),
+        plugin: log.plugin.clone(),
+        decision,
+    });
 }

@@ -3,6 +3,8 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use crate::listen::ConnectionLimits;
+
 /// Settings of one gateway listener. `Default` is what holds where the operator says nothing.
 #[derive(Clone, Debug)]
 pub struct GatewayConfig {
@@ -121,6 +123,17 @@ impl GatewayConfig {
             }
         }
         Ok(())
+    }
+
+    pub(crate) const fn connection_limits(&self) -> ConnectionLimits {
+        ConnectionLimits {
+            header_limit_bytes: self.header_limit_bytes,
+            header_count: self.header_count,
+            header_read_time_out: self.header_read_time_out,
+            write_time_out: self.write_time_out,
+            max_connections: self.max_connections,
+            drain_time: self.drain_time,
+        }
     }
 
     /// Checks an address that is, or is about to be, listened on.

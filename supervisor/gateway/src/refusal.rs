@@ -79,6 +79,18 @@ impl Refusal {
         }
     }
 
+    /// Whether a caller was weighed and found wanting, which the audit records.
+    pub(crate) const fn is_decision(&self) -> bool {
+        matches!(
+            self,
+            Self::TokenRefused
+                | Self::LoginRequired
+                | Self::AdminRequired
+                | Self::Rate { .. }
+                | Self::InFlight
+        )
+    }
+
     /// How long the client shall wait, where waiting helps.
     pub(crate) const fn wait(&self) -> Option<Duration> {
         match self {

@@ -1,0 +1,119 @@
+//! One line for each request, under the target `pinfold::access`: answered or abandoned. Patterns
+//! of routes, never raw paths; never a query, a header or a body.
+
+use std::time::Instant;
+
+use http::{Method, Response};
+use hyper::body::Body;
+use pinfold_policy::{Generation, PluginId};
+use tracing::Level;
+
+use crate::audit::Actor;
+use crate::request_id::RequestId;
+use crate::respond::ErrorCode;
+use crate::route::Target;
+
+/// A request under way. Dropped without an answer it logs that the client has gone.
+pub(crate) struct AccessLog {
+    id: RequestId,
+    method: Method,
+    started: Instant,
+    pub(crate) route: Option<String>,
+    pub(crate) plugin: Option<(PluginId, Generation)>,
+    pub(crate) actor: Actor,
+    is_health_check: bool,
+    is_answered: bool,
+}
+
+/// The pattern that a router of its own found, beside the answer.
+#[derive(Clone, Debug)]
+pub(crate) struct RoutePattern(pub(crate) String);
+
+impl AccessLog {
+    pub(crate) fn begin(id: &RequestId, method: &Method) -> Self {
+        Self {
+            id: id.clone(),
+            method: method.clone(),
+            started: Instant::now(),
+            route: None,
+            plugin: None,
+            actor: Actor::Anonymous,
+            is_health_check: false,
+            is_answered: false,
+        }
+    }
+
+    /// Takes down where the request goes.
+    pub(crate) fn note(&mut self, target: &Target) {
+        self.route = Some(target.pattern().to_owned());
+        self.is_health_check = matches!(target, Target::Live | Target::Ready);
+        if let Target::Plugin(matched) = target {
+            self.plugin = Some((matched.entry.plugin.clone(), matched.entry.generation));
+        }
+    }
+
+    pub(crate) const fn is_health_check(&self) -> bool {
+        self.is_health_check
+    }
+
+    pub(crate) const fn started(&self) -> Instant {
+        self.started
+    }
+
+    /// Logs the answer.
+    pub(crate) fn answered<B: Body>(mut self, answer: &Response<B>) {
+        self.is_answered = true;
+        let code = answer.extensions().get::<ErrorCode>().map(|code| code.0);
+        let pattern = answer
+            .extensions()
+            .get::<RoutePattern>()
+            .map(|pattern| pattern.0.as_str());
+        tracing::event!(
+            target: "pinfold::access",
+            Level::INFO,
+            request.id = self.id.as_str(),
+            http.request.method = self.method.as_str(),
+            http.route = pattern.or(self.route.as_deref()),
+            http.response.status_code = answer.status().as_u16(),
+            http.response.body.size = answer.body().size_hint().exact(),
+            plugin.id = self.plugin.as_ref().map(|(plugin, _)| plugin.as_str()),
+            plugin.generation = self.plugin.as_ref().map(|(_, generation)| generation.0),
+            user.id = self.user(),
+            error.code = code,
+            duration_ms = self.duration_ms(),
+            "request answered"
+        );
+    }
+
+    fn user(&self) -> Option<String> {
+        match &self.actor {
+            Actor::Anonymous => None,
+            Actor::User(user) => Some(user.id.clone()),
+            Actor::Process { uid, .. } => Some(format!("uid:{uid}")),
+        }
+    }
+
+    fn duration_ms(&self) -> f64 {
+        self.started.elapsed().as_secs_f64() * 1000.0
+    }
+}
+
+impl Drop for AccessLog {
+    fn drop(&mut self) {
+        if self.is_answered {
+            return;
+        }
+        tracing::event!(
+            target: "pinfold::access",
+            Level::INFO,
+            request.id = self.id.as_str(),
+            http.request.method = self.method.as_str(),
+            http.route = self.route.as_deref(),
+            plugin.id = self.plugin.as_ref().map(|(plugin, _)| plugin.as_str()),
+            plugin.generation = self.plugin.as_ref().map(|(_, generation)| generation.0),
+            user.id = self.user(),
+            duration_ms = self.duration_ms(),
+            "request abandoned by its client"
+        );
+    }
+}

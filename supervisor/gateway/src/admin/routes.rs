@@ -1,0 +1,255 @@
+//! Routes of the administration API. Whoever gets here is an administrator.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use axum::body::Body;
+use axum::extract::rejection::{PathRejection, QueryRejection};
+use axum::extract::{Path, Query, State};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{delete, get, post};
+use axum::{Extension, Json, Router, middleware};
+use bytes::Bytes;
+use http::header::{CACHE_CONTROL, CONTENT_TYPE};
+use http::{HeaderMap, HeaderValue, StatusCode};
+use pinfold_policy::PluginId;
+use serde::Serialize;
+
+use super::dto::{
+    LogQuery, LogRecord, NewToken, PluginDetail, PluginView, PostureView, StatusView,
+};
+use super::problem::{self, ApiError};
+use super::{Control, ControlError};
+use crate::audit::Actor;
+use crate::body::{self, BodyBudget};
+use crate::config::GatewayConfig;
+use crate::request_id::RequestId;
+use crate::{forward, goatflow};
+
+/// Time for an operation that starts plugins: several of them, each with its own time-outs.
+const RESCAN_TIME_OUT: Duration = Duration::from_secs(300);
+
+type Api = State<Arc<Shared>>;
+type Answered<T> = Result<T, ApiError>;
+type OnePath = Result<Path<String>, PathRejection>;
+
+/// What every handler has.
+struct Shared {
+    control: Arc<dyn Control>,
+    budget: BodyBudget,
+    body_limit_bytes: usize,
+    request_time_out: Duration,
+}
+
+/// The router. Requests carry an [`Actor`] and a [`RequestId`] among their extensions.
+pub(crate) fn router(control: Arc<dyn Control>, config: &GatewayConfig) -> Router {
+    let shared = Arc::new(Shared {
+        control,
+        budget: BodyBudget::new(config.body_budget_bytes),
+        body_limit_bytes: config.body_limit_bytes,
+        request_time_out: config.request_time_out,
+    });
+    let v1 = Router::new()
+        .route("/status", get(status))
+        .route("/plugins", get(plugins))
+        .route("/plugins/{id}", get(plugin))
+        .route("/plugins/{id}/logs", get(logs))
+        .route("/plugins/{id}/call/{function}", post(call))
+        .route("/plugins/{id}/rescan", post(rescan_plugin))
+        .route("/rescan", post(rescan))
+        .route("/posture", get(posture))
+        .route("/posture/{id}", get(plugin_posture))
+        .route("/tokens", get(tokens).post(create_token))
+        .route("/tokens/{id}", delete(revoke_token))
+        .route_layer(middleware::from_fn(problem::note_pattern));
+    Router::new()
+        .nest("/api/pinfold/v1", v1)
+        .fallback(problem::not_found)
+        .layer(middleware::from_fn(no_store))
+        .layer(middleware::from_fn(problem::render))
+        .with_state(shared)
+}
+
+async fn status(State(api): Api) -> Json<StatusView> {
+    Json(api.control.status())
+}
+
+async fn plugins(State(api): Api) -> Json<Vec<PluginView>> {
+    Json(api.control.plugins())
+}
+
+async fn plugin(State(api): Api, id: OnePath) -> Answered<Json<PluginDetail>> {
+    let id = plugin_id(&id?)?;
+    Ok(Json(find(&*api.control, &id)?))
+}
+
+async fn logs(
+    State(api): Api,
+    id: OnePath,
+    query: Result<Query<LogQuery>, QueryRejection>,
+) -> Answered<Json<Vec<LogRecord>>> {
+    let (id, Query(query)) = (plugin_id(&id?)?, query?);
+    if !(1..=LogQuery::MAX_LIMIT).contains(&query.limit) {
+        return Err(ApiError::invalid(format!(
+            "limit is {}, allowed are 1 to {}",
+            query.limit,
+            LogQuery::MAX_LIMIT
+        )));
+    }
+    find(&*api.control, &id)?;
+    Ok(Json(api.control.logs(&id, query)))
+}
+
+async fn call(
+    State(api): Api,
+    Extension(actor): Extension<Actor>,
+    Extension(request_id): Extension<RequestId>,
+    path: Result<Path<(String, String)>, PathRejection>,
+    headers: HeaderMap,
+    body: Body,
+) -> Answered<Response> {
+    let Path((id, function)) = path?;
+    let id = plugin_id(&id)?;
+    goatflow::check_function(&function)?;
+    let deadline = Instant::now() + api.request_time_out;
+    let arguments = goatflow::arguments(api.read(body, &headers, deadline).await?)?;
+    let context = forward::context(&request_id, &actor, &headers, deadline);
+    let result = api
+        .control
+        .call(&id, &function, arguments, context, actor)
+        .await?;
+    let json = [(CONTENT_TYPE, HeaderValue::from_static("application/json"))];
+    Ok((json, result).into_response())
+}
+
+async fn rescan(
+    State(api): Api,
+    Extension(actor): Extension<Actor>,
+) -> Answered<Json<Vec<PluginDetail>>> {
+    in_time(api.control.rescan(None, actor)).await.map(Json)
+}
+
+/// 204 where the plugin is no more.
+async fn rescan_plugin(
+    State(api): Api,
+    Extension(actor): Extension<Actor>,
+    id: OnePath,
+) -> Answered<Response> {
+    let id = plugin_id(&id?)?;
+    let looked_at = in_time(api.control.rescan(Some(id.clone()), actor)).await?;
+    Ok(
+        match looked_at.into_iter().find(|detail| detail.view.id == id) {
+            Some(detail) => Json(detail).into_response(),
+            None => StatusCode::NO_CONTENT.into_response(),
+        },
+    )
+}
+
+async fn posture(State(api): Api) -> Answered<Json<PostureView>> {
+    in_time(api.control.posture(None)).await.map(Json)
+}
+
+async fn plugin_posture(State(api): Api, id: OnePath) -> Answered<Json<PostureView>> {
+    let id = plugin_id(&id?)?;
+    in_time(api.control.posture(Some(id))).await.map(Json)
+}
+
+async fn tokens(State(api): Api) -> Answered<impl IntoResponse + use<>> {
+    Ok(Json(api.control.list_tokens().await?))
+}
+
+async fn create_token(
+    State(api): Api,
+    Extension(actor): Extension<Actor>,
+    headers: HeaderMap,
+    body: Body,
+) -> Answered<impl IntoResponse + use<>> {
+    let deadline = Instant::now() + api.request_time_out;
+    let body = api.read(body, &headers, deadline).await?;
+    let token: NewToken = serde_json::from_slice(&body)
+        .map_err(|error| ApiError::invalid(format!("request body: {error}")))?;
+    check(&token)?;
+    Ok((
+        StatusCode::CREATED,
+        Json(api.control.create_token(token, actor).await?),
+    ))
+}
+
+async fn revoke_token(
+    State(api): Api,
+    Extension(actor): Extension<Actor>,
+    id: OnePath,
+) -> Answered<StatusCode> {
+    let Path(id) = id?;
+    api.control.revoke_token(id, actor).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+impl Shared {
+    async fn read(
+        &self,
+        mut body: Body,
+        headers: &HeaderMap,
+        deadline: Instant,
+    ) -> Answered<Bytes> {
+        let limit = self.body_limit_bytes;
+        match body::read(&mut body, limit, &self.budget, deadline.into()).await {
+            Ok(whole) => Ok(whole.bytes),
+            Err(refusal) => {
+                body::discard(&mut body, headers).await;
+                Err(refusal.into())
+            }
+        }
+    }
+}
+
+fn plugin_id(text: &str) -> Answered<PluginId> {
+    PluginId::parse(text).map_err(|error| ApiError::invalid(error.to_string()))
+}
+
+fn find(control: &dyn Control, id: &PluginId) -> Answered<PluginDetail> {
+    let unknown = || ControlError::UnknownPlugin { plugin: id.clone() };
+    Ok(control.plugin(id).ok_or_else(unknown)?)
+}
+
+/// Names and roles are printed, compared and stored: short, and without control characters.
+fn check(token: &NewToken) -> Answered<()> {
+    const LIMIT_CHARACTERS: usize = 128;
+    const ROLE_LIMIT: usize = 32;
+    let texts = [("name", &token.name), ("user", &token.user)]
+        .into_iter()
+        .chain(token.roles.iter().map(|role| ("role", role)));
+    for (what, text) in texts {
+        let length = text.chars().count();
+        if length == 0 || length > LIMIT_CHARACTERS || text.chars().any(char::is_control) {
+            return Err(ApiError::invalid(format!(
+                "{what} has {length} characters or a control character: allowed are 1 to \
+                 {LIMIT_CHARACTERS}"
+            )));
+        }
+    }
+    if token.roles.len() > ROLE_LIMIT {
+        return Err(ApiError::invalid(format!("over {ROLE_LIMIT} roles")));
+    }
+    Ok(())
+}
+
+async fn in_time<T: Serialize>(operation: super::ControlFuture<'_, T>) -> Answered<T> {
+    let late = || ControlError::Failed {
+        action: "wait for the operation",
+        cause: format!("it took over {} s", RESCAN_TIME_OUT.as_secs()),
+    };
+    tokio::time::timeout(RESCAN_TIME_OUT, operation)
+        .await
+        .unwrap_or_else(|_| Err(late()))
+        .map_err(ApiError::from)
+}
+
+/// What administrators read is stored by no cache.
+async fn no_store(request: axum::extract::Request, next: middleware::Next) -> Response {
+    let mut response = next.run(request).await;
+    response
+        .headers_mut()
+        .insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    response
+}

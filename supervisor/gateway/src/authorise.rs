@@ -1,0 +1,54 @@
+//! Step 4: whether the caller may. The only place that says so.
+
+use crate::audit::Actor;
+use crate::refusal::Refusal;
+use crate::route::Needs;
+
+/// Checks what a target needs against who asks.
+pub(crate) fn authorise(needs: Needs, actor: &Actor) -> Result<(), Refusal> {
+    match (needs, actor) {
+        (Needs::Nothing, _) | (Needs::User, Actor::User(_)) => Ok(()),
+        (Needs::Admin, Actor::User(user)) if user.is_admin() => Ok(()),
+        (Needs::Admin, Actor::User(_)) => Err(Refusal::AdminRequired),
+        // Processes come by the admin socket, which has no routes of plugins.
+        (Needs::User | Needs::Admin, Actor::Anonymous | Actor::Process { .. }) => {
+            Err(Refusal::LoginRequired)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use pinfold_policy::User;
+
+    use super::*;
+
+    #[test]
+    fn each_need_is_met_by_the_right_caller_alone() {
+        let user = |roles: &[&str]| {
+            Actor::User(User {
+                id: "u".into(),
+                login: "u".into(),
+                roles: roles.iter().map(|&role| role.to_owned()).collect(),
+            })
+        };
+        let callers = [
+            Actor::Anonymous,
+            user(&[]),
+            user(&["Admin"]),
+            user(&["x", "admin"]),
+        ];
+        let code = |needs| {
+            callers
+                .each_ref()
+                .map(|actor| authorise(needs, actor).err().map(|no| no.code()))
+        };
+        let (login, admin) = (
+            Some("gateway.login_required"),
+            Some("gateway.admin_required"),
+        );
+        assert_eq!(code(Needs::Nothing), [None; 4]);
+        assert_eq!(code(Needs::User), [login, None, None, None]);
+        assert_eq!(code(Needs::Admin), [login, admin, admin, None]);
+    }
+}

@@ -1,0 +1,283 @@
+//! The way of one request, in order: `listen` → `authenticate` → `route` → `authorise` → `limit`
+//! → `audit` → the table's entry → the instance (`forward`) → `respond`. Each step is a file of
+//! that name; this one only puts them in a row.
+
+use std::convert::Infallible;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Instant;
+
+use bytes::Bytes;
+use http::{HeaderMap, Request, Response, StatusCode, request};
+use http_body_util::{Either, Full};
+use hyper::body::Incoming;
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+use tower::ServiceExt as _;
+use tracing::Instrument as _;
+
+use crate::access_log::AccessLog;
+use crate::admin::dto::DaemonState;
+use crate::admin::{self, Control};
+use crate::audit::{self, Actor, Audit};
+use crate::authenticate::{Tokens, authenticate};
+use crate::authorise::authorise;
+use crate::body::{self, BodyBudget, WholeBody};
+use crate::config::{ConfigError, GatewayConfig};
+use crate::failure::Failure;
+use crate::forward;
+use crate::goatflow::{self, Operation};
+use crate::limit::{InFlight, Limits};
+use crate::listen::{Drained, listen};
+use crate::refusal::Refusal;
+use crate::request_id::RequestId;
+use crate::respond::{self, Answer, ErrorForm};
+use crate::route::{self, Target};
+use crate::table::{Shared, Table};
+
+/// The gateway of one listener.
+pub struct Gateway {
+    config: GatewayConfig,
+    table: Shared,
+    tokens: Arc<dyn Tokens>,
+    control: Arc<dyn Control>,
+    audit: Arc<dyn Audit>,
+    limits: Limits,
+    budget: BodyBudget,
+    admin: axum::Router,
+}
+
+/// Why a gateway does not serve.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ServeError {
+    /// The settings, or the address of the listener, are refused.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// The listener has no address.
+    #[error("ask for the listener's address")]
+    Address(#[source] io::Error),
+}
+
+/// A request that has passed every check.
+struct Admitted {
+    target: Target,
+    actor: Actor,
+    decoded_path: String,
+    /// Held until the answer is there.
+    in_flight: Option<InFlight>,
+}
+
+impl Gateway {
+    /// A gateway that reads this table. Nothing is opened yet.
+    #[must_use]
+    pub fn new(
+        config: GatewayConfig,
+        table: Shared,
+        tokens: Arc<dyn Tokens>,
+        control: Arc<dyn Control>,
+        audit: Arc<dyn Audit>,
+    ) -> Self {
+        Self {
+            limits: Limits::new(config.max_in_flight_per_plugin),
+            budget: BodyBudget::new(config.body_budget_bytes),
+            admin: admin::router(Arc::clone(&control), &config),
+            config,
+            table,
+            tokens,
+            control,
+            audit,
+        }
+    }
+
+    /// Serves until `stop` is cancelled, then drains: nothing new is accepted, requests under way
+    /// go on for at most [`GatewayConfig::drain_time`].
+    ///
+    /// # Errors
+    /// [`ServeError`] before anything is accepted.
+    pub async fn serve(
+        self,
+        listener: TcpListener,
+        stop: CancellationToken,
+    ) -> Result<Drained, ServeError> {
+        self.config.check()?;
+        let address = listener.local_addr().map_err(ServeError::Address)?;
+        self.config.check_address(address)?;
+        let limits = self.config.connection_limits();
+        let gateway = Arc::new(self);
+        let stopping = stop.clone();
+        let answer = move |request, peer| {
+            let (gateway, stopping) = (Arc::clone(&gateway), stopping.clone());
+            async move { gateway.answer(request, peer, stopping.is_cancelled()).await }
+        };
+        Ok(listen(listener, limits, stop, answer).await)
+    }
+
+    async fn answer(
+        &self,
+        request: Request<Incoming>,
+        _peer: SocketAddr,
+        stopping: bool,
+    ) -> Answer {
+        let id = RequestId::of(request.headers());
+        let mut log = AccessLog::begin(&id, request.method());
+        let span = tracing::debug_span!("request", request.id = id.as_str());
+        let answering = Box::pin(self.steps(request, &id, &mut log, stopping));
+        let mut answer = answering.instrument(span).await;
+        respond::seal(answer.headers_mut(), &id);
+        log.answered(&answer);
+        answer
+    }
+
+    async fn steps(
+        &self,
+        request: Request<Incoming>,
+        id: &RequestId,
+        log: &mut AccessLog,
+        stopping: bool,
+    ) -> Answer {
+        let form = ErrorForm::of(request.uri().path());
+        let (head, mut body) = request.into_parts();
+        let result = match self.admit(&head, id, log).await {
+            Ok(admitted) => self.run(admitted, head, body, id, log, stopping).await,
+            Err(refusal) => {
+                body::discard(&mut body, &head.headers).await;
+                Err(refusal.into())
+            }
+        };
+        result.unwrap_or_else(|failed| respond::failure(form, id, failed).map(Either::Left))
+    }
+
+    /// Every check, in order. What is refused here has touched no plugin.
+    async fn admit(
+        &self,
+        head: &request::Parts,
+        id: &RequestId,
+        log: &mut AccessLog,
+    ) -> Result<Admitted, Refusal> {
+        let checked = async {
+            log.actor = authenticate(&*self.tokens, &head.headers).await?;
+            let table = self.table.load();
+            let path = route::path(&head.uri)?;
+            let target = route::route(self.config.compat, &table, &head.method, &path)?;
+            log.note(&target);
+            authorise(target.needs(), &log.actor)?;
+            let in_flight = self.limit(&target, &table)?;
+            let decoded_path = path.decoded.into_owned();
+            Ok(Admitted {
+                target,
+                actor: log.actor.clone(),
+                decoded_path,
+                in_flight,
+            })
+        }
+        .await;
+        audit::decided(
+            &*self.audit,
+            id,
+            &head.method,
+            log,
+            checked.as_ref().map(|_| ()),
+        );
+        checked
+    }
+
+    fn limit(&self, target: &Target, table: &Table) -> Result<Option<InFlight>, Refusal> {
+        match target {
+            Target::Plugin(matched) => self.limits.enter(&matched.entry, table).map(Some),
+            _ => Ok(None),
+        }
+    }
+
+    /// What the request asked for.
+    async fn run(
+        &self,
+        admitted: Admitted,
+        head: request::Parts,
+        body: Incoming,
+        id: &RequestId,
+        log: &AccessLog,
+        stopping: bool,
+    ) -> Result<Answer, Failure> {
+        let Admitted {
+            target,
+            actor,
+            decoded_path,
+            in_flight,
+        } = admitted;
+        let deadline = log.started() + self.config.request_time_out;
+        let context = forward::context(id, &actor, &head.headers, deadline);
+        let answer = match target {
+            Target::Live => status_answer(StatusCode::OK, "alive"),
+            Target::Ready => self.readiness(stopping),
+            Target::Admin => return Ok(self.administer(head, body, actor, id).await),
+            Target::Goatflow(Operation::List) => {
+                goatflow::list(&*self.control, self.config.list_form)
+            }
+            Target::Goatflow(Operation::Call { plugin, function }) => {
+                let whole = self.read(body, &head.headers, deadline).await?;
+                let bytes = whole.bytes.clone();
+                goatflow::call(&*self.control, &plugin, &function, bytes, context, actor).await?
+            }
+            Target::Plugin(matched) => {
+                let whole = self.read(body, &head.headers, deadline).await?;
+                let bytes = whole.bytes.clone();
+                let response =
+                    forward::forward(matched, head, decoded_path, bytes, context).await?;
+                respond::plugin(response)?
+            }
+        };
+        drop(in_flight);
+        Ok(answer.map(Either::Left))
+    }
+
+    async fn read(
+        &self,
+        mut body: Incoming,
+        headers: &HeaderMap,
+        deadline: Instant,
+    ) -> Result<WholeBody, Refusal> {
+        let limit = self.config.body_limit_bytes;
+        let result = body::read(&mut body, limit, &self.budget, deadline.into()).await;
+        if result.is_err() {
+            body::discard(&mut body, headers).await;
+        }
+        result
+    }
+
+    /// Hands a request to the administration API's own router.
+    async fn administer(
+        &self,
+        head: request::Parts,
+        body: Incoming,
+        actor: Actor,
+        id: &RequestId,
+    ) -> Answer {
+        let mut request = Request::from_parts(head, axum::body::Body::new(body));
+        request.extensions_mut().insert(actor);
+        request.extensions_mut().insert(id.clone());
+        let answer: Result<_, Infallible> = self.admin.clone().oneshot(request).await;
+        match answer {
+            Ok(answer) => answer.map(Either::Right),
+            Err(never) => match never {},
+        }
+    }
+
+    fn readiness(&self, stopping: bool) -> Response<Full<Bytes>> {
+        let state = if stopping {
+            DaemonState::Draining
+        } else {
+            self.control.status().state
+        };
+        match state {
+            DaemonState::Ready => status_answer(StatusCode::OK, "ready"),
+            DaemonState::Starting => status_answer(StatusCode::SERVICE_UNAVAILABLE, "starting"),
+            DaemonState::Draining => status_answer(StatusCode::SERVICE_UNAVAILABLE, "draining"),
+        }
+    }
+}
+
+fn status_answer(status: StatusCode, word: &'static str) -> Response<Full<Bytes>> {
+    respond::json_answer(status, format!("{{\"status\":\"{word}\"}}").into())
+}

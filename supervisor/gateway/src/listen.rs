@@ -1,0 +1,230 @@
+//! Step 1: connections. Each is one task with limits on head, idleness, stalled reading and
+//! number; all of them end within the drain time once the listener is told to stop.
+
+mod stall;
+
+use std::convert::Infallible;
+use std::io;
+use std::pin::pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::Duration;
+
+use http::{Request, Response};
+use hyper::body::{Body, Incoming};
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpListener, UnixListener};
+use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use self::stall::StallLimit;
+use crate::audit::Actor;
+
+/// How long the loop waits when the kernel refuses a connection for lack of descriptors or memory.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// How long a connection that has sent nothing yet is kept once the listener is to stop.
+const FRESH_GRACE: Duration = Duration::from_millis(500);
+
+/// Limits on connections.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct ConnectionLimits {
+    pub(crate) header_limit_bytes: usize,
+    pub(crate) header_count: usize,
+    pub(crate) header_read_time_out: Duration,
+    pub(crate) write_time_out: Duration,
+    pub(crate) max_connections: usize,
+    pub(crate) drain_time: Duration,
+}
+
+/// How serving ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Drained {
+    /// Connections that were cut off because the drain time was over.
+    pub abandoned: usize,
+}
+
+/// What connections are accepted from.
+pub(crate) trait Listener: Send + 'static {
+    type Io: AsyncRead + AsyncWrite + Unpin + Send + 'static;
+    type Peer: Clone + Send + Sync + 'static;
+    fn accept(&self) -> impl Future<Output = io::Result<(Self::Io, Self::Peer)>> + Send;
+}
+
+impl Listener for TcpListener {
+    type Io = tokio::net::TcpStream;
+    type Peer = std::net::SocketAddr;
+    async fn accept(&self) -> io::Result<(Self::Io, Self::Peer)> {
+        let (stream, peer) = Self::accept(self).await?;
+        // Answers are written whole: waiting to fill a segment only delays them.
+        stream.set_nodelay(true)?;
+        Ok((stream, peer))
+    }
+}
+
+impl Listener for UnixListener {
+    type Io = tokio::net::UnixStream;
+    type Peer = Actor;
+    async fn accept(&self) -> io::Result<(Self::Io, Self::Peer)> {
+        let (stream, _) = Self::accept(self).await?;
+        let peer = stream.peer_cred()?;
+        Ok((
+            stream,
+            Actor::Process {
+                uid: peer.uid(),
+                pid: peer.pid(),
+            },
+        ))
+    }
+}
+
+/// Accepts until `stop`, answers each request, drains.
+pub(crate) async fn listen<L, A, F, B>(
+    listener: L,
+    limits: ConnectionLimits,
+    stop: CancellationToken,
+    answer: A,
+) -> Drained
+where
+    L: Listener,
+    A: Fn(Request<Incoming>, L::Peer) -> F + Clone + Send + Sync + 'static,
+    F: Future<Output = Response<B>> + Send,
+    B: Body + Send + 'static,
+    B::Data: Send,
+    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
+    let places = Arc::new(Semaphore::new(limits.max_connections));
+    let connections = TaskTracker::new();
+    let cut = CancellationToken::new();
+    let abandoned = Arc::new(AtomicUsize::new(0));
+    loop {
+        // Over the limit nothing is accepted: further clients wait in the kernel's queue.
+        let place = tokio::select! {
+            () = stop.cancelled() => break,
+            place = Arc::clone(&places).acquire_owned() => place,
+        };
+        let Ok(place) = place else { break };
+        let accepted = tokio::select! {
+            () = stop.cancelled() => break,
+            accepted = listener.accept() => accepted,
+        };
+        let (io, peer) = match accepted {
+            Ok(accepted) => accepted,
+            Err(error) => {
+                pause_after(&error).await;
+                continue;
+            }
+        };
+        let task = Connection {
+            limits,
+            stop: stop.clone(),
+            cut: cut.clone(),
+        };
+        let (answer, abandoned) = (answer.clone(), Arc::clone(&abandoned));
+        connections.spawn(async move {
+            if task.run(io, peer, answer).await == Ending::Cut {
+                abandoned.fetch_add(1, Ordering::Relaxed);
+            }
+            drop(place);
+        });
+    }
+    drop(listener);
+    connections.close();
+    if tokio::time::timeout(limits.drain_time, connections.wait())
+        .await
+        .is_err()
+    {
+        cut.cancel();
+        connections.wait().await;
+    }
+    Drained {
+        abandoned: abandoned.load(Ordering::Relaxed),
+    }
+}
+
+/// A client that gave up in the queue is no reason to wait; lack of descriptors is.
+async fn pause_after(error: &io::Error) {
+    let its_own_doing = matches!(
+        error.kind(),
+        io::ErrorKind::ConnectionAborted
+            | io::ErrorKind::ConnectionReset
+            | io::ErrorKind::NotConnected
+            | io::ErrorKind::InvalidInput
+    );
+    if !its_own_doing {
+        tracing::warn!(%error, "connection could not be accepted");
+        tokio::time::sleep(ACCEPT_PAUSE).await;
+    }
+}
+
+#[derive(PartialEq, Eq)]
+enum Ending {
+    Finished,
+    Cut,
+}
+
+struct Connection {
+    limits: ConnectionLimits,
+    stop: CancellationToken,
+    cut: CancellationToken,
+}
+
+impl Connection {
+    async fn run<I, P, A, F, B>(self, io: I, peer: P, answer: A) -> Ending
+    where
+        I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+        P: Clone,
+        A: Fn(Request<Incoming>, P) -> F,
+        F: Future<Output = Response<B>> + Send,
+        B: Body + Send + 'static,
+        B::Data: Send,
+        B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+    {
+        let asked = AtomicBool::new(false);
+        let service = service_fn(|request| {
+            asked.store(true, Ordering::Relaxed);
+            let answering = answer(request, peer.clone());
+            async move { Ok::<_, Infallible>(answering.await) }
+        });
+        let io = TokioIo::new(StallLimit::new(io, self.limits.write_time_out));
+        let mut connection = pin!(self.builder().serve_connection(io, service));
+        let result = tokio::select! {
+            result = &mut connection => result,
+            () = self.stop.cancelled() => {
+                connection.as_mut().graceful_shutdown();
+                tokio::select! {
+                    result = &mut connection => result,
+                    () = self.cut.cancelled() => return Ending::Cut,
+                    // hyper waits for the first request of a connection even when shutting down.
+                    () = fresh_grace(&asked) => return Ending::Finished,
+                }
+            }
+        };
+        if let Err(error) = result {
+            tracing::debug!(%error, "connection ended early");
+        }
+        Ending::Finished
+    }
+
+    fn builder(&self) -> http1::Builder {
+        let mut builder = http1::Builder::new();
+        builder
+            .timer(TokioTimer::new())
+            .header_read_timeout(self.limits.header_read_time_out)
+            .max_headers(self.limits.header_count)
+            .max_header_size(self.limits.header_limit_bytes)
+            .max_buf_size(self.limits.header_limit_bytes.max(64 << 10));
+        builder
+    }
+}
+
+/// Ends when a connection has still not sent a request some time after the stop; never otherwise.
+async fn fresh_grace(asked: &AtomicBool) {
+    tokio::time::sleep(FRESH_GRACE).await;
+    if asked.load(Ordering::Relaxed) {
+        std::future::pending::<()>().await;
+    }
+}

@@ -1,0 +1,119 @@
+//! Step 3: where a request goes. Pinfold's own paths first, then the plugins'.
+
+use http::Method;
+use pinfold_policy::{Middleware, RouteMethod};
+
+use crate::config::Compat;
+use crate::goatflow;
+use crate::path::{PathError, RequestPath};
+use crate::refusal::Refusal;
+use crate::table::{Found, Matched, Table, reserved_prefix};
+
+/// Longest request target (path and query) in bytes.
+const TARGET_LIMIT_BYTES: usize = 16 << 10;
+
+/// What answers a request.
+pub(crate) enum Target {
+    /// Whether the daemon runs.
+    Live,
+    /// Whether it serves.
+    Ready,
+    /// The administration API, which has routes of its own.
+    Admin,
+    /// GoatFlow's management paths.
+    Goatflow(goatflow::Operation),
+    /// A plugin.
+    Plugin(Matched),
+}
+
+/// What must hold of the caller.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Needs {
+    Nothing,
+    User,
+    Admin,
+}
+
+impl Target {
+    /// What must hold of the caller.
+    pub(crate) fn needs(&self) -> Needs {
+        match self {
+            Self::Live | Self::Ready => Needs::Nothing,
+            Self::Admin => Needs::Admin,
+            Self::Goatflow(operation) => operation.needs(),
+            Self::Plugin(matched) => needs(&matched.route.middleware),
+        }
+    }
+
+    /// The pattern that matched, for logs.
+    pub(crate) fn pattern(&self) -> &str {
+        match self {
+            Self::Live => "/healthz",
+            Self::Ready => "/readyz",
+            Self::Admin => "/api/pinfold/v1/{*rest}",
+            Self::Goatflow(operation) => operation.pattern(),
+            Self::Plugin(matched) => &matched.route.path,
+        }
+    }
+}
+
+/// The most that one of a route's middlewares needs.
+fn needs(middleware: &[Middleware]) -> Needs {
+    if middleware.contains(&Middleware::Admin) {
+        Needs::Admin
+    } else if middleware.contains(&Middleware::Auth) {
+        Needs::User
+    } else {
+        Needs::Nothing
+    }
+}
+
+/// Reads the path of a request.
+pub(crate) fn path(uri: &http::Uri) -> Result<RequestPath<'_>, Refusal> {
+    let target_bytes = uri.path().len() + uri.query().map_or(0, str::len);
+    if target_bytes > TARGET_LIMIT_BYTES {
+        return Err(Refusal::TargetTooLong {
+            limit_bytes: TARGET_LIMIT_BYTES,
+        });
+    }
+    RequestPath::read(uri.path()).map_err(|error: PathError| Refusal::Malformed {
+        reason: error.to_string(),
+    })
+}
+
+/// Finds what answers a method and a path.
+pub(crate) fn route(
+    compat: Compat,
+    table: &Table,
+    method: &Method,
+    path: &RequestPath<'_>,
+) -> Result<Target, Refusal> {
+    match (reserved_prefix(&path.canonical), compat) {
+        (None, _) => plugin(table, method, path),
+        (Some("/api/pinfold"), _) => Ok(Target::Admin),
+        (Some("/api/v1/plugins"), Compat::Goatflow) => {
+            goatflow::route(method, &path.canonical).map(Target::Goatflow)
+        }
+        (Some("/healthz"), _) if path.canonical == "/healthz" => only_get(method, Target::Live),
+        (Some("/readyz"), _) if path.canonical == "/readyz" => only_get(method, Target::Ready),
+        (Some(_), _) => Err(Refusal::NotFound),
+    }
+}
+
+fn plugin(table: &Table, method: &Method, path: &RequestPath<'_>) -> Result<Target, Refusal> {
+    match table.find(method, path) {
+        Found::Route(matched) => Ok(Target::Plugin(matched)),
+        Found::OtherMethods(allowed) => Err(Refusal::Method { allowed }),
+        Found::Nothing => Err(Refusal::NotFound),
+    }
+}
+
+fn only_get(method: &Method, target: Target) -> Result<Target, Refusal> {
+    if method == Method::GET || method == Method::HEAD {
+        Ok(target)
+    } else {
+        Err(Refusal::Method {
+            allowed: vec![RouteMethod::Get],
+        })
+    }
+}
