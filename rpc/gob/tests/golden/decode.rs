@@ -29,7 +29,7 @@ fn decoder(case: &Json) -> Decoder {
 }
 
 /// Whether a described value holds something in an interface, which serde's types cannot take.
-fn holds_interface(described: &Json) -> bool {
+pub(crate) fn holds_interface(described: &Json) -> bool {
     match described {
         Json::Object(parts) if parts.get("k") == Some(&Json::from("interface")) => {
             !parts.contains_key("nil")

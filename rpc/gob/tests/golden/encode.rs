@@ -5,6 +5,8 @@ use std::collections::BTreeSet;
 use pinfold_gob::{Decoder, Encoder, FirstId, Limits, Value};
 use serde_json::Value as Json;
 
+use crate::decode::holds_interface;
+use crate::source::Source;
 use crate::vectors::{self, ENCODE, hex, list, text};
 
 const BASES: [(&str, FirstId); 2] = [("64", FirstId::Go121), ("65", FirstId::Go119)];
@@ -198,6 +200,31 @@ fn values_encode_to_the_bytes_of_go() {
         exact += 1;
     }
     assert_eq!(exact, ENCODE.len() - 2 - DEFINED_IN_THE_MIDST_BY_GO.len());
+}
+
+#[test]
+fn values_encode_through_serde_to_the_bytes_of_go() {
+    let mut exact = 0;
+    for case in ENCODE.iter() {
+        if case["map_order_unspecified"] == true || holds_interface(&case["values"]) {
+            continue;
+        }
+        for (base, first) in BASES {
+            let mut encoder = Encoder::with_first_id(first);
+            let mut out = Vec::new();
+            for value in list(&case["values"]) {
+                let (ty, value) = (&value["type"], &value["value"]);
+                let schema = vectors::schema(ty);
+                encoder
+                    .encode(&schema, &Source { ty, value }, &mut out)
+                    .unwrap();
+            }
+            let stream = text(&case["streams"][base], "hex");
+            assert_eq!(to_hex(&out), stream, "{}", text(case, "name"));
+        }
+        exact += 1;
+    }
+    assert!(exact > 190, "{exact}");
 }
 
 #[test]

@@ -11,4 +11,5 @@
 mod decode;
 mod destination;
 mod encode;
+mod source;
 mod vectors;

@@ -135,7 +135,7 @@ pub(crate) fn float(description: &Json) -> f64 {
     f64::from_bits(u64::from_str_radix(text(description, "bits"), 16).unwrap())
 }
 
-fn number<T: std::str::FromStr>(description: &Json) -> T {
+pub(crate) fn number<T: std::str::FromStr>(description: &Json) -> T {
     text(description, "v").parse().ok().unwrap()
 }
 
@@ -199,9 +199,7 @@ fn fields(ty: &Json, described: &Json) -> Vec<(std::sync::Arc<str>, Value)> {
     for (field, described) in sent_fields(ty).zip(list(&described["fields"])) {
         assert_eq!(field["name"], described["name"]);
         let (ty, described) = (&field["type"], &described["value"]);
-        // Only Go knows whether what marshals itself is zero: we say so by leaving it out.
-        let zero = described["k"] == "opaque" && described["zero"] == true;
-        if zero && !POINTER_RECEIVERS.contains(&text(ty, "go")) {
+        if zero_is_omitted(ty, described) {
             continue;
         }
         if let Some(value) = present(ty, described) {
@@ -209,6 +207,13 @@ fn fields(ty: &Json, described: &Json) -> Vec<(std::sync::Arc<str>, Value)> {
         }
     }
     given
+}
+
+/// Whether a field is left out since Go knows its self-marshalling value to be zero.
+pub(crate) fn zero_is_omitted(ty: &Json, described: &Json) -> bool {
+    described["k"] == "opaque"
+        && described["zero"] == true
+        && !POINTER_RECEIVERS.contains(&text(ty, "go"))
 }
 
 fn interface(described: &Json) -> Interface {
