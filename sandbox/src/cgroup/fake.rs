@@ -1,1 +1,554 @@
-//! Tests on fake trees.
+//! Tests on trees in temporary directories: what `/proc` may say, and what is then chosen, written
+//! and read. The kernel's side of it is in `real`.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use pinfold_policy::Control;
+use tempfile::TempDir;
+
+use super::dir::Dir;
+use super::{
+    Applied, CgroupError, Controller, Hierarchy, How, Limits, Parent, Place, ProcPaths, Removal,
+    State, Sweep, sweep, v2,
+};
+
+/// A machine: its `/proc` files, and directories for its hierarchies.
+struct Machine {
+    root: TempDir,
+}
+
+impl Machine {
+    fn new(groups: &[&str]) -> Self {
+        let machine = Self {
+            root: tempfile::tempdir().unwrap(),
+        };
+        for group in groups {
+            fs::create_dir_all(machine.path(group)).unwrap();
+        }
+        machine
+    }
+
+    fn path(&self, relative: &str) -> PathBuf {
+        self.root.path().join(relative)
+    }
+
+    fn write(&self, relative: &str, text: &str) {
+        fs::write(self.path(relative), text).unwrap();
+    }
+
+    fn read(&self, relative: &str) -> String {
+        fs::read_to_string(self.path(relative)).unwrap()
+    }
+
+    fn discover(&self, mounts: &[(&str, &str, &str, &str)], groups: &str) -> Hierarchy {
+        let mut table = "22 27 0:21 / /proc rw,relatime - proc proc rw\n".to_owned();
+        for (root, point, kind, options) in mounts {
+            let point = self.path(point).display().to_string().replace(' ', "\\040");
+            table += &format!(
+                "33 31 0:30 {root} {point} rw,nosuid shared:9 master:2 - {kind} {kind} {options}\n"
+            );
+        }
+        self.write("mountinfo", &table);
+        self.write("cgroup", groups);
+        let paths = ProcPaths {
+            mountinfo: self.path("mountinfo"),
+            cgroup: self.path("cgroup"),
+        };
+        Hierarchy::discover(&paths).unwrap()
+    }
+
+    fn locks(&self) -> PathBuf {
+        let locks = self.path("locks");
+        fs::create_dir_all(&locks).unwrap();
+        locks
+    }
+}
+
+/// Version 1 for everything, cpu and cpuacct together, the launcher in groups of its own.
+fn version1() -> (Machine, Hierarchy) {
+    let machine = Machine::new(&["memory/here", "cpu,cpuacct", "pids/sub"]);
+    let hierarchy = machine.discover(
+        &[
+            ("/", "memory", "cgroup", "rw,memory"),
+            ("/", "cpu,cpuacct", "cgroup", "rw,cpu,cpuacct"),
+            ("/", "pids", "cgroup", "rw,pids"),
+            ("/", "systemd", "cgroup", "rw,xattr,name=systemd"),
+        ],
+        "9:name=systemd:/\n8:pids:/sub\n4:memory:/here\n2:cpu,cpuacct:/\n",
+    );
+    (machine, hierarchy)
+}
+
+#[test]
+fn version_1_is_found_per_controller() {
+    let (machine, hierarchy) = version1();
+    let v1 = |path: &str| Place::V1 {
+        own: machine.path(path),
+    };
+    assert_eq!(hierarchy.place(Controller::Memory), v1("memory/here"));
+    assert_eq!(hierarchy.place(Controller::Cpu), v1("cpu,cpuacct"));
+    assert_eq!(hierarchy.place(Controller::Cpuacct), v1("cpu,cpuacct"));
+    assert_eq!(hierarchy.place(Controller::Pids), v1("pids/sub"));
+    assert!(!hierarchy.has_unified());
+}
+
+#[test]
+fn on_a_hybrid_machine_each_controller_is_where_it_is() {
+    let machine = Machine::new(&["memory", "unified/unit"]);
+    machine.write("unified/unit/cgroup.controllers", "pids hugetlb\n");
+    let hierarchy = machine.discover(
+        &[
+            ("/", "memory", "cgroup", "rw,memory"),
+            ("/", "unified", "cgroup2", "rw,nsdelegate"),
+        ],
+        "4:memory:/\n0::/unit\n",
+    );
+    assert_eq!(
+        hierarchy.place(Controller::Memory),
+        Place::V1 {
+            own: machine.path("memory")
+        }
+    );
+    assert_eq!(hierarchy.place(Controller::Pids), Place::V2);
+    assert_eq!(hierarchy.place(Controller::Cpu), Place::Missing);
+    assert!(hierarchy.has_unified());
+}
+
+#[test]
+fn a_subgroup_for_the_launcher_itself_is_not_what_was_delegated() {
+    let machine = Machine::new(&["unified/unit/launcher"]);
+    machine.write("unified/unit/cgroup.controllers", "cpu memory pids\n");
+    let mounts = [("/", "unified", "cgroup2", "rw")];
+    let hierarchy = machine.discover(&mounts, "0::/unit/launcher\n");
+    assert_eq!(
+        hierarchy.unified().unwrap().delegated,
+        machine.path("unified/unit")
+    );
+    assert_eq!(hierarchy.place(Controller::Memory), Place::V2);
+}
+
+#[test]
+fn a_mount_that_shows_only_part_of_a_hierarchy_is_understood() {
+    let machine = Machine::new(&["a space/inner"]);
+    let mounts = [("/docker/1", "a space", "cgroup", "rw,memory")];
+    let inside = machine.discover(&mounts, "4:memory:/docker/1/inner\n");
+    let own = machine.path("a space/inner");
+    assert_eq!(inside.place(Controller::Memory), Place::V1 { own });
+    let outside = machine.discover(&mounts, "4:memory:/docker/2\n");
+    assert_eq!(outside.place(Controller::Memory), Place::Missing);
+}
+
+#[test]
+fn nonsense_in_proc_is_no_hierarchy() {
+    let machine = Machine::new(&[]);
+    machine.write(
+        "mountinfo",
+        "\n - \n33 31 0:30 / \\777\\ - cgroup\n1 2 3 4 5 6 7 8\n- - - - - - -\n",
+    );
+    machine.write("cgroup", "::\n4\n\n4:memory\n4:memory:\u{0}\n");
+    let paths = ProcPaths {
+        mountinfo: machine.path("mountinfo"),
+        cgroup: machine.path("cgroup"),
+    };
+    let hierarchy = Hierarchy::discover(&paths).unwrap();
+    assert!(!hierarchy.has_unified());
+    assert_eq!(hierarchy.place(Controller::Memory), Place::Missing);
+    let paths = ProcPaths {
+        mountinfo: machine.path("absent"),
+        ..paths
+    };
+    assert!(matches!(
+        Hierarchy::discover(&paths),
+        Err(CgroupError::Read { .. })
+    ));
+}
+
+fn limits() -> Limits {
+    Limits {
+        memory_bytes: Some(64 << 20),
+        cpu_percent: Some(150),
+        pids: Some(48),
+    }
+}
+
+fn state(applied: &[Applied], control: Control) -> &State {
+    let found: Vec<_> = applied
+        .iter()
+        .filter(|entry| entry.control == control)
+        .collect();
+    assert_eq!(found.len(), 1, "{control}: {applied:?}");
+    &found[0].state
+}
+
+#[test]
+fn version_1_limits_are_written_beneath_the_launchers_own_group() {
+    let (machine, hierarchy) = version1();
+    let parent = Parent::create(&hierarchy, &machine.locks()).unwrap();
+    let (leaf, applied) = parent.leaf("mailer-1", &limits()).unwrap();
+    for control in [Control::Memory, Control::Cpu, Control::Processes] {
+        assert_eq!(
+            *state(&applied, control),
+            State::Enforced { how: How::V1 },
+            "{control}"
+        );
+    }
+    assert!(matches!(
+        state(&applied, Control::MemoryGroupKill),
+        State::Partial { .. }
+    ));
+    assert!(matches!(
+        state(&applied, Control::GroupKill),
+        State::Partial { how: How::V1, .. }
+    ));
+    let file = |group: &str, file: &str| {
+        machine.read(&format!("{group}/{}/mailer-1/{file}", parent.name()))
+    };
+    assert_eq!(file("memory/here", "memory.limit_in_bytes"), "67108864");
+    assert_eq!(
+        file("memory/here", "memory.memsw.limit_in_bytes"),
+        "67108864"
+    );
+    assert_eq!(file("cpu,cpuacct", "cpu.cfs_period_us"), "100000");
+    assert_eq!(file("cpu,cpuacct", "cpu.cfs_quota_us"), "150000");
+    assert_eq!(file("pids/sub", "pids.max"), "48");
+    assert_eq!(leaf.paths().count(), 3);
+}
+
+#[test]
+fn limits_that_are_not_asked_for_are_off() {
+    let (machine, hierarchy) = version1();
+    let parent = Parent::create(&hierarchy, &machine.locks()).unwrap();
+    let (_, applied) = parent.leaf("mailer-1", &Limits::default()).unwrap();
+    for control in [
+        Control::Memory,
+        Control::MemoryGroupKill,
+        Control::Cpu,
+        Control::Processes,
+    ] {
+        assert_eq!(*state(&applied, control), State::Off, "{control}");
+    }
+}
+
+#[test]
+fn without_hierarchies_every_control_is_missing_with_its_reason() {
+    let machine = Machine::new(&[]);
+    let hierarchy = machine.discover(&[], "");
+    let mut parent = Parent::create(&hierarchy, &machine.locks()).unwrap();
+    let (mut leaf, applied) = parent.leaf("mailer-1", &limits()).unwrap();
+    let controls = [
+        Control::Memory,
+        Control::MemoryGroupKill,
+        Control::Cpu,
+        Control::Processes,
+        Control::GroupKill,
+    ];
+    for control in controls {
+        let State::Missing { reason } = state(&applied, control) else {
+            panic!("{applied:?}")
+        };
+        assert!(reason.to_string().contains("mounted"), "{reason}");
+    }
+    assert!(leaf.is_empty().unwrap());
+    assert!(leaf.enter_files().unwrap().tasks.is_empty());
+    assert_eq!(leaf.remove().unwrap(), Removal::Gone);
+    assert_eq!(parent.remove().unwrap(), Removal::Gone);
+}
+
+#[test]
+fn a_hierarchy_that_cannot_be_written_is_missing_with_errno() {
+    let (machine, hierarchy) = version1();
+    // A file where the group is expected: works for root too, unlike permissions.
+    fs::remove_dir(machine.path("pids/sub")).unwrap();
+    machine.write("pids/sub", "");
+    let parent = Parent::create(&hierarchy, &machine.locks()).unwrap();
+    let (_, applied) = parent.leaf("mailer-1", &limits()).unwrap();
+    let State::Missing { reason } = state(&applied, Control::Processes) else {
+        panic!("{applied:?}")
+    };
+    assert_eq!(reason.errno, Some(libc::ENOTDIR));
+    assert_eq!(reason.step, "make group");
+    assert_eq!(
+        *state(&applied, Control::Memory),
+        State::Enforced { how: How::V1 }
+    );
+}
+
+#[test]
+fn names_that_could_leave_the_group_or_hide_are_refused() {
+    let (machine, hierarchy) = version1();
+    let parent = Parent::create(&hierarchy, &machine.locks()).unwrap();
+    let long = "a".repeat(129);
+    for name in [
+        "",
+        ".",
+        "..",
+        "a/b",
+        "/",
+        "cgroup.procs",
+        "a b",
+        "ä",
+        "a\0",
+        &long,
+    ] {
+        let refused = parent.leaf(name, &limits());
+        assert!(
+            matches!(refused, Err(CgroupError::LeafName { .. })),
+            "{name:?}"
+        );
+    }
+    let (_leaf, _) = parent.leaf("twice", &limits()).unwrap();
+    let again = parent.leaf("twice", &limits());
+    assert!(matches!(again, Err(CgroupError::LeafExists { .. })));
+}
+
+/// A v2 leaf as the kernel makes it, with these files empty.
+fn v2_leaf(files: &[&str]) -> (TempDir, Dir) {
+    let dir = tempfile::tempdir().unwrap();
+    for file in files {
+        fs::write(dir.path().join(file), "").unwrap();
+    }
+    let leaf = Dir::open(dir.path()).unwrap();
+    (dir, leaf)
+}
+
+#[test]
+fn version_2_limits_are_written_and_swap_is_none() {
+    let all = [Controller::Memory, Controller::Cpu, Controller::Pids]
+        .into_iter()
+        .collect();
+    let (dir, leaf) = v2_leaf(&[
+        "memory.max",
+        "memory.high",
+        "memory.swap.max",
+        "memory.zswap.max",
+        "memory.oom.group",
+        "cpu.max",
+        "pids.max",
+    ]);
+    let applied = v2::limit(&leaf, &all, &limits());
+    assert!(
+        applied
+            .iter()
+            .all(|entry| entry.state == State::Enforced { how: How::V2 })
+    );
+    assert_eq!(applied.len(), 4);
+    let read = |file: &str| fs::read_to_string(dir.path().join(file)).unwrap();
+    assert_eq!(read("memory.max"), "67108864");
+    assert_eq!(read("memory.high"), "60397978");
+    assert_eq!(read("memory.swap.max"), "0");
+    assert_eq!(read("memory.zswap.max"), "0");
+    assert_eq!(read("memory.oom.group"), "1");
+    assert_eq!(read("cpu.max"), "150000 100000");
+    assert_eq!(read("pids.max"), "48");
+}
+
+#[test]
+fn version_2_limits_that_the_kernel_lacks_are_missing_by_file() {
+    let all = [Controller::Memory, Controller::Cpu, Controller::Pids]
+        .into_iter()
+        .collect();
+    // A kernel without swap and group kill.
+    let (_dir, leaf) = v2_leaf(&["memory.max", "memory.high", "pids.max"]);
+    let applied = v2::limit(&leaf, &all, &limits());
+    assert_eq!(
+        *state(&applied, Control::Memory),
+        State::Enforced { how: How::V2 }
+    );
+    for (control, step) in [
+        (Control::MemoryGroupKill, "write memory.oom.group"),
+        (Control::Cpu, "write cpu.max"),
+    ] {
+        let State::Missing { reason } = state(&applied, control) else {
+            panic!("{applied:?}")
+        };
+        assert_eq!(
+            (reason.step.as_str(), reason.errno),
+            (step, Some(libc::ENOENT))
+        );
+    }
+    let none = v2::limit(&leaf, &std::collections::BTreeSet::new(), &limits());
+    assert!(none.is_empty());
+}
+
+#[test]
+fn a_launcher_on_version_2_builds_beside_itself_and_passes_controllers_down() {
+    let machine = Machine::new(&["unified/unit"]);
+    machine.write(
+        "unified/unit/cgroup.controllers",
+        "cpuset cpu io memory pids\n",
+    );
+    // Writes to this file are all the fake can see; the kernel makes it in each new group.
+    machine.write("unified/unit/cgroup.subtree_control", "");
+    let hierarchy = machine.discover(&[("/", "unified", "cgroup2", "rw")], "0::/unit\n");
+    let parent = Parent::create(&hierarchy, &machine.locks()).unwrap();
+    let group = format!("unified/unit/{}", parent.name());
+    assert!(machine.path(&format!("{group}/launcher")).is_dir());
+    assert!(machine.path(&format!("{group}/jails")).is_dir());
+    // Nothing here has cgroup.procs, so entering fails and every controller says so.
+    let (leaf, applied) = parent.leaf("mailer-1", &limits()).unwrap();
+    assert!(machine.path(&format!("{group}/jails/mailer-1")).is_dir());
+    let State::Missing { reason } = state(&applied, Control::Memory) else {
+        panic!("{applied:?}")
+    };
+    assert_eq!(
+        (reason.step.as_str(), reason.errno),
+        ("enter own group", Some(libc::ENOENT))
+    );
+    assert!(leaf.enter_files().unwrap().birth.is_some());
+}
+
+#[test]
+fn statistics_have_the_same_names_on_both_versions() {
+    let (machine, hierarchy) = version1();
+    let parent = Parent::create(&hierarchy, &machine.locks()).unwrap();
+    let (leaf, _) = parent.leaf("a", &Limits::default()).unwrap();
+    let write = |group: &str, file: &str, text: &str| {
+        machine.write(&format!("{group}/{}/a/{file}", parent.name()), text);
+    };
+    write("memory/here", "memory.usage_in_bytes", "4096\n");
+    write("memory/here", "memory.max_usage_in_bytes", "8192\n");
+    write(
+        "memory/here",
+        "memory.limit_in_bytes",
+        "9223372036854771712\n",
+    );
+    write(
+        "memory/here",
+        "memory.stat",
+        "cache 1\nshmem 512\nmapped_file 2\n",
+    );
+    write(
+        "memory/here",
+        "memory.oom_control",
+        "oom_kill_disable 0\nunder_oom 0\noom_kill 3\n",
+    );
+    write("cpu,cpuacct", "cpuacct.usage", "1500000000\n");
+    write(
+        "cpu,cpuacct",
+        "cpu.stat",
+        "nr_periods 9\nnr_throttled 2\nthrottled_time 7000\n",
+    );
+    write("pids/sub", "pids.current", "5\n");
+    write("pids/sub", "pids.max", "max\n");
+    write("pids/sub", "pids.events", "max 4\n");
+    let v1 = leaf.stats();
+    assert_eq!(v1.memory_bytes, Some(4096));
+    assert_eq!(v1.memory_peak_bytes, Some(8192));
+    assert_eq!(v1.memory_limit_bytes, None);
+    assert_eq!(v1.memory_tmpfs_bytes, Some(512));
+    assert_eq!(v1.oom_kills, Some(3));
+    assert_eq!(v1.cpu_usage.unwrap().as_millis(), 1500);
+    assert_eq!(v1.cpu_throttled.unwrap().as_nanos(), 7000);
+    assert_eq!(v1.cpu_throttled_periods, Some(2));
+    assert_eq!(
+        (v1.tasks, v1.tasks_peak, v1.tasks_limit),
+        (Some(5), None, None)
+    );
+    assert_eq!(v1.tasks_refused, Some(4));
+
+    let unified = Machine::new(&["unified/unit"]);
+    let hierarchy = unified.discover(&[("/", "unified", "cgroup2", "rw")], "0::/unit\n");
+    let parent = Parent::create(&hierarchy, &unified.locks()).unwrap();
+    let (leaf, _) = parent.leaf("a", &Limits::default()).unwrap();
+    for (file, text) in [
+        ("memory.current", "4096\n"),
+        ("memory.max", "67108864\n"),
+        (
+            "memory.events.local",
+            "low 0\nhigh 1\nmax 2\noom 1\noom_kill 3\noom_group_kill 1\n",
+        ),
+        (
+            "cpu.stat",
+            "usage_usec 1500000\nnr_throttled 2\nthrottled_usec 7\n",
+        ),
+        ("pids.peak", "9\n"),
+    ] {
+        unified.write(
+            &format!("unified/unit/{}/jails/a/{file}", parent.name()),
+            text,
+        );
+    }
+    let v2 = leaf.stats();
+    assert_eq!(
+        (v2.memory_bytes, v2.oom_kills),
+        (v1.memory_bytes, v1.oom_kills)
+    );
+    assert_eq!(v2.memory_limit_bytes, Some(64 << 20));
+    assert_eq!(
+        (v2.cpu_usage, v2.cpu_throttled),
+        (v1.cpu_usage, v1.cpu_throttled)
+    );
+    assert_eq!((v2.tasks_peak, v2.tasks), (Some(9), None));
+}
+
+/// Everything below a directory that looks like a launcher's group.
+fn groups_in(path: &Path) -> Vec<PathBuf> {
+    let entries = fs::read_dir(path)
+        .unwrap()
+        .map(|entry| entry.unwrap().path());
+    entries
+        .filter(|path| path.to_str().unwrap().contains("/pinfold-"))
+        .collect()
+}
+
+#[test]
+fn a_sweep_removes_what_nobody_holds_and_leaves_the_rest() {
+    let machine = Machine::new(&["unified"]);
+    let hierarchy = machine.discover(&[("/", "unified", "cgroup2", "rw")], "0::/\n");
+    let locks = machine.locks();
+    let living = Parent::create(&hierarchy, &locks).unwrap();
+    let (_leaf, _) = living.leaf("works", &Limits::default()).unwrap();
+    // A launcher that was killed: its groups and its lock file are there, and nobody has the lock.
+    let dead = Parent::create(&hierarchy, &locks).unwrap();
+    let (_orphan, _) = dead.leaf("orphan", &Limits::default()).unwrap();
+    let name = dead.name().to_owned();
+    let kept = machine.path("lock");
+    let lock = locks.join(format!("{name}.lock"));
+    fs::copy(&lock, &kept).unwrap();
+    drop(dead);
+    fs::copy(&kept, &lock).unwrap();
+    // Nothing of ours: a group that only looks like it, and a record that points elsewhere.
+    fs::create_dir(machine.path("unified/pinfold-0123456789abcdef")).unwrap();
+    let stray = "pinfold-00000000000000aa";
+    fs::create_dir(machine.path(stray)).unwrap();
+    let record = format!("{}\n/etc\n", machine.path(stray).display());
+    fs::write(locks.join(format!("{stray}.lock")), record).unwrap();
+
+    let Sweep { swept, held } = sweep(&hierarchy, &locks).unwrap();
+    assert_eq!(held, 1);
+    let [only] = swept.as_slice() else {
+        panic!("{swept:?}")
+    };
+    assert_eq!(only.path, machine.path(&format!("unified/{name}")));
+    assert!(only.outcome.is_ok(), "{only:?}");
+    assert!(!only.path.exists() && !lock.exists());
+    assert!(machine.path(stray).is_dir());
+    assert_eq!(groups_in(&machine.path("unified")).len(), 2);
+    assert!(
+        machine
+            .path(&format!("unified/{}/jails/works", living.name()))
+            .is_dir()
+    );
+    assert_eq!(sweep(&hierarchy, &locks).unwrap().swept.len(), 0);
+}
+
+#[test]
+fn an_orderly_end_leaves_neither_groups_nor_locks() {
+    let (machine, hierarchy) = version1();
+    let locks = machine.locks();
+    let mut parent = Parent::create(&hierarchy, &locks).unwrap();
+    assert_eq!(fs::read_dir(&locks).unwrap().count(), 1);
+    assert_eq!(groups_in(&machine.path("pids/sub")).len(), 1);
+    assert_eq!(parent.remove().unwrap(), Removal::Gone);
+    drop(parent);
+    assert_eq!(fs::read_dir(&locks).unwrap().count(), 0);
+    assert_eq!(groups_in(&machine.path("pids/sub")).len(), 0);
+}
+
+#[test]
+fn a_sweep_without_a_lock_directory_finds_nothing() {
+    let (machine, hierarchy) = version1();
+    let swept = sweep(&hierarchy, &machine.path("absent")).unwrap();
+    assert_eq!((swept.swept.len(), swept.held), (0, 0));
+}

@@ -165,8 +165,8 @@ impl Parent {
         };
         applied.extend(v1_applied);
         let leaf = Leaf::new(name, parts, part);
-        applied.extend(leaf.kill_controls(limits, &applied, life.as_ref()));
         applied.extend(self.rest(limits, &applied));
+        applied.extend(leaf.kill_controls(limits, &applied, life.as_ref()));
         applied.sort_by_key(|entry| entry.control);
         Ok((leaf, applied))
     }
@@ -288,10 +288,10 @@ fn v1_groups(hierarchy: &Hierarchy) -> BTreeMap<std::path::PathBuf, Vec<Controll
     }
     // Usage comes with the quota where both are mounted together, and from the unified tree where
     // there is one; only else is it worth a hierarchy of its own to enter.
-    if let Place::V1 { own } = hierarchy.place(Controller::Cpuacct) {
-        if groups.contains_key(&own) || !hierarchy.has_unified() {
-            groups.entry(own).or_default().push(Controller::Cpuacct);
-        }
+    if let Place::V1 { own } = hierarchy.place(Controller::Cpuacct)
+        && (groups.contains_key(&own) || !hierarchy.has_unified())
+    {
+        groups.entry(own).or_default().push(Controller::Cpuacct);
     }
     groups
 }

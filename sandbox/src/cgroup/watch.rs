@@ -18,7 +18,8 @@ pub enum WatchKind {
     /// and once more when the group is removed: [`Leaf::oom_kills`] says whether anybody was
     /// killed, and may say so a moment later.
     OutOfMemory,
-    /// A new task was refused.
+    /// A new task was refused (v2 only: on v1 some kernels tell, and others, from 6.10 on, do not).
+    /// [`super::Stats::tasks_refused`] counts on both.
     Tasks,
     /// The last process left, or the first one came (v2 only).
     Populated,
@@ -96,9 +97,9 @@ impl Leaf {
                 (None, Some(dir)) => changed(dir, "memory.events.local", kind),
                 (None, None) => Ok(None),
             },
-            WatchKind::Tasks => match self.on_v1(Controller::Pids).or(unified) {
-                Some(dir) => changed(dir, "pids.events", kind),
-                None => Ok(None),
+            WatchKind::Tasks => match (self.on_v1(Controller::Pids), unified) {
+                (None, Some(dir)) => changed(dir, "pids.events", kind),
+                _ => Ok(None),
             },
             WatchKind::Populated => match unified {
                 Some(dir) => changed(dir, "cgroup.events", kind),

@@ -83,7 +83,8 @@ mod tests {
     macro_rules! assert_as_in_libc {
         ($($name:ident)*) => {
             $(
-                let expected = u64::from(libc::$name as u32);
+                // Some are signed, some not, of either width.
+                let expected = u64::try_from(libc::$name).unwrap();
                 assert_eq!(value(stringify!($name)), Some(expected), "{}", stringify!($name));
             )*
         };

@@ -1,5 +1,9 @@
 //! The compiled default profile in the kernel: installed on a thread of the tests, or on a process
 //! of its own where it kills.
+#![expect(
+    clippy::disallowed_methods,
+    reason = "the test starts itself as a process to be killed"
+)]
 
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
