@@ -1,2 +1,38 @@
-//! What a plugin may ask of its host, and the one dispatcher through which every such call goes.
+//! What a plugin may ask of its host, and the one dispatcher through which every such call goes:
+//! identify by connection, authorise, meter, run with a deadline, audit.
+//!
+//! It knows no dialect: method names, argument encodings and error prefixes of a plugin contract
+//! are its dialect's. It keeps no log and no audit trail of its own: both go to sinks.
+//!
+//! Main types: [`HostApi`] and its [`Services`], [`Caller`], [`HostCall`], [`HostReply`],
+//! [`HostError`]; [`Databases`] and [`Cache`]; [`AuditSink`] and [`LogSink`].
 #![forbid(unsafe_code)]
+
+mod audit;
+mod authorize;
+mod cache;
+mod call;
+mod caller;
+mod config;
+mod db;
+mod dispatch;
+mod error;
+mod log;
+mod quota;
+
+pub use audit::{AuditEntry, AuditSink, Decision};
+pub use cache::{
+    CACHE_KEY_LIMIT_BYTES, CACHE_PLUGIN_LIMIT_BYTES, CACHE_TOTAL_LIMIT_BYTES,
+    CACHE_VALUE_LIMIT_BYTES, Cache,
+};
+pub use call::{HostCall, HostReply, LogLevel};
+pub use caller::Caller;
+pub use config::CONFIG_KEY_LIMIT_BYTES;
+pub use db::{
+    Classified, DatabaseConfig, DatabaseError, Databases, Dialect, OpenDatabaseError, OpenFailure,
+    PARAMETER_LIMIT, PARAMETERS_LIMIT_BYTES, RESULT_LIMIT_BYTES, ROW_LIMIT, SQL_LIMIT_BYTES,
+    STATEMENT_TIME_LIMIT, StatementError, StatementKind, classify, fuzz_classify,
+};
+pub use dispatch::{HostApi, Services};
+pub use error::{Fault, HostError, Retry};
+pub use log::{LOG_FIELDS_LIMIT_BYTES, LOG_MESSAGE_LIMIT_BYTES, LogSink};

@@ -1,0 +1,92 @@
+//! One record for every call's decision.
+
+use std::time::Duration;
+
+use pinfold_policy::{Generation, PluginId};
+
+use crate::HostError;
+
+/// Where decisions are recorded. Called once for every call, on the call's own task: it must
+/// neither block nor fail; grouping, folding of repeats and storage are behind it.
+pub trait AuditSink: Send + Sync {
+    /// Takes one record.
+    fn record(&self, entry: AuditEntry);
+}
+
+/// What became of a call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Decision {
+    /// Carried out.
+    Allow,
+    /// Refused: not granted, or a statement that is never allowed.
+    Deny,
+    /// Refused: over a rate.
+    Limit,
+    /// Allowed, and failed.
+    Error,
+}
+
+impl Decision {
+    /// The word in logs and in the audit trail.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Allow => "allow",
+            Self::Deny => "deny",
+            Self::Limit => "limit",
+            Self::Error => "error",
+        }
+    }
+
+    pub(crate) fn of(error: &HostError) -> Self {
+        match error {
+            HostError::Refused(_) | HostError::Statement(_) => Self::Deny,
+            HostError::RateLimited { .. } => Self::Limit,
+            _ => Self::Error,
+        }
+    }
+}
+
+/// Record of one call. Holds no value that a plugin passed as data: no SQL, no parameter, no
+/// cached value, no log text.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AuditEntry {
+    /// Who called.
+    pub plugin: PluginId,
+    /// Which of its instances.
+    pub generation: Generation,
+    /// `db`, `cache`, `log` or `config`.
+    pub service: &'static str,
+    /// Operation within the service.
+    pub method: &'static str,
+    /// What became of it.
+    pub decision: Decision,
+    /// The permission that was missing, where one was.
+    pub permission: Option<String>,
+    /// What it was about: `database/table` with `:r`, `:w` or `:ddl`, separated by spaces, or a
+    /// key; control characters replaced, at most 256 characters. Empty for `log`, and where a
+    /// call was refused before it was known.
+    pub subject: String,
+    /// [`HostError::code`] of what was answered, where that was an error.
+    pub code: Option<&'static str>,
+    /// Id of the request that the plugin was serving.
+    pub request_id: String,
+    /// From the call's arrival to its answer.
+    pub duration: Duration,
+}
+
+/// Most characters of a subject or a request id that are recorded.
+const RECORDED_CHARACTERS: usize = 256;
+
+/// `text` as it may stand in a record: bounded, on one line.
+pub(crate) fn recordable(text: &str) -> String {
+    let mut out: String = text
+        .chars()
+        .take(RECORDED_CHARACTERS)
+        .map(|c| if c.is_control() { '\u{fffd}' } else { c })
+        .collect();
+    if text.chars().nth(RECORDED_CHARACTERS).is_some() {
+        out.push('…');
+    }
+    out
+}

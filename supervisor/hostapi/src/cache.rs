@@ -1,0 +1,228 @@
+//! The cache service: a bounded key space of its own for each plugin, in this process.
+//!
+//! Plugins share no entries and no room: each has its own cache with its own eviction, so none can
+//! read, replace or push out another's. Room is counted in bytes of keys and values plus a fixed
+//! share for each entry.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use bytes::Bytes;
+use moka::Expiry;
+use moka::policy::EvictionPolicy;
+use pinfold_policy::PluginId;
+use tokio::time::Instant;
+
+use crate::HostError;
+
+/// Longest key, in bytes.
+pub const CACHE_KEY_LIMIT_BYTES: usize = 512;
+
+/// Largest value, in bytes.
+pub const CACHE_VALUE_LIMIT_BYTES: usize = 1024 * 1024;
+
+/// Room of one plugin, in bytes; past it its own least recently used entries go.
+pub const CACHE_PLUGIN_LIMIT_BYTES: u64 = 16 * 1024 * 1024;
+
+/// Room of all plugins together, in bytes; past it new entries are refused.
+pub const CACHE_TOTAL_LIMIT_BYTES: u64 = 256 * 1024 * 1024;
+
+/// Longest time to live: a year, past which the clock's arithmetic is not worth trusting.
+const LONGEST_TTL: Duration = Duration::from_secs(366 * 24 * 3600);
+
+/// What an entry costs beside its key and value, roughly: without it a plugin could hold millions
+/// of empty ones.
+const ENTRY_OVERHEAD_BYTES: u32 = 256;
+
+/// The caches of all plugins.
+#[derive(Debug, Default)]
+pub struct Cache {
+    spaces: Mutex<HashMap<PluginId, Arc<Space>>>,
+    total: Arc<AtomicU64>,
+}
+
+impl Cache {
+    /// Nothing cached.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    pub(crate) async fn get(
+        &self,
+        plugin: &PluginId,
+        key: &str,
+    ) -> Result<Option<Bytes>, HostError> {
+        check_key(key)?;
+        let Some(space) = self.space(plugin) else {
+            return Ok(None);
+        };
+        let entry = space.entries.get(key).await;
+        Ok(entry.filter(Entry::is_fresh).map(|entry| entry.value))
+    }
+
+    pub(crate) async fn set(
+        &self,
+        plugin: &PluginId,
+        key: String,
+        value: &[u8],
+        ttl: Option<Duration>,
+    ) -> Result<(), HostError> {
+        check_key(&key)?;
+        if value.len() > CACHE_VALUE_LIMIT_BYTES {
+            return Err(HostError::TooLarge {
+                what: "cache value",
+                limit_bytes: CACHE_VALUE_LIMIT_BYTES,
+            });
+        }
+        let space = self.space_or_new(plugin);
+        // What the plugin itself holds can make room for what it adds, another's cannot.
+        let full = self.total.load(Ordering::Relaxed) >= CACHE_TOTAL_LIMIT_BYTES;
+        if full && !space.entries.contains_key(&key) {
+            return Err(HostError::CacheFull);
+        }
+        let entry = Entry {
+            // A copy: what arrives is often a slice of a far larger message.
+            value: Bytes::copy_from_slice(value),
+            ttl: ttl.map(|ttl| ttl.min(LONGEST_TTL)),
+            stored: Instant::now(),
+        };
+        let weight = u64::from(weigh(&key, &entry));
+        space.used.fetch_add(weight, Ordering::Relaxed);
+        self.total.fetch_add(weight, Ordering::Relaxed);
+        space.entries.insert(key, entry).await;
+        space.entries.run_pending_tasks().await;
+        Ok(())
+    }
+
+    pub(crate) async fn delete(&self, plugin: &PluginId, key: &str) -> Result<(), HostError> {
+        check_key(key)?;
+        if let Some(space) = self.space(plugin) {
+            space.entries.invalidate(key).await;
+            space.entries.run_pending_tasks().await;
+        }
+        Ok(())
+    }
+
+    pub(crate) fn forget(&self, plugin: &PluginId) {
+        self.spaces
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .remove(plugin);
+    }
+
+    fn space(&self, plugin: &PluginId) -> Option<Arc<Space>> {
+        self.spaces
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .get(plugin)
+            .cloned()
+    }
+
+    fn space_or_new(&self, plugin: &PluginId) -> Arc<Space> {
+        let mut spaces = self.spaces.lock().unwrap_or_else(PoisonError::into_inner);
+        let space = spaces.entry(plugin.clone());
+        Arc::clone(space.or_insert_with(|| Arc::new(Space::new(Arc::clone(&self.total)))))
+    }
+}
+
+fn check_key(key: &str) -> Result<(), HostError> {
+    if key.len() > CACHE_KEY_LIMIT_BYTES {
+        return Err(HostError::TooLarge {
+            what: "cache key",
+            limit_bytes: CACHE_KEY_LIMIT_BYTES,
+        });
+    }
+    Ok(())
+}
+
+/// One plugin's entries.
+#[derive(Debug)]
+struct Space {
+    entries: moka::future::Cache<String, Entry>,
+    used: Arc<AtomicU64>,
+    total: Arc<AtomicU64>,
+}
+
+impl Space {
+    fn new(total: Arc<AtomicU64>) -> Self {
+        let used = Arc::new(AtomicU64::new(0));
+        let (used_too, total_too) = (Arc::clone(&used), Arc::clone(&total));
+        let entries = moka::future::Cache::builder()
+            .max_capacity(CACHE_PLUGIN_LIMIT_BYTES)
+            // The default policy may refuse a new entry in favour of often used ones, and a plugin
+            // that has just set a key expects to find it.
+            .eviction_policy(EvictionPolicy::lru())
+            .weigher(|key: &String, entry: &Entry| weigh(key, entry))
+            .expire_after(OwnTtl)
+            .eviction_listener(move |key: Arc<String>, entry: Entry, _cause| {
+                let weight = u64::from(weigh(&key, &entry));
+                used_too.fetch_sub(weight, Ordering::Relaxed);
+                total_too.fetch_sub(weight, Ordering::Relaxed);
+            })
+            .build();
+        Self {
+            entries,
+            used,
+            total,
+        }
+    }
+}
+
+impl Drop for Space {
+    fn drop(&mut self) {
+        // Entries that go with the whole cache are not reported one by one.
+        self.total
+            .fetch_sub(self.used.load(Ordering::Relaxed), Ordering::Relaxed);
+    }
+}
+
+#[derive(Clone, Debug)]
+struct Entry {
+    value: Bytes,
+    ttl: Option<Duration>,
+    stored: Instant,
+}
+
+impl Entry {
+    /// By the runtime's clock. The cache's own clock takes expired entries away, at its leisure.
+    fn is_fresh(&self) -> bool {
+        self.ttl.is_none_or(|ttl| self.stored.elapsed() < ttl)
+    }
+}
+
+fn weigh(key: &str, entry: &Entry) -> u32 {
+    u32::try_from(key.len() + entry.value.len())
+        .unwrap_or(u32::MAX)
+        .saturating_add(ENTRY_OVERHEAD_BYTES)
+}
+
+/// Each entry's own time to live, counted anew when it is replaced.
+struct OwnTtl;
+
+impl Expiry<String, Entry> for OwnTtl {
+    fn expire_after_create(
+        &self,
+        _key: &String,
+        entry: &Entry,
+        _created: std::time::Instant,
+    ) -> Option<Duration> {
+        entry.ttl
+    }
+
+    fn expire_after_update(
+        &self,
+        _key: &String,
+        entry: &Entry,
+        _updated: std::time::Instant,
+        _left: Option<Duration>,
+    ) -> Option<Duration> {
+        entry.ttl
+    }
+}
+
+#[cfg(test)]
+#[path = "cache/tests.rs"]
+mod tests;

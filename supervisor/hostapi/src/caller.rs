@@ -1,0 +1,39 @@
+//! Who is calling.
+
+use std::sync::Arc;
+
+use pinfold_policy::{Effective, Generation, PluginId, Rates};
+
+use crate::quota::Meters;
+
+/// Who is calling: made when the instance's connection is made, never from anything that the
+/// plugin says. A new instance has a new one, with full buckets.
+#[derive(Debug)]
+pub struct Caller {
+    /// The plugin.
+    pub plugin: PluginId,
+    /// Which of its instances.
+    pub generation: Generation,
+    /// What it effectively may do.
+    pub permissions: Arc<Effective>,
+    pub(crate) meters: Meters,
+}
+
+impl Caller {
+    /// The identity of one instance. `rates` that are absent are 1,000 calls a second for each
+    /// service; a rate of zero lets nothing pass.
+    #[must_use]
+    pub fn new(
+        plugin: PluginId,
+        generation: Generation,
+        permissions: Arc<Effective>,
+        rates: &Rates,
+    ) -> Self {
+        Self {
+            plugin,
+            generation,
+            permissions,
+            meters: Meters::new(rates),
+        }
+    }
+}

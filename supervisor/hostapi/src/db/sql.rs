@@ -1,0 +1,254 @@
+//! What a statement is and which tables it touches: text in, [`Classified`] or a reason out.
+//!
+//! Refused is what is not known to be harmless: what the parser does not understand, more than one
+//! statement, every kind of statement that is not listed, every table-like thing and every function
+//! that is not listed. The text is screened first ([`screen`]) for all that the parser's lexer and
+//! the database's own might read differently, for the decision is worth only as much as their
+//! agreement.
+
+mod function;
+mod schema;
+mod screen;
+mod tables;
+
+use std::collections::BTreeSet;
+
+use sqlparser::ast::{SetExpr, Statement};
+use sqlparser::dialect::SQLiteDialect;
+use sqlparser::parser::Parser;
+
+/// Longest statement, in bytes.
+pub const SQL_LIMIT_BYTES: usize = 64 * 1024;
+
+/// Most placeholders of a statement.
+pub const PARAMETER_LIMIT: usize = 1_000;
+
+/// Nesting that the parser follows; it is the parser's own default, chosen for small stacks.
+const RECURSION_LIMIT: usize = 50;
+
+/// The SQL that a database speaks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Dialect {
+    /// SQLite 3.
+    Sqlite,
+}
+
+/// What a statement does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum StatementKind {
+    /// Reads rows.
+    Query,
+    /// Inserts, changes or deletes rows.
+    Write,
+    /// Creates, changes or drops a table or an index.
+    Schema,
+}
+
+/// A statement that is understood. Names of tables are in lower case and without quotes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Classified {
+    /// What it does.
+    pub kind: StatementKind,
+    /// Tables and views that rows are read from. The target of a write is not among them unless
+    /// it is also read by a sub-select or a join.
+    pub reads: BTreeSet<String>,
+    /// Tables whose rows are changed.
+    pub writes: BTreeSet<String>,
+    /// Tables that are created, changed or dropped, or whose indexes are.
+    pub schema: BTreeSet<String>,
+    /// The index that is dropped: it belongs to a table that only the database knows.
+    pub dropped_index: Option<String>,
+    /// How many values it needs.
+    pub placeholders: usize,
+    /// Whether the number of result columns depends on the schema (`*`).
+    pub wildcard: bool,
+}
+
+/// Why a statement is not run, whatever is granted.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum StatementError {
+    /// The parser does not understand it.
+    #[error("statement is not understood: {message}")]
+    Unparsable {
+        /// The parser's words, with the place.
+        message: String,
+    },
+    /// Nothing there.
+    #[error("statement is empty")]
+    Empty,
+    /// More than one statement.
+    #[error("more than one statement in one call")]
+    Several,
+    /// A character or token outside the SQL that is let through.
+    #[error("{token:?} is not permitted in a statement")]
+    Token {
+        /// The token, cut to a few characters.
+        token: String,
+    },
+    /// A placeholder that is neither `?` nor `?N`, or both kinds in one statement.
+    #[error(
+        "placeholder {placeholder:?} is not permitted: write ? or, throughout, ?1 to ?{PARAMETER_LIMIT}"
+    )]
+    Placeholder {
+        /// The placeholder.
+        placeholder: String,
+    },
+    /// More placeholders than [`PARAMETER_LIMIT`].
+    #[error("statement has more than {PARAMETER_LIMIT} placeholders")]
+    TooManyPlaceholders,
+    /// An expression that is nested too deeply.
+    #[error("statement is nested too deeply")]
+    TooDeep,
+    /// A kind of statement, or a part of one, that no plugin may use.
+    #[error("{what} is not permitted")]
+    NotPermitted {
+        /// What it is.
+        what: &'static str,
+    },
+    /// A function that is not on the list.
+    #[error("function {function:?} is not permitted")]
+    Function {
+        /// Its name.
+        function: String,
+    },
+    /// A schema other than `main`.
+    #[error("schema {schema:?} is not permitted")]
+    Schema {
+        /// Its name.
+        schema: String,
+    },
+    /// A table that shows or changes the database itself.
+    #[error("table {table:?} is not permitted")]
+    Table {
+        /// Its name.
+        table: String,
+    },
+    /// A statement that writes, passed as a query.
+    #[error("a query may only read")]
+    NotAQuery,
+    /// A statement that reads, passed for execution.
+    #[error("a statement without result was expected, this one reads")]
+    NotAWrite,
+    /// An index that the database does not have.
+    #[error("no such index: {index}")]
+    UnknownIndex {
+        /// Its name.
+        index: String,
+    },
+}
+
+/// Understands one statement.
+///
+/// # Errors
+/// [`StatementError`] for all that is not known to be harmless.
+pub fn classify(sql: &str, dialect: Dialect) -> Result<Classified, StatementError> {
+    let Dialect::Sqlite = dialect;
+    let dialect = SQLiteDialect {};
+    let screened = screen::screen(sql, &dialect)?;
+    let mut parser = Parser::new(&dialect)
+        .with_recursion_limit(RECURSION_LIMIT)
+        .with_tokens_with_locations(screened.tokens);
+    let unparsable = |error: sqlparser::parser::ParserError| StatementError::Unparsable {
+        message: error.to_string(),
+    };
+    let mut statements = parser.parse_statements().map_err(unparsable)?.into_iter();
+    let statement = match (statements.next(), statements.next()) {
+        (None, _) => return Err(StatementError::Empty),
+        (Some(_), Some(_)) => return Err(StatementError::Several),
+        (Some(statement), None) => statement,
+    };
+    let mut found = of_statement(&statement)?;
+    found.placeholders = screened.placeholders;
+    Ok(found)
+}
+
+fn of_statement(statement: &Statement) -> Result<Classified, StatementError> {
+    match statement {
+        Statement::Query(query) => match query.body.as_ref() {
+            SetExpr::Insert(inner) | SetExpr::Update(inner) | SetExpr::Delete(inner) => {
+                tables::of_write(statement, inner)
+            }
+            _ => tables::of_query(statement),
+        },
+        Statement::Insert(_) | Statement::Update(_) | Statement::Delete(_) => {
+            tables::of_write(statement, statement)
+        }
+        Statement::CreateTable(_)
+        | Statement::AlterTable(_)
+        | Statement::CreateIndex(_)
+        | Statement::Drop { .. } => schema::of_schema_change(statement),
+        other => Err(StatementError::NotPermitted {
+            what: name_of(other),
+        }),
+    }
+}
+
+/// What a statement that is never permitted is called.
+fn name_of(statement: &Statement) -> &'static str {
+    match statement {
+        Statement::Pragma { .. } => "PRAGMA",
+        Statement::AttachDatabase { .. } | Statement::AttachDuckDBDatabase { .. } => "ATTACH",
+        Statement::DetachDuckDBDatabase { .. } => "DETACH",
+        Statement::Vacuum(_) => "VACUUM",
+        Statement::Explain { .. } | Statement::ExplainTable { .. } => "EXPLAIN",
+        Statement::Analyze(_) => "ANALYZE",
+        Statement::StartTransaction { .. } => "BEGIN",
+        Statement::Commit { .. } => "COMMIT",
+        Statement::Rollback { .. } => "ROLLBACK",
+        Statement::Savepoint { .. } => "SAVEPOINT",
+        Statement::ReleaseSavepoint { .. } => "RELEASE",
+        Statement::CreateView(_) => "CREATE VIEW",
+        Statement::CreateTrigger(_) => "CREATE TRIGGER",
+        Statement::DropTrigger(_) => "DROP TRIGGER",
+        Statement::CreateVirtualTable { .. } => "CREATE VIRTUAL TABLE",
+        Statement::Merge(_) => "MERGE",
+        _ => "this kind of statement",
+    }
+}
+
+/// Body of the fuzz target: whatever the text, an answer comes, and what is let through is
+/// consistent in itself.
+///
+/// # Panics
+/// Where that does not hold.
+pub fn fuzz_classify(sql: &str) {
+    let Ok(found) = classify(sql, Dialect::Sqlite) else {
+        return;
+    };
+    let Classified {
+        kind,
+        reads,
+        writes,
+        schema,
+        dropped_index,
+        placeholders,
+        wildcard: _,
+    } = &found;
+    assert!(*placeholders <= PARAMETER_LIMIT);
+    for name in reads.iter().chain(writes).chain(schema) {
+        assert_eq!(*name, name.to_ascii_lowercase());
+    }
+    match kind {
+        StatementKind::Query => {
+            assert!(writes.is_empty() && schema.is_empty() && dropped_index.is_none())
+        }
+        StatementKind::Write => {
+            assert!(writes.len() == 1 && schema.is_empty() && dropped_index.is_none())
+        }
+        StatementKind::Schema => {
+            assert!(writes.is_empty() && (schema.is_empty() == dropped_index.is_some()))
+        }
+    }
+    // The answer must not depend on white space or a final semicolon.
+    assert_eq!(
+        classify(&format!(" \n{sql}\n;"), Dialect::Sqlite).as_ref(),
+        Ok(&found),
+        "{sql}"
+    );
+}
+
+#[cfg(test)]
+#[path = "sql/tests.rs"]
+mod tests;

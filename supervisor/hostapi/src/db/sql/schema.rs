@@ -1,0 +1,159 @@
+//! Statements that change the schema: tables and indexes, nothing else.
+//!
+//! Views and triggers are refused even where `ddl` is granted: they run later with other rights
+//! than their maker's, a view for whoever reads it and a trigger within another's write. So are
+//! temporary and virtual tables, which would outlive the call in the shared connection or load code.
+
+use std::collections::BTreeSet;
+
+use sqlparser::ast::helpers::stmt_create_table::CreateTableBuilder;
+use sqlparser::ast::{
+    AlterTableOperation, ColumnDef, ColumnOption, CreateTable, ObjectName, ObjectType,
+    RenameTableNameKind, Statement, TableConstraint,
+};
+
+use super::tables::{Walk, table_name, writable};
+use super::{Classified, StatementError, StatementKind};
+
+pub(super) fn of_schema_change(statement: &Statement) -> Result<Classified, StatementError> {
+    let mut change = Change::default();
+    match statement {
+        Statement::CreateTable(table) => change.create_table(statement, table)?,
+        Statement::AlterTable(alter) => {
+            change.walk(statement, &alter.name)?;
+            for operation in &alter.operations {
+                change.alter(operation)?;
+            }
+        }
+        Statement::CreateIndex(index) => {
+            if let Some(name) = &index.name {
+                table_name(name)?;
+            }
+            change.walk(statement, &index.table_name)?;
+        }
+        Statement::Drop {
+            object_type,
+            names,
+            table: None,
+            temporary: false,
+            ..
+        } => {
+            change.drop(*object_type, names)?;
+        }
+        _ => return Err(not_permitted("this form of statement")),
+    }
+    Ok(Classified {
+        kind: StatementKind::Schema,
+        reads: change.reads,
+        writes: BTreeSet::new(),
+        schema: change.schema,
+        dropped_index: change.dropped_index,
+        placeholders: 0,
+        wildcard: false,
+    })
+}
+
+fn not_permitted(what: &'static str) -> StatementError {
+    StatementError::NotPermitted { what }
+}
+
+#[derive(Default)]
+struct Change {
+    reads: BTreeSet<String>,
+    schema: BTreeSet<String>,
+    dropped_index: Option<String>,
+}
+
+impl Change {
+    /// Looks through the whole statement for reads and functions; `target` is what is changed.
+    fn walk(&mut self, statement: &Statement, target: &ObjectName) -> Result<(), StatementError> {
+        let walk = Walk::over(statement, &[statement], Some(target))?;
+        self.reads.extend(walk.reads);
+        self.schema.extend(walk.written);
+        Ok(())
+    }
+
+    fn create_table(
+        &mut self,
+        statement: &Statement,
+        table: &CreateTable,
+    ) -> Result<(), StatementError> {
+        // All that is not named here must be as in a plain CREATE TABLE: what the parser takes for
+        // other databases (LIKE, CLONE, INHERITS, TEMPORARY and some forty more) names tables too.
+        let plain = CreateTableBuilder::new(table.name.clone())
+            .if_not_exists(table.if_not_exists)
+            .columns(table.columns.clone())
+            .constraints(table.constraints.clone())
+            .query(table.query.clone())
+            .without_rowid(table.without_rowid)
+            .strict(table.strict)
+            .build();
+        if plain != *table {
+            return Err(not_permitted("this form of CREATE TABLE"));
+        }
+        self.walk(statement, &table.name)?;
+        table
+            .columns
+            .iter()
+            .try_for_each(|column| self.column(column))?;
+        table
+            .constraints
+            .iter()
+            .try_for_each(|constraint| match constraint {
+                TableConstraint::ForeignKey(key) => self.parent(&key.foreign_table),
+                TableConstraint::Unique(_)
+                | TableConstraint::PrimaryKey(_)
+                | TableConstraint::Check(_) => Ok(()),
+                _ => Err(not_permitted("this form of table constraint")),
+            })
+    }
+
+    fn column(&mut self, column: &ColumnDef) -> Result<(), StatementError> {
+        column
+            .options
+            .iter()
+            .try_for_each(|option| match &option.option {
+                ColumnOption::ForeignKey(key) => self.parent(&key.foreign_table),
+                _ => Ok(()),
+            })
+    }
+
+    /// The table that a foreign key refers to: whether a row is there can be told by inserting.
+    fn parent(&mut self, name: &ObjectName) -> Result<(), StatementError> {
+        let (_, table) = table_name(name)?;
+        self.reads.insert(writable(table)?);
+        Ok(())
+    }
+
+    fn alter(&mut self, operation: &AlterTableOperation) -> Result<(), StatementError> {
+        match operation {
+            AlterTableOperation::AddColumn { column_def, .. } => self.column(column_def),
+            AlterTableOperation::DropColumn { .. } | AlterTableOperation::RenameColumn { .. } => {
+                Ok(())
+            }
+            AlterTableOperation::RenameTable {
+                table_name: RenameTableNameKind::To(name),
+            } => {
+                let (_, table) = table_name(name)?;
+                self.schema.insert(writable(table)?);
+                Ok(())
+            }
+            _ => Err(not_permitted("this form of ALTER TABLE")),
+        }
+    }
+
+    fn drop(&mut self, what: ObjectType, names: &[ObjectName]) -> Result<(), StatementError> {
+        let [name] = names else {
+            return Err(not_permitted("this form of DROP"));
+        };
+        let (_, name) = table_name(name)?;
+        match what {
+            ObjectType::Table => {
+                self.schema.insert(writable(name)?);
+            }
+            ObjectType::Index => self.dropped_index = Some(name),
+            _ => return Err(not_permitted("DROP of anything but a table or an index")),
+        }
+        Ok(())
+    }
+}

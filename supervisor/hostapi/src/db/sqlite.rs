@@ -1,0 +1,308 @@
+//! SQLite: one file, a few connections that cannot write, and one that can.
+
+mod bind;
+mod lanes;
+mod rows;
+
+use std::future::Future;
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use pinfold_policy::{ByteSize, PluginId};
+use sqlx::ConnectOptions;
+use sqlx::sqlite::{SqliteArguments, SqliteConnectOptions, SqliteJournalMode};
+use sqlx::{AssertSqlSafe, Executor, Row};
+
+use self::lanes::{Lane, Lanes};
+use super::{Approved, DatabaseError, RunError, StatementKind};
+use crate::HostError;
+
+/// Connections for queries.
+const READERS: usize = 4;
+
+/// Queries of one plugin that run at once: half, so that the others always have the rest.
+const READERS_PER_PLUGIN: usize = 2;
+
+/// How long a connection waits for another's lock before the call fails. Within it most writers
+/// are done; past it a plugin's own retry is better than a thread that waits.
+const LOCK_WAIT: Duration = Duration::from_millis(500);
+
+/// How long past its deadline a statement may take to notice: the engine looks at the clock
+/// between its instructions, and waits for locks within one.
+const GRACE: Duration = Duration::from_millis(750);
+
+/// Rows that may wait between the engine's thread and the encoder. Each may be as large as a
+/// value can be.
+const ROWS_IN_FLIGHT: usize = 16;
+
+/// Prepared statements kept for each connection.
+const STATEMENTS_KEPT: usize = 64;
+
+/// What a database is opened with.
+#[derive(Debug)]
+pub(super) struct Settings {
+    /// Resolved path.
+    pub(super) path: PathBuf,
+    pub(super) read_only: bool,
+    /// Make the file, which is not there.
+    pub(super) create: bool,
+    pub(super) max_size: ByteSize,
+}
+
+/// An open SQLite database.
+#[derive(Debug)]
+pub(super) struct SqliteDatabase {
+    readers: Lanes,
+    writer: Option<Lanes>,
+}
+
+impl SqliteDatabase {
+    pub(super) async fn open(settings: Settings) -> Result<Self, sqlx::Error> {
+        if settings.create {
+            let options = SqliteConnectOptions::new()
+                .filename(&settings.path)
+                .create_if_missing(true)
+                .journal_mode(SqliteJournalMode::Wal);
+            sqlx::Connection::close(options.connect().await?).await?;
+        }
+        let common = SqliteConnectOptions::new()
+            .filename(&settings.path)
+            .busy_timeout(LOCK_WAIT)
+            .statement_cache_capacity(STATEMENTS_KEPT)
+            .row_buffer_size(ROWS_IN_FLIGHT)
+            // What a schema contains was perhaps written by someone else: its views and triggers
+            // may call no function and use no virtual table that could do harm.
+            .pragma("trusted_schema", "OFF")
+            .pragma("cell_size_check", "ON")
+            // Statements may hold what is nobody's business.
+            .disable_statement_logging();
+        let reading = common.clone().read_only(true).pragma("query_only", "ON");
+        let readers = Lanes::open(reading, READERS, READERS_PER_PLUGIN).await?;
+        let writer = if settings.read_only {
+            None
+        } else {
+            let page_bytes = page_size(&common).await?;
+            let pages = (settings.max_size.0 / page_bytes).clamp(1, u64::from(u32::MAX) - 1);
+            let writing = common.pragma("max_page_count", pages.to_string());
+            Some(Lanes::open(writing, 1, 1).await?)
+        };
+        Ok(Self { readers, writer })
+    }
+
+    pub(super) async fn close(&self) {
+        self.readers.close().await;
+        if let Some(writer) = &self.writer {
+            writer.close().await;
+        }
+    }
+
+    pub(super) fn forget(&self, plugin: &PluginId) {
+        self.readers.forget(plugin);
+        if let Some(writer) = &self.writer {
+            writer.forget(plugin);
+        }
+    }
+
+    pub(super) async fn query(&self, approved: Approved<'_>) -> Result<Bytes, RunError> {
+        let Approved {
+            plugin,
+            classified,
+            sql,
+            parameters,
+            deadline,
+        } = approved;
+        let arguments = bind::arguments(parameters)?;
+        let wildcard = classified.wildcard;
+        run(&self.readers, plugin, deadline, async move |lane| {
+            if wildcard {
+                in_snapshot(lane, sql, arguments).await
+            } else {
+                let query = sqlx::query_with(AssertSqlSafe(sql), arguments);
+                rows::encode(lane.connection.fetch(query)).await
+            }
+        })
+        .await
+    }
+
+    pub(super) async fn exec(&self, approved: Approved<'_>) -> Result<u64, RunError> {
+        let Approved {
+            plugin,
+            classified,
+            sql,
+            parameters,
+            deadline,
+        } = approved;
+        let writer = self
+            .writer
+            .as_ref()
+            .ok_or(RunError::Database(DatabaseError::ReadOnly))?;
+        let arguments = bind::arguments(parameters)?;
+        let changes_rows = classified.kind == StatementKind::Write;
+        run(writer, plugin, deadline, async move |lane| {
+            let query = sqlx::query_with(AssertSqlSafe(sql), arguments);
+            let done = lane.connection.execute(query).await?;
+            // For a change of schema SQLite repeats the count of the statement before.
+            Ok(if changes_rows {
+                done.rows_affected()
+            } else {
+                0
+            })
+        })
+        .await
+    }
+
+    pub(super) async fn table_of_index(
+        &self,
+        plugin: &PluginId,
+        index: &str,
+        deadline: Instant,
+    ) -> Result<Option<String>, RunError> {
+        const SQL: &str = "SELECT lower(tbl_name) FROM main.sqlite_schema \
+                           WHERE type = 'index' AND lower(name) = ?";
+        let index = index.to_owned();
+        run(&self.readers, plugin, deadline, async move |lane| {
+            let query = sqlx::query_scalar(SQL).bind(index);
+            Ok(query.fetch_optional(&mut lane.connection).await?)
+        })
+        .await
+    }
+}
+
+/// Bytes of a page: the largest size is set in pages.
+async fn page_size(options: &SqliteConnectOptions) -> Result<u64, sqlx::Error> {
+    let mut connection = options.clone().connect().await?;
+    let row = sqlx::query("PRAGMA page_size")
+        .fetch_one(&mut connection)
+        .await?;
+    let bytes: i64 = row.try_get(0)?;
+    sqlx::Connection::close(connection).await?;
+    Ok(u64::try_from(bytes).unwrap_or(4096).max(512))
+}
+
+/// Runs a query whose number of columns depends on the schema. The driver counts columns when it
+/// prepares a statement and relies on that count at each row, while SQLite silently prepares
+/// anew when the schema has changed in between. Within a transaction that has begun to read it
+/// cannot have changed; and the statement must not be one prepared earlier.
+async fn in_snapshot(
+    lane: &mut Lane,
+    sql: String,
+    arguments: SqliteArguments,
+) -> Result<Bytes, Failure> {
+    const BEGIN: &str = "BEGIN; SELECT rowid FROM main.sqlite_schema LIMIT 1";
+    let connection = &mut lane.connection;
+    let result = match connection.execute(sqlx::raw_sql(BEGIN)).await {
+        Ok(_) => {
+            let query = sqlx::query_with(AssertSqlSafe(sql), arguments).persistent(false);
+            rows::encode(connection.fetch(query)).await
+        }
+        Err(error) => Err(error.into()),
+    };
+    if result.is_err() {
+        // The engine may still be at work on rows that nobody wants.
+        lane.stop.now();
+    }
+    connection
+        .execute(sqlx::raw_sql("ROLLBACK"))
+        .await
+        .map_err(Failure::Broken)?;
+    result
+}
+
+/// Runs `work` on a lane of `lanes`, until the deadline.
+async fn run<T>(
+    lanes: &Lanes,
+    plugin: &PluginId,
+    deadline: Instant,
+    work: impl AsyncFnOnce(&mut Lane) -> Result<T, Failure>,
+) -> Result<T, RunError> {
+    let mut taken = lanes.take(plugin, deadline).await?;
+    let lane = taken.lane();
+    lane.stop.at(deadline);
+    let outcome = within(deadline + GRACE, work(lane)).await;
+    let expired = || RunError::Host(HostError::Deadline);
+    match outcome {
+        // Not to be interrupted: dropped, the lane goes out of use until its thread comes back.
+        None => Err(expired()),
+        Some(Ok(value)) => {
+            taken.give_back();
+            Ok(value)
+        }
+        Some(Err(Failure::Limit(error))) => {
+            // The engine may still be at work on rows that nobody wants.
+            lane.stop.now();
+            let idle = sqlx::Connection::ping(&mut lane.connection);
+            if matches!(within(Instant::now() + GRACE, idle).await, Some(Ok(()))) {
+                taken.give_back();
+            }
+            Err(RunError::Host(error))
+        }
+        Some(Err(Failure::Engine(error))) => {
+            let interrupted = primary_code(&error) == Some(INTERRUPT);
+            if matches!(error, sqlx::Error::Database(_)) {
+                taken.give_back();
+            }
+            Err(if interrupted {
+                expired()
+            } else {
+                RunError::Database(explain(&error))
+            })
+        }
+        Some(Err(Failure::Broken(error))) => Err(RunError::Database(explain(&error))),
+    }
+}
+
+async fn within<T>(deadline: Instant, work: impl Future<Output = T>) -> Option<T> {
+    tokio::time::timeout_at(deadline.into(), work).await.ok()
+}
+
+/// Why work on a lane ended early.
+#[derive(Debug)]
+enum Failure {
+    /// A limit of ours.
+    Limit(HostError),
+    /// The engine refused, and can go on with other work.
+    Engine(sqlx::Error),
+    /// The connection is not what it was: it is not used again.
+    Broken(sqlx::Error),
+}
+
+impl From<sqlx::Error> for Failure {
+    fn from(error: sqlx::Error) -> Self {
+        Self::Engine(error)
+    }
+}
+
+const INTERRUPT: u32 = 9;
+
+/// SQLite's primary result code, without the extension in the higher bits.
+fn primary_code(error: &sqlx::Error) -> Option<u32> {
+    let code = error.as_database_error()?.code()?;
+    Some(code.parse::<u32>().ok()? & 0xff)
+}
+
+/// A driver error in the plugin's terms. Result codes: <https://sqlite.org/rescode.html>.
+fn explain(error: &sqlx::Error) -> DatabaseError {
+    let message = || {
+        let text = error
+            .as_database_error()
+            .map_or("", |error| error.message());
+        text.to_owned()
+    };
+    match primary_code(error) {
+        Some(5 | 6) => DatabaseError::Locked,
+        Some(8) => DatabaseError::ReadOnly,
+        Some(13) => DatabaseError::Full,
+        Some(18) => DatabaseError::TooBig,
+        Some(19) => DatabaseError::Constraint { message: message() },
+        Some(1 | 3 | 17 | 20 | 23 | 25) => DatabaseError::Rejected { message: message() },
+        _ => {
+            tracing::warn!(error = %error, "database cannot be used");
+            DatabaseError::Unavailable
+        }
+    }
+}
+
+#[cfg(test)]
+#[path = "sqlite/tests.rs"]
+mod tests;

@@ -1,0 +1,105 @@
+//! A result as JSON text, written as its rows arrive.
+
+use std::collections::HashMap;
+use std::io::Write as _;
+use std::pin::pin;
+
+use bytes::Bytes;
+use futures_util::{Stream, TryStreamExt};
+use sqlx::sqlite::{SqliteRow, SqliteValueRef};
+use sqlx::{Column, Decode, Row, Sqlite, TypeInfo, ValueRef};
+
+use super::super::{RESULT_LIMIT_BYTES, ROW_LIMIT};
+use super::Failure;
+use crate::HostError;
+
+/// Writes an array of objects, column to value. Of columns with one name the last counts. Bytes
+/// become text, what is not UTF-8 in them U+FFFD; an infinite number, which JSON has not, null.
+pub(super) async fn encode(
+    rows: impl Stream<Item = Result<SqliteRow, sqlx::Error>>,
+) -> Result<Bytes, Failure> {
+    let mut rows = pin!(rows);
+    let mut out = vec![b'['];
+    let mut columns: Option<Vec<(usize, Vec<u8>)>> = None;
+    let mut count = 0_usize;
+    while let Some(row) = rows.try_next().await? {
+        if count == ROW_LIMIT {
+            return Err(Failure::Limit(HostError::TooManyRows { limit: ROW_LIMIT }));
+        }
+        let columns = columns.get_or_insert_with(|| heads(&row));
+        out.extend_from_slice(if count == 0 { b"{" } else { b",{" });
+        for (place, (index, head)) in columns.iter().enumerate() {
+            if place > 0 {
+                out.push(b',');
+            }
+            out.extend_from_slice(head);
+            value(&mut out, row.try_get_raw(*index)?);
+            if out.len() > RESULT_LIMIT_BYTES {
+                let limit_bytes = RESULT_LIMIT_BYTES;
+                return Err(Failure::Limit(HostError::TooLarge {
+                    what: "result",
+                    limit_bytes,
+                }));
+            }
+        }
+        out.push(b'}');
+        count += 1;
+    }
+    out.push(b']');
+    Ok(out.into())
+}
+
+/// For each column that counts, its index and `"name":`.
+fn heads(row: &SqliteRow) -> Vec<(usize, Vec<u8>)> {
+    let names = row.columns().iter().map(|column| column.name());
+    let last: HashMap<&str, usize> = names
+        .enumerate()
+        .map(|(index, name)| (name, index))
+        .collect();
+    let mut columns: Vec<_> = last
+        .into_iter()
+        .map(|(name, index)| {
+            let mut head = Vec::new();
+            text(&mut head, name);
+            head.push(b':');
+            (index, head)
+        })
+        .collect();
+    columns.sort_unstable_by_key(|(index, _)| *index);
+    columns
+}
+
+fn value(out: &mut Vec<u8>, value: SqliteValueRef<'_>) {
+    const NULL: &[u8] = b"null";
+    if value.is_null() {
+        return out.extend_from_slice(NULL);
+    }
+    enum Kind {
+        Whole,
+        Real,
+        Bytes,
+    }
+    let kind = match value.type_info().name() {
+        "INTEGER" => Kind::Whole,
+        "REAL" => Kind::Real,
+        _ => Kind::Bytes,
+    };
+    match kind {
+        Kind::Whole => {
+            let number = <i64 as Decode<'_, Sqlite>>::decode(value).unwrap_or_default();
+            write!(out, "{number}").expect("a Vec takes all that is written");
+        }
+        Kind::Real => {
+            let number = <f64 as Decode<'_, Sqlite>>::decode(value).unwrap_or_default();
+            serde_json::to_writer(out, &number).expect("a Vec takes all that is written");
+        }
+        Kind::Bytes => {
+            let bytes = <&[u8] as Decode<'_, Sqlite>>::decode(value).unwrap_or_default();
+            text(out, &String::from_utf8_lossy(bytes));
+        }
+    }
+}
+
+fn text(out: &mut Vec<u8>, text: &str) {
+    serde_json::to_writer(out, text).expect("a Vec takes all that is written");
+}

@@ -1,0 +1,265 @@
+//! The dispatcher: every call of every plugin, in every dialect, passes here.
+//!
+//! Identify by connection (the [`Caller`] is bound to it), authorise, meter, run with a deadline,
+//! audit. A refused call is metered too, so that refusals cannot be had without end. A statement's
+//! tables are known only once it is parsed, and parsing costs: so the service is authorised first,
+//! then the call metered, then the statement authorised.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use pinfold_policy::{CallContext, PluginId};
+
+use crate::audit::{AuditEntry, AuditSink, Decision, recordable};
+use crate::authorize;
+use crate::cache::Cache;
+use crate::call::{HostCall, HostReply};
+use crate::config;
+use crate::db::{Databases, STATEMENT_TIME_LIMIT, Statement};
+use crate::log::{LogSink, bounded_fields, bounded_message};
+use crate::{Caller, HostError};
+
+/// What calls are carried out with.
+pub struct Services {
+    /// Databases of the application, by name.
+    pub databases: Databases,
+    /// The plugins' caches.
+    pub cache: Cache,
+    /// Values that `config_get` gives out, each only to a plugin that may read its key.
+    pub config: BTreeMap<String, String>,
+    /// Where plugins' log lines go.
+    pub logs: Arc<dyn LogSink>,
+}
+
+/// The dispatcher with its services. Shared behind an `Arc`; calls of one plugin run concurrently,
+/// and none holds a lock while it waits.
+pub struct HostApi {
+    services: Services,
+    audit: Arc<dyn AuditSink>,
+}
+
+impl HostApi {
+    /// The dispatcher over `services`; each call's decision goes to `audit`.
+    #[must_use]
+    pub fn new(services: Services, audit: Arc<dyn AuditSink>) -> Self {
+        Self { services, audit }
+    }
+
+    /// Carries out one call of `caller`, made while it served `context`.
+    ///
+    /// # Errors
+    /// [`HostError`]; a call that was refused has had no effect. After [`HostError::Deadline`] a
+    /// statement was interrupted and rolled back, or had just ended.
+    ///
+    /// # Cancellation
+    /// Dropping the future interrupts a running statement, and is recorded as such.
+    pub async fn call(
+        &self,
+        caller: &Caller,
+        call: HostCall,
+        context: &CallContext,
+    ) -> Result<HostReply, HostError> {
+        let mut record = Record::start(self, caller, &call, context);
+        let result = self
+            .decide_and_run(caller, call, context, &mut record.subject)
+            .await;
+        record.outcome = Some(match &result {
+            Ok(_) => Outcome {
+                decision: Decision::Allow,
+                permission: None,
+                code: None,
+            },
+            Err(error) => Outcome {
+                decision: Decision::of(error),
+                permission: match error {
+                    HostError::Refused(refusal) => Some(recordable(&refusal.permission())),
+                    _ => None,
+                },
+                code: Some(error.code()),
+            },
+        });
+        result
+    }
+
+    /// Drops what is held for a plugin that is no longer there: its cache and its share of the
+    /// databases. The rates go with the plugin's last [`Caller`].
+    pub async fn forget(&self, plugin: &PluginId) {
+        self.services.cache.forget(plugin);
+        self.services.databases.forget(plugin);
+    }
+
+    async fn decide_and_run(
+        &self,
+        caller: &Caller,
+        call: HostCall,
+        context: &CallContext,
+        subject: &mut String,
+    ) -> Result<HostReply, HostError> {
+        let authorised = authorize::service(&caller.permissions, &call);
+        caller.meters.draw(&call)?;
+        match &call {
+            HostCall::CacheGet { key }
+            | HostCall::CacheSet { key, .. }
+            | HostCall::CacheDelete { key }
+            | HostCall::ConfigGet { key } => subject.clone_from(key),
+            HostCall::DbQuery { .. } | HostCall::DbExec { .. } | HostCall::Log { .. } => {}
+        }
+        authorised?;
+        if context.deadline <= Instant::now() {
+            return Err(HostError::Deadline);
+        }
+        let services = &self.services;
+        match call {
+            HostCall::DbQuery {
+                database,
+                sql,
+                parameters,
+            } => {
+                let statement = Statement {
+                    writes: false,
+                    database,
+                    sql,
+                    parameters,
+                };
+                let limit = deadline(context);
+                services
+                    .databases
+                    .run(caller, statement, limit, subject)
+                    .await
+            }
+            HostCall::DbExec {
+                database,
+                sql,
+                parameters,
+            } => {
+                let statement = Statement {
+                    writes: true,
+                    database,
+                    sql,
+                    parameters,
+                };
+                let limit = deadline(context);
+                services
+                    .databases
+                    .run(caller, statement, limit, subject)
+                    .await
+            }
+            HostCall::CacheGet { key } => services
+                .cache
+                .get(&caller.plugin, &key)
+                .await
+                .map(HostReply::Cached),
+            HostCall::CacheSet { key, value, ttl } => {
+                let ttl = ttl.filter(|ttl| *ttl > Duration::ZERO);
+                services.cache.set(&caller.plugin, key, &value, ttl).await?;
+                Ok(HostReply::Done)
+            }
+            HostCall::CacheDelete { key } => {
+                services.cache.delete(&caller.plugin, &key).await?;
+                Ok(HostReply::Done)
+            }
+            HostCall::Log {
+                level,
+                message,
+                fields,
+            } => {
+                let fields = bounded_fields(fields);
+                services
+                    .logs
+                    .record(caller, level, bounded_message(&message), &fields);
+                Ok(HostReply::Done)
+            }
+            HostCall::ConfigGet { key } => {
+                config::check_key(&key)?;
+                config::get(&services.config, &key).map(HostReply::Text)
+            }
+        }
+    }
+}
+
+/// What became of a call, for its record.
+struct Outcome {
+    decision: Decision,
+    permission: Option<String>,
+    code: Option<&'static str>,
+}
+
+/// Code of the record of a call whose future was dropped.
+const CANCELLED: &str = "hostapi.cancelled";
+
+/// Writes a call's one record when it goes out of scope, whichever way the call ends.
+struct Record<'a> {
+    api: &'a HostApi,
+    caller: &'a Caller,
+    context: &'a CallContext,
+    service: &'static str,
+    method: &'static str,
+    arrived: Instant,
+    subject: String,
+    outcome: Option<Outcome>,
+}
+
+impl<'a> Record<'a> {
+    fn start(
+        api: &'a HostApi,
+        caller: &'a Caller,
+        call: &HostCall,
+        context: &'a CallContext,
+    ) -> Self {
+        Self {
+            api,
+            caller,
+            context,
+            service: call.service(),
+            method: call.method(),
+            arrived: Instant::now(),
+            subject: String::new(),
+            outcome: None,
+        }
+    }
+}
+
+impl Drop for Record<'_> {
+    fn drop(&mut self) {
+        let Outcome {
+            decision,
+            permission,
+            code,
+        } = self.outcome.take().unwrap_or(Outcome {
+            decision: Decision::Error,
+            permission: None,
+            code: Some(CANCELLED),
+        });
+        let entry = AuditEntry {
+            plugin: self.caller.plugin.clone(),
+            generation: self.caller.generation,
+            service: self.service,
+            method: self.method,
+            decision,
+            permission,
+            subject: recordable(&self.subject),
+            code,
+            request_id: recordable(&self.context.request_id),
+            duration: self.arrived.elapsed(),
+        };
+        tracing::debug!(
+            plugin.id = %entry.plugin,
+            plugin.generation = entry.generation.0,
+            request.id = %entry.request_id,
+            hostapi.service = entry.service,
+            hostapi.method = entry.method,
+            hostapi.decision = entry.decision.as_str(),
+            permission = entry.permission.as_deref(),
+            error.code = entry.code,
+            duration_ms = entry.duration.as_secs_f64() * 1_000.0,
+            "host call answered"
+        );
+        self.api.audit.record(entry);
+    }
+}
+
+/// The earlier of the call's own deadline and the limit of one statement.
+fn deadline(context: &CallContext) -> Instant {
+    context.deadline.min(Instant::now() + STATEMENT_TIME_LIMIT)
+}
