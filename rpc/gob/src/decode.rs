@@ -80,11 +80,8 @@ impl Decoder {
 
     /// Buffers input as it arrives, in pieces of any size.
     pub fn push(&mut self, bytes: &[u8]) {
-        if self.read >= self.buffer.len() {
-            self.buffer.clear();
-            self.buffer.shrink_to(KEPT_CAPACITY);
-            self.read = 0;
-        } else if self.read > self.buffer.len() / 2 {
+        self.release();
+        if self.read > self.buffer.len() / 2 {
             // Moves at most as many bytes as have been read since the last time.
             self.buffer.drain(..self.read);
             self.read = 0;
@@ -102,7 +99,9 @@ impl Decoder {
     /// If the input is malformed, goes over a limit, or does not fit the destination. Then the
     /// value is gone and the stream goes on, unless [`Decoder::is_broken`].
     pub fn decode<T: DeserializeOwned>(&mut self) -> Result<Option<T>, DecodeError> {
-        self.decode_seed(std::marker::PhantomData)
+        let value = self.decode_seed(std::marker::PhantomData);
+        self.release();
+        value
     }
 
     /// Decodes the next value by a seed, possibly borrowing from this decoder. `None` when more
@@ -127,10 +126,12 @@ impl Decoder {
     /// # Errors
     /// If the input is malformed or goes over a limit; as [`Decoder::decode`].
     pub fn decode_value(&mut self) -> Result<Option<Value>, DecodeError> {
-        match self.take()? {
+        let value = match self.take()? {
             Some((mut cursor, node)) => value::read::value(&mut cursor, node).map(Some),
             None => Ok(None),
-        }
+        };
+        self.release();
+        value
     }
 
     /// Passes over the next value. `None` when more bytes are needed.
@@ -140,10 +141,12 @@ impl Decoder {
     /// # Errors
     /// If the input is malformed or goes over a limit; as [`Decoder::decode`].
     pub fn skip(&mut self) -> Result<Option<()>, DecodeError> {
-        match self.take()? {
+        let skipped = match self.take()? {
             Some((mut cursor, node)) => cursor.skip(node).map(Some),
             None => Ok(None),
-        }
+        };
+        self.release();
+        skipped
     }
 
     /// The type of the next value, once that is wholly buffered. The value stays.
@@ -172,6 +175,15 @@ impl Decoder {
     /// be decoded: broken framing, a bad type definition, a malformed value that spans messages.
     pub fn is_broken(&self) -> bool {
         matches!(self.state, State::Broken)
+    }
+
+    /// Empties the buffer if all of it has been read, and gives back what a large value took.
+    fn release(&mut self) {
+        if self.read >= self.buffer.len() {
+            self.buffer.clear();
+            self.buffer.shrink_to(KEPT_CAPACITY);
+            self.read = 0;
+        }
     }
 
     /// Consumes the next value and gives a cursor into it.

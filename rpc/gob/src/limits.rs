@@ -10,12 +10,14 @@ pub struct Limits {
     /// Longest value, in bytes, summed over its messages if it spans several. It also bounds each
     /// single message.
     pub message_bytes: usize,
-    /// Deepest nesting of structs, lists, maps and interfaces in one value.
+    /// Deepest nesting of structs, lists, maps and interfaces in one value. Decoding recurses, and
+    /// takes the stack for it: some hundreds are safe on any thread.
     pub depth: usize,
     /// Most elements of one value: list elements and map entries, and for dynamic values struct
     /// fields too.
     pub elements: usize,
-    /// Most type definitions of one stream.
+    /// Most type definitions of one stream. Sending received types on recurses over types that
+    /// refer to each other.
     pub types: usize,
     /// Most fields of one struct type.
     pub fields: usize,

@@ -90,3 +90,14 @@ impl Value {
             .map(|(_, value)| value)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::Value;
+
+    /// A peer's byte becomes one of these: the limit on elements reckons with it.
+    #[test]
+    fn a_value_takes_no_more_than_32_bytes() {
+        assert!(size_of::<Value>() <= 32, "{}", size_of::<Value>());
+    }
+}

@@ -1,8 +1,12 @@
 //! The values that net/rpc and go-plugin send, against bytes recorded from Go.
+#![allow(clippy::unwrap_used, reason = "a test asserts by panicking")]
 
 use std::collections::HashMap;
 
-use pinfold_gob::{Decoder, Empty, Encoder, FirstId, Limits, Nothing, Schema, gob_struct};
+use pinfold_gob::{
+    DecodeError, Decoder, Empty, Encoder, FirstId, GoString, Interface, Kind, Limits, Nothing,
+    Schema, Type, Value, gob_struct,
+};
 use serde::{Deserialize, Serialize};
 
 #[derive(Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -120,4 +124,106 @@ fn nothing_decodes_from_anything() {
         assert_eq!(decoder.decode::<Nothing>(), Ok(Some(Nothing)));
         assert!(decoder.is_clean_end());
     }
+}
+
+#[test]
+fn the_next_type_shows_once_its_value_is_whole_and_stays() {
+    let bytes = encoded(&Schema::of::<Request>(), &Request::default());
+    let mut decoder = Decoder::new(Limits::default());
+    decoder.push(&bytes[..bytes.len() - 1]);
+    assert!(decoder.peek_type().unwrap().is_none());
+    decoder.push(&bytes[bytes.len() - 1..]);
+    for _ in 0..2 {
+        let ty = decoder.peek_type().unwrap().unwrap();
+        assert_eq!((ty.kind(), ty.name()), (Kind::Struct, "Request"));
+        assert_eq!(
+            ty.field_names().collect::<Vec<_>>(),
+            ["ServiceMethod", "Seq"]
+        );
+        assert!(ty.has_field("Seq") && !ty.has_field("Error"));
+    }
+    assert_eq!(decoder.decode(), Ok(Some(Request::default())));
+    assert!(decoder.peek_type().unwrap().is_none());
+}
+
+#[test]
+fn strings_that_are_not_utf8_are_refused_as_text_and_taken_as_go_strings() {
+    let bytes = encoded(&Schema::string(), &GoString::from(vec![b'a', 0xff]));
+    let mut decoder = Decoder::new(Limits::default());
+    decoder.push(&bytes);
+    decoder.push(&bytes);
+    assert!(matches!(
+        decoder.decode::<String>(),
+        Err(DecodeError::NotUtf8 { .. })
+    ));
+    let text = decoder.decode::<GoString>().unwrap().unwrap();
+    assert_eq!(text.to_str_lossy(), "a\u{fffd}");
+}
+
+#[test]
+fn interfaces_decode_into_what_takes_anything() {
+    let inside = |name: &str, schema, value| {
+        let name = name.to_owned();
+        Value::Interface(Some(Box::new(Interface {
+            name,
+            schema,
+            value,
+        })))
+    };
+    let map = Value::Map(vec![
+        (
+            Value::String("n".into()),
+            inside("int", Schema::int(), Value::Int(42)),
+        ),
+        (
+            Value::String("s".into()),
+            inside("string", Schema::string(), Value::String("x".into())),
+        ),
+        (Value::String("nil".into()), Value::Interface(None)),
+    ]);
+    let schema = Schema::new(&Type::map(Type::string(), Type::interface())).unwrap();
+    let mut bytes = Vec::new();
+    Encoder::new()
+        .encode_value(&schema, &map, &mut bytes)
+        .unwrap();
+    let mut decoder = Decoder::new(Limits::default());
+    decoder.push(&bytes);
+    let found = decoder.decode::<serde_json::Value>().unwrap().unwrap();
+    assert_eq!(found, serde_json::json!({"n": 42, "s": "x", "nil": null}));
+}
+
+#[test]
+fn a_destination_that_stops_early_is_an_error() {
+    struct First(i64);
+    impl<'de> Deserialize<'de> for First {
+        fn deserialize<D: serde::Deserializer<'de>>(de: D) -> Result<Self, D::Error> {
+            struct Taker;
+            impl<'de> serde::de::Visitor<'de> for Taker {
+                type Value = First;
+                fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                    f.write_str("a list")
+                }
+                fn visit_seq<A: serde::de::SeqAccess<'de>>(
+                    self,
+                    mut seq: A,
+                ) -> Result<First, A::Error> {
+                    seq.next_element()
+                        .map(|first| First(first.unwrap_or_default()))
+                }
+            }
+            de.deserialize_seq(Taker)
+        }
+    }
+    let mut decoder = Decoder::new(Limits::default());
+    let schema = Schema::of::<Vec<i64>>();
+    let mut encoder = Encoder::new();
+    let mut stream = Vec::new();
+    encoder.encode(&schema, &[7_i64], &mut stream).unwrap();
+    encoder.encode(&schema, &[7_i64, 8], &mut stream).unwrap();
+    decoder.push(&stream);
+    assert_eq!(decoder.decode::<First>().unwrap().unwrap().0, 7);
+    assert!(matches!(
+        decoder.decode::<First>(),
+        Err(DecodeError::Unread { .. })
+    ));
 }

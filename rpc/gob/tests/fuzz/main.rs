@@ -1,4 +1,5 @@
 //! The fuzzer's body over the kept corpus, and over small changes to it.
+#![allow(clippy::unwrap_used, reason = "a test asserts by panicking")]
 
 mod body;
 
