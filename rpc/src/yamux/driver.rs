@@ -1,5 +1,6 @@
 //! The one task of a connection: it alone touches the socket.
 use std::future::Future;
+use std::io;
 use std::mem::MaybeUninit;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -25,6 +26,8 @@ pub(super) struct Driver<S> {
     shared: Arc<Shared>,
     writing: Vec<u8>,
     written: usize,
+    /// The peer takes nothing any more; what it has sent before is still read.
+    write_failure: Option<io::Error>,
     timer: Pin<Box<Sleep>>,
     armed: Option<Duration>,
 }
@@ -37,6 +40,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
             shared,
             writing: Vec::new(),
             written: 0,
+            write_failure: None,
             timer,
             armed: None,
         }
@@ -66,14 +70,19 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
                     return Poll::Ready(Ok(()));
                 }
             }
+            if self.write_failure.is_some() {
+                self.writing.clear();
+                self.written = 0;
+                continue;
+            }
             let rest = self.writing.get(self.written..).unwrap_or_default();
             match Pin::new(&mut self.socket).poll_write(cx, rest) {
-                Poll::Ready(Ok(0)) => return Poll::Ready(Err(SessionError::PeerClosed)),
+                Poll::Ready(Ok(0)) => self.write_failure = Some(io::ErrorKind::WriteZero.into()),
                 Poll::Ready(Ok(n)) => {
                     self.written = self.written.saturating_add(n);
                     self.shared.drive(|state| state.session.write_progressed());
                 }
-                Poll::Ready(Err(source)) => return Poll::Ready(Err(SessionError::Io { source })),
+                Poll::Ready(Err(error)) => self.write_failure = Some(error),
                 Poll::Pending => {
                     let now = self.shared.now();
                     self.shared.drive(|state| state.session.write_blocked(now));
@@ -92,8 +101,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
     fn poll_receive(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), SessionError>> {
         let mut space = [const { MaybeUninit::uninit() }; READ_SIZE];
         let mut buffer = ReadBuf::uninit(&mut space);
-        ready!(Pin::new(&mut self.socket).poll_read(cx, &mut buffer))
-            .map_err(|source| SessionError::Io { source })?;
+        ready!(Pin::new(&mut self.socket).poll_read(cx, &mut buffer)).map_err(socket_failed)?;
         if buffer.filled().is_empty() {
             return Poll::Ready(Err(SessionError::PeerClosed));
         }
@@ -148,6 +156,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Future for Driver<S> {
                 Poll::Pending
             };
             let outcome = match received {
+                Poll::Pending if let Some(error) = this.write_failure.take() => {
+                    Err(socket_failed(error))
+                }
                 Poll::Pending => ready!(this.poll_deadlines(cx)),
                 Poll::Ready(outcome) => outcome,
             };
@@ -157,5 +168,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Future for Driver<S> {
         }
         cx.waker().wake_by_ref();
         Poll::Pending
+    }
+}
+
+/// A process that ends with bytes unread leaves a reset connection: it is gone all the same.
+fn socket_failed(source: io::Error) -> SessionError {
+    match source.kind() {
+        io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset => SessionError::PeerClosed,
+        _ => SessionError::Io { source },
     }
 }

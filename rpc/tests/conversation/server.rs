@@ -1,0 +1,179 @@
+//! The answering side, called by our own client and by bytes.
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use pinfold_gob::{GobType, Schema, Type, Value};
+use pinfold_rpc::netrpc::{
+    CallError, Client, ClientConfig, End, Request, ServerConfig, Services, serve,
+};
+use serde::{Serialize, Serializer};
+use tokio::io::{AsyncReadExt, AsyncWriteExt, duplex};
+use tokio::sync::Semaphore;
+use tokio::task::JoinHandle;
+
+use crate::soon;
+
+fn connect(services: Services, config: ServerConfig) -> (Client, JoinHandle<End>) {
+    let (ours, theirs) = duplex(1 << 16);
+    let server = tokio::spawn(serve(theirs, Arc::new(services), config));
+    (Client::start(ours, ClientConfig::default()), server)
+}
+
+/// Says it is a string and is none.
+struct Unencodable;
+
+impl Serialize for Unencodable {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_i64(5)
+    }
+}
+
+impl GobType for Unencodable {
+    fn gob_type() -> Type {
+        Type::string()
+    }
+}
+
+fn remote(outcome: Result<impl std::fmt::Debug, CallError>) -> String {
+    let Err(CallError::Remote { text }) = outcome else {
+        panic!("{outcome:?}")
+    };
+    text
+}
+
+#[tokio::test]
+async fn whatever_is_wrong_with_a_request_is_told_and_the_stream_lives_on() {
+    let services = Services::new()
+        .method("Plugin.Double", |request: Request<i64>| async move {
+            Ok(request.arg * 2)
+        })
+        .method("Plugin.Unencodable", |_: Request<i64>| async {
+            Ok(Unencodable)
+        })
+        .method("Plugin.Silent", |_: Request<i64>| async {
+            Err::<i64, _>(String::new())
+        });
+    let (client, _server) = connect(services, ServerConfig::default());
+    let call = |method: &'static str| client.call::<_, i64>(method, &4_i64, soon());
+    // The very first reply is the one that fails: nothing of it may count as announced.
+    assert!(remote(call("Plugin.Unencodable").await).starts_with("gob: "));
+    assert_eq!(call("Plugin.Double").await.unwrap(), 8);
+    assert!(remote(call("Plugin.Unencodable").await).starts_with("gob: "));
+    assert_eq!(
+        remote(call("Plugin.Nope").await),
+        "rpc: can't find method Plugin.Nope"
+    );
+    assert_eq!(
+        remote(call("Nope.Double").await),
+        "rpc: can't find service Nope.Double"
+    );
+    assert_eq!(
+        remote(call("Double").await),
+        "rpc: service/method request ill-formed: Double"
+    );
+    // An error without text would read as success.
+    assert!(!remote(call("Plugin.Silent").await).is_empty());
+    let nothing = Value::Interface(None);
+    let outcome = client
+        .call_value("Plugin.Nope", (&Schema::interface(), &nothing), soon())
+        .await;
+    assert_eq!(remote(outcome), "rpc: can't find method Plugin.Nope");
+    let outcome = client.call::<_, i64>("Plugin.Double", "four", soon()).await;
+    assert!(remote(outcome).starts_with("gob: "));
+    assert_eq!(call("Plugin.Double").await.unwrap(), 8);
+}
+
+#[tokio::test]
+async fn requests_beyond_the_limit_are_not_read() {
+    let gate = Arc::new(Semaphore::new(0));
+    let running = Arc::new(AtomicUsize::new(0));
+    let peak = Arc::new(AtomicUsize::new(0));
+    let services = {
+        let (gate, running, peak) = (Arc::clone(&gate), running, Arc::clone(&peak));
+        Services::new().method("Plugin.Wait", move |_: Request<bool>| {
+            let (gate, running, peak) =
+                (Arc::clone(&gate), Arc::clone(&running), Arc::clone(&peak));
+            async move {
+                peak.fetch_max(running.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
+                let _permit = gate.acquire().await.map_err(|error| error.to_string())?;
+                running.fetch_sub(1, Ordering::SeqCst);
+                Ok(true)
+            }
+        })
+    };
+    let config = ServerConfig {
+        max_concurrent: 4,
+        ..ServerConfig::default()
+    };
+    let (client, _server) = connect(services, config);
+    let calls: Vec<_> = (0..20)
+        .map(|_| {
+            let client = client.clone();
+            tokio::spawn(async move { client.call::<_, bool>("Plugin.Wait", &true, soon()).await })
+        })
+        .collect();
+    while peak.load(Ordering::SeqCst) < 4 {
+        tokio::task::yield_now().await;
+    }
+    gate.add_permits(1);
+    for call in calls {
+        assert!(call.await.unwrap().unwrap());
+    }
+    assert_eq!(peak.load(Ordering::SeqCst), 4);
+}
+
+#[tokio::test]
+async fn requests_under_way_are_answered_after_the_peers_end() {
+    let services = Services::new().method("Plugin.Slow", |_: Request<bool>| async {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+        Ok(String::from("done"))
+    });
+    let (mut ours, theirs) = duplex(1 << 16);
+    let server = tokio::spawn(serve(theirs, Arc::new(services), ServerConfig::default()));
+    // Header type, header `Plugin.Slow` with number 0, argument true: as Go writes it.
+    let hex = "2e7f030101075265717565737401ff80000102010d536572766963654d6574686f64010c0001035365710106000000\
+               10ff80010b506c7567696e2e536c6f770003020001";
+    let hex: Vec<u8> = hex
+        .bytes()
+        .filter(|byte| !byte.is_ascii_whitespace())
+        .collect();
+    let byte = |pair: &[u8]| u8::from_str_radix(std::str::from_utf8(pair).unwrap(), 16).unwrap();
+    let request: Vec<u8> = hex.chunks(2).map(byte).collect();
+    ours.write_all(&request).await.unwrap();
+    ours.shutdown().await.unwrap();
+    let mut reply = Vec::new();
+    ours.read_to_end(&mut reply).await.unwrap();
+    assert!(reply.ends_with(b"done"), "{reply:?}");
+    assert!(matches!(server.await.unwrap(), End::PeerClosed));
+}
+
+#[tokio::test]
+async fn unreadable_header_ends_the_conversation_without_answer() {
+    let (mut ours, theirs) = duplex(1 << 16);
+    let server = tokio::spawn(serve(
+        theirs,
+        Arc::new(Services::new()),
+        ServerConfig::default(),
+    ));
+    ours.write_all(&[3, 6, 0, 1]).await.unwrap();
+    let end = server.await.unwrap();
+    assert!(matches!(end, End::Decode { .. }), "{end:?}");
+    let mut rest = Vec::new();
+    ours.read_to_end(&mut rest).await.unwrap();
+    assert!(rest.is_empty());
+}
+
+#[tokio::test]
+async fn large_arguments_and_replies_pass() {
+    let services = Services::new().method("Plugin.Double", |request: Request<String>| async move {
+        Ok(request.arg.repeat(2))
+    });
+    let (client, _server) = connect(services, ServerConfig::default());
+    let text = "x".repeat(3_000_000);
+    let doubled: String = client
+        .call("Plugin.Double", text.as_str(), soon())
+        .await
+        .unwrap();
+    assert_eq!(doubled.len(), 6_000_000);
+}
