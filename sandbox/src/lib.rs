@@ -11,6 +11,10 @@
 
 pub mod cgroup;
 pub mod client;
+pub mod jail;
+mod plan;
 pub mod posture;
 pub mod protocol;
 pub mod seccomp;
+#[allow(unsafe_code, reason = "the calls that have no safe form are all in there")]
+mod sys;

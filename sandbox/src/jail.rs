@@ -1,0 +1,127 @@
+//! One jail: from a [`JailSpec`], in which every decision is taken, to a running plugin and the
+//! handles that hold it.
+//!
+//! [`start`] makes the mounts and channels, writes the plan, and starts the reaper in new
+//! namespaces; it never waits for the jail. [`Starting::on_readable`] takes in what the reaper says
+//! until the plugin's program has been executed and a [`Jail`] is there, which [`Jail::look`] then
+//! checks from outside. The end of the launcher, of the [`Reaper`] handle, or of the plugin's main
+//! process is the end of everything in the jail.
+//!
+//! Not built: prepared network namespaces, the user namespace of a launcher that is root, Landlock,
+//! write-xor-execute, user notification.
+//!
+//! ```text
+//! launcher: P5 run directory, P6 mount handles, P7 channels and plan, P8 clone3 + execveat
+//!   reaper: R1 to R14 set-up, R15 fork, R16 give up every right, R17 reap
+//!     plugin stage: C1 to C11, C12 execve
+//! launcher: P9 status, P10 look
+//! ```
+
+mod channels;
+mod error;
+mod host_files;
+mod layout;
+mod look;
+mod mounts;
+mod reaper;
+mod running;
+mod start;
+mod starting;
+
+use std::collections::BTreeMap;
+use std::os::fd::OwnedFd;
+use std::time::Duration;
+
+use pinfold_policy::{InstanceId, Limits, PluginId, Wanted};
+
+pub use error::JailError;
+pub use pinfold_reaper::plan::Fault;
+pub use pinfold_reaper::step::Step;
+pub use reaper::{Reaper, sealed_reaper};
+pub use running::Jail;
+pub use start::{start, start_with_fault};
+pub use starting::{Progress, Starting};
+
+/// Where the stage is, inside.
+pub const STAGE_DIRECTORY: &str = "/plugin";
+/// The directory for the plugin's sockets, inside.
+pub const RUN_DIRECTORY: &str = "/run/plugin";
+/// The directory that lasts, inside.
+pub const STATE_DIRECTORY: &str = "/state";
+
+/// User and group id that a plugin of a launcher without root has in its own user namespace.
+pub const USER_MODE_ID: u32 = 1000;
+
+/// Everything about a jail.
+#[derive(Debug)]
+pub struct JailSpec {
+    /// The plugin; also the jail's host name.
+    pub plugin: PluginId,
+    /// The instance, for logs.
+    pub instance: InstanceId,
+    /// The root of the read-only stage: a mount that is attached nowhere (Linux 6.15 and later) or
+    /// a directory. Each launch makes a mount of its own of it.
+    pub stage: OwnedFd,
+    /// The program, relative to the stage.
+    pub entry: String,
+    /// Its arguments, without its name.
+    pub args: Vec<String>,
+    /// Its environment, all of it.
+    pub env: BTreeMap<String, String>,
+    /// Absolute path of its working directory, made read-only in the root.
+    pub working_directory: String,
+    /// Absolute path of a directory of its own in memory, mode 0700. `/tmp` itself is allowed.
+    pub tmp_directory: String,
+    /// Symbolic links in the root: absolute path, target.
+    pub links: Vec<(String, String)>,
+    /// The directory that becomes [`STATE_DIRECTORY`].
+    pub state: Option<OwnedFd>,
+    /// Ids.
+    pub ids: Ids,
+    /// Limits; memory and CPU are the group's and not looked at here.
+    pub limits: Limits,
+    /// The system call filter: an array of `struct sock_filter` in the machine's byte order.
+    pub filter: Vec<u8>,
+    /// The control groups, with their limits already set.
+    pub groups: GroupFds,
+    /// The user namespace: for [`Ids::User`] always made; for [`Ids::Root`] not built.
+    pub user_namespace: Wanted,
+    /// `/proc`.
+    pub proc: Wanted,
+    /// The ban on executing anonymous memory files.
+    pub memfd_noexec: Wanted,
+    /// Time for the set-up.
+    pub deadline: Duration,
+}
+
+/// Under which ids a jail runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ids {
+    /// The launcher is root: a user and group id for each of the two.
+    Root {
+        /// The plugin's.
+        plugin: u32,
+        /// The reaper's.
+        reaper: u32,
+    },
+    /// The launcher is a user who is root inside a user namespace with one id.
+    User,
+}
+
+/// How a jail gets into its control groups.
+#[derive(Debug, Default)]
+pub struct GroupFds {
+    /// The `tasks` files of v1 groups, open for writing; the reaper enters by itself.
+    pub v1_tasks: Vec<OwnedFd>,
+    /// Directory of the v2 group in which the reaper is born.
+    pub v2_dir: Option<OwnedFd>,
+}
+
+/// How a process ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ExitStatus {
+    /// By itself, with this status.
+    Code(i32),
+    /// By this signal.
+    Signal(i32),
+}

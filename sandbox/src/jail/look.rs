@@ -1,0 +1,188 @@
+//! P10: believe nothing, look. What the plugin really has, read through proc from the launcher's
+//! side.
+
+use std::fs;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+
+use pinfold_reaper::step::Step;
+use rustix::event::{PollFd, PollFlags, Timespec};
+use rustix::fs::{AtFlags, Mode, OFlags};
+use rustix::io::Errno;
+
+use super::error::{During, JailError};
+use super::{Ids, Jail, JailSpec};
+
+const STEP: Step = Step::P10;
+
+pub(super) fn look(jail: &Jail, spec: &JailSpec) -> Result<(), JailError> {
+    let seen = status(jail, spec)
+        .and_then(|()| namespaces(jail, spec))
+        .and_then(|()| groups(jail, spec))
+        .and_then(|()| program(jail, spec));
+    // Last: only while the process is still there was the number its own.
+    if has_ended(jail.plugin.as_fd()).during(STEP, "poll the plugin")? {
+        return Err(JailError::Gone);
+    }
+    seen
+}
+
+fn has_ended(pidfd: BorrowedFd<'_>) -> Result<bool, Errno> {
+    let mut polled = [PollFd::new(&pidfd, PollFlags::IN)];
+    let now = Timespec {
+        tv_sec: 0,
+        tv_nsec: 0,
+    };
+    Ok(rustix::event::poll(&mut polled, Some(&now))? > 0)
+}
+
+fn status(jail: &Jail, spec: &JailSpec) -> Result<(), JailError> {
+    let plugin = Status::read(&format!("/proc/{}/status", jail.plugin_pid))?;
+    let own = Status::read("/proc/self/status")?;
+    let id = match spec.ids {
+        Ids::Root { plugin, .. } => plugin,
+        // Seen from the namespace in which the launcher is 0.
+        Ids::User => 0,
+    };
+    let ids = [
+        id.to_string(),
+        id.to_string(),
+        id.to_string(),
+        id.to_string(),
+    ]
+    .join(" ");
+    plugin.expect("Uid", &ids)?;
+    plugin.expect("Gid", &ids)?;
+    if matches!(spec.ids, Ids::Root { .. }) {
+        plugin.expect("Groups", "")?;
+    }
+    for set in ["CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb"] {
+        plugin.expect(set, "0000000000000000")?;
+    }
+    plugin.expect("NoNewPrivs", "1")?;
+    plugin.expect("Seccomp", "2")?;
+    let filters = own.number("Seccomp_filters")? + 1;
+    plugin.expect("Seccomp_filters", &filters.to_string())?;
+    let depth = own.field("NSpid")?.split(' ').count() + 1;
+    let found = plugin.field("NSpid")?.split(' ').count();
+    equal("depth of PID namespaces", found, depth)
+}
+
+struct Status(String);
+
+impl Status {
+    fn read(path: &str) -> Result<Self, JailError> {
+        let text = fs::read_to_string(path)
+            .map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::IO))
+            .during(STEP, format!("read {path}"))?;
+        Ok(Self(text))
+    }
+
+    /// A field's words, separated by one space.
+    fn field(&self, name: &str) -> Result<String, JailError> {
+        let value = self
+            .0
+            .lines()
+            .find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
+        let value = value
+            .ok_or(Errno::NODATA)
+            .during(STEP, format!("field {name} of status"))?;
+        Ok(value.split_ascii_whitespace().collect::<Vec<_>>().join(" "))
+    }
+
+    fn number(&self, name: &str) -> Result<u64, JailError> {
+        self.field(name)?
+            .parse()
+            .map_err(|_| Errno::NODATA)
+            .during(STEP, format!("field {name} of status"))
+    }
+
+    fn expect(&self, name: &str, planned: &str) -> Result<(), JailError> {
+        equal(name, self.field(name)?.as_str(), planned)
+    }
+}
+
+fn equal<T: PartialEq + std::fmt::Display>(
+    what: &str,
+    found: T,
+    planned: T,
+) -> Result<(), JailError> {
+    if found == planned {
+        return Ok(());
+    }
+    Err(JailError::Mismatch {
+        what: what.to_owned(),
+        found: found.to_string(),
+        planned: planned.to_string(),
+    })
+}
+
+/// Every namespace is another than the launcher's own.
+fn namespaces(jail: &Jail, spec: &JailSpec) -> Result<(), JailError> {
+    let user = matches!(spec.ids, Ids::User).then_some("user");
+    for kind in ["pid", "mnt", "net", "ipc", "uts", "cgroup"]
+        .into_iter()
+        .chain(user)
+    {
+        let of = |process: &str| {
+            let path = format!("/proc/{process}/ns/{kind}");
+            let found = rustix::fs::stat(&path).during(STEP, path)?;
+            Ok::<_, JailError>((found.st_dev, found.st_ino))
+        };
+        if of(&jail.plugin_pid.to_string())? == of("self")? {
+            return Err(JailError::Mismatch {
+                what: format!("{kind} namespace"),
+                found: "the launcher's".to_owned(),
+                planned: "its own".to_owned(),
+            });
+        }
+    }
+    Ok(())
+}
+
+/// The plugin is a member of each group of the plan.
+fn groups(jail: &Jail, spec: &JailSpec) -> Result<(), JailError> {
+    for tasks in &spec.groups.v1_tasks {
+        // Ours is open for writing.
+        let path = format!("/proc/self/fd/{}", tasks.as_raw_fd());
+        member(jail.plugin_pid, &path)?;
+    }
+    if let Some(directory) = &spec.groups.v2_dir {
+        member(
+            jail.plugin_pid,
+            &format!("/proc/self/fd/{}/cgroup.procs", directory.as_raw_fd()),
+        )?;
+    }
+    Ok(())
+}
+
+fn member(pid: i32, list: &str) -> Result<(), JailError> {
+    let text = fs::read_to_string(list)
+        .map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::IO))
+        .during(STEP, "read the members of a control group")?;
+    if text.lines().any(|line| line.parse() == Ok(pid)) {
+        return Ok(());
+    }
+    let group = fs::read_link(list)
+        .or_else(|_| fs::canonicalize(list))
+        .map_or_else(|_| list.to_owned(), |path| path.display().to_string());
+    Err(JailError::Mismatch {
+        what: format!("control group {group}"),
+        found: "without the plugin".to_owned(),
+        planned: "with it".to_owned(),
+    })
+}
+
+/// What runs is the file of the stage.
+fn program(jail: &Jail, spec: &JailSpec) -> Result<(), JailError> {
+    let path = format!("/proc/{}/exe", jail.plugin_pid);
+    let found = rustix::fs::stat(&path).during(STEP, path)?;
+    let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let entry = rustix::fs::openat(&spec.stage, spec.entry.as_str(), flags, Mode::empty())
+        .during(STEP, "open the entry in the stage")?;
+    let planned = rustix::fs::statat(&entry, "", AtFlags::EMPTY_PATH).during(STEP, "entry")?;
+    equal(
+        "program (device:inode)",
+        format!("{}:{}", found.st_dev, found.st_ino),
+        format!("{}:{}", planned.st_dev, planned.st_ino),
+    )
+}

@@ -1,0 +1,9 @@
+//! The kernel calls for which neither rustix nor nix has a safe form. All `unsafe` of the crate is
+//! here.
+
+pub(crate) mod child;
+pub(crate) mod clone;
+pub(crate) mod filter;
+pub(crate) mod mount;
+pub(crate) mod own;
+pub(crate) mod socket;

@@ -1,0 +1,50 @@
+//! Installing a syscall filter, for the probe.
+
+use std::io;
+
+/// Installs a compiled filter for this process, for good. no_new_privs must be set.
+///
+/// # Errors
+/// That of seccomp(2), and `EINVAL` for bytes that are no program.
+pub(crate) fn install(program: &[u8]) -> io::Result<()> {
+    let instructions: Vec<libc::sock_filter> = program
+        .chunks_exact(INSTRUCTION_BYTES)
+        .map(instruction)
+        .collect();
+    let length = libc::c_ushort::try_from(instructions.len())
+        .map_err(|_| io::Error::from_raw_os_error(libc::EINVAL))?;
+    let whole = libc::sock_fprog {
+        len: length,
+        filter: instructions.as_ptr().cast_mut(),
+    };
+    // SAFETY: the pointer is to a program whose `len` instructions are in `instructions`, which
+    // lives until after the call; the kernel copies and checks them.
+    let result = unsafe {
+        libc::syscall(
+            libc::SYS_seccomp,
+            libc::SECCOMP_SET_MODE_FILTER,
+            0,
+            &raw const whole,
+        )
+    };
+    if result == -1 {
+        return Err(io::Error::last_os_error());
+    }
+    Ok(())
+}
+
+/// Size of `struct sock_filter` (linux/filter.h).
+const INSTRUCTION_BYTES: usize = 8;
+
+const _: () = assert!(size_of::<libc::sock_filter>() == INSTRUCTION_BYTES);
+
+/// One instruction from its bytes in the machine's own order.
+fn instruction(bytes: &[u8]) -> libc::sock_filter {
+    let byte = |at: usize| bytes.get(at).copied().unwrap_or_default();
+    libc::sock_filter {
+        code: u16::from_ne_bytes([byte(0), byte(1)]),
+        jt: byte(2),
+        jf: byte(3),
+        k: u32::from_ne_bytes([byte(4), byte(5), byte(6), byte(7)]),
+    }
+}
