@@ -1,2 +1,36 @@
-//! The daemon pinfoldd and the command line pinfold.
+//! The daemon pinfoldd, which keeps plugins running and serves them, and the command line pinfold.
+//!
+//! The daemon wires the other crates together: [`run`] builds the parts; `catalogue` knows every
+//! plugin; `lifecycle` is the task that owns one; `dialect` has a folder for each foreign plugin
+//! contract; `launcher` asks the privileged process for stages and jails; `control` is what the
+//! administration sees; `store` is the daemon's own state.
+//!
+//! It has no rights of its own: what a jail is, the launcher decides from root-owned files.
 #![forbid(unsafe_code)]
+
+mod banner;
+mod catalogue;
+mod chain;
+mod config;
+mod control;
+pub mod daemon;
+mod development;
+mod dialect;
+mod grants;
+mod install;
+mod launcher;
+mod lifecycle;
+mod logs;
+mod place;
+mod posture;
+mod privileges;
+mod recorder;
+pub mod run;
+mod stage;
+mod state;
+mod store;
+mod telemetry;
+mod tokens;
+
+pub use config::{Config, ConfigError, GatewaySection, HostApiSection, LogFormat, PluginList};
+pub use place::Place;

@@ -6,7 +6,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use pinfold_policy::ByteSize;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use super::sqlite::{Settings, SqliteDatabase};
 use super::{Databases, Engine};
@@ -16,7 +16,7 @@ use super::{Databases, Engine};
 const DEFAULT_MAX_SIZE: ByteSize = ByteSize(8 * 1024 * 1024 * 1024);
 
 /// A database as configured: `[hostapi.database.NAME]`.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct DatabaseConfig {
     /// `sqlite:///absolute/path`, without parameters.

@@ -1,0 +1,257 @@
+//! `pinfold.toml`: the daemon's configuration.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+use pinfold_hostapi::DatabaseConfig;
+use pinfold_policy::document::{self, DocumentError, KnownKeys};
+use pinfold_policy::{ByteSize, Span};
+use serde::{Deserialize, Serialize};
+
+/// The daemon's configuration. Every key has a default; unknown keys are refused.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
+pub struct Config {
+    /// Address of the gateway.
+    pub listen: SocketAddr,
+    /// Whether a proxy in front ends TLS: needed for a `listen` that is not loopback.
+    pub behind_proxy: bool,
+    /// Least severe log level: `error`, `warn`, `info`, `debug` or `trace`, or a filter of
+    /// `target=level` parts separated by commas.
+    pub log: String,
+    /// Form of log lines.
+    pub log_format: LogFormat,
+    /// The gateway's limits.
+    pub gateway: GatewaySection,
+    /// What plugins may ask for.
+    pub hostapi: HostApiSection,
+}
+
+/// Form of log lines.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LogFormat {
+    /// Lines for people.
+    #[default]
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+/// `[gateway]`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
+pub struct GatewaySection {
+    /// Largest request body.
+    pub body_limit: ByteSize,
+    /// Longest time for a request's header to arrive.
+    pub header_timeout: Span,
+    /// Longest time for a whole request.
+    pub request_timeout: Span,
+    /// How long a stopping gateway waits for requests in flight.
+    pub drain: Span,
+    /// Most connections at once.
+    pub connections: u32,
+    /// Requests in flight for each plugin.
+    pub in_flight_per_plugin: u32,
+    /// Form of `GET /api/v1/plugins`: `array` or `object`.
+    pub plugin_list: PluginList,
+}
+
+/// Form of the plugin list.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum PluginList {
+    /// A bare array, as the tutorial reads it.
+    #[default]
+    Array,
+    /// `{"plugins": [...]}`, as GoatFlow's host answers.
+    Object,
+}
+
+impl Default for GatewaySection {
+    fn default() -> Self {
+        Self {
+            body_limit: ByteSize::mebibytes(4),
+            header_timeout: Span::seconds(10),
+            request_timeout: Span::seconds(60),
+            drain: Span::seconds(20),
+            connections: 4096,
+            in_flight_per_plugin: 256,
+            plugin_list: PluginList::Array,
+        }
+    }
+}
+
+/// `[hostapi]`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
+pub struct HostApiSection {
+    /// Databases of the application, by the name that policies grant.
+    pub database: BTreeMap<String, DatabaseConfig>,
+    /// What `config_get` can read.
+    pub config: BTreeMap<String, String>,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            listen: SocketAddr::from(([127, 0, 0, 1], 8080)),
+            behind_proxy: false,
+            log: "info".into(),
+            log_format: LogFormat::Text,
+            gateway: GatewaySection::default(),
+            hostapi: HostApiSection::default(),
+        }
+    }
+}
+
+const KEYS: &KnownKeys = &[
+    (
+        "",
+        &[
+            "listen",
+            "behind-proxy",
+            "log",
+            "log-format",
+            "gateway",
+            "hostapi",
+        ],
+    ),
+    (
+        "gateway",
+        &[
+            "body-limit",
+            "header-timeout",
+            "request-timeout",
+            "drain",
+            "connections",
+            "in-flight-per-plugin",
+            "plugin-list",
+        ],
+    ),
+    ("hostapi", &["database", "config"]),
+    (
+        "hostapi.database.*",
+        &["url", "read-only", "create", "max-size"],
+    ),
+];
+
+/// Why a configuration is refused.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ConfigError {
+    /// It cannot be read.
+    #[error("read {path}")]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+    /// It is read and refused.
+    #[error("{path}: {source}")]
+    Document {
+        /// The file.
+        path: PathBuf,
+        /// Where and why.
+        source: DocumentError,
+    },
+    /// A value that would do harm.
+    #[error("{path}: {key} is {value}: {why}")]
+    Value {
+        /// The file.
+        path: PathBuf,
+        /// Dotted key.
+        key: &'static str,
+        /// Its value.
+        value: String,
+        /// What is wrong.
+        why: &'static str,
+    },
+}
+
+impl Config {
+    /// Reads the file at `path`.
+    ///
+    /// # Errors
+    /// [`ConfigError`] with the file and the line or key.
+    pub fn read(path: &Path) -> Result<Self, ConfigError> {
+        let bytes = std::fs::read(path).map_err(|source| ConfigError::Read {
+            path: path.into(),
+            source,
+        })?;
+        Self::parse(&bytes, path)
+    }
+
+    fn parse(bytes: &[u8], path: &Path) -> Result<Self, ConfigError> {
+        let config: Self = document::read(bytes, KEYS).map_err(|source| ConfigError::Document {
+            path: path.into(),
+            source,
+        })?;
+        let refuse = |key, value: String, why| {
+            Err(ConfigError::Value {
+                path: path.into(),
+                key,
+                value,
+                why,
+            })
+        };
+        if !config.listen.ip().is_loopback() && !config.behind_proxy {
+            let why = "this version has no TLS: listen on loopback, or set behind-proxy = true";
+            return refuse("listen", config.listen.to_string(), why);
+        }
+        let body = config.gateway.body_limit;
+        if body > ByteSize::mebibytes(1024) {
+            return refuse("gateway.body-limit", body.to_string(), "at most 1GiB");
+        }
+        if config.gateway.connections == 0 || config.gateway.in_flight_per_plugin == 0 {
+            return refuse("gateway.connections", "0".into(), "nobody could be served");
+        }
+        Ok(config)
+    }
+
+    /// The file's text.
+    #[must_use]
+    pub fn to_toml(&self) -> String {
+        toml::to_string(self).expect("every field has a TOML form, scalars before tables")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(text: &str) -> Result<Config, String> {
+        Config::parse(text.as_bytes(), Path::new("pinfold.toml")).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn an_empty_file_is_the_defaults_and_they_round_trip() {
+        assert_eq!(parse(""), Ok(Config::default()));
+        assert_eq!(parse(&Config::default().to_toml()), Ok(Config::default()));
+    }
+
+    #[test]
+    fn faults_are_refused_with_file_and_place() {
+        for (text, expected) in [
+            (
+                "lisen = 'x'",
+                r#"pinfold.toml: line 1: unknown key "lisen", did you mean "listen"?"#,
+            ),
+            (
+                "listen = '0.0.0.0:80'",
+                "pinfold.toml: listen is 0.0.0.0:80: this version has no TLS: listen on loopback, or set behind-proxy = true",
+            ),
+            (
+                "[hostapi.database.main]\nurll = 'x'",
+                r#"pinfold.toml: line 2: unknown key "hostapi.database.main.urll", did you mean "url"?"#,
+            ),
+        ] {
+            assert_eq!(parse(text), Err(expected.to_owned()));
+        }
+        assert!(parse("listen = '0.0.0.0:80'\nbehind-proxy = true").is_ok());
+    }
+}

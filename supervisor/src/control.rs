@@ -1,0 +1,468 @@
+//! The daemon as the administration API sees it.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::{Arc, PoisonError, RwLock};
+
+use bytes::Bytes;
+use chrono::{DateTime, Utc};
+use futures_util::FutureExt as _;
+use pinfold_gateway::admin::dto::{
+    ControlState, ControlView, CreatedToken, DaemonState, LogQuery, LogRecord, NewToken,
+    PluginDetail, PluginView, PostureView, StatusView, TokenView,
+};
+use pinfold_gateway::admin::{Control, ControlError, ControlFuture};
+use pinfold_gateway::{Actor, CallError, Shared};
+use pinfold_policy::{CallContext, PluginId, Wanted};
+use pinfold_sandbox::posture::{Posture, State as Found};
+use pinfold_sandbox::protocol::{Reply, Request};
+
+use crate::catalogue::Catalogue;
+use crate::chain::Chain;
+use crate::launcher::LauncherError;
+use crate::recorder::actor_text;
+use crate::state::Snapshot;
+use crate::store::Store;
+use crate::store::audit::Entry;
+use crate::store::tokens::CreateTokenError;
+use crate::tokens::KnownTokens;
+
+/// What the administration works on.
+pub(crate) struct Administration {
+    pub(crate) catalogue: Arc<Catalogue>,
+    pub(crate) table: Shared,
+    pub(crate) tokens: Arc<KnownTokens>,
+    pub(crate) store: Store,
+    pub(crate) since: DateTime<Utc>,
+    /// `service` or `development`, and `user` where the launcher is no root.
+    pub(crate) mode: &'static str,
+    /// URL of the gateway.
+    pub(crate) url: String,
+    pub(crate) phase: Phase,
+    /// What an operator should know.
+    pub(crate) warnings: RwLock<Vec<String>>,
+}
+
+/// What the daemon is doing, for readiness.
+#[derive(Debug, Default)]
+pub(crate) struct Phase(AtomicU8);
+
+impl Phase {
+    pub(crate) fn set(&self, state: DaemonState) {
+        let number = match state {
+            DaemonState::Starting => 0,
+            DaemonState::Ready => 1,
+            DaemonState::Draining => 2,
+        };
+        self.0.store(number, Ordering::Release);
+    }
+
+    fn state(&self) -> DaemonState {
+        match self.0.load(Ordering::Acquire) {
+            0 => DaemonState::Starting,
+            1 => DaemonState::Ready,
+            _ => DaemonState::Draining,
+        }
+    }
+}
+
+impl Control for Administration {
+    fn status(&self) -> StatusView {
+        let mut plugins = BTreeMap::new();
+        for snapshot in self.catalogue.snapshots() {
+            *plugins
+                .entry(snapshot.state.as_str().to_owned())
+                .or_default() += 1;
+        }
+        StatusView {
+            version: env!("CARGO_PKG_VERSION").into(),
+            state: self.phase.state(),
+            since: self.since,
+            pid: std::process::id(),
+            mode: self.mode.into(),
+            listeners: vec![self.url.clone()],
+            plugins,
+            warnings: self
+                .warnings
+                .read()
+                .unwrap_or_else(PoisonError::into_inner)
+                .clone(),
+        }
+    }
+
+    fn plugins(&self) -> Vec<PluginView> {
+        self.catalogue
+            .snapshots()
+            .iter()
+            .map(|snapshot| view(snapshot))
+            .collect()
+    }
+
+    fn plugin(&self, plugin: &PluginId) -> Option<PluginDetail> {
+        self.catalogue
+            .handle(plugin)
+            .map(|handle| self.detail(&handle.snapshot()))
+    }
+
+    fn logs(&self, plugin: &PluginId, query: LogQuery) -> Vec<LogRecord> {
+        let handle = self.catalogue.handle(plugin);
+        handle.map_or_else(Vec::new, |handle| handle.log().newest(query))
+    }
+
+    fn call<'a>(
+        &'a self,
+        plugin: &'a PluginId,
+        function: &'a str,
+        arguments: Bytes,
+        context: CallContext,
+        actor: Actor,
+    ) -> ControlFuture<'a, Bytes> {
+        async move {
+            let subject = format!("{plugin} {}", function.chars().take(80).collect::<String>());
+            self.record(&actor, "admin.plugin.call", subject).await?;
+            let table = self.table.load_full();
+            let Some(entry) = table.entry(plugin) else {
+                let handle = self.catalogue.handle(plugin);
+                let handle = handle.ok_or_else(|| ControlError::UnknownPlugin {
+                    plugin: plugin.clone(),
+                })?;
+                let state = handle.snapshot().state.as_str().to_owned();
+                let source = CallError::NotReady { state };
+                return Err(ControlError::Call {
+                    plugin: plugin.clone(),
+                    source,
+                });
+            };
+            let limit = std::time::Instant::now() + entry.call_timeout;
+            let context = CallContext {
+                deadline: context.deadline.min(limit),
+                ..context
+            };
+            let called = entry.instance.call(function, arguments, context).await;
+            called.map_err(|source| ControlError::Call {
+                plugin: plugin.clone(),
+                source,
+            })
+        }
+        .boxed()
+    }
+
+    fn rescan(
+        &self,
+        plugin: Option<PluginId>,
+        actor: Actor,
+    ) -> ControlFuture<'_, Vec<PluginDetail>> {
+        async move {
+            let subject = plugin.as_ref().map_or("all".into(), ToString::to_string);
+            self.record(&actor, "admin.rescan", subject).await?;
+            let settled = self.catalogue.rescan(plugin.as_ref()).await;
+            let settled = settled.map_err(|error| ControlError::Failed {
+                action: "read the plugin directory",
+                cause: Chain(&error).to_string(),
+            })?;
+            Ok(settled
+                .iter()
+                .map(|snapshot| self.detail(snapshot))
+                .collect())
+        }
+        .boxed()
+    }
+
+    fn posture(&self, plugin: Option<PluginId>) -> ControlFuture<'_, PostureView> {
+        async move {
+            let posture = self
+                .probe(plugin.clone())
+                .await
+                .map_err(|error| match error {
+                    LauncherError::Failed(failure) => ControlError::Invalid {
+                        what: "posture",
+                        reason: failure.message,
+                    },
+                    error => ControlError::Failed {
+                        action: "ask the launcher",
+                        cause: Chain(&error).to_string(),
+                    },
+                })?;
+            Ok(posture_view(plugin, posture))
+        }
+        .boxed()
+    }
+
+    fn create_token(&self, token: NewToken, actor: Actor) -> ControlFuture<'_, CreatedToken> {
+        async move {
+            self.tokens
+                .create(token, actor_text(&actor))
+                .await
+                .map_err(|error| match error {
+                    CreateTokenError::Name { .. }
+                    | CreateTokenError::Roles { .. }
+                    | CreateTokenError::Taken { .. } => ControlError::Invalid {
+                        what: "token",
+                        reason: error.to_string(),
+                    },
+                    error => ControlError::Failed {
+                        action: "store the token",
+                        cause: Chain(&error).to_string(),
+                    },
+                })
+        }
+        .boxed()
+    }
+
+    fn list_tokens(&self) -> ControlFuture<'_, Vec<TokenView>> {
+        async move {
+            self.tokens
+                .list()
+                .await
+                .map_err(|error| not_stored("list tokens", &error))
+        }
+        .boxed()
+    }
+
+    fn revoke_token(&self, id: String, actor: Actor) -> ControlFuture<'_, ()> {
+        async move {
+            match self.tokens.revoke(&id, actor_text(&actor)).await {
+                Ok(true) => Ok(()),
+                Ok(false) => Err(ControlError::UnknownToken { id }),
+                Err(error) => Err(not_stored("revoke the token", &error)),
+            }
+        }
+        .boxed()
+    }
+}
+
+impl Administration {
+    async fn record(
+        &self,
+        actor: &Actor,
+        action: &str,
+        subject: String,
+    ) -> Result<(), ControlError> {
+        let entry = Entry::admin(actor_text(actor), action, subject);
+        self.store
+            .audit(entry)
+            .await
+            .map_err(|error| not_stored("write the audit trail", &error))
+    }
+
+    /// What is in force here, or for one plugin.
+    pub(crate) async fn probe(&self, plugin: Option<PluginId>) -> Result<Posture, LauncherError> {
+        let Reply::Posture { toml } = self
+            .catalogue
+            .launcher()
+            .ask(Request::Probe { plugin })
+            .await?
+        else {
+            return Err(LauncherError::Confused);
+        };
+        crate::posture::read(toml)
+    }
+
+    /// Puts what an operator should know into the status: whose policies count, and what this
+    /// machine does not give.
+    pub(crate) async fn warn_of_missing_controls(&self) {
+        let warnings = match self.probe(None).await {
+            Ok(posture) => warnings(&posture),
+            Err(error) => vec![format!("the posture is unknown: {}", Chain(&error))],
+        };
+        for warning in &warnings {
+            tracing::warn!(%warning, "posture");
+        }
+        *self
+            .warnings
+            .write()
+            .unwrap_or_else(PoisonError::into_inner) = warnings;
+    }
+
+    fn detail(&self, snapshot: &Snapshot) -> PluginDetail {
+        let manifest = snapshot.manifest.as_ref();
+        let registered = snapshot.registered.as_ref();
+        let lines = |permissions: &pinfold_policy::Permissions| -> Vec<String> {
+            permissions.lines().into_iter().collect()
+        };
+        let missing = snapshot
+            .running
+            .as_ref()
+            .map(|running| running.missing.as_slice());
+        PluginDetail {
+            view: view(snapshot),
+            digest: snapshot.digest.map(|digest| digest.to_string()),
+            pid: snapshot.running.as_ref().map(|running| running.pid),
+            manifest: manifest.map(manifest_texts).unwrap_or_default(),
+            asked_by_manifest: manifest.map(|m| lines(&m.asked)).unwrap_or_default(),
+            asked_by_registration: registered.and_then(|r| r.asked.as_ref()).map(lines),
+            granted: snapshot
+                .policy
+                .as_ref()
+                .map(|p| lines(&p.permissions))
+                .unwrap_or_default(),
+            differences: snapshot.differences(),
+            refused: registered
+                .map(|r| r.offer.refused.clone())
+                .unwrap_or_default(),
+            limits: snapshot.policy.as_ref().map(limits).unwrap_or_default(),
+            missing_controls: missing
+                .unwrap_or_default()
+                .iter()
+                .map(|m| missing_view(m))
+                .collect(),
+            last_exit: snapshot.last_exit.clone(),
+            stats: BTreeMap::new(),
+            urls: registered
+                .map(|r| &r.offer.routes)
+                .into_iter()
+                .flatten()
+                .map(|route| format!("{} {}{}", route.method.as_str(), self.url, route.path))
+                .collect(),
+        }
+    }
+}
+
+fn warnings(posture: &Posture) -> Vec<String> {
+    let mut warnings = Vec::new();
+    if posture.policy_trust == pinfold_sandbox::posture::PolicyTrust::Development {
+        warnings
+            .push("policy trust: development (every plugin is granted what it asks for)".into());
+    }
+    for control in &posture.controls {
+        if control.wanted != Wanted::Off && control.state == Found::Missing {
+            warnings.push(format!("not in force: {} ({})", control.id, control.reason));
+        }
+    }
+    warnings
+}
+
+fn not_stored(action: &'static str, error: &crate::store::StoreError) -> ControlError {
+    ControlError::Failed {
+        action,
+        cause: Chain(error).to_string(),
+    }
+}
+
+fn view(snapshot: &Snapshot) -> PluginView {
+    let manifest = snapshot.manifest.as_ref();
+    let registered = snapshot.registered.as_ref();
+    let said = |text: fn(&crate::dialect::Manifest) -> &String| {
+        manifest.map(text).cloned().unwrap_or_default()
+    };
+    PluginView {
+        id: snapshot.plugin.clone(),
+        name: snapshot.plugin.to_string(),
+        version: registered
+            .map(|r| r.version.clone())
+            .filter(|version| !version.is_empty())
+            .unwrap_or_else(|| said(|m| &m.version)),
+        description: said(|m| &m.description),
+        author: said(|m| &m.author),
+        license: said(|m| &m.license),
+        dialect: snapshot.dialect.unwrap_or_default().into(),
+        state: snapshot.state.as_str().into(),
+        generation: snapshot.generation.0,
+        enabled: true,
+        routes: registered
+            .map(|r| r.offer.routes.clone())
+            .unwrap_or_default(),
+        since: snapshot.since,
+        reason: snapshot.reason.clone(),
+    }
+}
+
+fn manifest_texts(manifest: &crate::dialect::Manifest) -> BTreeMap<String, String> {
+    let text = |key: &str, value: &str| (!value.is_empty()).then(|| (key.into(), value.into()));
+    [
+        text("version", &manifest.version),
+        text("description", &manifest.description),
+        text("author", &manifest.author),
+        text("license", &manifest.license),
+        text("entry", &manifest.entry),
+        manifest
+            .wished_memory
+            .map(|memory| ("memory".into(), memory.to_string())),
+    ]
+    .into_iter()
+    .flatten()
+    .collect()
+}
+
+fn limits(policy: &pinfold_policy::PolicyFile) -> BTreeMap<String, String> {
+    let limits = &policy.limits;
+    [
+        ("memory", limits.memory.to_string()),
+        ("cpu", limits.cpu.to_string()),
+        ("processes", limits.processes.to_string()),
+        ("tmp", limits.tmp.to_string()),
+        ("files", limits.files.to_string()),
+        ("call", policy.timeouts.call.to_string()),
+    ]
+    .map(|(name, value)| (name.to_owned(), value))
+    .into()
+}
+
+/// `id: reason`, as a launch reports it.
+fn missing_view(text: &str) -> ControlView {
+    let (id, reason) = text.split_once(": ").unwrap_or((text, ""));
+    let control = pinfold_policy::Control::from_id(id);
+    let not_built = reason.starts_with("not built");
+    ControlView {
+        id: id.into(),
+        about: control.map_or("", |control| control.about()).into(),
+        wanted: Wanted::Preferred.to_string(),
+        state: if not_built {
+            ControlState::NotBuilt
+        } else {
+            ControlState::Missing
+        },
+        reason: (!reason.is_empty()).then(|| reason.into()),
+    }
+}
+
+fn posture_view(plugin: Option<PluginId>, posture: Posture) -> PostureView {
+    let controls = posture.controls.iter().map(|control| {
+        let state = match control.state {
+            _ if control.wanted == Wanted::Off => ControlState::Off,
+            Found::Enforced | Found::Partial => ControlState::InForce,
+            Found::Missing => ControlState::Missing,
+            Found::NotBuilt => ControlState::NotBuilt,
+        };
+        let texts = [control.how.as_str(), control.reason.as_str()];
+        let said: Vec<&str> = texts.into_iter().filter(|text| !text.is_empty()).collect();
+        ControlView {
+            id: control.id.to_string(),
+            about: control.id.about().into(),
+            wanted: control.wanted.to_string(),
+            state,
+            reason: (!said.is_empty()).then(|| said.join("; ")),
+        }
+    });
+    let advice = posture.host.iter().map(|advice| {
+        let pinfold_sandbox::posture::Advice {
+            setting,
+            found,
+            advised,
+            why,
+        } = advice;
+        format!("{setting} is {found}, {advised} would harden: {why}")
+    });
+    let stages = posture.stages.iter().map(|stage| {
+        format!(
+            "stage {} of {}: {} bytes, {} instances",
+            stage.digest, stage.plugin, stage.bytes, stage.instances
+        )
+    });
+    PostureView {
+        plugin,
+        mode: match posture.mode {
+            pinfold_sandbox::posture::Mode::Root => "root".into(),
+            pinfold_sandbox::posture::Mode::User => "user".into(),
+        },
+        kernel: nix::sys::utsname::uname()
+            .map(|name| name.release().to_string_lossy().into_owned())
+            .unwrap_or_default(),
+        policy_trust: match posture.policy_trust {
+            pinfold_sandbox::posture::PolicyTrust::Operator => "operator".into(),
+            pinfold_sandbox::posture::PolicyTrust::Development => "development".into(),
+        },
+        controls: controls.collect(),
+        notes: advice.chain(stages).collect(),
+    }
+}

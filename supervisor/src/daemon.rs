@@ -1,0 +1,133 @@
+//! The daemon's beginning: arguments, directories, the launcher, and root given up, all before the
+//! first thread.
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use anyhow::Context as _;
+use clap::Parser;
+use pinfold_policy::LauncherConfig;
+
+use crate::config::Config;
+use crate::place::Place;
+use crate::run::{self, RunError, Start};
+use crate::{development, privileges, telemetry};
+
+/// Exit status for a configuration that is refused (sysexits.h, `EX_CONFIG`).
+const EXIT_CONFIG: u8 = 78;
+/// Exit status when the launcher is gone and both are to be started again (`EX_TEMPFAIL`).
+const EXIT_AGAIN: u8 = 75;
+
+/// Serves plugins over HTTP, each in a jail of its own.
+#[derive(Debug, Parser)]
+#[command(name = "pinfoldd", version, about)]
+struct Arguments {
+    /// The daemon's configuration
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// The launcher's configuration
+    #[arg(long, value_name = "FILE")]
+    launcher_config: Option<PathBuf>,
+    /// The launcher's program; by default the one beside this program
+    #[arg(long, value_name = "FILE")]
+    launcher: Option<PathBuf>,
+    /// Run a developer's installation: its directories are made, plugins get what they ask for
+    #[arg(long)]
+    dev: bool,
+    /// Where the developer's installation is
+    #[arg(long, value_name = "DIR", requires = "dev")]
+    dev_dir: Option<PathBuf>,
+    /// Put a copy of this directory into the developer's plugin directory first
+    #[arg(long, value_name = "DIR", requires = "dev")]
+    with_plugin: Vec<PathBuf>,
+    /// Address to listen on, whatever the configuration says
+    #[arg(long, value_name = "ADDRESS")]
+    listen: Option<std::net::SocketAddr>,
+}
+
+/// Runs the daemon and gives its exit status: 0 asked to stop, 75 the launcher is gone (start
+/// again), 78 configuration refused, 1 anything else.
+#[must_use]
+#[expect(
+    clippy::print_stderr,
+    reason = "errors before and after logging go to whoever started it"
+)]
+pub fn main() -> ExitCode {
+    match begin(Arguments::parse()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("pinfoldd: {error:#}");
+            let again = matches!(error.downcast_ref(), Some(RunError::LauncherGone(_)));
+            let config = error.is::<crate::config::ConfigError>();
+            ExitCode::from(if again {
+                EXIT_AGAIN
+            } else if config {
+                EXIT_CONFIG
+            } else {
+                1
+            })
+        }
+    }
+}
+
+fn begin(arguments: Arguments) -> anyhow::Result<()> {
+    let mut place = if arguments.dev {
+        let base = arguments
+            .dev_dir
+            .clone()
+            .or_else(Place::development_base)
+            .context("neither XDG_STATE_HOME nor HOME is set: give --dev-dir")?;
+        development::set_up(&base, &arguments.with_plugin)?
+    } else {
+        Place::service()
+    };
+    if let Some(path) = arguments.config {
+        place.config = path;
+    }
+    if let Some(path) = arguments.launcher_config {
+        place.launcher_config = path;
+    }
+    let mut config = Config::read(&place.config)?;
+    if let Some(listen) = arguments.listen {
+        config.listen = listen;
+    }
+    let launcher_config = read_launcher_config(&place.launcher_config)?;
+    telemetry::start(&config.log, config.log_format)?;
+    let program = match arguments.launcher {
+        Some(path) => path,
+        None => beside("pinfold-launcher")?,
+    };
+    let (client, launcher) =
+        pinfold_sandbox::client::spawn(&program, &place.launcher_config, [] as [&str; 0])?;
+    let own_user = !nix::unistd::geteuid().is_root();
+    if !own_user {
+        privileges::become_user(&launcher_config.daemon_user).context("give up root")?;
+    }
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .context("start the runtime")?;
+    let launcher = Some(launcher);
+    let development = arguments.dev;
+    let start = Start {
+        place,
+        config,
+        launcher_config,
+        client,
+        launcher,
+        development,
+        own_user,
+    };
+    Ok(runtime.block_on(run::run(start))?)
+}
+
+fn read_launcher_config(path: &Path) -> anyhow::Result<LauncherConfig> {
+    let bytes = std::fs::read(path).with_context(|| format!("read {}", path.display()))?;
+    LauncherConfig::parse(&bytes).with_context(|| path.display().to_string())
+}
+
+/// The program of this name in this program's directory.
+fn beside(name: &str) -> anyhow::Result<PathBuf> {
+    let own = std::env::current_exe().context("find this program's directory")?;
+    Ok(own.with_file_name(name))
+}

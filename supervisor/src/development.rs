@@ -1,0 +1,247 @@
+//! A developer's installation: directories, configuration and a demonstration database made on the
+//! spot, and policies that grant what is asked.
+
+use std::ffi::OsStr;
+use std::fs;
+use std::io::Write as _;
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _, chown};
+use std::path::{Path, PathBuf};
+
+use nix::unistd::{Gid, Uid, User};
+use pinfold_hostapi::DatabaseConfig;
+use pinfold_policy::{Digest, LauncherConfig, PluginId, Trust};
+use sqlx::ConnectOptions as _;
+
+use crate::config::Config;
+use crate::dialect::Manifest;
+use crate::grants;
+use crate::place::Place;
+
+/// The system user that the daemon of a root developer runs as.
+pub(crate) const DAEMON_USER: &str = "pinfold";
+
+/// Why a development installation cannot be made.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub(crate) enum DevelopmentError {
+    #[error("{action} {path}")]
+    File {
+        action: &'static str,
+        path: PathBuf,
+        #[source]
+        source: std::io::Error,
+    },
+    #[error(
+        "there is no system user {DAEMON_USER:?}: run .ci/setup build, or useradd --system {DAEMON_USER}"
+    )]
+    NoUser,
+    #[error("look up the user {DAEMON_USER:?}")]
+    User(#[source] nix::Error),
+    #[error("{path} is not named like a plugin: {reason}")]
+    PluginName { path: PathBuf, reason: String },
+    #[error("make the demonstration database")]
+    Seed(#[source] sqlx::Error),
+}
+
+/// Whose files the daemon's are: `None` where everything is the developer's own.
+#[derive(Clone, Copy)]
+struct Owner(Option<(Uid, Gid)>);
+
+impl Owner {
+    fn of_daemon() -> Result<Self, DevelopmentError> {
+        if !nix::unistd::geteuid().is_root() {
+            return Ok(Self(None));
+        }
+        let user = User::from_name(DAEMON_USER).map_err(DevelopmentError::User)?;
+        let user = user.ok_or(DevelopmentError::NoUser)?;
+        Ok(Self(Some((user.uid, user.gid))))
+    }
+
+    fn take(self, path: &Path) -> Result<(), DevelopmentError> {
+        let Some((uid, gid)) = self.0 else {
+            return Ok(());
+        };
+        chown(path, Some(uid.as_raw()), Some(gid.as_raw())).map_err(file("give away", path))
+    }
+}
+
+fn file(action: &'static str, path: &Path) -> impl FnOnce(std::io::Error) -> DevelopmentError {
+    let path = path.to_owned();
+    move |source| DevelopmentError::File {
+        action,
+        path,
+        source,
+    }
+}
+
+/// Makes what is missing of an installation below `base`, and puts `plugins` (directories) into
+/// its plugin directory. Run before the daemon drops its rights.
+pub(crate) fn set_up(base: &Path, plugins: &[PathBuf]) -> Result<Place, DevelopmentError> {
+    let place = Place::development(base);
+    let daemon = Owner::of_daemon()?;
+    let nobody_else = Owner(None);
+    let directory = |name: &str, mode: u32, owner: Owner| -> Result<PathBuf, DevelopmentError> {
+        let path = base.join(name);
+        make_directory(&path, mode)?;
+        owner.take(&path)?;
+        Ok(path)
+    };
+    fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o755)
+        .create(base)
+        .map_err(file("make", base))?;
+    directory("etc", 0o755, nobody_else)?;
+    let policy_dir = directory("etc/policy.d", 0o755, nobody_else)?;
+    let keys_dir = directory("etc/keys.d", 0o755, nobody_else)?;
+    let state_dir = directory("launcher", 0o700, nobody_else)?;
+    let plugin_dir = directory("plugins", 0o755, daemon)?;
+    let dev_policy_dir = directory("dev-policy", 0o755, daemon)?;
+    directory("state", 0o700, daemon)?;
+    directory("run", 0o755, daemon)?;
+    let user = User::from_uid(nix::unistd::geteuid()).ok().flatten();
+    let daemon_user = match daemon.0 {
+        Some(_) => DAEMON_USER.to_owned(),
+        None => user.map_or_else(|| nix::unistd::geteuid().to_string(), |user| user.name),
+    };
+    let launcher = LauncherConfig {
+        plugin_dir: plugin_dir.clone(),
+        policy_dir,
+        keys_dir,
+        state_dir,
+        data_dir: None,
+        uid_range: pinfold_policy::UidRange::default(),
+        uid_lease_dir: "/var/lib/pinfold-uids".into(),
+        daemon_user,
+        require_signatures: false,
+        handover_limit: pinfold_policy::Span::seconds(30),
+        dev_grants: Some(pinfold_policy::DevGrants::AsAsked),
+        dev_policy_dir: Some(dev_policy_dir),
+    };
+    write_once(&place.launcher_config, &launcher.to_toml())?;
+    write_once(&place.config, &configuration(&place).to_toml())?;
+    for plugin in plugins {
+        install(plugin, &plugin_dir, daemon)?;
+    }
+    Ok(place)
+}
+
+fn configuration(place: &Place) -> Config {
+    let mut config = Config::default();
+    let database = DatabaseConfig {
+        url: format!("sqlite://{}", place.state.join("main.db").display()),
+        read_only: false,
+        create: false,
+        max_size: pinfold_policy::ByteSize::mebibytes(64),
+    };
+    config.hostapi.database.insert("main".into(), database);
+    for (key, value) in [
+        ("app.name", "Pinfold"),
+        ("app.env", "development"),
+        ("app.timezone", "UTC"),
+    ] {
+        config.hostapi.config.insert(key.into(), value.into());
+    }
+    config
+}
+
+fn make_directory(path: &Path, mode: u32) -> Result<(), DevelopmentError> {
+    match fs::DirBuilder::new().mode(mode).create(path) {
+        Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => Ok(()),
+        made => made.map_err(file("make", path)),
+    }?;
+    // Whatever the umask was.
+    fs::set_permissions(path, fs::Permissions::from_mode(mode))
+        .map_err(file("set the mode of", path))
+}
+
+/// Writes a file that is not there; one that is may be the developer's own work.
+fn write_once(path: &Path, text: &str) -> Result<(), DevelopmentError> {
+    match fs::OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(0o644)
+        .open(path)
+    {
+        Ok(mut new) => new.write_all(text.as_bytes()).map_err(file("write", path)),
+        Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => Ok(()),
+        Err(error) => Err(file("make", path)(error)),
+    }
+}
+
+/// Puts a copy of `source` into the plugin directory in place of what was there.
+fn install(source: &Path, plugin_dir: &Path, owner: Owner) -> Result<(), DevelopmentError> {
+    let name = source
+        .file_name()
+        .and_then(OsStr::to_str)
+        .unwrap_or_default();
+    let plugin = PluginId::parse(name).map_err(|error| DevelopmentError::PluginName {
+        path: source.into(),
+        reason: error.to_string(),
+    })?;
+    crate::install::replace(source, plugin_dir, &plugin, owner.0).map_err(|error| {
+        DevelopmentError::File {
+            action: "install",
+            path: error.path,
+            source: error.source,
+        }
+    })
+}
+
+/// Policies that the daemon writes itself, granting what is asked.
+#[derive(Clone, Debug)]
+pub(crate) struct DevelopmentGrants {
+    directory: PathBuf,
+}
+
+impl DevelopmentGrants {
+    pub(crate) fn new(directory: PathBuf) -> Self {
+        Self { directory }
+    }
+
+    /// Writes the policy of a plugin as staged. An operator's policy wins over it.
+    pub(crate) fn write(
+        &self,
+        plugin: &PluginId,
+        dialect: &str,
+        manifest: &Manifest,
+        digest: Digest,
+    ) -> Result<(), DevelopmentError> {
+        let trust = Trust {
+            digest: Some(digest),
+            ..Trust::default()
+        };
+        let text = grants::as_asked(dialect, manifest, trust).to_toml();
+        let path = self.directory.join(format!("{plugin}.toml"));
+        // A launch reads either the old file or the new one.
+        let new = self.directory.join(format!(".{plugin}.toml.new"));
+        fs::write(&new, text).map_err(file("write", &new))?;
+        fs::rename(&new, &path).map_err(file("replace", &path))
+    }
+}
+
+/// Makes the demonstration database where it is absent: one table `items`.
+pub(crate) async fn seed(place: &Place) -> Result<(), DevelopmentError> {
+    let path = place.state.join("main.db");
+    if path.exists() {
+        return Ok(());
+    }
+    let new = place.state.join(".main.db.new");
+    let seeded = async {
+        let mut connection = sqlx::sqlite::SqliteConnectOptions::new()
+            .filename(&new)
+            .create_if_missing(true)
+            .connect()
+            .await?;
+        sqlx::raw_sql(SEED).execute(&mut connection).await?;
+        sqlx::Connection::close(connection).await
+    };
+    seeded.await.map_err(DevelopmentError::Seed)?;
+    fs::rename(&new, &path).map_err(file("rename", &path))
+}
+
+const SEED: &str = "
+    DROP TABLE IF EXISTS items;
+    CREATE TABLE items (id INTEGER PRIMARY KEY, name TEXT NOT NULL, price REAL NOT NULL);
+    INSERT INTO items (name, price) VALUES ('anvil', 49.5), ('bucket', 7.25), ('candle', 1.1);
+";

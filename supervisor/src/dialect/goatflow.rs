@@ -1,0 +1,103 @@
+//! The goatflow dialect: go-plugin binaries over net/rpc, as GoatFlow runs them, in all four
+//! generations of the contract.
+//!
+//! `manifest` and `registration` turn what a plugin says of itself into the common model; `start`
+//! takes a process to the point where it serves; `instance` calls it, with `arguments` and `reply`
+//! between HTTP and its JSON; `callback` and `host` answer its calls back. `wire` has the structs
+//! that travel.
+
+mod arguments;
+mod callback;
+mod host;
+mod instance;
+mod manifest;
+mod registration;
+mod reply;
+mod start;
+mod wire;
+
+use std::collections::BTreeMap;
+
+use futures_util::FutureExt as _;
+use futures_util::future::BoxFuture;
+use pinfold_policy::PluginId;
+use tokio::net::unix::pipe;
+
+use super::{Dialect, DialectError, Process, Started};
+use crate::chain::Chain;
+use crate::stage::StageFiles;
+
+/// Name of the manifest's file.
+const MANIFEST_FILE: &str = "plugin.yaml";
+/// Name under which a plugin is dispensed.
+const DISPENSED: &str = "gkplugin";
+/// Version of the contract that plugins are told as `host_version`: they compare it with the least
+/// GoatFlow version that they need.
+const HOST_VERSION: &str = "0.10.0";
+
+/// The dialect.
+pub(crate) struct Goatflow;
+
+impl Dialect for Goatflow {
+    fn name(&self) -> &'static str {
+        "goatflow"
+    }
+
+    fn manifest_file(&self) -> &'static str {
+        MANIFEST_FILE
+    }
+
+    fn manifest(
+        &self,
+        plugin: &PluginId,
+        stage: &StageFiles,
+    ) -> Result<super::Manifest, DialectError> {
+        let refused = |error: &dyn std::error::Error| DialectError::Manifest {
+            file: MANIFEST_FILE,
+            reason: Chain(error).to_string(),
+        };
+        let bytes = stage
+            .read(MANIFEST_FILE, manifest::MANIFEST_LIMIT_BYTES)
+            .map_err(|error| refused(&error))?;
+        let manifest =
+            manifest::Manifest::parse(&bytes, plugin).map_err(|error| refused(&error))?;
+        Ok(manifest.into())
+    }
+
+    /// The cookie and the rest of the handshake are fixed by the contract; the launch template has
+    /// them.
+    fn launch_values(&self) -> BTreeMap<String, String> {
+        BTreeMap::new()
+    }
+
+    fn start(
+        &self,
+        process: Process,
+        stdout: pipe::Receiver,
+    ) -> BoxFuture<'_, Result<Started, DialectError>> {
+        start::start(process, stdout).boxed()
+    }
+}
+
+impl From<manifest::Manifest> for super::Manifest {
+    fn from(manifest: manifest::Manifest) -> Self {
+        let manifest::Wishes {
+            memory,
+            call,
+            init,
+            shutdown,
+        } = manifest.wishes;
+        Self {
+            version: manifest.version,
+            description: manifest.description,
+            author: manifest.author,
+            license: manifest.license,
+            entry: manifest.entry,
+            asked: manifest.asked,
+            wished_memory: memory,
+            wished_call: call,
+            wished_init: init,
+            wished_shutdown: shutdown,
+        }
+    }
+}

@@ -1,0 +1,206 @@
+//! The arguments of a route's handler: one flat JSON object made from an HTTP request.
+
+use bytes::Bytes;
+use pinfold_gateway::PluginRequest;
+use pinfold_policy::User;
+use serde_json::{Map, Value};
+
+/// Most query parameters read: more are refused as too large.
+const QUERY_LIMIT: usize = 1000;
+
+/// Why a request has no arguments.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum ArgumentsError {
+    #[error("more than {QUERY_LIMIT} query parameters")]
+    Query,
+}
+
+/// Path parameters, then the query (a list where a name is repeated), then the members of a JSON
+/// object or a form in the body (anything else is `_body` beside `_content_type`), then the
+/// envelope; later ones win. Whatever a client sends under an envelope's name, that is with a
+/// leading `_` or as `org_id`, is left out.
+pub(crate) fn arguments(
+    request: &PluginRequest,
+    user: Option<&User>,
+    language: Option<&str>,
+) -> Result<Bytes, ArgumentsError> {
+    let mut object = Map::new();
+    for (name, value) in &request.path_parameters {
+        insert(&mut object, name.clone(), Value::String(value.clone()));
+    }
+    if let Some(query) = &request.query {
+        for (name, value) in form(query.as_bytes())? {
+            insert(&mut object, name, value);
+        }
+    }
+    add_body(&mut object, request)?;
+    object.insert("_method".into(), request.method.as_str().into());
+    object.insert("_path".into(), request.path.clone().into());
+    if let Some(user) = user {
+        object.insert("_user_id".into(), user.id.clone().into());
+        object.insert("_user_login".into(), user.login.clone().into());
+        let role = if user.is_admin() { "Admin" } else { "User" };
+        object.insert("_user_role".into(), role.into());
+        object.insert("_is_admin".into(), user.is_admin().into());
+    }
+    if let Some(language) = language {
+        object.insert("_lang".into(), language.into());
+    }
+    Ok(Bytes::from(Value::Object(object).to_string()))
+}
+
+/// A client's member: envelope names are not its to set.
+fn insert(object: &mut Map<String, Value>, name: String, value: Value) {
+    if !name.starts_with('_') && name != "org_id" {
+        object.insert(name, value);
+    }
+}
+
+fn add_body(
+    object: &mut Map<String, Value>,
+    request: &PluginRequest,
+) -> Result<(), ArgumentsError> {
+    if request.body.is_empty() {
+        return Ok(());
+    }
+    let content_type = request
+        .headers
+        .get(http::header::CONTENT_TYPE)
+        .and_then(|value| value.to_str().ok())
+        .unwrap_or_default();
+    let media_type = content_type.split(';').next().unwrap_or_default().trim();
+    if media_type.eq_ignore_ascii_case("application/x-www-form-urlencoded") {
+        for (name, value) in form(&request.body)? {
+            insert(object, name, value);
+        }
+        return Ok(());
+    }
+    match serde_json::from_slice(&request.body) {
+        Ok(Value::Object(members)) => {
+            for (name, value) in members {
+                insert(object, name, value);
+            }
+        }
+        _ => {
+            let text = String::from_utf8_lossy(&request.body).into_owned();
+            object.insert("_body".into(), text.into());
+            object.insert("_content_type".into(), content_type.into());
+        }
+    }
+    Ok(())
+}
+
+/// `a=1&b=2`: a string where a name stands once, a list where it is repeated.
+fn form(encoded: &[u8]) -> Result<Map<String, Value>, ArgumentsError> {
+    let mut fields = Map::new();
+    for (count, (name, value)) in form_urlencoded::parse(encoded).enumerate() {
+        if count >= QUERY_LIMIT {
+            return Err(ArgumentsError::Query);
+        }
+        let value = Value::String(value.into_owned());
+        match fields.get_mut(name.as_ref()) {
+            None => {
+                fields.insert(name.into_owned(), value);
+            }
+            Some(Value::Array(values)) => values.push(value),
+            Some(first) => *first = Value::Array(vec![first.take(), value]),
+        }
+    }
+    Ok(fields)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use pinfold_policy::{Route, RouteMethod};
+    use serde_json::json;
+
+    use super::*;
+
+    fn request(query: &str, content_type: &str, body: &str) -> PluginRequest {
+        let route = Route {
+            method: RouteMethod::Post,
+            path: "/items/{id}".into(),
+            handler: "h".into(),
+            middleware: vec![],
+            description: String::new(),
+        };
+        let mut headers = http::HeaderMap::new();
+        headers.insert(http::header::CONTENT_TYPE, content_type.parse().unwrap());
+        PluginRequest {
+            method: http::Method::POST,
+            path: "/items/7".into(),
+            route: Arc::new(route),
+            path_parameters: vec![("id".into(), "7".into())],
+            query: Some(query.into()),
+            headers,
+            body: Bytes::copy_from_slice(body.as_bytes()),
+        }
+    }
+
+    fn object(request: &PluginRequest, user: Option<&User>) -> Value {
+        serde_json::from_slice(&arguments(request, user, None).unwrap()).unwrap()
+    }
+
+    #[test]
+    fn parts_are_laid_over_each_other_in_the_contracts_order() {
+        let request = request(
+            "id=8&tag=a&tag=b&n=1",
+            "application/json",
+            r#"{"n":2,"x":[1]}"#,
+        );
+        assert_eq!(
+            object(&request, None),
+            json!({"id": "8", "tag": ["a", "b"], "n": 2, "x": [1], "_method": "POST", "_path": "/items/7"})
+        );
+    }
+
+    #[test]
+    fn a_client_cannot_set_the_envelope() {
+        let forged = "_user_id=1&_is_admin=true&org_id=3&_anything=1";
+        for request in [
+            request(forged, "application/json", "{}"),
+            request("", "application/x-www-form-urlencoded", forged),
+            request(
+                "",
+                "application/json",
+                r#"{"_is_admin":true,"org_id":3,"_lang":"x"}"#,
+            ),
+        ] {
+            let got = object(&request, None);
+            assert_eq!(
+                got,
+                json!({"id": "7", "_method": "POST", "_path": "/items/7"})
+            );
+            let user = User {
+                id: "u1".into(),
+                login: "ann".into(),
+                roles: vec!["user".into()],
+            };
+            let got = object(&request, Some(&user));
+            assert_eq!(
+                (&got["_user_id"], &got["_is_admin"]),
+                (&json!("u1"), &json!(false))
+            );
+        }
+    }
+
+    #[test]
+    fn a_body_that_is_no_object_arrives_as_text_with_its_type() {
+        let got = object(&request("", "text/plain", "hi"), None);
+        assert_eq!(
+            (&got["_body"], &got["_content_type"]),
+            (&json!("hi"), &json!("text/plain"))
+        );
+    }
+
+    #[test]
+    fn too_many_parameters_are_refused() {
+        let many = "a=1&".repeat(QUERY_LIMIT + 1);
+        assert_eq!(
+            arguments(&request(&many, "text/plain", ""), None, None),
+            Err(ArgumentsError::Query)
+        );
+    }
+}

@@ -1,0 +1,169 @@
+//! Serving the plugin's calls back into the host, and the tokens that tie them to the call on whose
+//! behalf they are made.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use pinfold_hostapi::{Caller, HostApi};
+use pinfold_policy::CallContext;
+use pinfold_rpc::broker::Offer;
+use pinfold_rpc::netrpc::{self, Request, ServerConfig, Services};
+use tokio_util::sync::CancellationToken;
+
+use super::host::{self, ConfigForm};
+use super::wire::{HostRequest, HostResponse};
+
+/// The field that only generation 4 has: it tells the generations apart.
+const CALL_TOKEN_FIELD: &str = "CallToken";
+/// Deadline of a call back that is made on nobody's behalf.
+const OWN_CALL_LIMIT: Duration = Duration::from_secs(30);
+
+/// Calls into the plugin that are under way, by token.
+#[derive(Debug, Default)]
+pub(super) struct CallTokens {
+    open: Mutex<HashMap<String, CallContext>>,
+}
+
+impl CallTokens {
+    /// Makes a token for a call; it ends with what is returned.
+    pub(super) fn open(self: &Arc<Self>, context: CallContext) -> OpenCall {
+        // 122 random bits: it guards against confusion, not against a plugin, which is given it.
+        let token = uuid::Uuid::new_v4().simple().to_string();
+        self.lock().insert(token.clone(), context);
+        OpenCall {
+            token,
+            tokens: Arc::clone(self),
+        }
+    }
+
+    /// The call that a token stands for.
+    fn context(&self, token: &str) -> Option<CallContext> {
+        self.lock().get(token).cloned()
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<String, CallContext>> {
+        self.open.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A call under way.
+#[derive(Debug)]
+pub(super) struct OpenCall {
+    pub(super) token: String,
+    tokens: Arc<CallTokens>,
+}
+
+impl Drop for OpenCall {
+    fn drop(&mut self) {
+        self.tokens.lock().remove(&self.token);
+    }
+}
+
+/// Waits for the plugin to dial `offer`, for as long as the process lives, and serves it.
+pub(super) async fn serve(
+    offer: Offer,
+    host: Arc<HostApi>,
+    caller: Arc<Caller>,
+    tokens: Arc<CallTokens>,
+    stop: CancellationToken,
+) {
+    let serving = async {
+        let stream = match offer.accept().await {
+            Ok(stream) => stream,
+            Err(error) => {
+                tracing::debug!(plugin.id = %caller.plugin, error = %error, "plugin did not dial back");
+                return;
+            }
+        };
+        let services = Arc::new(services(host, Arc::clone(&caller), tokens));
+        let end = netrpc::serve(stream, services, ServerConfig::default()).await;
+        tracing::debug!(plugin.id = %caller.plugin, end = %end, "plugin's host connection ended");
+    };
+    tokio::select! {
+        () = serving => {}
+        () = stop.cancelled() => {}
+    }
+}
+
+/// `Plugin.Call`, and the name that generation 1 called and nobody served.
+fn services(host: Arc<HostApi>, caller: Arc<Caller>, tokens: Arc<CallTokens>) -> Services {
+    let answer = move |request: Request<HostRequest>| {
+        let (host, caller) = (Arc::clone(&host), Arc::clone(&caller));
+        let tokens = Arc::clone(&tokens);
+        async move { Ok(answer(&host, &caller, &tokens, request).await) }
+    };
+    Services::new()
+        .method("Plugin.Call", answer.clone())
+        .method("HostAPI.Call", answer)
+}
+
+/// A refused call is an error in the reply, never the end of the conversation.
+async fn answer(
+    host: &HostApi,
+    caller: &Caller,
+    tokens: &CallTokens,
+    request: Request<HostRequest>,
+) -> HostResponse {
+    let form = if request.arg_type.has_field(CALL_TOKEN_FIELD) {
+        ConfigForm::Object
+    } else {
+        ConfigForm::Bare
+    };
+    let HostRequest {
+        method,
+        args,
+        call_token,
+    } = request.arg;
+    let context = if call_token.is_empty() {
+        own_context()
+    } else if let Some(context) = tokens.context(&call_token) {
+        context
+    } else {
+        let error = "unknown or finished call context".to_owned();
+        return HostResponse {
+            result: Vec::new(),
+            error,
+        };
+    };
+    match host::call(host, caller, form, &method, &args, &context).await {
+        Ok(result) => HostResponse {
+            result: result.into(),
+            error: String::new(),
+        },
+        Err(error) => HostResponse {
+            result: Vec::new(),
+            error,
+        },
+    }
+}
+
+fn own_context() -> CallContext {
+    CallContext {
+        request_id: String::new(),
+        user: None,
+        language: None,
+        deadline: Instant::now() + OWN_CALL_LIMIT,
+        depth: 0,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_token_stands_for_its_call_until_that_ends() {
+        let tokens = Arc::new(CallTokens::default());
+        let context = CallContext {
+            request_id: "r1".into(),
+            ..own_context()
+        };
+        let call = tokens.open(context);
+        let token = call.token.clone();
+        assert_eq!(tokens.context(&token).unwrap().request_id, "r1");
+        assert!(tokens.context("forged").is_none());
+        drop(call);
+        assert!(tokens.context(&token).is_none());
+    }
+}

@@ -1,0 +1,254 @@
+//! A goatflow plugin's calls back into the host: its JSON forms around the one dispatcher.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use pinfold_hostapi::{Caller, HostApi, HostCall, HostError, HostReply, LogLevel};
+use pinfold_policy::CallContext;
+use serde::Deserialize;
+use serde_json::{Map, Value, json};
+
+use super::reply::base64;
+
+/// How a plugin's generation reads the reply to `config_get`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum ConfigForm {
+    /// Generations 2 and 3: a bare JSON string.
+    Bare,
+    /// Generation 4: `{"value": text}`.
+    Object,
+}
+
+enum Parsed {
+    Call(HostCall),
+    /// Answered without a service: the text.
+    Refused(String),
+}
+
+/// Runs one call and gives its result as JSON text, or the text of its error.
+pub(crate) async fn call(
+    host: &HostApi,
+    caller: &Caller,
+    form: ConfigForm,
+    method: &str,
+    arguments: &[u8],
+    context: &CallContext,
+) -> Result<Bytes, String> {
+    let call = match parse(caller, method, arguments)? {
+        Parsed::Call(call) => call,
+        Parsed::Refused(text) => return Err(text),
+    };
+    let set = matches!(
+        call,
+        HostCall::CacheSet { .. } | HostCall::CacheDelete { .. }
+    );
+    match host.call(caller, call, context).await {
+        Ok(reply) => Ok(encode(reply, form)),
+        Err(error) => Err(error_text(caller, set, &error)),
+    }
+}
+
+#[derive(Deserialize)]
+struct Statement {
+    query: String,
+    #[serde(default)]
+    args: Option<Vec<Value>>,
+}
+
+#[derive(Deserialize)]
+struct Key {
+    key: String,
+}
+
+#[derive(Deserialize)]
+struct CacheSet {
+    key: String,
+    #[serde(default)]
+    value: Option<String>,
+    #[serde(default)]
+    ttl: i64,
+}
+
+#[derive(Deserialize)]
+struct Log {
+    #[serde(default)]
+    level: String,
+    #[serde(default)]
+    message: String,
+    #[serde(default)]
+    fields: Option<Map<String, Value>>,
+}
+
+#[derive(Deserialize)]
+struct Target {
+    plugin: String,
+}
+
+fn parse(caller: &Caller, method: &str, arguments: &[u8]) -> Result<Parsed, String> {
+    fn read<'a, T: Deserialize<'a>>(method: &str, arguments: &'a [u8]) -> Result<T, String> {
+        serde_json::from_slice(arguments).map_err(|error| {
+            format!(
+                "{method}: arguments: line {}, column {}: not what the method takes",
+                error.line(),
+                error.column()
+            )
+        })
+    }
+    let call = match method {
+        "db_query" | "db_exec" => {
+            let Statement { query, args } = read(method, arguments)?;
+            let (database, sql) = named_database(query);
+            let parameters = args.unwrap_or_default();
+            if method == "db_query" {
+                HostCall::DbQuery {
+                    database,
+                    sql,
+                    parameters,
+                }
+            } else {
+                HostCall::DbExec {
+                    database,
+                    sql,
+                    parameters,
+                }
+            }
+        }
+        "cache_get" => HostCall::CacheGet {
+            key: read::<Key>(method, arguments)?.key,
+        },
+        "cache_delete" => HostCall::CacheDelete {
+            key: read::<Key>(method, arguments)?.key,
+        },
+        "cache_set" => {
+            let CacheSet { key, value, ttl } = read(method, arguments)?;
+            let value = base64::decode(value.as_deref().unwrap_or_default())
+                .ok_or_else(|| format!("{method}: value is not padded base64"))?;
+            let ttl = u64::try_from(ttl).ok().filter(|seconds| *seconds > 0);
+            HostCall::CacheSet {
+                key,
+                value: value.into(),
+                ttl: ttl.map(Duration::from_secs),
+            }
+        }
+        "log" => {
+            let Log {
+                level,
+                message,
+                fields,
+            } = read(method, arguments)?;
+            let level = match level.to_ascii_lowercase().as_str() {
+                "trace" | "debug" => LogLevel::Debug,
+                "warn" | "warning" => LogLevel::Warn,
+                "error" | "fatal" | "panic" => LogLevel::Error,
+                _ => LogLevel::Info,
+            };
+            HostCall::Log {
+                level,
+                message,
+                fields: fields.unwrap_or_default(),
+            }
+        }
+        "config_get" => HostCall::ConfigGet {
+            key: read::<Key>(method, arguments)?.key,
+        },
+        // Refused for want of the permission in the contract's words; granted, they are still
+        // methods that this host does not have.
+        "http_request" => {
+            return Ok(Parsed::Refused(absent(
+                caller,
+                method,
+                caller.permissions.http(),
+            )));
+        }
+        "send_email" => {
+            return Ok(Parsed::Refused(absent(
+                caller,
+                method,
+                caller.permissions.email(),
+            )));
+        }
+        "plugin_call" => {
+            let target = read::<Target>(method, arguments)?.plugin;
+            let target = target
+                .parse()
+                .map_err(|error| format!("{method}: {error}"))?;
+            let refusal = caller.permissions.plugin_call(&target);
+            return Ok(Parsed::Refused(absent(caller, method, refusal)));
+        }
+        _ => return Ok(Parsed::Refused(unknown(method))),
+    };
+    Ok(Parsed::Call(call))
+}
+
+/// `@name: SELECT …` selects a named database.
+fn named_database(query: String) -> (Option<String>, String) {
+    let Some((name, sql)) = query
+        .strip_prefix('@')
+        .and_then(|rest| rest.split_once(':'))
+    else {
+        return (None, query);
+    };
+    (Some(name.trim().to_owned()), sql.trim_start().to_owned())
+}
+
+/// The contract's text for a method that a host does not have.
+fn unknown(method: &str) -> String {
+    format!(
+        "unknown host API method: {}",
+        method.chars().take(64).collect::<String>()
+    )
+}
+
+/// A method that is not served: first the missing permission, which an operator can grant, then
+/// that it would not help.
+fn absent(caller: &Caller, method: &str, permitted: Result<(), pinfold_policy::Refusal>) -> String {
+    match permitted {
+        Err(refusal) => prefixed(caller, &refusal),
+        Ok(()) => format!("{method} is not supported by this host"),
+    }
+}
+
+fn prefixed(caller: &Caller, text: &dyn std::fmt::Display) -> String {
+    format!("plugin \"{}\": {text}", caller.plugin)
+}
+
+/// The contract's words where it has some, else the error's own.
+fn error_text(caller: &Caller, writes: bool, error: &HostError) -> String {
+    match error {
+        HostError::Refused(refusal) => prefixed(caller, refusal),
+        HostError::RateLimited { service, .. } => match *service {
+            "db" => prefixed(caller, &"DB query rate limit exceeded"),
+            service => prefixed(caller, &format_args!("{service} rate limit exceeded")),
+        },
+        error if writes => error.to_string(),
+        error => chain(error),
+    }
+}
+
+/// An error with its causes, as one line.
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        text.push_str(": ");
+        text.push_str(&cause.to_string());
+        source = cause.source();
+    }
+    text
+}
+
+fn encode(reply: HostReply, form: ConfigForm) -> Bytes {
+    let value = match reply {
+        HostReply::Rows(rows) => return rows,
+        HostReply::Affected(count) => json!({ "affected": count }),
+        HostReply::Cached(value) => {
+            json!({ "found": value.is_some(), "value": value.map(|bytes| base64::encode(&bytes)) })
+        }
+        HostReply::Text(text) => match form {
+            ConfigForm::Bare => Value::String(text),
+            ConfigForm::Object => json!({ "value": text }),
+        },
+        _ => json!({ "ok": true }),
+    };
+    Bytes::from(value.to_string())
+}

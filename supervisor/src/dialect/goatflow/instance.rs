@@ -1,0 +1,228 @@
+//! One running goatflow plugin: calls into it, with deadline and cancellation.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::FutureExt as _;
+use futures_util::future::BoxFuture;
+use pinfold_gateway::{CallError, Instance, PluginRequest, PluginResponse};
+use pinfold_gob::Nothing;
+use pinfold_policy::CallContext;
+use pinfold_rpc::netrpc::{self, Client};
+use pinfold_rpc::session::PluginSession;
+use tokio::sync::watch;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use super::arguments::arguments;
+use super::callback::CallTokens;
+use super::reply::response;
+use super::wire::{CALL_REQUEST, CallRequest, CallResponse};
+use crate::dialect::Running;
+
+/// Longest error text of a plugin that is passed on, in bytes.
+const ERROR_TEXT_LIMIT_BYTES: usize = 4 * 1024;
+/// How long a call that lost its connection waits to be told why: the report of the process's end
+/// is on its way.
+const CAUSE_LIMIT: Duration = Duration::from_millis(500);
+
+/// A plugin that serves.
+pub(super) struct GoatflowInstance {
+    session: PluginSession,
+    client: Client,
+    tokens: Arc<CallTokens>,
+    /// Longest time for one call.
+    call_limit: Duration,
+    /// Ends what serves the plugin's calls back.
+    stop: CancellationToken,
+    /// Set when the conversation with the plugin has ended although its session stands.
+    broken: watch::Sender<Option<String>>,
+    /// Why the process ended.
+    cause: watch::Sender<Option<String>>,
+}
+
+impl GoatflowInstance {
+    pub(super) fn new(
+        session: PluginSession,
+        client: Client,
+        tokens: Arc<CallTokens>,
+        call_limit: Duration,
+        stop: CancellationToken,
+    ) -> Self {
+        let (broken, cause) = (watch::Sender::new(None), watch::Sender::new(None));
+        Self {
+            session,
+            client,
+            tokens,
+            call_limit,
+            stop,
+            broken,
+            cause,
+        }
+    }
+
+    async fn call_function(
+        &self,
+        function: &str,
+        arguments: &[u8],
+        context: CallContext,
+    ) -> Result<Bytes, CallError> {
+        let deadline = Instant::from_std(context.deadline).min(Instant::now() + self.call_limit);
+        let call = self.tokens.open(context);
+        let request = CallRequest {
+            function,
+            args: arguments,
+            call_token: &call.token,
+        };
+        let called = self
+            .client
+            .call_with("Plugin.Call", (&CALL_REQUEST, &request), deadline, |body| {
+                body.decode()
+            })
+            .await;
+        match called {
+            Ok(CallResponse { result, error }) if error.is_empty() => Ok(result.into()),
+            Ok(CallResponse { error, .. }) => Err(CallError::Plugin { text: cut(error) }),
+            Err(error) => Err(self.failed(error).await),
+        }
+    }
+
+    async fn failed(&self, error: netrpc::CallError) -> CallError {
+        match error {
+            netrpc::CallError::Deadline => CallError::Deadline,
+            netrpc::CallError::Closed { cause } => {
+                let text = cause.to_string();
+                // Where the process lives on, its lifecycle learns here that it is of no more use.
+                self.broken.send_if_modified(|known| {
+                    known.is_none() && known.replace(text.clone()).is_none()
+                });
+                let mut ended = self.cause.subscribe();
+                let told = tokio::time::timeout(CAUSE_LIMIT, ended.wait_for(Option::is_some)).await;
+                let told = told
+                    .ok()
+                    .and_then(|cause| cause.ok().and_then(|cause| cause.clone()));
+                CallError::Gone {
+                    cause: told.unwrap_or(text),
+                }
+            }
+            // The call itself never fails this way: the plugin's error is in its reply.
+            netrpc::CallError::Remote { text } => CallError::Protocol { text: cut(text) },
+            error => CallError::Protocol {
+                text: crate::chain::Chain(&error).to_string(),
+            },
+        }
+    }
+}
+
+fn cut(mut text: String) -> String {
+    if text.len() > ERROR_TEXT_LIMIT_BYTES {
+        text.truncate(text.floor_char_boundary(ERROR_TEXT_LIMIT_BYTES));
+    }
+    text
+}
+
+impl Instance for GoatflowInstance {
+    fn http(
+        &self,
+        request: PluginRequest,
+        context: CallContext,
+    ) -> BoxFuture<'_, Result<PluginResponse, CallError>> {
+        async move {
+            let user = context.user.as_ref();
+            let arguments =
+                arguments(&request, user, context.language.as_deref()).map_err(|error| {
+                    CallError::BadRequest {
+                        text: error.to_string(),
+                    }
+                })?;
+            let result = self
+                .call_function(&request.route.handler, &arguments, context)
+                .await?;
+            response(result).map_err(|error| CallError::Protocol {
+                text: error.to_string(),
+            })
+        }
+        .boxed()
+    }
+
+    fn call(
+        &self,
+        function: &str,
+        arguments: Bytes,
+        context: CallContext,
+    ) -> BoxFuture<'_, Result<Bytes, CallError>> {
+        let function = function.to_owned();
+        async move {
+            let result = self.call_function(&function, &arguments, context).await?;
+            if result.is_empty() {
+                return Ok(Bytes::from_static(b"null"));
+            }
+            match serde_json::from_slice::<serde::de::IgnoredAny>(&result) {
+                Ok(_) => Ok(result),
+                Err(error) => Err(CallError::Protocol {
+                    text: format!("the plugin's result is not JSON: {error}"),
+                }),
+            }
+        }
+        .boxed()
+    }
+
+    fn ping(&self, context: CallContext) -> BoxFuture<'_, Result<(), CallError>> {
+        async move {
+            match self.session.ping(Instant::from_std(context.deadline)).await {
+                Ok(()) => Ok(()),
+                Err(error) => Err(self.failed(error).await),
+            }
+        }
+        .boxed()
+    }
+}
+
+impl Running for GoatflowInstance {
+    fn shutdown(&self, limit: Duration) -> BoxFuture<'_, ()> {
+        async move {
+            let deadline = Instant::now() + limit;
+            let asked = self
+                .client
+                .call::<(), Nothing>("Plugin.Shutdown", &(), deadline)
+                .await;
+            if let Err(error) = asked {
+                tracing::debug!(error = %error, "plugin's shutdown gave no good answer");
+            }
+            if let Err(error) = self.session.quit(Instant::now() + limit).await {
+                tracing::debug!(error = %error, "plugin did not quit");
+            }
+            self.stop.cancel();
+        }
+        .boxed()
+    }
+
+    fn closed(&self) -> BoxFuture<'_, String> {
+        async move {
+            let mut broken = self.broken.subscribe();
+            tokio::select! {
+                cause = self.session.closed() => cause.to_string(),
+                cause = broken.wait_for(Option::is_some) => {
+                    cause.ok().and_then(|cause| cause.clone()).unwrap_or_default()
+                }
+            }
+        }
+        .boxed()
+    }
+
+    fn as_instance(self: Arc<Self>) -> Arc<dyn Instance> {
+        self
+    }
+
+    fn set_cause(&self, cause: String) {
+        self.cause
+            .send_if_modified(|known| known.is_none() && known.replace(cause).is_none());
+    }
+}
+
+impl Drop for GoatflowInstance {
+    fn drop(&mut self) {
+        self.stop.cancel();
+    }
+}

@@ -1,0 +1,466 @@
+//! `plugin.yaml`: what a goatflow plugin says of itself before it runs.
+
+use pinfold_policy::{
+    Access, ByteSize, DbGrant, HttpGrant, Pattern, Permissions, PluginId, Span, nearest,
+};
+use serde::Deserialize;
+
+/// Largest manifest read: real ones have a few hundred bytes.
+pub(crate) const MANIFEST_LIMIT_BYTES: usize = 256 * 1024;
+
+/// A checked `plugin.yaml`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Manifest {
+    pub(crate) name: PluginId,
+    pub(crate) version: String,
+    pub(crate) description: String,
+    pub(crate) author: String,
+    pub(crate) license: String,
+    /// Executable, below the plugin's directory.
+    pub(crate) entry: String,
+    /// What it asks for.
+    pub(crate) asked: Permissions,
+    /// Limits it would like; the policy's author reads them, nothing else does.
+    pub(crate) wishes: Wishes,
+}
+
+/// Resources a manifest would like.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Wishes {
+    pub(crate) memory: Option<ByteSize>,
+    pub(crate) call: Option<Span>,
+    pub(crate) init: Option<Span>,
+    pub(crate) shutdown: Option<Span>,
+}
+
+/// Why a manifest is refused.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum ManifestError {
+    #[error("{bytes} bytes, at most {MANIFEST_LIMIT_BYTES} are read")]
+    TooLarge { bytes: usize },
+    #[error("not UTF-8 text at byte {at}")]
+    Encoding { at: usize },
+    #[error("line {line}: {message}")]
+    Yaml { line: u64, message: String },
+    #[error("name is missing")]
+    NoName,
+    #[error("name {name:?}: {reason}")]
+    Name { name: String, reason: String },
+    #[error("name is {name:?}, the plugin's directory is {directory:?}")]
+    OtherName { name: String, directory: String },
+    #[error("runtime is {runtime:?}: this host runs grpc")]
+    Runtime { runtime: String },
+    #[error("type is {kind:?}: this host runs plugin")]
+    Kind { kind: String },
+    #[error("binary {binary:?} is no path below the plugin's directory")]
+    Binary { binary: String },
+    #[error("sidecars are not run by this host")]
+    Sidecars,
+    #[error("resources.{key} is {value:?}: {reason}")]
+    Resource {
+        key: &'static str,
+        value: String,
+        reason: String,
+    },
+    #[error("{}", .0)]
+    Permission(#[from] PermissionError),
+}
+
+/// Why an asked permission is refused.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum PermissionError {
+    #[error("permission type {kind:?} is unknown{}", .nearest.map_or(String::new(), |near| format!(", did you mean {near:?}?")))]
+    Kind {
+        kind: String,
+        nearest: Option<&'static str>,
+    },
+    #[error("permission {kind}: access {access:?} is unknown, write read, write or readwrite")]
+    Access { kind: String, access: String },
+    #[error("{count} permissions with {scopes} scopes in all, at most 64 and 1024 are read")]
+    TooMany { count: usize, scopes: usize },
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct Document {
+    name: Option<String>,
+    version: String,
+    runtime: String,
+    binary: Option<String>,
+    wasm: Option<String>,
+    description: String,
+    author: String,
+    license: String,
+    homepage: String,
+    icon: String,
+    resources: ResourceRequest,
+    dependencies: Vec<String>,
+    #[serde(rename = "type")]
+    kind: Option<String>,
+    sidecars: Vec<serde::de::IgnoredAny>,
+}
+
+/// The contract's `ResourceRequest`, in a manifest and in a registration alike.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+pub(crate) struct ResourceRequest {
+    memory_mb: i64,
+    call_timeout: String,
+    init_timeout: String,
+    shutdown_timeout: String,
+    pub(crate) permissions: Option<Vec<AskedPermission>>,
+    #[serde(rename = "max_file_storage_bytes")]
+    _max_file_storage_bytes: i64,
+}
+
+/// The contract's `Permission`.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+pub(crate) struct AskedPermission {
+    #[serde(rename = "type")]
+    kind: String,
+    access: Option<String>,
+    scope: Option<Vec<String>>,
+}
+
+impl Manifest {
+    /// Reads the manifest of the plugin in directory `directory`.
+    pub(crate) fn parse(bytes: &[u8], directory: &PluginId) -> Result<Self, ManifestError> {
+        if bytes.len() > MANIFEST_LIMIT_BYTES {
+            return Err(ManifestError::TooLarge { bytes: bytes.len() });
+        }
+        let text = std::str::from_utf8(bytes).map_err(|error| ManifestError::Encoding {
+            at: error.valid_up_to(),
+        })?;
+        let document: Document = read_yaml(text)?;
+        let name = document.name.as_deref().ok_or(ManifestError::NoName)?;
+        let id = PluginId::parse(name).map_err(|error| ManifestError::Name {
+            name: name.chars().take(80).collect(),
+            reason: error.to_string(),
+        })?;
+        if id != *directory {
+            return Err(ManifestError::OtherName {
+                name: id.to_string(),
+                directory: directory.to_string(),
+            });
+        }
+        if document.runtime != "grpc" {
+            return Err(ManifestError::Runtime {
+                runtime: document.runtime,
+            });
+        }
+        if let Some(kind) = document.kind.filter(|kind| kind != "plugin") {
+            return Err(ManifestError::Kind { kind });
+        }
+        if !document.sidecars.is_empty() {
+            return Err(ManifestError::Sidecars);
+        }
+        let entry = document.binary.unwrap_or_else(|| id.to_string());
+        if !below_directory(&entry) {
+            return Err(ManifestError::Binary {
+                binary: entry.chars().take(80).collect(),
+            });
+        }
+        let wishes = document.resources.wishes()?;
+        let asked = permissions(
+            document
+                .resources
+                .permissions
+                .as_deref()
+                .unwrap_or_default(),
+        )?;
+        let (version, description) = (document.version, document.description);
+        let (author, license) = (document.author, document.license);
+        Ok(Self {
+            name: id,
+            version,
+            description,
+            author,
+            license,
+            entry,
+            asked,
+            wishes,
+        })
+    }
+}
+
+/// A relative path without empty, `.` or `..` part, at most 512 bytes.
+fn below_directory(path: &str) -> bool {
+    path.len() <= 512
+        && !path.contains('\0')
+        && path.split('/').all(|part| !matches!(part, "" | "." | ".."))
+}
+
+/// A manifest needs a handful of nodes and no alias at all.
+fn read_yaml(text: &str) -> Result<Document, ManifestError> {
+    let options = serde_saphyr::options! {
+        budget: serde_saphyr::budget! {
+            max_depth: 16,
+            max_nodes: 4096,
+            max_events: 16_384,
+            max_aliases: 16,
+            max_anchors: 16,
+            max_documents: 1,
+            max_total_scalar_bytes: MANIFEST_LIMIT_BYTES,
+        },
+        alias_limits: serde_saphyr::alias_limits! {
+            max_total_replayed_events: 1024,
+            max_replay_stack_depth: 4,
+        },
+    };
+    serde_saphyr::from_str_with_options(text, options).map_err(|error| {
+        let message = error.without_snippet().to_string();
+        ManifestError::Yaml {
+            line: error.location().map_or(1, |location| location.line()),
+            message: message
+                .lines()
+                .next()
+                .unwrap_or_default()
+                .chars()
+                .take(300)
+                .collect(),
+        }
+    })
+}
+
+impl ResourceRequest {
+    fn wishes(&self) -> Result<Wishes, ManifestError> {
+        let span = |key, value: &String| {
+            if value.is_empty() {
+                return Ok(None);
+            }
+            value
+                .parse::<Span>()
+                .map(Some)
+                .map_err(|error| ManifestError::Resource {
+                    key,
+                    value: value.chars().take(40).collect(),
+                    reason: error.to_string(),
+                })
+        };
+        let memory = match u64::try_from(self.memory_mb) {
+            Ok(0) => None,
+            Ok(mebibytes @ 1..=1_048_576) => Some(ByteSize::mebibytes(mebibytes)),
+            _ => {
+                return Err(ManifestError::Resource {
+                    key: "memory_mb",
+                    value: self.memory_mb.to_string(),
+                    reason: "write 1 to 1048576, or nothing".into(),
+                });
+            }
+        };
+        Ok(Wishes {
+            memory,
+            call: span("call_timeout", &self.call_timeout)?,
+            init: span("init_timeout", &self.init_timeout)?,
+            shutdown: span("shutdown_timeout", &self.shutdown_timeout)?,
+        })
+    }
+}
+
+const KINDS: [&str; 9] = [
+    "db",
+    "cache",
+    "http",
+    "email",
+    "config",
+    "plugin_call",
+    "file",
+    "article",
+    "ticket",
+];
+
+/// The contract's list of permissions in our form. Kinds that this host has no service for (`file`,
+/// `article`, `ticket`, `entity`) are read and come to nothing: there is nothing to grant.
+pub(crate) fn permissions(list: &[AskedPermission]) -> Result<Permissions, PermissionError> {
+    let scopes = list
+        .iter()
+        .map(|one| one.scope.as_ref().map_or(0, Vec::len))
+        .sum();
+    if list.len() > 64 || scopes > 1024 {
+        return Err(PermissionError::TooMany {
+            count: list.len(),
+            scopes,
+        });
+    }
+    let mut asked = Permissions::default();
+    for one in list {
+        let scope = || -> Vec<Pattern> {
+            match one.scope.as_deref() {
+                None | Some([]) => vec![Pattern::any()],
+                Some(scope) => scope.iter().map(Pattern::new).collect(),
+            }
+        };
+        match one.kind.as_str() {
+            "db" => {
+                if let Some(access) = one.access()? {
+                    let (database, tables) = ("main".into(), scope());
+                    asked.db.push(DbGrant {
+                        database,
+                        tables,
+                        access,
+                        ddl: false,
+                    });
+                }
+            }
+            "cache" => asked.cache = merge(asked.cache, one.access()?),
+            "http" => asked.http.push(HttpGrant {
+                hosts: scope(),
+                methods: Vec::new(),
+            }),
+            "email" => asked.email.extend(scope()),
+            "config"
+                if one
+                    .access()?
+                    .is_some_and(|access| access.covers(Access::Read)) =>
+            {
+                asked.config.extend(scope());
+            }
+            "plugin_call" => asked.plugin_call.extend(scope()),
+            "config" | "file" | "article" | "ticket" | "entity" => {}
+            kind => {
+                return Err(PermissionError::Kind {
+                    kind: kind.chars().take(40).collect(),
+                    nearest: nearest(kind, KINDS),
+                });
+            }
+        }
+    }
+    Ok(asked)
+}
+
+impl AskedPermission {
+    /// `None` where it is absent, which for a service that needs one grants nothing.
+    fn access(&self) -> Result<Option<Access>, PermissionError> {
+        match self.access.as_deref() {
+            None | Some("") => Ok(None),
+            Some("read") => Ok(Some(Access::Read)),
+            Some("write") => Ok(Some(Access::Write)),
+            Some("readwrite") => Ok(Some(Access::ReadWrite)),
+            Some(access) => Err(PermissionError::Access {
+                kind: self.kind.clone(),
+                access: access.chars().take(40).collect(),
+            }),
+        }
+    }
+}
+
+fn merge(a: Option<Access>, b: Option<Access>) -> Option<Access> {
+    match (a, b) {
+        (Some(a), Some(b)) if a != b => Some(Access::ReadWrite),
+        (a, b) => a.or(b),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SAMPLE: &str = "name: hello
+version: 1.2.0
+runtime: grpc
+binary: hello
+description: Says hello
+resources:
+  memory_mb: 64
+  call_timeout: 1m30s
+  permissions:
+    - type: db
+      access: read
+      scope: [items]
+    - type: cache
+      access: readwrite
+    - type: http
+      scope: ['*.example.com']
+";
+
+    fn parse(text: &str) -> Result<Manifest, ManifestError> {
+        Manifest::parse(text.as_bytes(), &"hello".parse().unwrap())
+    }
+
+    #[test]
+    fn a_manifest_becomes_what_it_asks_for() {
+        let manifest = parse(SAMPLE).unwrap();
+        assert_eq!(manifest.entry, "hello");
+        assert_eq!(manifest.wishes.memory, Some(ByteSize::mebibytes(64)));
+        assert_eq!(manifest.wishes.call, Some(Span::seconds(90)));
+        let lines: Vec<String> = manifest.asked.lines().into_iter().collect();
+        assert_eq!(
+            lines,
+            [
+                "cache:read",
+                "cache:write",
+                "db:read:main/items",
+                "http:*:*.example.com"
+            ]
+        );
+    }
+
+    #[test]
+    fn faults_are_refused_with_line_or_key_and_reason() {
+        for (from, to, text) in [
+            (
+                "name: hello",
+                "name: other",
+                r#"name is "other", the plugin's directory is "hello""#,
+            ),
+            ("name: hello", "title: x", "line 1: "),
+            (
+                "runtime: grpc",
+                "runtime: GRPC",
+                r#"runtime is "GRPC": this host runs grpc"#,
+            ),
+            (
+                "binary: hello",
+                "binary: /bin/sh",
+                r#"binary "/bin/sh" is no path below"#,
+            ),
+            (
+                "binary: hello",
+                "binary: ../x",
+                r#"binary "../x" is no path below"#,
+            ),
+            (
+                "memory_mb: 64",
+                "memory_mb: -1",
+                r#"resources.memory_mb is "-1""#,
+            ),
+            ("1m30s", "soon", r#"resources.call_timeout is "soon""#),
+            (
+                "type: cache",
+                "type: cach",
+                r#"permission type "cach" is unknown, did you mean "cache"?"#,
+            ),
+            (
+                "access: read\n",
+                "access: look\n",
+                r#"permission db: access "look" is unknown"#,
+            ),
+            ("version: 1.2.0", "version: [", "line "),
+        ] {
+            assert!(SAMPLE.contains(from), "{from}");
+            let error = parse(&SAMPLE.replacen(from, to, 1))
+                .unwrap_err()
+                .to_string();
+            assert!(
+                error.starts_with(text),
+                "{error:?} should start with {text:?}"
+            );
+        }
+        assert_eq!(parse("runtime: grpc"), Err(ManifestError::NoName));
+    }
+
+    #[test]
+    fn an_alias_bomb_is_refused_at_once() {
+        let mut text = String::from("a: &a [x,x,x,x,x,x,x,x,x]\n");
+        for (one, two) in ["ab", "bc", "cd", "de", "ef", "fg"].map(|pair| pair.split_at(1)) {
+            text += &format!("{two}: &{two} [*{one},*{one},*{one},*{one},*{one},*{one},*{one}]\n");
+        }
+        let started = std::time::Instant::now();
+        assert!(matches!(parse(&text), Err(ManifestError::Yaml { .. })));
+        assert!(
+            started.elapsed().as_secs() < 5,
+            "the budget ends it, not patience"
+        );
+    }
+}

@@ -1,0 +1,281 @@
+//! From a started process to a plugin that serves: handshake, session, registration,
+//! initialisation.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use pinfold_gateway::admin::dto::LogStream;
+use pinfold_gob::{DecodeError, Kind, Nothing, Schema};
+use pinfold_policy::{PluginId, Span};
+use pinfold_rpc::handshake::{Address, Expectation, FirstLine, HandshakeLine};
+use pinfold_rpc::netrpc::{self, Body, Client};
+use pinfold_rpc::session::{PluginSession, SessionConfig};
+use pinfold_sandbox::protocol::SocketDirectory;
+use tokio::io::AsyncReadExt as _;
+use tokio::net::UnixStream;
+use tokio::net::unix::pipe;
+use tokio::time::{Instant, timeout};
+use tokio_util::sync::CancellationToken;
+
+use super::callback::{self, CallTokens};
+use super::instance::GoatflowInstance;
+use super::registration::{GobRegistration, Registration};
+use super::wire::InitRequest;
+use super::{DISPENSED, HOST_VERSION};
+use crate::chain::Chain;
+use crate::dialect::{DialectError, Process, Started};
+
+/// Version of the contract that the handshake negotiates.
+const PROTOCOL_VERSION: i64 = 1;
+/// The other directory in which a plugin's socket may lie.
+const RUN_DIRECTORY: &str = "/run/plugin";
+/// Longest base name of a socket.
+const SOCKET_NAME_LIMIT_BYTES: usize = 64;
+
+pub(super) async fn start(
+    process: Process,
+    mut stdout: pipe::Receiver,
+) -> Result<Started, DialectError> {
+    let limit = process.timeouts().handshake;
+    let line = timeout(limit.0, first_line(&mut stdout))
+        .await
+        .map_err(|_| DialectError::HandshakeDeadline { limit })??;
+    let handshake = HandshakeLine::parse(&line, &Expectation::net_rpc(vec![PROTOCOL_VERSION]))
+        .map_err(DialectError::Handshake)?;
+    let (directory, name) = socket(&handshake.address, &process.tmp_directory)?;
+    // What comes on standard output from here on is nothing but output.
+    process.output.add(LogStream::Stdout, stdout);
+    let socket = process.connect.connect(directory, name).await?;
+    let (session, stdio) = session(socket).await?;
+    process.output.add(LogStream::Stdout, stdio.stdout);
+    process.output.add(LogStream::Stderr, stdio.stderr);
+    let client = step(
+        "dispense",
+        limit,
+        session.dispense(DISPENSED, Instant::now() + limit.0),
+    )
+    .await?;
+    let registration = register(&client, limit).await?;
+    check_name(&process.plugin, &registration)?;
+    let asked = registration
+        .asked()
+        .map_err(|error| DialectError::Registration {
+            reason: Chain(&error).to_string(),
+        })?;
+    let tokens = Arc::new(CallTokens::default());
+    let stop = CancellationToken::new();
+    let end_with_failure = stop.clone().drop_guard();
+    let offer = session
+        .broker()
+        .offer()
+        .map_err(|error| failed("offer the host API", &error))?;
+    let init = InitRequest {
+        config: config(&process.plugin),
+        host_api_id: offer.id(),
+    };
+    let caller = Arc::new(process.caller(asked.clone()));
+    tokio::spawn(callback::serve(
+        offer,
+        Arc::clone(&process.host),
+        caller,
+        Arc::clone(&tokens),
+        stop.clone(),
+    ));
+    let limit = process.timeouts().init;
+    let call = client.call::<InitRequest, Nothing>("Plugin.Init", &init, Instant::now() + limit.0);
+    let Nothing = step("initialise", limit, call).await?;
+    end_with_failure.disarm();
+    let call_limit = process.timeouts().call.0;
+    let version = registration.version.clone();
+    let offer = registration.offer();
+    let instance = GoatflowInstance::new(session, client, tokens, call_limit, stop);
+    Ok(Started {
+        instance: Arc::new(instance),
+        offer,
+        asked,
+        version,
+    })
+}
+
+/// The first line of standard output.
+async fn first_line(stdout: &mut pipe::Receiver) -> Result<Vec<u8>, DialectError> {
+    let refused = |error: &dyn std::error::Error| DialectError::Step {
+        step: "read the handshake line",
+        reason: Chain(error).to_string(),
+    };
+    let mut reader = FirstLine::new();
+    let mut buffer = vec![0; 4096];
+    loop {
+        let count = stdout
+            .read(&mut buffer)
+            .await
+            .map_err(|error| refused(&error))?;
+        if count == 0 {
+            return reader.finish().map_err(|_| DialectError::EndedEarly);
+        }
+        let piece = buffer.get(..count).unwrap_or_default();
+        if let Some(line) = reader.push(piece).map_err(|error| refused(&error))? {
+            return Ok(line);
+        }
+    }
+}
+
+/// Where the handshake line's socket is. Nothing but a plain name in one of two directories is
+/// ever asked of the launcher, which checks again.
+fn socket(
+    address: &Address,
+    tmp_directory: &str,
+) -> Result<(SocketDirectory, String), DialectError> {
+    let refused = || DialectError::Address {
+        address: format!("{address:?}").chars().take(200).collect(),
+        allowed: format!("{tmp_directory} or {RUN_DIRECTORY}"),
+    };
+    let Address::Unix { path } = address else {
+        return Err(refused());
+    };
+    let (directory, name) = path.rsplit_once('/').ok_or_else(refused)?;
+    let directory = match directory {
+        RUN_DIRECTORY => SocketDirectory::Run,
+        directory if directory == tmp_directory => SocketDirectory::Tmp,
+        _ => return Err(refused()),
+    };
+    let plain = (1..=SOCKET_NAME_LIMIT_BYTES).contains(&name.len())
+        && !name.starts_with('.')
+        && name
+            .bytes()
+            .all(|c| c.is_ascii_alphanumeric() || matches!(c, b'.' | b'_' | b'-'));
+    if plain {
+        Ok((directory, name.to_owned()))
+    } else {
+        Err(refused())
+    }
+}
+
+async fn session(
+    socket: std::os::fd::OwnedFd,
+) -> Result<(PluginSession, pinfold_rpc::session::Stdio), DialectError> {
+    let stream = std::os::unix::net::UnixStream::from(socket);
+    let stream = stream
+        .set_nonblocking(true)
+        .and_then(|()| UnixStream::from_std(stream))
+        .map_err(|error| failed("open the session", &error))?;
+    PluginSession::connect(stream, SessionConfig::default())
+        .await
+        .map_err(|error| failed("open the session", &error))
+}
+
+fn failed(step: &'static str, error: &dyn std::error::Error) -> DialectError {
+    DialectError::Step {
+        step,
+        reason: Chain(error).to_string(),
+    }
+}
+
+/// A step's outcome; one that took too long is told apart.
+async fn step<T, E: std::error::Error + 'static>(
+    step: &'static str,
+    limit: Span,
+    outcome: impl Future<Output = Result<T, E>>,
+) -> Result<T, DialectError> {
+    outcome.await.map_err(|error| {
+        let error: &(dyn std::error::Error + 'static) = &error;
+        match error.downcast_ref::<netrpc::CallError>() {
+            Some(netrpc::CallError::Deadline) => DialectError::StepDeadline { step, limit },
+            _ => failed(step, error),
+        }
+    })
+}
+
+/// What `GKRegister` answers: JSON in a byte slice, or generation 1's struct.
+enum Registered {
+    Json(Vec<u8>),
+    Struct(GobRegistration),
+}
+
+async fn register(client: &Client, limit: Span) -> Result<Registration, DialectError> {
+    let read = |body: Body<'_>| -> Result<Registered, DecodeError> {
+        if body.wire_type().kind() == Kind::Struct {
+            return body.decode().map(Registered::Struct);
+        }
+        body.decode::<serde_bytes::ByteBuf>()
+            .map(|json| Registered::Json(json.into_vec()))
+    };
+    let (deadline, nothing) = (Instant::now() + limit.0, Schema::interface());
+    let call = client.call_with("Plugin.GKRegister", (&nothing, &()), deadline, read);
+    match step("register", limit, call).await? {
+        Registered::Struct(registration) => Ok(registration.into()),
+        Registered::Json(json) => {
+            serde_json::from_slice(&json).map_err(|error| DialectError::Registration {
+                reason: format!("not the JSON expected: {error}"),
+            })
+        }
+    }
+}
+
+fn check_name(plugin: &PluginId, registration: &Registration) -> Result<(), DialectError> {
+    if registration.name == plugin.as_str() {
+        return Ok(());
+    }
+    let registered = registration.name.chars().take(80).collect();
+    Err(DialectError::OtherName { registered })
+}
+
+/// What a plugin is told when it is initialised: the contract's four keys, then what the daemon's
+/// own environment has for this plugin as `GOATFLOW_PLUGIN_<NAME>_<KEY>`.
+fn config(plugin: &PluginId) -> BTreeMap<String, String> {
+    let mut config: BTreeMap<String, String> = [
+        ("host_version", HOST_VERSION.to_owned()),
+        ("plugin_name", plugin.to_string()),
+        ("plugin_dir", format!("config/plugins/{plugin}")),
+        ("work_dir", format!("data/plugins/{plugin}")),
+    ]
+    .map(|(key, value)| (key.to_owned(), value))
+    .into();
+    let prefix = format!(
+        "GOATFLOW_PLUGIN_{}_",
+        plugin.as_str().to_ascii_uppercase().replace('-', "_")
+    );
+    for (name, value) in std::env::vars_os() {
+        let (Some(name), Some(value)) = (name.to_str(), value.to_str()) else {
+            continue;
+        };
+        if let Some(key) = name.strip_prefix(&prefix).filter(|key| !key.is_empty()) {
+            config.insert(key.to_ascii_lowercase(), value.to_owned());
+        }
+    }
+    config
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_plain_names_in_the_two_directories_are_sockets() {
+        let at = |path: &str| socket(&Address::Unix { path: path.into() }, "/tmp/x");
+        assert_eq!(
+            at("/tmp/x/plugin1").unwrap(),
+            (SocketDirectory::Tmp, "plugin1".into())
+        );
+        assert_eq!(
+            at("/run/plugin/p.sock").unwrap(),
+            (SocketDirectory::Run, "p.sock".into())
+        );
+        let long = format!("/tmp/x/{}", "a".repeat(65));
+        for path in [
+            "",
+            "plugin",
+            "/tmp/plugin",
+            "/tmp/x/../y",
+            "/tmp/x/",
+            "/tmp/x/.p",
+            "@abstract",
+            &long,
+        ] {
+            assert!(
+                matches!(at(path), Err(DialectError::Address { .. })),
+                "{path}"
+            );
+        }
+    }
+}

@@ -1,0 +1,157 @@
+//! Copying a plugin's directory into the plugin directory, whole or not at all.
+
+use std::fs;
+use std::io;
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, PermissionsExt as _, chown};
+use std::path::{Path, PathBuf};
+
+use nix::unistd::{Gid, Uid};
+use pinfold_policy::PluginId;
+
+/// Deepest directory of a plugin, most files and most bytes: what a stage may have, too.
+const DEPTH_LIMIT: usize = 16;
+const FILE_LIMIT: usize = 4096;
+const BYTE_LIMIT: u64 = 1 << 30;
+
+/// A file of a plugin cannot be copied.
+#[derive(Debug, thiserror::Error)]
+#[error("copy {path}")]
+pub(crate) struct InstallError {
+    pub(crate) path: PathBuf,
+    #[source]
+    pub(crate) source: io::Error,
+}
+
+fn failed(path: &Path) -> impl FnOnce(io::Error) -> InstallError {
+    let path = path.to_owned();
+    move |source| InstallError { path, source }
+}
+
+/// Copies `source` to `plugin_dir/plugin` in place of what was there, owned by `owner`. Regular
+/// files and directories only; links and anything else are refused.
+pub(crate) fn replace(
+    source: &Path,
+    plugin_dir: &Path,
+    plugin: &PluginId,
+    owner: Option<(Uid, Gid)>,
+) -> Result<(), InstallError> {
+    // No plugin has such a name: half a copy is never taken for one.
+    let new = plugin_dir.join(format!(".{plugin}.new"));
+    let old = plugin_dir.join(format!(".{plugin}.old"));
+    let target = plugin_dir.join(plugin.as_str());
+    remove(&new)?;
+    remove(&old)?;
+    let mut copy = Copy {
+        files: 0,
+        bytes: 0,
+        owner,
+    };
+    copy.directory(source, &new, 0)?;
+    match fs::rename(&target, &old) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            return Err(failed(&target)(error));
+        }
+        _ => {}
+    }
+    fs::rename(&new, &target).map_err(failed(&target))?;
+    remove(&old)
+}
+
+/// Removes a plugin's directory.
+pub(crate) fn remove_plugin(plugin_dir: &Path, plugin: &PluginId) -> Result<(), InstallError> {
+    remove(&plugin_dir.join(plugin.as_str()))
+}
+
+fn remove(path: &Path) -> Result<(), InstallError> {
+    match fs::remove_dir_all(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        removed => removed.map_err(failed(path)),
+    }
+}
+
+struct Copy {
+    files: usize,
+    bytes: u64,
+    owner: Option<(Uid, Gid)>,
+}
+
+impl Copy {
+    fn directory(&mut self, from: &Path, to: &Path, depth: usize) -> Result<(), InstallError> {
+        if depth > DEPTH_LIMIT {
+            let error = io::Error::other(format!("deeper than {DEPTH_LIMIT} directories"));
+            return Err(failed(from)(error));
+        }
+        fs::DirBuilder::new()
+            .mode(0o755)
+            .create(to)
+            .map_err(failed(to))?;
+        self.give(to)?;
+        for entry in fs::read_dir(from).map_err(failed(from))? {
+            let entry = entry.map_err(failed(from))?;
+            let (from, to) = (entry.path(), to.join(entry.file_name()));
+            let kind = entry.file_type().map_err(failed(&from))?;
+            if kind.is_dir() {
+                self.directory(&from, &to, depth + 1)?;
+            } else if kind.is_file() {
+                self.file(&from, &to)?;
+            } else {
+                return Err(failed(&from)(io::Error::other(
+                    "neither a file nor a directory",
+                )));
+            }
+        }
+        Ok(())
+    }
+
+    fn file(&mut self, from: &Path, to: &Path) -> Result<(), InstallError> {
+        let metadata = fs::symlink_metadata(from).map_err(failed(from))?;
+        self.files += 1;
+        self.bytes = self.bytes.saturating_add(metadata.size());
+        if self.files > FILE_LIMIT || self.bytes > BYTE_LIMIT {
+            let error = format!("more than {FILE_LIMIT} files or {BYTE_LIMIT} bytes in all");
+            return Err(failed(from)(io::Error::other(error)));
+        }
+        fs::copy(from, to).map_err(failed(from))?;
+        let mode = if metadata.mode() & 0o111 == 0 {
+            0o644
+        } else {
+            0o755
+        };
+        fs::set_permissions(to, fs::Permissions::from_mode(mode)).map_err(failed(to))?;
+        self.give(to)
+    }
+
+    fn give(&self, path: &Path) -> Result<(), InstallError> {
+        let Some((uid, gid)) = self.owner else {
+            return Ok(());
+        };
+        chown(path, Some(uid.as_raw()), Some(gid.as_raw())).map_err(failed(path))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_copy_replaces_the_old_one_whole_and_links_are_refused() {
+        let base = tempfile::tempdir().unwrap();
+        let (source, target) = (base.path().join("hello"), base.path().join("plugins"));
+        fs::create_dir_all(source.join("assets")).unwrap();
+        fs::create_dir(&target).unwrap();
+        fs::write(source.join("assets/a"), "1").unwrap();
+        let plugin: PluginId = "hello".parse().unwrap();
+        replace(&source, &target, &plugin, None).unwrap();
+        fs::rename(source.join("assets/a"), source.join("assets/b")).unwrap();
+        replace(&source, &target, &plugin, None).unwrap();
+        assert!(!target.join("hello/assets/a").exists());
+        assert_eq!(fs::read(target.join("hello/assets/b")).unwrap(), b"1");
+        std::os::unix::fs::symlink("/etc/passwd", source.join("link")).unwrap();
+        let error = replace(&source, &target, &plugin, None).unwrap_err();
+        assert!(error.path.ends_with("link"), "{error:?}");
+        assert!(
+            target.join("hello/assets/b").exists(),
+            "what was there stays"
+        );
+    }
+}

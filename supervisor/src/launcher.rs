@@ -1,0 +1,245 @@
+//! The launcher as the daemon's tasks see it: requests with answers, and the ends of instances.
+
+use std::collections::HashMap;
+use std::os::fd::{AsFd as _, AsRawFd, OwnedFd, RawFd};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use pinfold_policy::InstanceId;
+use pinfold_sandbox::client::{Client, ClientError};
+use pinfold_sandbox::protocol::{Event, ExitCause, Failure, Incoming, Reply, Request, RequestId};
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
+use tokio::sync::{oneshot, watch};
+
+/// Longest wait for any answer: staging a large package is the slowest thing that is asked for.
+const ANSWER_LIMIT: Duration = Duration::from_secs(60);
+
+/// Most requests waiting for an answer at once.
+const PENDING_LIMIT: usize = 1024;
+
+/// Why a request to the launcher has no good answer.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub(crate) enum LauncherError {
+    /// It refused or failed, and said why.
+    #[error("{0}")]
+    Failed(Failure),
+    /// It is gone.
+    #[error("the launcher is gone")]
+    Gone,
+    /// It did not answer.
+    #[error("the launcher did not answer within {} s", ANSWER_LIMIT.as_secs())]
+    Deadline,
+    /// Too many requests wait already.
+    #[error("{PENDING_LIMIT} requests to the launcher wait already")]
+    Busy,
+    /// The socket.
+    #[error("speak to the launcher")]
+    Client(#[source] Box<ClientError>),
+    /// It answered something that was not asked.
+    #[error("the launcher's answer does not fit the request")]
+    Confused,
+}
+
+impl LauncherError {
+    /// The launcher's hint on what to do next, if it gave one.
+    pub(crate) fn hint(&self) -> Option<&str> {
+        match self {
+            Self::Failed(failure) => failure.hint.as_deref(),
+            _ => None,
+        }
+    }
+}
+
+type Answer = Result<Reply, Failure>;
+
+/// The launcher's socket in the form that the runtime waits on.
+struct Socket(Client);
+
+impl AsRawFd for Socket {
+    fn as_raw_fd(&self) -> RawFd {
+        self.0.as_fd().as_raw_fd()
+    }
+}
+
+/// A connection to the launcher, shared by all tasks.
+pub(crate) struct Launcher {
+    socket: AsyncFd<Socket>,
+    next: AtomicU32,
+    state: Mutex<State>,
+    gone: watch::Sender<bool>,
+}
+
+#[derive(Default)]
+struct State {
+    pending: HashMap<RequestId, oneshot::Sender<Answer>>,
+    exits: HashMap<InstanceId, watch::Sender<Option<ExitCause>>>,
+}
+
+impl Launcher {
+    /// Takes the connection; [`Self::receive`] must be run beside it.
+    #[expect(
+        deprecated,
+        reason = "its replacement is unsafe, for descriptors that do not outlive it: a Socket owns its one"
+    )]
+    pub(crate) fn new(client: Client) -> std::io::Result<Arc<Self>> {
+        client.set_nonblocking(true)?;
+        let interest = Interest::READABLE | Interest::WRITABLE;
+        Ok(Arc::new(Self {
+            socket: AsyncFd::with_interest(Socket(client), interest)?,
+            next: AtomicU32::new(1),
+            state: Mutex::default(),
+            gone: watch::Sender::new(false),
+        }))
+    }
+
+    /// Receives until the launcher is gone, and says why it is.
+    pub(crate) async fn receive(&self) -> ClientError {
+        let error = loop {
+            let received = self
+                .socket
+                .async_io(Interest::READABLE, |socket| would_block(socket.0.receive()));
+            match received.await {
+                Ok(Ok(incoming)) => self.take(incoming),
+                Ok(Err(error @ (ClientError::Packet(_) | ClientError::Truncated))) => {
+                    tracing::warn!(error = %crate::chain::Chain(&error), "launcher packet dropped");
+                }
+                Ok(Err(error)) => break error,
+                Err(source) => {
+                    break ClientError::System {
+                        operation: "wait",
+                        source,
+                    };
+                }
+            }
+        };
+        let mut state = self.state();
+        state.pending.clear();
+        for exit in state.exits.values() {
+            let cause = ExitCause::Launcher("the launcher is gone".into());
+            exit.send_if_modified(|known| known.is_none() && known.replace(cause).is_none());
+        }
+        drop(state);
+        self.gone.send_replace(true);
+        error
+    }
+
+    fn take(&self, incoming: Incoming) {
+        match incoming {
+            Incoming::Reply { id, result } => {
+                let mut state = self.state();
+                // Known before whoever asked is: its end cannot be missed.
+                if let Ok(Reply::Launched(launched)) = &result {
+                    state
+                        .exits
+                        .insert(launched.instance, watch::Sender::new(None));
+                }
+                let waiting = state.pending.remove(&id);
+                drop(state);
+                if let Some(Err(Ok(Reply::Launched(unclaimed)))) =
+                    waiting.map(|waiting| waiting.send(result))
+                {
+                    tracing::warn!(plugin.instance = %unclaimed.instance, "started instance was not waited for");
+                }
+            }
+            Incoming::Event(Event::Exited { instance, cause }) => {
+                if let Some(exit) = self.state().exits.get(&instance) {
+                    exit.send_replace(Some(cause));
+                }
+            }
+            Incoming::Event(_) => {}
+        }
+    }
+
+    fn state(&self) -> std::sync::MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Sends a request and waits for its answer.
+    pub(crate) async fn ask(&self, request: Request) -> Result<Reply, LauncherError> {
+        let id = self.next.fetch_add(1, Ordering::Relaxed);
+        let (sender, receiver) = oneshot::channel();
+        {
+            let mut state = self.state();
+            if *self.gone.borrow() {
+                return Err(LauncherError::Gone);
+            }
+            if state.pending.len() >= PENDING_LIMIT {
+                return Err(LauncherError::Busy);
+            }
+            state.pending.insert(id, sender);
+        }
+        let answered = tokio::time::timeout(ANSWER_LIMIT, async {
+            self.socket
+                .async_io(Interest::WRITABLE, |socket| {
+                    would_block(socket.0.send(id, &request))
+                })
+                .await
+                .map_err(|source| ClientError::System {
+                    operation: "wait",
+                    source,
+                })
+                .and_then(|sent| sent)
+                .map_err(|error| LauncherError::Client(Box::new(error)))?;
+            receiver
+                .await
+                .map_err(|_| LauncherError::Gone)?
+                .map_err(LauncherError::Failed)
+        });
+        let outcome = answered.await.unwrap_or(Err(LauncherError::Deadline));
+        self.state().pending.remove(&id);
+        outcome
+    }
+
+    /// Connects to a socket that an instance made.
+    pub(crate) async fn connect(
+        &self,
+        instance: InstanceId,
+        directory: pinfold_sandbox::protocol::SocketDirectory,
+        name: String,
+    ) -> Result<OwnedFd, LauncherError> {
+        match self
+            .ask(Request::Connect {
+                instance,
+                directory,
+                name,
+            })
+            .await?
+        {
+            Reply::Connected { socket } => Ok(socket),
+            _ => Err(LauncherError::Confused),
+        }
+    }
+
+    /// Waits for the end of an instance that this connection started.
+    pub(crate) async fn exited(&self, instance: InstanceId) -> ExitCause {
+        let exit = self
+            .state()
+            .exits
+            .get(&instance)
+            .map(watch::Sender::subscribe);
+        let Some(mut exit) = exit else {
+            return ExitCause::Launcher("it was never started here".into());
+        };
+        match exit.wait_for(Option::is_some).await {
+            Ok(cause) => cause.clone().unwrap_or(ExitCause::Killed),
+            Err(_) => ExitCause::Launcher("the launcher is gone".into()),
+        }
+    }
+
+    /// Forgets an instance whose end was seen.
+    pub(crate) fn forget(&self, instance: InstanceId) {
+        self.state().exits.remove(&instance);
+    }
+}
+
+/// Readiness that was not there after all is tokio's to wait for again; every other outcome is
+/// handed through.
+fn would_block<T>(result: Result<T, ClientError>) -> std::io::Result<Result<T, ClientError>> {
+    match result {
+        Err(ClientError::WouldBlock) => Err(std::io::ErrorKind::WouldBlock.into()),
+        result => Ok(result),
+    }
+}

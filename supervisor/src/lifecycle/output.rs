@@ -1,0 +1,155 @@
+//! What a plugin prints, on whichever of its outputs: read for as long as the process lives.
+//!
+//! Not reading would stop the plugin inside `write`; reading without bound would hand it our
+//! memory. So everything is read, and the log keeps what its rate allows.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use pinfold_gateway::admin::dto::{LogLevel, LogStream};
+use pinfold_policy::Generation;
+use pinfold_rpc::log::{Level, LogReader, Piece, Record};
+use tokio::io::{AsyncRead, AsyncReadExt as _};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::logs::{Origin, PluginLog};
+
+/// How long the last lines of an ended process are waited for.
+const LAST_LINES_LIMIT: Duration = Duration::from_secs(2);
+/// Bytes read at once: a pipe's own buffer.
+const READ_BYTES: usize = 64 * 1024;
+/// Most bytes read from one output a second. What is above stays in the pipe, and the plugin
+/// waits: nobody else does.
+const READ_BYTES_PER_SECOND: u64 = 16 * 1024 * 1024;
+
+/// The readers of one instance's outputs. They end with it, or when this is dropped.
+#[derive(Debug)]
+pub(crate) struct Drains {
+    tasks: TaskTracker,
+    stop: CancellationToken,
+    log: Arc<PluginLog>,
+    generation: Generation,
+}
+
+impl Drains {
+    pub(crate) fn new(log: Arc<PluginLog>, generation: Generation) -> Self {
+        Self {
+            tasks: TaskTracker::new(),
+            stop: CancellationToken::new(),
+            log,
+            generation,
+        }
+    }
+
+    /// Reads `output` to its end.
+    pub(crate) fn add(&self, stream: LogStream, output: impl AsyncRead + Send + Unpin + 'static) {
+        let (log, generation) = (Arc::clone(&self.log), self.generation);
+        let stop = self.stop.clone();
+        self.tasks.spawn(async move {
+            tokio::select! {
+                () = drain(stream, output, &log, generation) => {}
+                () = stop.cancelled() => {}
+            }
+        });
+    }
+
+    /// Waits a moment for the last lines.
+    pub(crate) async fn finish(&self) {
+        self.tasks.close();
+        if tokio::time::timeout(LAST_LINES_LIMIT, self.tasks.wait())
+            .await
+            .is_err()
+        {
+            self.stop.cancel();
+            self.tasks.wait().await;
+        }
+    }
+}
+
+impl Drop for Drains {
+    fn drop(&mut self) {
+        self.stop.cancel();
+    }
+}
+
+async fn drain(
+    stream: LogStream,
+    mut output: impl AsyncRead + Unpin,
+    log: &PluginLog,
+    generation: Generation,
+) {
+    let mut reader = LogReader::new();
+    let mut buffer = vec![0; READ_BYTES];
+    let keep = |_: Piece<'_>,
+                Record {
+                    level,
+                    message,
+                    fields,
+                }: Record| {
+        let level = match (stream, level) {
+            (LogStream::Stdout, Level::Debug) | (_, Level::Info) => LogLevel::Info,
+            (_, Level::Trace) => LogLevel::Trace,
+            (_, Level::Debug) => LogLevel::Debug,
+            (_, Level::Warn) => LogLevel::Warn,
+            (_, Level::Error) => LogLevel::Error,
+        };
+        log.push(
+            Origin {
+                stream,
+                level,
+                generation,
+            },
+            message.as_bytes(),
+            fields,
+        );
+    };
+    let mut window = tokio::time::Instant::now();
+    let mut in_window: u64 = 0;
+    while let Ok(count @ 1..) = output.read(&mut buffer).await {
+        reader.push(buffer.get(..count).unwrap_or_default(), keep);
+        in_window = in_window.saturating_add(count as u64);
+        if in_window > READ_BYTES_PER_SECOND {
+            tokio::time::sleep_until(window + Duration::from_secs(1)).await;
+        }
+        if window.elapsed() >= Duration::from_secs(1) {
+            (window, in_window) = (tokio::time::Instant::now(), 0);
+        }
+    }
+    reader.finish(keep);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use pinfold_gateway::admin::dto::LogQuery;
+
+    #[tokio::test]
+    async fn lines_keep_their_levels_and_the_last_one_needs_no_end() {
+        let log = Arc::new(PluginLog::default());
+        let drains = Drains::new(Arc::clone(&log), Generation(3));
+        drains.add(
+            LogStream::Stderr,
+            &b"[WARN] careful\nplain\n{\"@level\":\"error\",\"@message\":\"m\",\"k\":1}"[..],
+        );
+        drains.finish().await;
+        let records = log.newest(LogQuery::default());
+        let seen: Vec<_> = records
+            .iter()
+            .map(|r| (r.level, r.message.as_str()))
+            .collect();
+        assert_eq!(
+            seen,
+            [
+                (LogLevel::Warn, "[WARN] careful"),
+                (LogLevel::Debug, "plain"),
+                (LogLevel::Error, "m")
+            ]
+        );
+        let last = records.last().unwrap();
+        assert_eq!(
+            (last.generation, &last.fields["k"]),
+            (3, &serde_json::json!(1))
+        );
+    }
+}

@@ -1,0 +1,296 @@
+//! What a plugin prints and logs, kept for its operator alone.
+//!
+//! Each plugin has a ring of its own: one that floods evicts nothing of another's. What is above
+//! its rate is read and dropped, and counted.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use chrono::Utc;
+use pinfold_gateway::admin::dto::{LogLevel, LogQuery, LogRecord, LogStream};
+use pinfold_policy::{Generation, PluginId};
+use serde_json::{Map, Value};
+use tokio::time::Instant;
+
+/// Records kept for each plugin.
+const RING_RECORDS: usize = 1000;
+/// Longest line kept, in bytes: the rest is cut.
+pub(crate) const LINE_LIMIT_BYTES: usize = 8 * 1024;
+/// Bytes a second that are kept, in the long run: enough for a chatty program.
+const RATE_BYTES_PER_SECOND: u64 = 256 * 1024;
+/// Bytes kept at once: a start-up banner or a stack trace of every goroutine.
+const BURST_BYTES: u64 = 1024 * 1024;
+
+/// Where a record comes from and how grave it is.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Origin {
+    pub(crate) stream: LogStream,
+    pub(crate) level: LogLevel,
+    pub(crate) generation: Generation,
+}
+
+/// The log of one plugin, over all its generations.
+#[derive(Debug)]
+pub(crate) struct PluginLog {
+    ring: Mutex<Ring>,
+}
+
+#[derive(Debug)]
+struct Ring {
+    records: VecDeque<LogRecord>,
+    budget_bytes: u64,
+    filled: Instant,
+    dropped_records: u64,
+}
+
+/// The logs of all plugins, which outlive their instances.
+#[derive(Debug, Default)]
+pub(crate) struct Logs {
+    by_plugin: Mutex<HashMap<PluginId, Arc<PluginLog>>>,
+}
+
+impl Logs {
+    /// The log of one plugin, made where it has none yet.
+    pub(crate) fn of(&self, plugin: &PluginId) -> Arc<PluginLog> {
+        let mut logs = self
+            .by_plugin
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        if let Some(log) = logs.get(plugin) {
+            return Arc::clone(log);
+        }
+        Arc::clone(logs.entry(plugin.clone()).or_default())
+    }
+
+    /// Drops the log of a plugin that is no longer there.
+    pub(crate) fn forget(&self, plugin: &PluginId) {
+        self.by_plugin
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .remove(plugin);
+    }
+}
+
+impl pinfold_hostapi::LogSink for Logs {
+    fn record(
+        &self,
+        caller: &pinfold_hostapi::Caller,
+        level: pinfold_hostapi::LogLevel,
+        message: &str,
+        fields: &Map<String, Value>,
+    ) {
+        use pinfold_hostapi::LogLevel as From;
+        let level = match level {
+            From::Debug => LogLevel::Debug,
+            From::Info => LogLevel::Info,
+            From::Warn => LogLevel::Warn,
+            From::Error => LogLevel::Error,
+        };
+        let origin = Origin {
+            stream: LogStream::Log,
+            level,
+            generation: caller.generation,
+        };
+        self.of(&caller.plugin)
+            .push(origin, message.as_bytes(), fields.clone());
+    }
+}
+
+impl Default for PluginLog {
+    fn default() -> Self {
+        Self {
+            ring: Mutex::new(Ring {
+                records: VecDeque::new(),
+                budget_bytes: BURST_BYTES,
+                filled: Instant::now(),
+                dropped_records: 0,
+            }),
+        }
+    }
+}
+
+impl PluginLog {
+    /// Keeps a record, its message cut at [`LINE_LIMIT_BYTES`] and its control characters escaped.
+    pub(crate) fn push(&self, origin: Origin, message: &[u8], fields: Map<String, Value>) {
+        let message = printable(message);
+        let mut ring = self.ring.lock().unwrap_or_else(PoisonError::into_inner);
+        let size: usize = fields
+            .iter()
+            .map(|(name, value)| name.len() + size_of_value(value))
+            .sum();
+        if !ring.afford(message.len().saturating_add(size).saturating_add(64) as u64) {
+            ring.dropped_records = ring.dropped_records.saturating_add(1);
+            return;
+        }
+        if ring.dropped_records > 0 {
+            let text = format!(
+                "{} records dropped: over the log's rate",
+                ring.dropped_records
+            );
+            ring.dropped_records = 0;
+            let origin = Origin {
+                stream: LogStream::Host,
+                level: LogLevel::Warn,
+                ..origin
+            };
+            ring.keep(origin, text, Map::new());
+        }
+        ring.keep(origin, message, fields);
+    }
+
+    /// What the daemon itself notes about the plugin.
+    pub(crate) fn note(&self, generation: Generation, level: LogLevel, message: &str) {
+        self.push(
+            Origin {
+                stream: LogStream::Host,
+                level,
+                generation,
+            },
+            message.as_bytes(),
+            Map::new(),
+        );
+    }
+
+    /// The newest records that the query asks for, oldest first.
+    pub(crate) fn newest(&self, query: LogQuery) -> Vec<LogRecord> {
+        let ring = self.ring.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut records: Vec<LogRecord> = ring
+            .records
+            .iter()
+            .rev()
+            .filter(|record| query.stream.is_none_or(|stream| record.stream == stream))
+            .filter(|record| query.level.is_none_or(|least| record.level >= least))
+            .take(query.limit)
+            .cloned()
+            .collect();
+        records.reverse();
+        records
+    }
+}
+
+impl Ring {
+    fn afford(&mut self, bytes: u64) -> bool {
+        let now = Instant::now();
+        let elapsed = now
+            .saturating_duration_since(self.filled)
+            .min(Duration::from_secs(60));
+        let earned = u64::try_from(elapsed.as_millis())
+            .unwrap_or(0)
+            .saturating_mul(RATE_BYTES_PER_SECOND)
+            / 1000;
+        if earned > 0 {
+            self.budget_bytes = self.budget_bytes.saturating_add(earned).min(BURST_BYTES);
+            self.filled = now;
+        }
+        match self.budget_bytes.checked_sub(bytes) {
+            Some(rest) => {
+                self.budget_bytes = rest;
+                true
+            }
+            None => false,
+        }
+    }
+
+    fn keep(&mut self, origin: Origin, message: String, fields: Map<String, Value>) {
+        if self.records.len() >= RING_RECORDS {
+            self.records.pop_front();
+        }
+        self.records.push_back(LogRecord {
+            time: Utc::now(),
+            stream: origin.stream,
+            level: origin.level,
+            generation: origin.generation.0,
+            message,
+            fields,
+        });
+    }
+}
+
+/// About how many bytes a value holds, without recursion past its top.
+fn size_of_value(value: &Value) -> usize {
+    match value {
+        Value::String(text) => text.len(),
+        Value::Array(_) | Value::Object(_) => value.to_string().len(),
+        _ => 8,
+    }
+}
+
+/// Valid text without control characters: what a plugin prints may be meant for a terminal.
+fn printable(bytes: &[u8]) -> String {
+    let cut = bytes.get(..LINE_LIMIT_BYTES).unwrap_or(bytes);
+    let mut text = String::with_capacity(cut.len());
+    for c in String::from_utf8_lossy(cut).chars() {
+        if c.is_control() && c != '\t' {
+            text.extend(c.escape_default());
+        } else {
+            text.push(c);
+        }
+    }
+    if bytes.len() > LINE_LIMIT_BYTES {
+        text.push('…');
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn origin(stream: LogStream, level: LogLevel) -> Origin {
+        Origin {
+            stream,
+            level,
+            generation: Generation(1),
+        }
+    }
+
+    fn all() -> LogQuery {
+        LogQuery {
+            limit: usize::MAX,
+            level: None,
+            stream: None,
+        }
+    }
+
+    #[test]
+    fn a_ring_keeps_the_newest_and_tells_streams_apart() {
+        let log = PluginLog::default();
+        for n in 0..RING_RECORDS + 5 {
+            let from = origin(LogStream::Stdout, LogLevel::Info);
+            log.push(from, format!("{n}").as_bytes(), Map::new());
+        }
+        let from = origin(LogStream::Stderr, LogLevel::Error);
+        log.push(from, b"\x1b[31mred\xff", Map::new());
+        let records = log.newest(all());
+        assert_eq!(records.len(), RING_RECORDS);
+        assert_eq!(records.first().unwrap().message, "6");
+        let query = LogQuery {
+            level: Some(LogLevel::Warn),
+            ..all()
+        };
+        assert_eq!(
+            log.newest(query).first().unwrap().message,
+            "\\u{1b}[31mred\u{fffd}"
+        );
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_flood_is_dropped_and_counted() {
+        let log = PluginLog::default();
+        let line = vec![b'x'; LINE_LIMIT_BYTES];
+        let from = origin(LogStream::Stdout, LogLevel::Info);
+        for _ in 0..400 {
+            log.push(from, &line, Map::new());
+        }
+        let kept = log.newest(all()).len();
+        assert!((100..200).contains(&kept), "{kept}");
+        tokio::time::advance(Duration::from_secs(10)).await;
+        log.push(from, b"after", Map::new());
+        let records = log.newest(LogQuery { limit: 2, ..all() });
+        assert!(
+            records.first().unwrap().message.contains("records dropped"),
+            "{records:?}"
+        );
+    }
+}

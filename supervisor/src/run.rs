@@ -1,0 +1,351 @@
+//! The daemon: its parts built, run, and ended in order.
+
+use std::io::Write as _;
+use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
+use std::process::Child;
+use std::sync::{Arc, RwLock};
+
+use arc_swap::ArcSwap;
+use chrono::Utc;
+use pinfold_gateway::admin::dto::{DaemonState, NewToken};
+use pinfold_gateway::admin::{Control, serve_unix};
+use pinfold_gateway::{Compat, Gateway, GatewayConfig, ListForm, Table};
+use pinfold_hostapi::{Cache, Databases, HostApi, Services};
+use pinfold_policy::{LauncherConfig, User};
+use pinfold_sandbox::client::{Client, ClientError};
+use tokio::net::{TcpListener, UnixListener};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::catalogue::{Catalogue, Parts};
+use crate::chain::Chain;
+use crate::config::{Config, PluginList};
+use crate::control::{Administration, Phase};
+use crate::development::{self, DevelopmentGrants};
+use crate::launcher::Launcher;
+use crate::logs::Logs;
+use crate::place::Place;
+use crate::recorder::Recorder;
+use crate::store::{self, Store, StoreError};
+use crate::tokens::KnownTokens;
+
+/// What the daemon was started with, as far as it is known before the first thread.
+pub struct Start {
+    /// Where things are.
+    pub place: Place,
+    /// Its configuration.
+    pub config: Config,
+    /// The launcher's configuration, of which the daemon needs the directories.
+    pub launcher_config: LauncherConfig,
+    /// The connection to the launcher.
+    pub client: Client,
+    /// The launcher, where this daemon started it.
+    pub launcher: Option<Child>,
+    /// Whether this is a developer's installation.
+    pub development: bool,
+    /// Whether everything belongs to the user who started it: no root was given up, and the
+    /// administration socket is that user's alone.
+    pub own_user: bool,
+}
+
+/// Why the daemon ended otherwise than on request.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum RunError {
+    /// The launcher is gone: both must be started again.
+    #[error("the launcher is gone")]
+    LauncherGone(#[source] ClientError),
+    /// The state cannot be opened.
+    #[error("open the daemon's state")]
+    Store(#[source] StoreError),
+    /// Something that is needed to begin is not to be had.
+    #[error("{step}")]
+    Begin {
+        /// What was attempted.
+        step: String,
+        /// Why it failed.
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+}
+
+fn begin<E>(step: impl Into<String>) -> impl FnOnce(E) -> RunError
+where
+    E: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
+    let step = step.into();
+    move |error| RunError::Begin {
+        step,
+        source: error.into(),
+    }
+}
+
+/// Runs until SIGTERM or SIGINT, or until the launcher is gone.
+///
+/// # Errors
+/// [`RunError`].
+pub async fn run(start: Start) -> Result<(), RunError> {
+    let Start {
+        place,
+        config,
+        launcher_config,
+        client,
+        launcher: child,
+        development,
+        own_user,
+    } = start;
+    if development {
+        development::seed(&place)
+            .await
+            .map_err(begin("seed the demonstration database"))?;
+    }
+    let store = Store::open(&place.database())
+        .await
+        .map_err(RunError::Store)?;
+    let tokens = Arc::new(
+        KnownTokens::load(store.clone())
+            .await
+            .map_err(RunError::Store)?,
+    );
+    let (trail, writer) = store::audit::trail(&store);
+    let recorder = Arc::new(Recorder(trail));
+    let logs = Arc::new(Logs::default());
+    let host = host_api(&place, &config, &logs, &recorder).await?;
+    let launcher = Launcher::new(client).map_err(begin("open the launcher's socket"))?;
+    let table = Arc::new(ArcSwap::from_pointee(Table::default()));
+    let catalogue = Catalogue::new(Parts {
+        launcher: Arc::clone(&launcher),
+        host,
+        logs,
+        table: Arc::clone(&table),
+        plugin_dir: launcher_config.plugin_dir.clone(),
+        grants: launcher_config
+            .dev_policy_dir
+            .clone()
+            .map(DevelopmentGrants::new),
+    });
+    let listener = TcpListener::bind(config.listen)
+        .await
+        .map_err(begin(format!("listen on {}", config.listen)))?;
+    let address = listener.local_addr().map_err(begin("name the listener"))?;
+    let administration = Arc::new(Administration {
+        catalogue: Arc::clone(&catalogue),
+        table: Arc::clone(&table),
+        tokens: Arc::clone(&tokens),
+        store: store.clone(),
+        since: Utc::now(),
+        mode: if development {
+            "development"
+        } else {
+            "service"
+        },
+        url: format!("http://{address}"),
+        phase: Phase::default(),
+        warnings: RwLock::default(),
+    });
+    let gateway = Gateway::new(
+        gateway_config(&config),
+        Arc::clone(&table),
+        Arc::clone(&tokens) as _,
+        Arc::clone(&administration) as _,
+        Arc::clone(&recorder) as _,
+    );
+    let admin_socket = admin_socket(&place, !own_user)?;
+
+    let stop = CancellationToken::new();
+    let tasks = TaskTracker::new();
+    let mut receiving = tokio::spawn({
+        let launcher = Arc::clone(&launcher);
+        async move { launcher.receive().await }
+    });
+    let written = CancellationToken::new();
+    let writing = tokio::spawn(writer.run(written.clone()));
+    let served = tasks.spawn(gateway.serve(listener, stop.clone()));
+    let control: Arc<dyn Control> = Arc::clone(&administration) as _;
+    let admin_config = gateway_config(&config);
+    let admin_stop = stop.clone();
+    tasks.spawn(async move {
+        serve_unix(admin_socket, control, &admin_config, admin_stop).await;
+    });
+    tasks.close();
+
+    let starting = begin_plugins(&catalogue, &administration, &tokens, &place, development);
+    let mut end = tokio::select! {
+        () = starting => None,
+        gone = &mut receiving => Some(gone),
+    };
+    if end.is_none() {
+        announce_ready();
+        end = tokio::select! {
+            () = asked_to_stop() => None,
+            gone = &mut receiving => Some(gone),
+        };
+    }
+    tracing::info!("stopping");
+    administration.phase.set(DaemonState::Draining);
+    announce_stopping();
+    stop.cancel();
+    tasks.wait().await;
+    if end.is_none() {
+        catalogue.stop().await;
+    }
+    written.cancel();
+    writing.await.unwrap_or_default();
+    store.close().await;
+    std::fs::remove_file(place.admin_socket()).unwrap_or_default();
+    if let Ok(Err(error)) = served.await {
+        return Err(begin("serve the gateway")(error));
+    }
+    // Its connection ends with this: it then ends every jail and itself.
+    receiving.abort();
+    drop((administration, catalogue, launcher));
+    if let Some(child) = child {
+        wait_for(child).await;
+    }
+    match end {
+        None => Ok(()),
+        Some(Ok(error)) => Err(RunError::LauncherGone(error)),
+        Some(Err(_)) => Err(RunError::LauncherGone(ClientError::Closed)),
+    }
+}
+
+/// Starts every plugin, and says what is there.
+async fn begin_plugins(
+    catalogue: &Arc<Catalogue>,
+    administration: &Administration,
+    tokens: &KnownTokens,
+    place: &Place,
+    development: bool,
+) {
+    administration.warn_of_missing_controls().await;
+    if let Err(error) = catalogue.rescan(None).await {
+        tracing::error!(error = %Chain(&error), "plugins not started");
+    }
+    administration.phase.set(DaemonState::Ready);
+    if development {
+        if let Err(error) = development_token(tokens, place).await {
+            tracing::error!(error = %Chain(error.as_ref()), "no development token");
+        }
+        crate::banner::print(administration, place);
+    }
+}
+
+/// Leaves an administrator's token for the developer, readable by the daemon's user alone.
+async fn development_token(
+    tokens: &KnownTokens,
+    place: &Place,
+) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+    let wanted = NewToken {
+        name: "development".into(),
+        user: "developer".into(),
+        roles: vec![User::ADMIN.into()],
+        expires: None,
+    };
+    let created = tokens.recreate(wanted, "pinfoldd".into()).await?;
+    let path = place.development_token();
+    let new = path.with_extension("new");
+    std::fs::remove_file(&new).unwrap_or_default();
+    let mut file = std::fs::OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(&new)?;
+    file.write_all(created.token.as_bytes())?;
+    std::fs::rename(&new, &path)?;
+    Ok(())
+}
+
+async fn host_api(
+    place: &Place,
+    config: &Config,
+    logs: &Arc<Logs>,
+    recorder: &Arc<Recorder>,
+) -> Result<Arc<HostApi>, RunError> {
+    let databases = Databases::open(&config.hostapi.database, &place.database())
+        .await
+        .map_err(begin("open the application's databases"))?;
+    let services = Services {
+        databases,
+        cache: Cache::new(),
+        config: config.hostapi.config.clone(),
+        logs: Arc::clone(logs) as _,
+    };
+    Ok(Arc::new(HostApi::new(services, Arc::clone(recorder) as _)))
+}
+
+fn gateway_config(config: &Config) -> GatewayConfig {
+    let gateway = &config.gateway;
+    GatewayConfig {
+        listen: config.listen,
+        behind_proxy: config.behind_proxy,
+        body_limit_bytes: usize::try_from(gateway.body_limit.0).unwrap_or(usize::MAX),
+        header_read_time_out: gateway.header_timeout.0,
+        request_time_out: gateway.request_timeout.0,
+        max_connections: gateway.connections as usize,
+        max_in_flight_per_plugin: gateway.in_flight_per_plugin as usize,
+        drain_time: gateway.drain.0,
+        compat: Compat::Goatflow,
+        list_form: match gateway.plugin_list {
+            PluginList::Array => ListForm::Array,
+            PluginList::Object => ListForm::Object,
+        },
+        ..GatewayConfig::default()
+    }
+}
+
+/// The administration socket. Its mode is the check of who may use it: root and the daemon's
+/// group, or the developer alone.
+fn admin_socket(place: &Place, shared: bool) -> Result<UnixListener, RunError> {
+    let path = place.admin_socket();
+    let mode = if shared { 0o660 } else { 0o600 };
+    match std::fs::remove_file(&path) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            return Err(begin(format!("replace {}", path.display()))(error));
+        }
+        _ => {}
+    }
+    // Made unreachable first, so that there is no moment with a wider mode.
+    let umask = nix::sys::stat::umask(nix::sys::stat::Mode::from_bits_truncate(0o177));
+    let listener = UnixListener::bind(&path);
+    nix::sys::stat::umask(umask);
+    let listener = listener.map_err(begin(format!("listen on {}", path.display())))?;
+    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode))
+        .map_err(begin(format!("set the mode of {}", path.display())))?;
+    Ok(listener)
+}
+
+async fn asked_to_stop() {
+    let signals = (
+        signal(SignalKind::terminate()),
+        signal(SignalKind::interrupt()),
+    );
+    let (Ok(mut terminate), Ok(mut interrupt)) = signals else {
+        tracing::error!("signals cannot be received: only SIGKILL ends this process");
+        return std::future::pending().await;
+    };
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+    }
+}
+
+fn announce_ready() {
+    if let Err(error) = sd_notify::notify(&[sd_notify::NotifyState::Ready]) {
+        tracing::debug!(error = %error, "service manager not told of readiness");
+    }
+}
+
+fn announce_stopping() {
+    if let Err(error) = sd_notify::notify(&[sd_notify::NotifyState::Stopping]) {
+        tracing::debug!(error = %error, "service manager not told of the end");
+    }
+}
+
+/// Waits for a launcher that this daemon started; its end is bounded by its own limits.
+async fn wait_for(mut child: Child) {
+    let waited = tokio::task::spawn_blocking(move || child.wait()).await;
+    if let Ok(Ok(status)) = waited {
+        tracing::debug!(%status, "launcher ended");
+    }
+}

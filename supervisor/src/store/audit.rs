@@ -1,0 +1,212 @@
+//! The audit trail: who did what and whether it was allowed.
+//!
+//! What an administrator does is committed before it is answered. What plugins do is collected for
+//! at most [`GROUP_DELAY`] and written together, repeats folded into a count, so that a flood
+//! fills no disk; what does not fit into the queue is counted and said.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use chrono::Utc;
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+
+use super::{Store, StoreError, failed};
+
+/// Longest time from a record to its place on the disk.
+const GROUP_DELAY: Duration = Duration::from_millis(100);
+/// Records waiting to be written: a tenth of a second of many busy plugins.
+const QUEUE_RECORDS: usize = 8192;
+/// Records kept; older ones are removed.
+const KEPT_RECORDS: i64 = 200_000;
+
+/// One thing that was done or refused. Equal ones are folded into a count.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Entry {
+    /// `plugin:hello`, `token:NAME`, `uid:0`.
+    pub(crate) actor: String,
+    /// `hostapi.db.query`, `http.call`, `admin.token.create`.
+    pub(crate) action: String,
+    /// Tables, a key, a route, a plugin; never values.
+    pub(crate) subject: String,
+    /// `allow`, `deny`, `limit` or `error`.
+    pub(crate) decision: &'static str,
+    /// The permission that was missing.
+    pub(crate) permission: Option<String>,
+    /// Request on whose behalf.
+    pub(crate) request_id: Option<String>,
+}
+
+impl Entry {
+    /// What an administrator did.
+    pub(crate) fn admin(actor: String, action: &str, subject: String) -> Self {
+        let action = action.to_owned();
+        Self {
+            actor,
+            action,
+            subject,
+            decision: "allow",
+            permission: None,
+            request_id: None,
+        }
+    }
+}
+
+/// Where the data path leaves its records.
+#[derive(Clone, Debug)]
+pub(crate) struct Trail {
+    queue: mpsc::Sender<Entry>,
+    lost: Arc<AtomicU64>,
+}
+
+impl Trail {
+    /// Leaves a record; never waits.
+    pub(crate) fn record(&self, entry: Entry) {
+        if self.queue.try_send(entry).is_err() {
+            self.lost.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+}
+
+/// Writes what the trail collects.
+pub(crate) struct Writer {
+    store: Store,
+    queue: mpsc::Receiver<Entry>,
+    lost: Arc<AtomicU64>,
+}
+
+/// A trail and its writer.
+pub(crate) fn trail(store: &Store) -> (Trail, Writer) {
+    let (sender, queue) = mpsc::channel(QUEUE_RECORDS);
+    let lost = Arc::new(AtomicU64::new(0));
+    let writer = Writer {
+        store: store.clone(),
+        queue,
+        lost: Arc::clone(&lost),
+    };
+    (
+        Trail {
+            queue: sender,
+            lost,
+        },
+        writer,
+    )
+}
+
+impl Writer {
+    /// Writes until `stop`, and then what is left.
+    pub(crate) async fn run(mut self, stop: CancellationToken) {
+        loop {
+            let first = tokio::select! {
+                entry = self.queue.recv() => entry,
+                () = stop.cancelled() => None,
+            };
+            let ending = first.is_none();
+            if !ending {
+                // Gather; an end of the daemon need not wait for it.
+                tokio::select! {
+                    () = tokio::time::sleep(GROUP_DELAY) => {}
+                    () = stop.cancelled() => {}
+                }
+            }
+            let mut group: HashMap<Entry, i64> = HashMap::new();
+            let waiting = std::iter::from_fn(|| self.queue.try_recv().ok());
+            for entry in first.into_iter().chain(waiting).take(QUEUE_RECORDS + 1) {
+                *group.entry(entry).or_default() += 1;
+            }
+            let lost = self.lost.swap(0, Ordering::Relaxed);
+            if lost > 0 {
+                tracing::warn!(lost, "audit records dropped");
+            }
+            if let Err(error) = self.store.write_audit(&group).await {
+                tracing::error!(
+                    error = %crate::chain::Chain(&error),
+                    records = group.len(),
+                    "audit records not written"
+                );
+            }
+            if ending {
+                return;
+            }
+        }
+    }
+}
+
+impl Store {
+    /// Commits one record before it returns: for what an administrator does.
+    pub(crate) async fn audit(&self, entry: Entry) -> Result<(), StoreError> {
+        self.write_audit(&HashMap::from([(entry, 1)])).await
+    }
+
+    async fn write_audit(&self, group: &HashMap<Entry, i64>) -> Result<(), StoreError> {
+        if group.is_empty() {
+            return Ok(());
+        }
+        let operation = "write the audit trail";
+        let mut transaction = self.pool.begin().await.map_err(failed(operation))?;
+        let time = Utc::now().to_rfc3339();
+        for (entry, count) in group {
+            sqlx::query(
+                "INSERT INTO audit (time, actor, action, subject, decision, permission, request_id, count)
+                 VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+            )
+            .bind(&time)
+            .bind(&entry.actor)
+            .bind(&entry.action)
+            .bind(&entry.subject)
+            .bind(entry.decision)
+            .bind(&entry.permission)
+            .bind(&entry.request_id)
+            .bind(count)
+            .execute(&mut *transaction)
+            .await
+            .map_err(failed(operation))?;
+        }
+        sqlx::query("DELETE FROM audit WHERE number <= (SELECT max(number) FROM audit) - ?")
+            .bind(KEPT_RECORDS)
+            .execute(&mut *transaction)
+            .await
+            .map_err(failed(operation))?;
+        transaction.commit().await.map_err(failed(operation))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn entry(subject: &str) -> Entry {
+        Entry {
+            actor: "plugin:hello".into(),
+            action: "hostapi.cache.get".into(),
+            subject: subject.into(),
+            decision: "allow",
+            permission: None,
+            request_id: None,
+        }
+    }
+
+    #[tokio::test]
+    async fn repeats_are_folded_and_nothing_is_lost_at_the_end() {
+        let directory = tempfile::tempdir().unwrap();
+        let store = Store::open(&directory.path().join("pinfold.db"))
+            .await
+            .unwrap();
+        let (trail, writer) = trail(&store);
+        for _ in 0..100 {
+            trail.record(entry("a"));
+        }
+        trail.record(entry("b"));
+        let stop = CancellationToken::new();
+        stop.cancel();
+        writer.run(stop).await;
+        let rows: Vec<(String, i64)> =
+            sqlx::query_as("SELECT subject, sum(count) FROM audit GROUP BY subject ORDER BY 1")
+                .fetch_all(&store.pool)
+                .await
+                .unwrap();
+        assert_eq!(rows, [("a".to_owned(), 100), ("b".to_owned(), 1)]);
+    }
+}
