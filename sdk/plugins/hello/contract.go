@@ -9,28 +9,29 @@ import (
 	"github.com/hashicorp/go-plugin"
 )
 
-// The types that cross the wire. gob matches struct fields by name, so the names are the contract.
+// The types that cross the wire. gob matches struct fields by name, so the names are the contract;
+// net/rpc serves only methods whose types are exported.
 type (
-	initRequest struct {
+	InitRequest struct {
 		Config    map[string]string
 		HostAPIID uint32 // where the host listens for this plugin's calls; 0 where it does not
 	}
-	callRequest struct {
+	CallRequest struct {
 		Function  string
 		Args      json.RawMessage
 		CallToken string // ties what the plugin asks of the host to this call, until it returns
 	}
-	callResponse struct {
+	CallResponse struct {
 		Result json.RawMessage
 		Error  string
 	}
-	hostRequest struct {
+	HostRequest struct {
 		Method       string
 		Args         json.RawMessage
 		CallerPlugin string // the host knows who is calling and does not read this
 		CallToken    string
 	}
-	hostResponse struct {
+	HostResponse struct {
 		Result json.RawMessage
 		Error  string
 	}
@@ -91,7 +92,7 @@ func (s *server) GKRegister(_ any, reply *[]byte) error {
 	return err
 }
 
-func (s *server) Init(req initRequest, _ *any) error {
+func (s *server) Init(req InitRequest, _ *any) error {
 	if req.HostAPIID == 0 {
 		return errors.New("hello needs a host to call, and was given none")
 	}
@@ -102,7 +103,7 @@ func (s *server) Init(req initRequest, _ *any) error {
 	return s.plugin.init(&host{rpc: rpc.NewClient(conn)}, req.Config)
 }
 
-func (s *server) Call(req callRequest, resp *callResponse) error {
+func (s *server) Call(req CallRequest, resp *CallResponse) error {
 	result, err := s.plugin.call(req.Function, req.Args, req.CallToken)
 	if err != nil {
 		resp.Error = err.Error()
@@ -123,8 +124,8 @@ func (h *host) call(token, method string, args, reply any) error {
 	if err != nil {
 		return err
 	}
-	var resp hostResponse
-	req := hostRequest{Method: method, Args: text, CallerPlugin: "hello", CallToken: token}
+	var resp HostResponse
+	req := HostRequest{Method: method, Args: text, CallerPlugin: "hello", CallToken: token}
 	if err := h.rpc.Call("Plugin.Call", req, &resp); err != nil {
 		return fmt.Errorf("host rpc: %w", err)
 	}
