@@ -158,7 +158,8 @@ impl Table {
     ///
     /// A path of literals beats one with a parameter, which beats one with a rest, segment by
     /// segment from the left. `{*name}` also matches nothing: `/f/{*path}` serves `/f/`, unless
-    /// another route does. `/` is a path like any other.
+    /// another route does. A path whose route would leave a `{name}` empty is not found. `/` is a
+    /// path like any other.
     #[must_use]
     pub fn build(entries: Vec<Arc<Entry>>) -> (Self, Vec<RouteConflict>) {
         let mut builder = Builder::default();
@@ -207,6 +208,10 @@ impl Table {
             route,
             empty_rest,
         } = found.value;
+        // The matcher lets an empty segment be a parameter's value; no route means that.
+        if found.params.iter().any(|(_, value)| value.is_empty()) {
+            return None;
+        }
         let mut parameters: Vec<_> = found
             .params
             .iter()
@@ -221,7 +226,7 @@ impl Table {
     }
 
     fn has(&self, method: RouteMethod, path: &RequestPath<'_>) -> bool {
-        self.routers[index(method)].at(&path.canonical).is_ok()
+        self.at(method, path).is_some()
     }
 }
 
@@ -346,3 +351,6 @@ const fn index(method: RouteMethod) -> usize {
         RouteMethod::Delete => 4,
     }
 }
+
+#[cfg(test)]
+mod tests;
