@@ -17,6 +17,8 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use pinfold_policy::Control;
 use tempfile::TempDir;
 
+use super::dir::Dir;
+use super::v2;
 use super::{
     Controller, Hierarchy, How, Interest, Killed, Leaf, Limits, Parent, Place, ProcPaths, Removal,
     State, Watch, WatchKind, sweep,
@@ -25,8 +27,21 @@ use super::{
 /// Longest wait for anything here; nothing takes it unless it fails.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// What the tests stand on, or `None` after saying why not.
-fn able(test: &str) -> Option<(Hierarchy, TempDir)> {
+/// What the tests stand on. Declared first and so dropped last, it clears what a test that failed
+/// has left in its groups.
+struct Home {
+    hierarchy: Hierarchy,
+    locks: TempDir,
+}
+
+impl Drop for Home {
+    fn drop(&mut self) {
+        sweep(&self.hierarchy, self.locks.path()).unwrap();
+    }
+}
+
+/// The machine's groups, or `None` after saying why they will not do.
+fn able(test: &str) -> Option<Home> {
     let promised = |ability: &str| {
         let list = std::env::var("PINFOLD_TEST_REQUIRE").unwrap_or_default();
         list.split(',').any(|one| one.trim() == ability)
@@ -52,7 +67,8 @@ fn able(test: &str) -> Option<(Hierarchy, TempDir)> {
             return None;
         }
     }
-    Some((hierarchy, tempfile::tempdir().unwrap()))
+    let locks = tempfile::tempdir().unwrap();
+    Some(Home { hierarchy, locks })
 }
 
 /// A shell that enters the leaf by itself, as a reaper does: `0` to each `tasks` file through the
@@ -142,12 +158,11 @@ const HOG: &str = "head -c 64m /dev/zero | tail -c 64m";
 
 #[test]
 fn memory_beyond_the_limit_ends_the_program_and_is_counted() {
-    let Some((hierarchy, locks)) = able("memory_beyond_the_limit_ends_the_program_and_is_counted")
-    else {
+    let Some(home) = able("memory_beyond_the_limit_ends_the_program_and_is_counted") else {
         return;
     };
     assert!(outside(HOG).success());
-    let parent = Parent::create(&hierarchy, locks.path()).unwrap();
+    let parent = Parent::create(&home.hierarchy, home.locks.path()).unwrap();
     let limits = Limits {
         memory_bytes: Some(16 << 20),
         ..Limits::default()
@@ -173,11 +188,11 @@ const BOMB: &str = "i=0; while [ $i -lt 20 ]; do sleep 60 & p=\"$p $!\"; i=$((i+
 
 #[test]
 fn tasks_beyond_the_limit_are_refused_and_counted() {
-    let Some((hierarchy, locks)) = able("tasks_beyond_the_limit_are_refused_and_counted") else {
+    let Some(home) = able("tasks_beyond_the_limit_are_refused_and_counted") else {
         return;
     };
     assert!(outside(BOMB).success());
-    let parent = Parent::create(&hierarchy, locks.path()).unwrap();
+    let parent = Parent::create(&home.hierarchy, home.locks.path()).unwrap();
     let leaf = limited(
         Limits {
             pids: Some(8),
@@ -203,11 +218,10 @@ fn tasks_beyond_the_limit_are_refused_and_counted() {
 
 #[test]
 fn processor_time_beyond_the_quota_is_withheld_and_counted() {
-    let Some((hierarchy, locks)) = able("processor_time_beyond_the_quota_is_withheld_and_counted")
-    else {
+    let Some(home) = able("processor_time_beyond_the_quota_is_withheld_and_counted") else {
         return;
     };
-    let parent = Parent::create(&hierarchy, locks.path()).unwrap();
+    let parent = Parent::create(&home.hierarchy, home.locks.path()).unwrap();
     let leaf = limited(
         Limits {
             cpu_percent: Some(20),
@@ -231,11 +245,10 @@ fn processor_time_beyond_the_quota_is_withheld_and_counted() {
 
 #[test]
 fn a_group_is_killed_whole_and_tells_when_it_is_empty() {
-    let Some((hierarchy, locks)) = able("a_group_is_killed_whole_and_tells_when_it_is_empty")
-    else {
+    let Some(home) = able("a_group_is_killed_whole_and_tells_when_it_is_empty") else {
         return;
     };
-    let parent = Parent::create(&hierarchy, locks.path()).unwrap();
+    let parent = Parent::create(&home.hierarchy, home.locks.path()).unwrap();
     let (mut leaf, applied) = parent.leaf("family", &Limits::default()).unwrap();
     let kill = applied
         .iter()
@@ -262,7 +275,7 @@ fn a_group_is_killed_whole_and_tells_when_it_is_empty() {
 
 #[test]
 fn version_1_alone_is_killed_by_list() {
-    let Some((hierarchy, locks)) = able("version_1_alone_is_killed_by_list") else {
+    let Some(home) = able("version_1_alone_is_killed_by_list") else {
         return;
     };
     // The same machine, with its unified tree left out of the mount table.
@@ -271,7 +284,7 @@ fn version_1_alone_is_killed_by_list() {
         .lines()
         .filter(|line| !line.contains(" cgroup2 "))
         .collect();
-    let mountinfo = locks.path().join("mountinfo");
+    let mountinfo = home.locks.path().join("mountinfo");
     fs::write(&mountinfo, table.join("\n")).unwrap();
     let paths = ProcPaths {
         mountinfo,
@@ -281,10 +294,10 @@ fn version_1_alone_is_killed_by_list() {
     assert!(!alone.has_unified());
     assert_eq!(
         alone.place(Controller::Pids),
-        hierarchy.place(Controller::Pids)
+        home.hierarchy.place(Controller::Pids)
     );
 
-    let parent = Parent::create(&alone, locks.path()).unwrap();
+    let parent = Parent::create(&alone, home.locks.path()).unwrap();
     let limits = Limits {
         pids: Some(16),
         ..Limits::default()
@@ -312,10 +325,10 @@ fn version_1_alone_is_killed_by_list() {
 
 #[test]
 fn a_probe_finds_what_a_launch_will_get() {
-    let Some((hierarchy, locks)) = able("a_probe_finds_what_a_launch_will_get") else {
+    let Some(home) = able("a_probe_finds_what_a_launch_will_get") else {
         return;
     };
-    let mut parent = Parent::create(&hierarchy, locks.path()).unwrap();
+    let mut parent = Parent::create(&home.hierarchy, home.locks.path()).unwrap();
     let applied = parent.probe().unwrap();
     let controls: Vec<Control> = applied.iter().map(|entry| entry.control).collect();
     let all = [
@@ -333,6 +346,99 @@ fn a_probe_finds_what_a_launch_will_get() {
     assert_eq!(parent.remove().unwrap(), Removal::Gone);
 }
 
+/// A controller that limits nothing here, and is on the unified tree of a hybrid machine.
+const SPARE: &str = "hugetlb";
+
+/// A group right below the root of the unified tree; ends with the value.
+struct Scratch {
+    root: Dir,
+    name: String,
+}
+
+impl Scratch {
+    fn new(hierarchy: &Hierarchy) -> (Self, Dir) {
+        let own = &hierarchy.unified().unwrap().own;
+        let root = Dir::open(own).unwrap();
+        root.write("cgroup.subtree_control", &format!("+{SPARE}"))
+            .unwrap();
+        let name = format!("pinfold-test-{}", std::process::id());
+        let dir = root.make_child(&name).unwrap();
+        (Self { root, name }, dir)
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        super::clear::clear(&self.root, &self.name).unwrap();
+        self.root
+            .write("cgroup.subtree_control", &format!("-{SPARE}"))
+            .unwrap();
+    }
+}
+
+#[test]
+fn controllers_reach_the_leaves_once_a_delegated_group_is_free_of_processes() {
+    let test = "controllers_reach_the_leaves_once_a_delegated_group_is_free_of_processes";
+    let Some(home) = able(test) else {
+        return;
+    };
+    let at_root = |unified: &super::hierarchy::Unified| {
+        let listed = fs::read_to_string(unified.own.join("cgroup.controllers")).unwrap();
+        // The root alone passes controllers on while processes are in it.
+        let is_root = !unified.own.join("cgroup.type").exists();
+        is_root && listed.split_whitespace().any(|name| name == SPARE)
+    };
+    if !home.hierarchy.unified().is_some_and(at_root) {
+        eprintln!("skipped: {test}: needs {SPARE} at the root of the unified tree");
+        return;
+    }
+    let (scratch, delegated) = Scratch::new(&home.hierarchy);
+    let dir = delegated.make_child("pinfold").unwrap();
+    let jails = dir.make_child("jails").unwrap();
+    // Somebody else is in the group: a daemon in the same scope.
+    let join = format!(
+        "echo 0 > {}/cgroup.procs; echo ready; exec sleep 60",
+        delegated.path().display()
+    );
+    let mut daemon = Command::new("/bin/sh")
+        .args(["-c", &join])
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut line = String::new();
+    BufReader::new(daemon.stdout.take().unwrap())
+        .read_line(&mut line)
+        .unwrap();
+    assert_eq!(line, "ready\n");
+
+    let refused = v2::enable(SPARE, &delegated, &dir, &jails).unwrap_err();
+    assert_eq!(refused.errno, Some(libc::EBUSY));
+    assert!(
+        refused.detail.ends_with("(not delegated to us)"),
+        "{refused}"
+    );
+    rustix::fs::fsetxattr(
+        &delegated,
+        "user.delegate",
+        b"1",
+        rustix::fs::XattrFlags::empty(),
+    )
+    .unwrap();
+    v2::enable(SPARE, &delegated, &dir, &jails).unwrap();
+
+    let leaf = jails.make_child("leaf").unwrap();
+    assert_eq!(leaf.read("cgroup.controllers").unwrap().trim(), SPARE);
+    let members = delegated.open_child(super::parent::MEMBERS).unwrap();
+    assert_eq!(
+        members.processes().unwrap(),
+        [i32::try_from(daemon.id()).unwrap()]
+    );
+    assert!(delegated.processes().unwrap().is_empty());
+    // Clearing kills what is in it.
+    drop(scratch);
+    assert_eq!(daemon.wait().unwrap().signal(), Some(libc::SIGKILL));
+}
+
 /// Says to a test, started as a process of its own, where its locks are.
 const LOCKS: &str = "PINFOLD_TEST_CGROUP_LOCKS";
 
@@ -342,10 +448,10 @@ fn what_a_killed_launcher_left_is_swept_and_what_a_living_one_has_is_not() {
     if let Ok(locks) = std::env::var(LOCKS) {
         return play_launcher(&PathBuf::from(locks));
     }
-    let Some((hierarchy, locks)) = able(test) else {
+    let Some(home) = able(test) else {
         return;
     };
-    let living = Parent::create(&hierarchy, locks.path()).unwrap();
+    let living = Parent::create(&home.hierarchy, home.locks.path()).unwrap();
     let works = limited(
         Limits {
             pids: Some(8),
@@ -358,7 +464,7 @@ fn what_a_killed_launcher_left_is_swept_and_what_a_living_one_has_is_not() {
 
     let mut launcher = Command::new(std::env::current_exe().unwrap())
         .args(["--exact", &format!("cgroup::real::{test}"), "--nocapture"])
-        .env(LOCKS, locks.path())
+        .env(LOCKS, home.locks.path())
         .stdout(Stdio::piped())
         .spawn()
         .unwrap();
@@ -370,12 +476,12 @@ fn what_a_killed_launcher_left_is_swept_and_what_a_living_one_has_is_not() {
     let groups: Vec<PathBuf> = groups.unwrap().split(' ').map(PathBuf::from).collect();
     assert!(groups.iter().all(|group| group.is_dir()), "{groups:?}");
     // Held: nothing happens.
-    let held = sweep(&hierarchy, locks.path()).unwrap();
+    let held = sweep(&home.hierarchy, home.locks.path()).unwrap();
     assert_eq!((held.held, held.swept.len()), (2, 0));
     launcher.kill().unwrap();
     launcher.wait().unwrap();
 
-    let swept = sweep(&hierarchy, locks.path()).unwrap();
+    let swept = sweep(&home.hierarchy, home.locks.path()).unwrap();
     assert_eq!(swept.held, 1);
     assert!(
         swept.swept.iter().all(|one| one.outcome.is_ok()),
@@ -405,8 +511,8 @@ fn play_launcher(locks: &std::path::Path) {
         &parent,
         "orphan",
     );
-    let mut jail = enter(&leaf, "sleep 60 & exec sleep 60");
     let populated = leaf.watch(WatchKind::Populated).unwrap();
+    let mut jail = enter(&leaf, "sleep 60 & exec sleep 60");
     if let Some(watch) = populated {
         wait_for(&watch);
     }

@@ -58,7 +58,7 @@ pub(super) fn create_parent(
             .and_then(|own| own.write("cgroup.procs", "0"));
         for controller in &unified.controllers {
             let enabled = match &entered {
-                Ok(()) => enable(*controller, &delegated, &dir, &jails),
+                Ok(()) => enable(controller.as_str(), &delegated, &dir, &jails),
                 Err(error) => Err(Reason::refused("enter own group", dir.path(), error)),
             };
             match enabled {
@@ -178,7 +178,12 @@ fn write_if_there(dir: &Dir, file: &str, value: &str) -> Result<(), Reason> {
 }
 
 /// Passes a controller down to the leaves.
-fn enable(controller: Controller, delegated: &Dir, dir: &Dir, jails: &Dir) -> Result<(), Reason> {
+pub(super) fn enable(
+    controller: &str,
+    delegated: &Dir,
+    dir: &Dir,
+    jails: &Dir,
+) -> Result<(), Reason> {
     let value = format!("+{controller}");
     let into = |group: &Dir| {
         group
