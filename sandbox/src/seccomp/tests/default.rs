@@ -41,7 +41,7 @@ fn every_call_exists_and_is_compiled_where_it_does() {
     for arch in Arch::ALL {
         let program = profile.compile(arch).unwrap();
         let length = program.instructions().len();
-        assert!(length < 1000, "{arch}: {length} instructions");
+        assert!(length < 700, "{arch}: {length} instructions");
         assert_eq!(program.to_bytes().len(), length * 8);
     }
 }
