@@ -98,3 +98,42 @@ const fn wait(retry: Retry) -> Option<Duration> {
         Retry::Never => None,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    /// Every code in the sources has its row in the documentation, so that none is made up twice
+    /// or forgotten.
+    #[test]
+    fn every_code_is_documented() {
+        let documentation = include_str!("../../../docs/http.md");
+        let sources = [
+            include_str!("admin/control.rs"),
+            include_str!("admin/problem.rs"),
+            include_str!("failure.rs"),
+            include_str!("goatflow.rs"),
+            include_str!("plugin.rs"),
+            include_str!("refusal.rs"),
+        ];
+        let mut codes: Vec<_> = sources
+            .iter()
+            .flat_map(|source| source.split('"').skip(1).step_by(2))
+            .filter(|text| {
+                ["call.", "control.", "gateway."].iter().any(|area| {
+                    text.strip_prefix(area).is_some_and(|name| {
+                        !name.is_empty()
+                            && name.bytes().all(|c| c.is_ascii_lowercase() || c == b'_')
+                    })
+                })
+            })
+            .collect();
+        codes.sort_unstable();
+        codes.dedup();
+        assert!(codes.len() > 30, "{codes:?}");
+        for code in codes {
+            assert!(
+                documentation.contains(&format!("| `{code}` |")),
+                "{code} has no row"
+            );
+        }
+    }
+}

@@ -125,3 +125,31 @@ impl Add<Nanos> for RuntimeInstant {
         Self(self.0 + Duration::from(nanos))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The bucket's clock is the runtime's; here only its arithmetic is in question.
+    #[test]
+    fn time_of_the_runtime_is_counted_in_nanoseconds() {
+        let start = RuntimeInstant(Instant::now());
+        let later = start + Nanos::from(1_500_000_000);
+        assert_eq!(later.duration_since(start).as_u64(), 1_500_000_000);
+        assert_eq!(start.duration_since(later).as_u64(), 0);
+        assert_eq!(later.saturating_sub(Nanos::from(1_500_000_000)), start);
+    }
+
+    #[test]
+    fn bucket_starts_full_and_holds_a_seconds_calls() {
+        let bucket = bucket(3);
+        for _ in 0..3 {
+            assert!(bucket.check().is_ok());
+        }
+        let wait = bucket
+            .check()
+            .unwrap_err()
+            .wait_time_from(bucket.clock().now());
+        assert!(wait <= Duration::from_millis(334), "{wait:?}");
+    }
+}

@@ -328,6 +328,8 @@ const fn hex_digit(c: u8) -> Option<u8> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     fn canonical(raw: &str) -> Result<String, PathError> {
@@ -398,6 +400,31 @@ mod tests {
                 matches!(parse(odd), Err(PatternError::Parameter { .. })),
                 "{odd}"
             );
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn canonical_form_is_read_as_itself(raw in "/[a-z./%0-9A-F{}:@ ö-]{0,40}") {
+            if let Ok(path) = RequestPath::read(&raw) {
+                let again = RequestPath::read(&path.canonical).unwrap();
+                prop_assert_eq!(&again.canonical, &path.canonical);
+                prop_assert_eq!(&again.decoded, &path.decoded);
+                prop_assert!(path.canonical.is_ascii());
+                let has_braces = path.canonical.contains(['{', '}']);
+                prop_assert!(!has_braces);
+            }
+        }
+
+        /// A declared literal is found by its own text, encoded in whichever way.
+        #[test]
+        fn declared_literal_meets_every_spelling(text in "[a-zA-Z0-9 ö%~:.]{1,12}") {
+            prop_assume!(text != "." && text != "..");
+            let declared = Pattern::parse(&format!("/{text}")).unwrap();
+            let spelt: String = text.bytes().map(|byte| format!("%{byte:02x}")).collect();
+            let spelt = format!("/{spelt}");
+            let requested = RequestPath::read(&spelt).unwrap();
+            prop_assert_eq!(requested.canonical, declared.text);
         }
     }
 }

@@ -18,7 +18,8 @@ pub type ControlFuture<'a, T> = BoxFuture<'a, Result<T, ControlError>>;
 /// The daemon as the administration API sees it.
 ///
 /// Each operation that changes something names its actor and is in the audit before it is
-/// answered. Whoever calls has been authorised.
+/// answered. Whoever calls has been authorised. A client that goes away drops the future that it
+/// waits for; what an operation has begun goes on.
 pub trait Control: Send + Sync + 'static {
     /// The daemon at a glance. Also asked for readiness, so it must be cheap.
     fn status(&self) -> StatusView;

@@ -13,7 +13,6 @@ use bytes::Bytes;
 use http::header::{CACHE_CONTROL, CONTENT_TYPE};
 use http::{HeaderMap, HeaderValue, StatusCode};
 use pinfold_policy::PluginId;
-use serde::Serialize;
 
 use super::dto::{
     LogQuery, LogRecord, NewToken, PluginDetail, PluginView, PostureView, StatusView,
@@ -234,7 +233,7 @@ fn check(token: &NewToken) -> Answered<()> {
     Ok(())
 }
 
-async fn in_time<T: Serialize>(operation: super::ControlFuture<'_, T>) -> Answered<T> {
+async fn in_time<T>(operation: super::ControlFuture<'_, T>) -> Answered<T> {
     let late = || ControlError::Failed {
         action: "wait for the operation",
         cause: format!("it took over {} s", RESCAN_TIME_OUT.as_secs()),

@@ -183,14 +183,14 @@ fn matches_naively(pattern: &str, path: &str) -> Option<Vec<(String, String)>> {
             (None, None) => return Some(parameters),
             (Some(rest), Some(first)) if rest.starts_with("{*") => {
                 let all: Vec<_> = std::iter::once(first).chain(segments).collect();
-                parameters.push((rest[2..rest.len() - 1].to_owned(), all.join("/")));
+                parameters.push((rest.trim_matches(['{', '*', '}']).to_owned(), all.join("/")));
                 return Some(parameters);
             }
             (Some(one), Some(value)) if one.starts_with('{') => {
                 if value.is_empty() && patterns.clone().next().is_none() {
                     return None;
                 }
-                parameters.push((one[1..one.len() - 1].to_owned(), value.to_owned()));
+                parameters.push((one.trim_matches(['{', '}']).to_owned(), value.to_owned()));
             }
             (Some(literal), Some(value)) if literal == value => {}
             _ => return None,

@@ -1,0 +1,74 @@
+//! How things end: clients that go away, and a gateway that is told to stop.
+
+use std::time::Duration;
+
+use pinfold_gateway::{Drained, Gateway, GatewayConfig, ServeError};
+
+use crate::neighbours::{Event, World};
+
+#[tokio::test]
+async fn client_that_goes_away_cancels_its_call() {
+    let mut world = World::new().await;
+    let mut client = world.client().await;
+    client
+        .send("GET /do/hang HTTP/1.1\r\nhost: x\r\n\r\n")
+        .await;
+    assert_eq!(world.events.recv().await, Some(Event::Called));
+    drop(client);
+    assert_eq!(world.events.recv().await, Some(Event::Dropped));
+}
+
+#[tokio::test]
+async fn drain_finishes_what_is_under_way_and_takes_nothing_new() {
+    let mut world = World::new().await;
+    let mut idle = world.client().await;
+    assert_eq!(idle.ask("GET /items/1", &[], "").await.status, 200);
+    assert_eq!(world.events.recv().await, Some(Event::Called));
+    let mut fresh = world.client().await;
+    let mut busy = world.client().await;
+    busy.send("GET /do/wait HTTP/1.1\r\nhost: x\r\n\r\n").await;
+    assert_eq!(world.events.recv().await, Some(Event::Called));
+    world.stop.cancel();
+    idle.closed().await;
+    fresh.closed().await;
+    assert!(!world.serving.is_finished());
+    world.gate.add_permits(1);
+    let reply = busy.reply(false).await.unwrap();
+    assert_eq!((reply.status, reply.body.as_str()), (200, "waited"));
+    assert_eq!(reply.header("connection"), Some("close"));
+    busy.closed().await;
+    assert_eq!(world.serving.await.unwrap(), Drained { abandoned: 0 });
+    assert!(tokio::net::TcpStream::connect(world.address).await.is_err());
+}
+
+#[tokio::test]
+async fn drain_is_bounded() {
+    let short = Duration::from_millis(50);
+    let mut world = World::with(|config| config.drain_time = short, |_| {}).await;
+    let mut busy = world.client().await;
+    busy.send("GET /do/hang HTTP/1.1\r\nhost: x\r\n\r\n").await;
+    assert_eq!(world.events.recv().await, Some(Event::Called));
+    world.stop.cancel();
+    assert_eq!(world.serving.await.unwrap(), Drained { abandoned: 1 });
+    assert_eq!(world.events.recv().await, Some(Event::Dropped));
+    busy.closed().await;
+}
+
+#[tokio::test]
+async fn socket_off_loopback_is_refused_whatever_the_settings_say() {
+    let world = World::new().await;
+    let listener = tokio::net::TcpListener::bind("0.0.0.0:0").await.unwrap();
+    let gateway = Gateway::new(
+        GatewayConfig::default(),
+        world.table.clone(),
+        std::sync::Arc::new(crate::neighbours::FewTokens),
+        world.daemon.clone(),
+        world.audit.clone(),
+    );
+    let error = gateway
+        .serve(listener, world.stop.clone())
+        .await
+        .unwrap_err();
+    assert!(matches!(error, ServeError::Config(_)));
+    assert!(error.to_string().contains("behind-proxy = true"), "{error}");
+}
