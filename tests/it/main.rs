@@ -1,1 +1,2 @@
-//! Tests.
+//! What needs more than one crate, in one program.
+mod interop;

@@ -61,7 +61,7 @@ func (p *hello) call(function string, args json.RawMessage, token string) (json.
 }
 
 func (p *hello) items(token string) (json.RawMessage, error) {
-	rows, err := p.host.query(token, "SELECT id, name FROM items ORDER BY id")
+	rows, err := p.host.query(token, "SELECT id, name, price FROM items ORDER BY id")
 	if err != nil {
 		return nil, err
 	}

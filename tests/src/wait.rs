@@ -1,0 +1,24 @@
+//! Waiting for what has no event to wait on.
+
+use std::time::{Duration, Instant};
+
+/// How long a test waits for anything: long enough for a busy machine, short enough to be seen.
+pub const LIMIT: Duration = Duration::from_secs(30);
+
+/// Asks again and again until there is an answer, and gives it back. For what happens in another
+/// process and can only be looked at; where there is an event (a channel, a descriptor, an exit), wait
+/// on that.
+///
+/// # Panics
+///
+/// When there is none within [`LIMIT`], naming `what`.
+pub fn wait_for<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
+    let end = Instant::now() + LIMIT;
+    loop {
+        if let Some(found) = look() {
+            return found;
+        }
+        assert!(Instant::now() < end, "waited {LIMIT:?} for {what}");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
