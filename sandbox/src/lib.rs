@@ -12,9 +12,13 @@
 pub mod cgroup;
 pub mod client;
 pub mod jail;
+pub mod launcher;
 mod plan;
 pub mod posture;
 pub mod protocol;
 pub mod seccomp;
+pub mod stage;
 #[allow(unsafe_code, reason = "the calls that have no safe form are all in there")]
 mod sys;
+pub mod trust;
+pub mod uids;

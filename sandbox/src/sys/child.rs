@@ -5,9 +5,10 @@ use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::os::unix::fs::MetadataExt;
 
+use rustix::io::Errno;
 use rustix::process::{
-    Pid, PidfdFlags, Signal, WaitId, WaitIdOptions, getpid, getppid, pidfd_open,
-    pidfd_send_signal, set_parent_process_death_signal, waitid,
+    Pid, PidfdFlags, Signal, WaitId, WaitIdOptions, getpid, getppid, pidfd_open, pidfd_send_signal,
+    set_parent_process_death_signal, waitid,
 };
 
 /// Exit status of a child whose function panicked.
@@ -70,9 +71,10 @@ pub(crate) fn spawn(keep: &[BorrowedFd<'_>], work: impl FnOnce() -> u8) -> io::R
 }
 
 fn run(parent: Pid, keep: &[RawFd], work: impl FnOnce() -> u8) -> i32 {
-    let started = die_with_parent().is_ok()
-        && getppid() == Some(parent)
-        && super::own::close_all_but(keep).is_ok();
+    // In a new PID namespace the parent has no number.
+    let has_parent = || getppid().is_none_or(|now| now == parent);
+    let started =
+        die_with_parent().is_ok() && has_parent() && super::own::close_all_but(keep).is_ok();
     if !started {
         return NO_START;
     }
@@ -98,30 +100,22 @@ impl Child {
         self.pidfd.as_fd()
     }
 
-    /// How it ended; none while it runs. Never waits.
-    pub(crate) fn try_wait(&mut self) -> io::Result<Option<Ended>> {
-        self.wait_with(WaitIdOptions::EXITED | WaitIdOptions::NOHANG)
-    }
-
-    /// Waits for its end: for children that end at once.
+    /// Waits for its end and tells how it was: for a child whose pidfd is readable, or that ends at
+    /// once.
     pub(crate) fn wait(&mut self) -> io::Result<Ended> {
-        loop {
-            match self.wait_with(WaitIdOptions::EXITED) {
-                Ok(Some(ended)) => return Ok(ended),
-                Ok(None) => {}
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => return Err(error),
+        let status = loop {
+            match waitid(WaitId::PidFd(self.pidfd.as_fd()), WaitIdOptions::EXITED) {
+                Ok(Some(status)) => break status,
+                Ok(None) | Err(Errno::INTR) => {}
+                Err(errno) => return Err(errno.into()),
             }
-        }
-    }
-
-    fn wait_with(&mut self, options: WaitIdOptions) -> io::Result<Option<Ended>> {
-        let Some(status) = waitid(WaitId::PidFd(self.pidfd.as_fd()), options)? else {
-            return Ok(None);
         };
         self.is_reaped = true;
-        let signal = status.terminating_signal().map(Ended::Signal);
-        Ok(signal.or(status.exit_status().map(Ended::Status)))
+        match (status.terminating_signal(), status.exit_status()) {
+            (Some(signal), _) => Ok(Ended::Signal(signal)),
+            (None, Some(status)) => Ok(Ended::Status(status)),
+            (None, None) => Err(io::ErrorKind::InvalidData.into()),
+        }
     }
 }
 
@@ -129,8 +123,8 @@ impl Drop for Child {
     fn drop(&mut self) {
         if !self.is_reaped {
             // It may have ended meanwhile, which is as well.
-            drop(pidfd_send_signal(&self.pidfd, Signal::KILL));
-            drop(self.wait());
+            let _killed = pidfd_send_signal(&self.pidfd, Signal::KILL);
+            let _ended = self.wait();
         }
     }
 }

@@ -1,0 +1,270 @@
+//! What a policy wants of each control against what this machine gives.
+
+use std::collections::BTreeMap;
+
+use pinfold_policy::{Control, PolicyFile, Wanted};
+
+use super::failure;
+use crate::cgroup::{Applied, State as GroupState};
+use crate::posture::{ControlState, Mode, State};
+use crate::protocol::{Failure, FailureKind};
+
+/// What was found of one control when it was tried.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Tried {
+    pub(super) state: State,
+    pub(super) how: String,
+    pub(super) reason: String,
+}
+
+/// What was found, by control.
+pub(super) type Findings = BTreeMap<Control, Tried>;
+
+impl Tried {
+    pub(super) fn enforced(how: impl Into<String>) -> Self {
+        Self {
+            state: State::Enforced,
+            how: how.into(),
+            reason: String::new(),
+        }
+    }
+
+    pub(super) fn missing(reason: impl Into<String>) -> Self {
+        Self {
+            state: State::Missing,
+            how: String::new(),
+            reason: reason.into(),
+        }
+    }
+
+    pub(super) fn not_built(reason: impl Into<String>) -> Self {
+        Self {
+            state: State::NotBuilt,
+            how: String::new(),
+            reason: reason.into(),
+        }
+    }
+
+    /// What came of a control of the group.
+    pub(super) fn group(applied: &Applied) -> Option<Self> {
+        Some(match &applied.state {
+            GroupState::Enforced { how } => Self::enforced(how.to_string()),
+            GroupState::Partial { how, reason } => Self {
+                state: State::Partial,
+                how: how.to_string(),
+                reason: reason.to_string(),
+            },
+            GroupState::Missing { reason } => Self::missing(reason.to_string()),
+            GroupState::Off => return None,
+        })
+    }
+}
+
+/// Controls of which this version has nothing, with what is missed by it.
+const NOT_BUILT: [(Control, &str); 6] = [
+    (
+        Control::Landlock,
+        "file access is confined by the jail's root alone",
+    ),
+    (
+        Control::WriteXorExecute,
+        "a plugin may make code at run time",
+    ),
+    (
+        Control::SyscallNames,
+        "a refused system call is told without its name",
+    ),
+    (
+        Control::LauncherFilter,
+        "the launcher may make any system call",
+    ),
+    (
+        Control::NetworkPool,
+        "each launch makes its own network namespace",
+    ),
+    (
+        Control::StateQuota,
+        "a plugin's lasting directory is unlimited",
+    ),
+];
+
+/// Adds what this version does not have.
+pub(super) fn add_not_built(findings: &mut Findings, mode: Mode) {
+    for (control, reason) in NOT_BUILT {
+        findings.insert(control, Tried::not_built(reason));
+    }
+    if mode == Mode::Root {
+        let reason = "all other namespaces belong to the host's user namespace";
+        findings.insert(Control::UserNamespace, Tried::not_built(reason));
+    }
+}
+
+/// The control that still holds where this one does not.
+fn backed_by(control: Control) -> Option<Control> {
+    Some(match control {
+        Control::PidNamespace | Control::Proc => Control::Uid,
+        Control::NetworkNamespace | Control::MemfdNoexec | Control::UserNamespace => {
+            Control::Seccomp
+        }
+        Control::IpcNamespace | Control::PassRights => Control::Seccomp,
+        Control::UtsNamespace | Control::CgroupNamespace => Control::Capabilities,
+        Control::MountNamespace => Control::Capabilities,
+        Control::Root | Control::Stage | Control::Uid => Control::MountNamespace,
+        Control::Capabilities => Control::Seccomp,
+        Control::NoNewPrivileges => Control::Capabilities,
+        Control::MemoryGroupKill => Control::Memory,
+        Control::GroupKill => Control::PidNamespace,
+        Control::Landlock => Control::Root,
+        _ => return None,
+    })
+}
+
+/// The controls of a posture: what is wanted beside what was found.
+pub(super) fn states(findings: &Findings, policy: Option<&PolicyFile>) -> Vec<ControlState> {
+    Control::ALL
+        .iter()
+        .map(|control| {
+            let tried = findings.get(control).cloned().unwrap_or_else(not_tried);
+            let backed_by = match tried.state {
+                State::Enforced => None,
+                _ => backed_by(*control),
+            };
+            ControlState {
+                id: *control,
+                wanted: wanted(policy, *control),
+                state: tried.state,
+                how: tried.how,
+                reason: tried.reason,
+                backed_by: backed_by.map_or_else(String::new, |control| control.id().to_owned()),
+            }
+        })
+        .collect()
+}
+
+/// The preferred controls that are not in force for a launch, or the refusal that names the
+/// required one. What the group itself answered counts before what was found at the probe.
+pub(super) fn missing(
+    findings: &Findings,
+    applied: &[Applied],
+    policy: &PolicyFile,
+) -> Result<Vec<Control>, Failure> {
+    let mut missing = Vec::new();
+    for control in Control::ALL {
+        let wanted = policy.wanted(*control);
+        if wanted == Wanted::Off {
+            continue;
+        }
+        let of_group = applied
+            .iter()
+            .find(|applied| applied.control == *control)
+            .and_then(Tried::group);
+        let tried = of_group
+            .or_else(|| findings.get(control).cloned())
+            .unwrap_or_else(not_tried);
+        match wanted {
+            _ if tried.state.satisfies() => {}
+            Wanted::Required => return Err(refused(*control, &tried)),
+            Wanted::Preferred | Wanted::Off => missing.push(*control),
+        }
+    }
+    Ok(missing)
+}
+
+/// The refusal for want of one control.
+pub(super) fn refused(control: Control, tried: &Tried) -> Failure {
+    let state = tried.state.as_str();
+    let message = match tried.reason.as_str() {
+        "" => format!("control {control} is required and {state}"),
+        reason => format!("control {control} is required and {state}: {reason}"),
+    };
+    let failure = failure::new(FailureKind::Control, message);
+    match control.may_be_lowered() {
+        true => failure::with_hint(
+            failure,
+            format!(
+                "to run without it: [controls] {control} = \
+                 {{ wanted = \"preferred\", i-accept-the-risk = \"why\" }}"
+            ),
+        ),
+        false => failure,
+    }
+}
+
+fn wanted(policy: Option<&PolicyFile>, control: Control) -> Wanted {
+    policy.map_or(control.default_wanted(), |policy| policy.wanted(control))
+}
+
+fn not_tried() -> Tried {
+    Tried::missing("it was not tried")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn policy(controls: &str) -> PolicyFile {
+        let text = format!(
+            "schema = 1\ndialect = 'goatflow'\nentry = 'x'\n[trust]\nunsigned = true\n\
+             [controls]\n{controls}"
+        );
+        PolicyFile::parse(text.as_bytes()).unwrap()
+    }
+
+    fn all_enforced() -> Findings {
+        let mut findings: Findings = Control::ALL
+            .iter()
+            .map(|control| (*control, Tried::enforced("test")))
+            .collect();
+        add_not_built(&mut findings, Mode::Root);
+        findings
+    }
+
+    #[test]
+    fn what_is_not_built_is_listed_and_refuses_where_it_is_required() {
+        let findings = all_enforced();
+        let listed = missing(&findings, &[], &policy("")).unwrap();
+        assert!(listed.contains(&Control::Landlock) && listed.contains(&Control::UserNamespace));
+        let refused = missing(&findings, &[], &policy("landlock = 'required'")).unwrap_err();
+        assert_eq!(refused.kind, FailureKind::Control);
+        assert!(
+            refused
+                .message
+                .starts_with("control landlock is required and not built: "),
+            "{}",
+            refused.message
+        );
+        let off = missing(&findings, &[], &policy("landlock = 'off'")).unwrap();
+        assert!(!off.contains(&Control::Landlock));
+    }
+
+    #[test]
+    fn a_required_control_that_is_missing_refuses_by_name_and_reason() {
+        let mut findings = all_enforced();
+        let reason = "unshare: operation not permitted (os error 1)";
+        findings.insert(Control::NetworkNamespace, Tried::missing(reason));
+        let refused = missing(&findings, &[], &policy("")).unwrap_err();
+        assert_eq!(
+            refused.message,
+            format!("control network-namespace is required and missing: {reason}")
+        );
+        assert_eq!(refused.hint, None);
+        findings = all_enforced();
+        findings.insert(Control::Memory, Tried::missing("no controller"));
+        assert!(
+            missing(&findings, &[], &policy(""))
+                .unwrap_err()
+                .hint
+                .is_some()
+        );
+        let lowered = "memory = { wanted = 'preferred', i-accept-the-risk = 'no delegation' }";
+        let listed = missing(&findings, &[], &policy(lowered)).unwrap();
+        assert!(listed.contains(&Control::Memory));
+    }
+
+    #[test]
+    fn a_posture_has_every_control_once() {
+        let states = states(&all_enforced(), None);
+        let ids: Vec<Control> = states.iter().map(|state| state.id).collect();
+        assert_eq!(ids, Control::ALL);
+    }
+}

@@ -1,0 +1,318 @@
+//! The root-owned files that say what a jail is: policies, launch templates, syscall profiles.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::rc::Rc;
+
+use pinfold_policy::{LaunchTemplate, PluginId, PolicyError, PolicyFile, TemplateError};
+use sha2::{Digest as _, Sha256};
+
+use crate::seccomp::{Arch, CompileError, Profile, ProfileError};
+use crate::trust::{TrustError, TrustedDir};
+
+/// Launch templates that are compiled in.
+const TEMPLATES: [(&str, &str); 1] = [("goatflow", include_str!("../../dialects/goatflow.toml"))];
+
+/// Compiled filters kept; there are as many as profiles in use.
+const FILTERS_LIMIT: usize = 16;
+
+/// Where such files lie.
+#[derive(Debug)]
+pub(super) enum Place {
+    /// Walked to anew for each launch.
+    Walked { path: PathBuf, also: Option<u32> },
+    /// Opened before the launcher entered its user namespace.
+    Held(TrustedDir),
+}
+
+impl Place {
+    fn with<T>(
+        &self,
+        read: impl FnOnce(&TrustedDir) -> Result<T, TrustError>,
+    ) -> Result<T, TrustError> {
+        match self {
+            Self::Walked { path, also } => read(&TrustedDir::open(path, *also)?),
+            Self::Held(directory) => read(directory),
+        }
+    }
+}
+
+/// Where all of them lie.
+#[derive(Debug)]
+pub(super) struct Files {
+    pub(super) policies: Place,
+    pub(super) development_policies: Option<Place>,
+    pub(super) data: Option<Place>,
+    filters: BTreeMap<[u8; 32], Rc<[u8]>>,
+}
+
+/// A policy, as it was read.
+#[derive(Debug)]
+pub(super) struct Policy {
+    pub(super) file: PolicyFile,
+    pub(super) bytes: Vec<u8>,
+    /// Whether it is one that the daemon wrote itself.
+    pub(super) is_development: bool,
+}
+
+/// Why a plugin has no jail to be started in.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum FilesError {
+    #[error("there is no policy for plugin {plugin:?}: {path:?} is not there")]
+    NoPolicy { plugin: String, path: PathBuf },
+    #[error("the policy cannot be used")]
+    Trust(#[source] TrustError),
+    #[error("the policy of plugin {plugin:?}")]
+    Policy {
+        plugin: String,
+        #[source]
+        source: PolicyError,
+    },
+    #[error("there is no launch template for dialect {dialect:?}")]
+    NoTemplate { dialect: String },
+    #[error("the launch template of dialect {dialect:?}")]
+    Template {
+        dialect: String,
+        #[source]
+        source: TemplateError,
+    },
+    #[error("the launch template of dialect {dialect:?} calls itself {own:?}")]
+    OtherDialect { dialect: String, own: String },
+    #[error("a launch template or syscall profile cannot be used")]
+    Data(#[source] TrustError),
+    #[error("syscall profile")]
+    Profile(#[from] ProfileError),
+    #[error("syscall profile {profile:?} is not UTF-8")]
+    ProfileText { profile: String },
+    #[error("compile syscall profile {profile:?}")]
+    Compile {
+        profile: String,
+        #[source]
+        source: CompileError,
+    },
+    #[error("there are no syscall filters for this machine's architecture")]
+    Architecture,
+}
+
+impl Files {
+    pub(super) fn new(
+        policies: Place,
+        development_policies: Option<Place>,
+        data: Option<Place>,
+    ) -> Self {
+        Self {
+            policies,
+            development_policies,
+            data,
+            filters: BTreeMap::new(),
+        }
+    }
+
+    /// From here on ids are seen from inside the launcher's user namespace.
+    pub(super) fn enter_user_namespace(&mut self) {
+        let places = [
+            Some(&mut self.policies),
+            self.development_policies.as_mut(),
+            self.data.as_mut(),
+        ];
+        for place in places.into_iter().flatten() {
+            if let Place::Held(directory) = place {
+                directory.enter_user_namespace();
+            }
+        }
+    }
+
+    /// The policy of a plugin: the operator's, or else a development one.
+    pub(super) fn policy(&self, plugin: &PluginId) -> Result<Policy, FilesError> {
+        let name = format!("{plugin}.toml");
+        let (bytes, is_development) = match read(&self.policies, &name) {
+            Ok(bytes) => (bytes, false),
+            Err(error) if error.is_absent() => {
+                let no_policy = || FilesError::NoPolicy {
+                    plugin: plugin.to_string(),
+                    path: match &self.policies {
+                        Place::Walked { path, .. } => path.join(&name),
+                        Place::Held(directory) => directory.path().join(&name),
+                    },
+                };
+                let place = self.development_policies.as_ref().ok_or_else(no_policy)?;
+                match read(place, &name) {
+                    Ok(bytes) => (bytes, true),
+                    Err(error) if error.is_absent() => return Err(no_policy()),
+                    Err(error) => return Err(FilesError::Trust(error)),
+                }
+            }
+            Err(error) => return Err(FilesError::Trust(error)),
+        };
+        let file = PolicyFile::parse(&bytes).map_err(|source| FilesError::Policy {
+            plugin: plugin.to_string(),
+            source,
+        })?;
+        Ok(Policy {
+            file,
+            bytes,
+            is_development,
+        })
+    }
+
+    /// The launch template of a dialect: one of `data-dir`, or else the built-in one.
+    pub(super) fn template(&self, dialect: &str) -> Result<LaunchTemplate, FilesError> {
+        let no_template = || FilesError::NoTemplate {
+            dialect: dialect.chars().take(80).collect(),
+        };
+        if !is_file_stem(dialect) {
+            return Err(no_template());
+        }
+        let bytes = match self.data("dialects", dialect)? {
+            Some(bytes) => bytes,
+            None => TEMPLATES
+                .iter()
+                .find(|(name, _)| *name == dialect)
+                .map(|(_, text)| text.as_bytes().to_vec())
+                .ok_or_else(no_template)?,
+        };
+        let template = LaunchTemplate::parse(&bytes).map_err(|source| FilesError::Template {
+            dialect: dialect.to_owned(),
+            source,
+        })?;
+        match template.dialect == dialect {
+            true => Ok(template),
+            false => Err(FilesError::OtherDialect {
+                dialect: dialect.to_owned(),
+                own: template.dialect,
+            }),
+        }
+    }
+
+    /// The compiled filter of a profile: one of `data-dir`, or else a built-in one. Kept by the
+    /// digest of what it was compiled from.
+    pub(super) fn filter(&mut self, profile: &str) -> Result<Rc<[u8]>, FilesError> {
+        let text = match is_file_stem(profile) {
+            true => self.data("profiles", profile)?,
+            false => None,
+        };
+        let key = match &text {
+            Some(text) => Sha256::digest(text).into(),
+            None => Sha256::digest(format!("built-in {profile}")).into(),
+        };
+        if let Some(filter) = self.filters.get(&key) {
+            return Ok(Rc::clone(filter));
+        }
+        let parsed = match text {
+            Some(bytes) => {
+                let text = String::from_utf8(bytes).map_err(|_| FilesError::ProfileText {
+                    profile: profile.to_owned(),
+                })?;
+                Profile::parse(&text, profile)?
+            }
+            None => Profile::builtin(profile)?,
+        };
+        let arch = Arch::native().ok_or(FilesError::Architecture)?;
+        let program = parsed.compile(arch).map_err(|source| FilesError::Compile {
+            profile: profile.to_owned(),
+            source,
+        })?;
+        let filter: Rc<[u8]> = program.to_bytes().into();
+        if self.filters.len() >= FILTERS_LIMIT {
+            self.filters.clear();
+        }
+        self.filters.insert(key, Rc::clone(&filter));
+        Ok(filter)
+    }
+
+    /// A file of `data-dir`, where there is one.
+    fn data(&self, directory: &str, stem: &str) -> Result<Option<Vec<u8>>, FilesError> {
+        let Some(place) = &self.data else {
+            return Ok(None);
+        };
+        let name = format!("{stem}.toml");
+        match place.with(|data| data.directory(directory)?.read(&name, LIMIT_BYTES)) {
+            Ok(bytes) => Ok(Some(bytes)),
+            Err(error) if error.is_absent() => Ok(None),
+            Err(error) => Err(FilesError::Data(error)),
+        }
+    }
+}
+
+/// Largest such file.
+const LIMIT_BYTES: u64 = pinfold_policy::document::DOCUMENT_LIMIT_BYTES as u64;
+
+fn read(place: &Place, name: &str) -> Result<Vec<u8>, TrustError> {
+    place.with(|directory| directory.read(name, LIMIT_BYTES))
+}
+
+/// Whether a name from a policy can be part of a file's name: 1 to 64 of lower-case letters,
+/// digits, `_` and `-`.
+fn is_file_stem(name: &str) -> bool {
+    (1..=64).contains(&name.len())
+        && name
+            .bytes()
+            .all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == b'-' || c == b'_')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_goatflow_template_is_the_tutorials_to_the_letter() {
+        let template = LaunchTemplate::parse(TEMPLATES[0].1.as_bytes()).unwrap();
+        let plugin: PluginId = "hello".parse().unwrap();
+        assert_eq!(template.working_directory, "/app");
+        assert_eq!(
+            template.tmp_directory(&plugin),
+            "/tmp/goatflow-plugin-hello"
+        );
+        assert!(template.state);
+        let links: Vec<(String, String)> = template.links(&plugin).collect();
+        let link = |path: &str, target: &str| (path.to_owned(), target.to_owned());
+        assert_eq!(
+            links,
+            [
+                link("/app/config/plugins/hello", "/plugin"),
+                link("/app/data/plugins/hello", "/state"),
+            ]
+        );
+        let text = |pairs: &[(&str, &str)]| -> BTreeMap<String, String> {
+            pairs.iter().map(|(k, v)| link(k, v)).collect()
+        };
+        let environment = |http: &str, from_daemon: &[(&str, &str)]| {
+            template.environment(pinfold_policy::TemplateInput {
+                plugin: &plugin,
+                granted: &toml::from_str(http).unwrap(),
+                policy_env: &BTreeMap::new(),
+                from_daemon: &text(from_daemon),
+                host_env: &text(&[("TZ", "Europe/Zurich"), ("SECRET", "1")]),
+            })
+        };
+        let handshake = [
+            ("GOATKIT_PLUGIN", "goatkit-v1"),
+            ("PLUGIN_MAX_PORT", "25000"),
+            ("PLUGIN_MIN_PORT", "10000"),
+            ("PLUGIN_PROTOCOL_VERSIONS", "1"),
+        ];
+        let mut expected = text(&handshake);
+        expected.extend(text(&[
+            ("GOATFLOW_NO_NETWORK", "1"),
+            ("HOME", "/tmp/goatflow-plugin-hello"),
+            ("PATH", "/usr/local/bin:/usr/bin:/bin"),
+            ("TMPDIR", "/tmp/goatflow-plugin-hello"),
+            ("TZ", "Europe/Zurich"),
+        ]));
+        assert_eq!(environment("", &handshake).unwrap(), expected);
+        expected.remove("GOATFLOW_NO_NETWORK");
+        let http = "http = [{ hosts = ['api.example.com'] }]";
+        assert_eq!(environment(http, &handshake).unwrap(), expected);
+        for forbidden in ["PLUGIN_UNIX_SOCKET_DIR", "PLUGIN_CLIENT_CERT", "PATH", "TZ"] {
+            assert!(environment("", &[(forbidden, "1")]).is_err(), "{forbidden}");
+        }
+    }
+
+    #[test]
+    fn names_that_leave_their_directory_are_no_stems() {
+        for bad in ["", "../x", "a/b", ".", "A", "a.b"] {
+            assert!(!is_file_stem(bad), "{bad}");
+        }
+        assert!(is_file_stem("goatflow-2_x"));
+    }
+}

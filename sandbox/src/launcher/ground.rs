@@ -1,0 +1,380 @@
+//! What the launcher stands on once it has started: its configuration, the directories it trusts,
+//! its namespaces, groups, ids, and the reaper.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt};
+use std::path::{Path, PathBuf};
+
+use pinfold_policy::{LauncherConfig, LauncherConfigError};
+use rustix::process::{DumpableBehavior, Resource, Rlimit, setrlimit};
+
+use super::args::Args;
+use super::files::{Files, Place};
+use super::{log, namespace};
+use crate::cgroup::{self, CgroupError, Hierarchy, Parent, ProcPaths};
+use crate::jail::{self, JailError};
+use crate::posture::Mode;
+use crate::stage::{Reader, ReaderError};
+use crate::sys::own;
+use crate::trust::{self, TrustError, TrustedDir};
+use crate::uids::{UidError, Uids};
+
+/// Largest launcher.toml.
+const CONFIG_LIMIT_BYTES: u64 = pinfold_policy::document::DOCUMENT_LIMIT_BYTES as u64;
+
+/// The variable of GoatFlow's own host that requires signatures.
+const REQUIRE_SIGNATURES: &str = "GOATFLOW_REQUIRE_SIGNATURES";
+
+/// The one variable that templates may pass on.
+const PASSED_ON: &str = "TZ";
+
+/// What the launcher stands on.
+#[derive(Debug)]
+pub(super) struct Ground {
+    pub(super) config: LauncherConfig,
+    pub(super) mode: Mode,
+    pub(super) files: Files,
+    /// Plugins' lasting directories.
+    pub(super) states: TrustedDir,
+    pub(super) reader: Reader,
+    pub(super) reaper: OwnedFd,
+    pub(super) groups: Parent,
+    /// None in user mode, where there is one id for all.
+    pub(super) uids: Option<Uids>,
+    pub(super) host_env: BTreeMap<String, String>,
+    pub(super) require_signatures: bool,
+    /// Held as long as the launcher lives: one launcher for each state directory.
+    _state_lock: File,
+}
+
+/// Why the launcher cannot start.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum StartError {
+    #[error("{step}")]
+    Step {
+        step: &'static str,
+        #[source]
+        source: io::Error,
+    },
+    #[error("--socket-fd {descriptor} cannot be used")]
+    Socket {
+        descriptor: i32,
+        #[source]
+        source: io::Error,
+    },
+    #[error("the configuration is not trusted")]
+    Untrusted(#[source] TrustError),
+    #[error("{path:?}")]
+    Config {
+        path: PathBuf,
+        #[source]
+        source: LauncherConfigError,
+    },
+    #[error("{path:?} has dev-grants, which --no-dev-grants refuses")]
+    DevGrants { path: PathBuf },
+    #[error(transparent)]
+    Reader(#[from] ReaderError),
+    #[error("{key} is not trusted")]
+    Directory {
+        key: &'static str,
+        #[source]
+        source: TrustError,
+    },
+    #[error("make {path:?}")]
+    Make {
+        path: PathBuf,
+        #[source]
+        source: io::Error,
+    },
+    #[error("another launcher uses the state directory {path:?}")]
+    InUse { path: PathBuf },
+    #[error("{path:?} was replaced while the launcher started")]
+    Replaced { path: PathBuf },
+    #[error("control groups")]
+    Groups(#[from] CgroupError),
+    #[error("user ids")]
+    Uids(#[from] UidError),
+    #[error("seal the reaper")]
+    Reaper(#[source] JailError),
+}
+
+fn step(step: &'static str) -> impl FnOnce(io::Error) -> StartError {
+    move |source| StartError::Step { step, source }
+}
+
+/// L1: takes the socket, and closes, empties and lowers everything that came from whoever started
+/// us. Gives the socket and the two variables that count.
+pub(super) fn clean(args: &Args) -> Result<(OwnedFd, BTreeMap<String, String>), StartError> {
+    let socket = own::take_inherited(args.socket).map_err(|source| StartError::Socket {
+        descriptor: args.socket,
+        source,
+    })?;
+    own::close_all_but(&[socket.as_raw_fd()]).map_err(step("close inherited descriptors"))?;
+    let is_packets = rustix::net::sockopt::socket_type(&socket)
+        .map_err(io::Error::from)
+        .and_then(|kind| match kind {
+            rustix::net::SocketType::SEQPACKET => Ok(()),
+            _ => Err(io::Error::from_raw_os_error(libc::EPROTOTYPE)),
+        });
+    is_packets.map_err(|source| StartError::Socket {
+        descriptor: args.socket,
+        source,
+    })?;
+    let environment = [REQUIRE_SIGNATURES, PASSED_ON]
+        .into_iter()
+        .filter_map(|name| Some((name.to_owned(), std::env::var(name).ok()?)))
+        .collect();
+    own::clear_environment();
+    rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o077));
+    std::env::set_current_dir("/").map_err(step("change to /"))?;
+    match own::join_new_session_keyring() {
+        // A kernel without keyrings has none to leak.
+        Err(error) if error.raw_os_error() == Some(libc::ENOSYS) => {}
+        joined => joined.map_err(step("join a new session keyring"))?,
+    }
+    let none = Rlimit {
+        current: Some(0),
+        maximum: Some(0),
+    };
+    setrlimit(Resource::Core, none).map_err(|errno| step("limit core dumps")(errno.into()))?;
+    rustix::thread::set_no_new_privs(true)
+        .map_err(|errno| step("set no_new_privs")(errno.into()))?;
+    Ok((socket, environment))
+}
+
+impl Ground {
+    /// L2, L4, L5 and everything that is opened before them.
+    pub(super) fn prepare(
+        args: &Args,
+        mut host_env: BTreeMap<String, String>,
+    ) -> Result<Self, StartError> {
+        let mode = match rustix::process::geteuid().is_root() {
+            true => Mode::Root,
+            false => Mode::User,
+        };
+        if mode == Mode::Root {
+            namespace::own_mounts().map_err(step("make a mount namespace"))?;
+        }
+        let config = read_config(args)?;
+        let reader = Reader::of(&config.daemon_user)?;
+        let require_signatures = config.require_signatures
+            || host_env
+                .remove(REQUIRE_SIGNATURES)
+                .is_some_and(|value| !matches!(value.as_str(), "" | "0" | "false"));
+        make_directory(&config.state_dir)?;
+        let state = open("state-dir", &config.state_dir)?;
+        let mut files = places(&config, mode, &reader)?;
+        let identity = identity(&config.state_dir)?;
+        if mode == Mode::User {
+            namespace::own_users().map_err(step("enter a user namespace"))?;
+            files.enter_user_namespace();
+        }
+        // A process that is not dumpable does not own its own /proc files, so this comes after
+        // the maps of a user namespace are written.
+        rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable)
+            .map_err(|errno| step("become not dumpable")(errno.into()))?;
+        // Directories that are mounted into jails must lie in the mount namespace that we are in
+        // now, so the one that was checked is opened again.
+        let states = reopen_states(state, mode, &config.state_dir, identity)?;
+        let state_lock = lock(&config.state_dir)?;
+
+        let uids = match mode {
+            Mode::Root => Some(Uids::lease(
+                config.uid_range,
+                &config.uid_lease_dir,
+                &config.state_dir,
+                Path::new("/etc/passwd"),
+                Path::new("/etc/subuid"),
+            )?),
+            Mode::User => None,
+        };
+        let groups = groups(&config, mode)?;
+        let reaper = jail::sealed_reaper().map_err(StartError::Reaper)?;
+        Ok(Self {
+            config,
+            mode,
+            files,
+            states,
+            reader,
+            reaper,
+            groups,
+            uids,
+            host_env,
+            require_signatures,
+            _state_lock: state_lock,
+        })
+    }
+}
+
+fn read_config(args: &Args) -> Result<LauncherConfig, StartError> {
+    let path = || args.config.clone();
+    let (bytes, _) =
+        trust::read_file(&args.config, CONFIG_LIMIT_BYTES).map_err(StartError::Untrusted)?;
+    let config = LauncherConfig::parse(&bytes).map_err(|source| StartError::Config {
+        path: path(),
+        source,
+    })?;
+    if args.refuse_dev_grants && config.dev_grants.is_some() {
+        return Err(StartError::DevGrants { path: path() });
+    }
+    Ok(config)
+}
+
+/// As root, directories are walked to for each launch; as a user, they are opened while ids can
+/// still be told apart.
+fn places(config: &LauncherConfig, mode: Mode, reader: &Reader) -> Result<Files, StartError> {
+    let place = |key, path: &Path, also| match mode {
+        Mode::Root => Ok(Place::Walked {
+            path: path.to_owned(),
+            also,
+        }),
+        Mode::User => TrustedDir::open(path, also)
+            .map(Place::Held)
+            .map_err(|source| StartError::Directory { key, source }),
+    };
+    let development = config
+        .dev_policy_dir
+        .as_ref()
+        .map(|path| place("dev-policy-dir", path, Some(reader.uid())));
+    let data = config.data_dir.as_ref().filter(|path| path.exists());
+    Ok(Files::new(
+        place("policy-dir", &config.policy_dir, None)?,
+        development.transpose()?,
+        data.map(|path| place("data-dir", path, None)).transpose()?,
+    ))
+}
+
+fn open(key: &'static str, path: &Path) -> Result<TrustedDir, StartError> {
+    TrustedDir::open(path, None).map_err(|source| StartError::Directory { key, source })
+}
+
+/// Makes a directory of ours unless it is there; never its parents, which are not ours.
+fn make_directory(path: &Path) -> Result<(), StartError> {
+    match std::fs::DirBuilder::new().mode(0o700).create(path) {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+        made => made.map_err(|source| StartError::Make {
+            path: path.to_owned(),
+            source,
+        }),
+    }
+}
+
+fn identity(path: &Path) -> Result<(u64, u64), StartError> {
+    let metadata = std::fs::metadata(path).map_err(|source| StartError::Make {
+        path: path.to_owned(),
+        source,
+    })?;
+    Ok((metadata.dev(), metadata.ino()))
+}
+
+/// The directory of plugins' lasting directories, in the mount namespace of now.
+fn reopen_states(
+    checked: TrustedDir,
+    mode: Mode,
+    path: &Path,
+    before: (u64, u64),
+) -> Result<TrustedDir, StartError> {
+    let states = path.join("state");
+    make_directory(&states)?;
+    let mut state = checked;
+    if mode == Mode::User {
+        state.enter_user_namespace();
+        if identity(path)? != before {
+            return Err(StartError::Replaced {
+                path: path.to_owned(),
+            });
+        }
+        state.reopen().map_err(|source| StartError::Directory {
+            key: "state-dir",
+            source,
+        })?;
+    }
+    state
+        .directory("state")
+        .map_err(|source| StartError::Directory {
+            key: "state-dir",
+            source,
+        })
+}
+
+fn lock(state_dir: &Path) -> Result<File, StartError> {
+    let path = state_dir.join("lock");
+    let failed = |source| StartError::Make {
+        path: path.clone(),
+        source,
+    };
+    let file = File::options()
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .open(&path)
+        .map_err(failed)?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(std::fs::TryLockError::WouldBlock) => Err(StartError::InUse {
+            path: state_dir.to_owned(),
+        }),
+        Err(std::fs::TryLockError::Error(source)) => Err(failed(source)),
+    }
+}
+
+/// L5: sweeps what launchers left behind that nobody holds, then makes this one's groups. As root
+/// all launchers of a machine keep their locks beside the leases of user ids.
+fn groups(config: &LauncherConfig, mode: Mode) -> Result<Parent, StartError> {
+    let locks = match mode {
+        Mode::Root => config.uid_lease_dir.join("groups"),
+        Mode::User => config.state_dir.join("groups"),
+    };
+    make_directory(&locks)?;
+    let hierarchy = Hierarchy::discover(&ProcPaths::own())?;
+    for swept in cgroup::sweep(&hierarchy, &locks)?.swept {
+        match &swept.outcome {
+            Ok(()) => log::line(&format!("swept the group {:?}", swept.path)),
+            Err(error) => log::line(&format!(
+                "the group {:?} of a launcher that is gone stays: {}",
+                swept.path,
+                log::chain(error)
+            )),
+        }
+    }
+    Ok(Parent::create(&hierarchy, &locks)?)
+}
+
+impl Ground {
+    /// The directory that lasts of one plugin, made and given to `uid` where it is new.
+    pub(super) fn state_of(&self, plugin: &str, uid: Option<u32>) -> io::Result<OwnedFd> {
+        use rustix::fs::{AtFlags, Mode, OFlags, ResolveFlags, chownat, fstat, mkdirat, openat2};
+        use rustix::io::Errno;
+        let owner = uid.map(rustix::fs::Uid::from_raw);
+        let group = uid.map(rustix::fs::Gid::from_raw);
+        let states = self.states.as_fd();
+        match mkdirat(states, plugin, Mode::RWXU) {
+            Ok(()) | Err(Errno::EXIST) => {}
+            Err(errno) => return Err(errno.into()),
+        }
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let resolve = ResolveFlags::BENEATH
+            | ResolveFlags::NO_SYMLINKS
+            | ResolveFlags::NO_MAGICLINKS
+            | ResolveFlags::NO_XDEV;
+        let directory = openat2(states, plugin, flags, Mode::empty(), resolve)?;
+        let expected = uid.unwrap_or(0);
+        let mut found = fstat(&directory)?.st_uid;
+        if found == 0 && expected != 0 {
+            // New, or made by a launcher that ended between making and giving. Nobody else can
+            // write where it lies.
+            chownat(states, plugin, owner, group, AtFlags::SYMLINK_NOFOLLOW)?;
+            found = fstat(&directory)?.st_uid;
+        }
+        if found != expected {
+            return Err(io::Error::other(format!(
+                "{:?} belongs to uid {found}, the plugin is uid {expected}",
+                self.states.path().join(plugin)
+            )));
+        }
+        Ok(directory)
+    }
+}

@@ -1,0 +1,415 @@
+//! `Launch`: from a request to a running jail. Everything about the jail is read here, from the
+//! files of the launcher's own configuration; the request only chooses among them.
+
+use std::collections::BTreeMap;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+use pinfold_policy::{
+    Control, Digest, Generation, InstanceId, PluginId, PolicyFile, TemplateError, TemplateInput,
+    Wanted,
+};
+use rustix::fs::{FileType, Mode, OFlags, ResolveFlags};
+
+use super::controls::{self, Findings, Tried};
+use super::decide::decide;
+use super::files::Policy;
+use super::ground::Ground;
+use super::instance::{Instance, Phase, Running, Wish, names, take};
+use super::{failure, log, sealed};
+use crate::cgroup::{self, Leaf, Removal, WatchKind};
+use crate::jail::{self, GroupFds, Ids, Jail, JailError, JailSpec, Progress, Starting, Step};
+use crate::posture;
+use crate::protocol::{Failure, FailureKind, Launched, RequestId};
+use crate::stage::Stage;
+
+/// Time for the set-up of a jail.
+const SET_UP: Duration = Duration::from_secs(5);
+
+/// Most instances at a time, those that start included.
+pub(super) const INSTANCES_LIMIT: usize = 1024;
+
+/// What was asked for.
+#[derive(Debug)]
+pub(super) struct Wanting {
+    pub(super) request: RequestId,
+    pub(super) plugin: PluginId,
+    pub(super) generation: Generation,
+    pub(super) digest: Digest,
+    pub(super) values: BTreeMap<String, String>,
+}
+
+/// A jail that starts, and what its answer needs.
+#[derive(Debug)]
+pub(super) struct Launching {
+    pub(super) request: RequestId,
+    starting: Starting,
+    spec: JailSpec,
+    policy: Policy,
+    missing: Vec<Control>,
+}
+
+impl Launching {
+    pub(super) fn deadline(&self) -> Instant {
+        self.starting.deadline()
+    }
+
+    pub(super) fn status(&self) -> BorrowedFd<'_> {
+        self.starting.status_fd()
+    }
+
+    /// Takes in what the jail says; the answer once it runs.
+    pub(super) fn on_readable(&mut self) -> Result<Option<Jail>, Failure> {
+        match self.starting.on_readable() {
+            Ok(Progress::Pending) => Ok(None),
+            Ok(Progress::Ready(jail)) => Ok(Some(jail)),
+            Err(error) => Err(start_failure(&error, &self.policy.file)),
+        }
+    }
+
+    /// The failure of a jail that was not ready in time.
+    pub(super) fn on_deadline(self) -> Failure {
+        let error = self.starting.on_deadline();
+        start_failure(&error, &self.policy.file)
+    }
+
+    /// P10 and P11: looks at the jail from outside, and makes the answer.
+    pub(super) fn answer(
+        self,
+        instance: InstanceId,
+        mut jail: Jail,
+    ) -> Result<(Running, Launched), Failure> {
+        let pid_namespace = match jail.look(&self.spec) {
+            Ok(()) => pid_namespace(jail.plugin_pid),
+            // It ran and has ended by itself; why is in its output and in its status.
+            Err(JailError::Gone) => None,
+            Err(error) => return Err(start_failure(&error, &self.policy.file)),
+        };
+        let mut missing = self.missing;
+        for (control, reason) in &jail.missing {
+            log::line(&format!(
+                "instance {instance} of {}: no {control}: {reason}",
+                self.spec.plugin
+            ));
+            if !missing.contains(control) {
+                missing.push(*control);
+            }
+        }
+        missing.sort_unstable();
+        let host = |error: std::io::Error| failure::of(FailureKind::Host, &error);
+        let launched = Launched {
+            instance,
+            pid: u32::try_from(jail.plugin_pid).unwrap_or(0),
+            pidfd: jail.plugin.try_clone().map_err(host)?,
+            stdout: take(&mut jail.stdout).map_err(host)?,
+            stderr: take(&mut jail.stderr).map_err(host)?,
+            policy: sealed::file("pinfold-policy", &self.policy.bytes).map_err(host)?,
+            tmp_directory: self.spec.tmp_directory.clone(),
+            development_policy: self.policy.is_development,
+            missing: names(&missing),
+        };
+        let running = Running {
+            jail,
+            pid_namespace,
+        };
+        Ok((running, launched))
+    }
+}
+
+/// P1 to P8.
+pub(super) fn start(
+    ground: &mut Ground,
+    findings: &Findings,
+    stage: Rc<Stage>,
+    id: InstanceId,
+    wanting: Wanting,
+) -> Result<Instance, Failure> {
+    let plugin = &wanting.plugin;
+    let policy = ground
+        .files
+        .policy(plugin)
+        .map_err(|error| failure::of(FailureKind::Policy, &error))?;
+    let file = &policy.file;
+    decide(&file.trust, stage.digest(), ground.require_signatures).map_err(|untrusted| {
+        let message = format!("plugin \"{plugin}\": {untrusted}");
+        failure::with_hint(failure::new(FailureKind::Policy, message), untrusted.hint())
+    })?;
+    let template = ground
+        .files
+        .template(&file.dialect)
+        .map_err(|error| failure::of(FailureKind::Policy, &error))?;
+    let env = template
+        .environment(TemplateInput {
+            plugin,
+            granted: &file.permissions,
+            policy_env: &file.env,
+            from_daemon: &wanting.values,
+            host_env: &ground.host_env,
+        })
+        .map_err(|error| template_failure(&error))?;
+    let filter = ground
+        .files
+        .filter(&file.profile)
+        .map_err(|error| failure::of(FailureKind::Policy, &error))?;
+    check_entry(&stage, &file.entry)?;
+
+    let host = |what: &str, error: &dyn std::error::Error| {
+        failure::new(FailureKind::Host, format!("{what}: {}", log::chain(error)))
+    };
+    let own_stage = stage
+        .as_fd()
+        .try_clone_to_owned()
+        .map_err(|error| host("copy the stage's handle", &error))?;
+    let uid = match &mut ground.uids {
+        Some(uids) => Some(
+            uids.plugin(plugin)
+                .map_err(|error| host("user id", &error))?,
+        ),
+        None => None,
+    };
+    let state = match template.state {
+        true => Some(
+            ground
+                .state_of(plugin.as_str(), uid)
+                .map_err(|error| host("the plugin's lasting directory", &error))?,
+        ),
+        false => None,
+    };
+    let limits = group_limits(file);
+    let (leaf, applied) = ground
+        .groups
+        .leaf(&format!("{plugin}-{id}"), &limits)
+        .map_err(|error| host("control group", &error))?;
+    let mut half = Half {
+        leaf: Some(leaf),
+        reaper_uid: None,
+        ground,
+    };
+    let missing = controls::missing(findings, &applied, file)?;
+    let ids = half.ids(uid)?;
+    let spec = JailSpec {
+        plugin: plugin.clone(),
+        instance: id,
+        stage: own_stage,
+        entry: file.entry.clone(),
+        args: file.args.clone(),
+        env,
+        working_directory: template.working_directory.clone(),
+        tmp_directory: template.tmp_directory(plugin),
+        links: template.links(plugin).collect(),
+        state,
+        ids,
+        limits: file.limits.clone(),
+        filter: filter.to_vec(),
+        groups: half.group_files()?,
+        user_namespace: match ids {
+            Ids::Root { .. } => Wanted::Off,
+            Ids::User => Wanted::Required,
+        },
+        proc: file.wanted(Control::Proc),
+        memfd_noexec: file.wanted(Control::MemfdNoexec),
+        deadline: SET_UP,
+    };
+    let memory = match half
+        .leaf
+        .as_ref()
+        .map(|leaf| leaf.watch(WatchKind::OutOfMemory))
+    {
+        Some(Ok(watch)) => watch,
+        Some(Err(error)) => return Err(host("watch the memory limit", &error)),
+        None => None,
+    };
+    let starting = jail::start(half.ground.reaper.as_fd(), &spec)
+        .map_err(|error| start_failure(&error, file))?;
+    log::line(&format!(
+        "instance {id} of {plugin}, generation {}, starts from {}",
+        wanting.generation,
+        stage.digest()
+    ));
+    let (leaf, reaper_uid) = half.whole()?;
+    Ok(Instance {
+        plugin: plugin.clone(),
+        stage,
+        leaf,
+        memory,
+        uid: uid.unwrap_or(0),
+        reaper_uid,
+        pass_rights: match file.wanted(Control::PassRights) {
+            Wanted::Required => Wish::Required,
+            Wanted::Preferred => Wish::Preferred,
+            Wanted::Off => Wish::Off,
+        },
+        phase: Phase::Starting(Box::new(Launching {
+            request: wanting.request,
+            starting,
+            spec,
+            policy,
+            missing,
+        })),
+        asked: None,
+        reason: None,
+        memory_killed: false,
+        memory_look: None,
+        kill_again: None,
+    })
+}
+
+/// What a launch has taken so far; given back if it goes no further.
+struct Half<'a> {
+    leaf: Option<Leaf>,
+    reaper_uid: Option<u32>,
+    ground: &'a mut Ground,
+}
+
+impl Half<'_> {
+    fn ids(&mut self, plugin: Option<u32>) -> Result<Ids, Failure> {
+        let (Some(plugin), Some(uids)) = (plugin, &mut self.ground.uids) else {
+            return Ok(Ids::User);
+        };
+        let reaper = uids
+            .reaper()
+            .map_err(|error| failure::of(FailureKind::Host, &error))?;
+        self.reaper_uid = Some(reaper);
+        Ok(Ids::Root { plugin, reaper })
+    }
+
+    fn group_files(&self) -> Result<GroupFds, Failure> {
+        let Some(leaf) = &self.leaf else {
+            return Ok(GroupFds::default());
+        };
+        let files = leaf
+            .enter_files()
+            .map_err(|error| failure::of(FailureKind::Host, &error))?;
+        Ok(GroupFds {
+            v1_tasks: files.tasks,
+            v2_dir: files.birth,
+        })
+    }
+
+    fn whole(mut self) -> Result<(Leaf, Option<u32>), Failure> {
+        let reaper_uid = self.reaper_uid.take();
+        self.leaf
+            .take()
+            .map(|leaf| (leaf, reaper_uid))
+            .ok_or_else(|| failure::new(FailureKind::Host, "the group is gone"))
+    }
+}
+
+impl Drop for Half<'_> {
+    fn drop(&mut self) {
+        if let Some(uid) = self.reaper_uid
+            && let Some(uids) = &mut self.ground.uids
+        {
+            uids.release_reaper(uid);
+        }
+        // Nobody has entered it: `jail::start` waits for the end of what it could not start.
+        match self.leaf.as_mut().map(Leaf::remove) {
+            None | Some(Ok(Removal::Gone)) => {}
+            Some(Ok(Removal::Busy)) => log::line("a group of a failed launch stays for the sweep"),
+            Some(Err(error)) => log::line(&log::chain(&error)),
+        }
+    }
+}
+
+/// Limits of the group; those that are not wanted are not set. One process more than the policy
+/// says is the jail's own process 1.
+fn group_limits(file: &PolicyFile) -> cgroup::Limits {
+    let is_wanted = |control| file.wanted(control) != Wanted::Off;
+    cgroup::Limits {
+        memory_bytes: is_wanted(Control::Memory).then_some(file.limits.memory.0),
+        cpu_percent: is_wanted(Control::Cpu).then_some(file.limits.cpu.percent),
+        pids: is_wanted(Control::Processes).then(|| u64::from(file.limits.processes) + 1),
+    }
+}
+
+/// The entry must be in the stage, a regular file with an execute bit.
+fn check_entry(stage: &Stage, entry: &str) -> Result<(), Failure> {
+    let refuse = |why: String| {
+        let message = format!("entry {entry:?} of the policy {why}");
+        failure::with_hint(
+            failure::new(FailureKind::Stage, message),
+            "the policy's entry is a path below the plugin's directory",
+        )
+    };
+    let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS;
+    let opened = rustix::fs::openat2(stage, entry, flags, Mode::empty(), resolve);
+    let opened = opened.map_err(|errno| {
+        let error = std::io::Error::from(errno);
+        refuse(format!("cannot be opened in the plugin's files: {error}"))
+    })?;
+    let stat = rustix::fs::fstat(&opened)
+        .map_err(|errno| failure::of(FailureKind::Host, &std::io::Error::from(errno)))?;
+    if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
+        return Err(refuse("is no regular file".into()));
+    }
+    if stat.st_mode & 0o111 == 0 {
+        return Err(refuse(
+            "is not executable: its execute bit is not set".into(),
+        ));
+    }
+    Ok(())
+}
+
+fn template_failure(error: &TemplateError) -> Failure {
+    let kind = match error {
+        TemplateError::NotFromDaemon { .. }
+        | TemplateError::DaemonValue { .. }
+        | TemplateError::DaemonValues { .. } => FailureKind::Request,
+        _ => FailureKind::Policy,
+    };
+    failure::of(kind, error)
+}
+
+/// A step that failed is the plugin's, a control's or the machine's.
+fn start_failure(error: &JailError, file: &PolicyFile) -> Failure {
+    if let Some(control) = error.step().and_then(control_of)
+        && file.wanted(control) == Wanted::Required
+    {
+        return controls::refused(
+            control,
+            &Tried {
+                state: posture::State::Missing,
+                how: String::new(),
+                reason: log::chain(error),
+            },
+        );
+    }
+    let kind = match error.step() {
+        Some(Step::C12) => FailureKind::Plugin,
+        _ => FailureKind::Host,
+    };
+    failure::of(kind, error)
+}
+
+/// The control that a step of the jail puts into force.
+fn control_of(step: Step) -> Option<Control> {
+    Some(match step {
+        Step::R8 => Control::MemfdNoexec,
+        Step::R9 => Control::Proc,
+        Step::R10 => Control::Root,
+        Step::R11 => Control::NetworkNamespace,
+        Step::R12 => Control::UtsNamespace,
+        Step::C3 | Step::C6 => Control::Capabilities,
+        Step::C4 => Control::Uid,
+        Step::C5 => Control::UserNamespace,
+        Step::C7 => Control::NoNewPrivileges,
+        Step::C11 => Control::Seccomp,
+        _ => return None,
+    })
+}
+
+/// Device and inode of a process's PID namespace.
+pub(super) fn pid_namespace(pid: i32) -> Option<(u64, u64)> {
+    use std::os::unix::fs::MetadataExt;
+    let metadata = std::fs::metadata(format!("/proc/{pid}/ns/pid")).ok()?;
+    Some((metadata.dev(), metadata.ino()))
+}
+
+/// The descriptor that the daemon gets for a stage.
+pub(super) fn root_of(stage: &Stage) -> Result<OwnedFd, Failure> {
+    stage
+        .root()
+        .map_err(|error| failure::of(FailureKind::Host, &error))
+}

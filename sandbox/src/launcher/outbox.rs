@@ -1,0 +1,89 @@
+//! What is to be sent to the daemon, when its socket takes it.
+
+use std::collections::VecDeque;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use rustix::io::Errno;
+
+use super::log;
+use crate::protocol::packet::{self, Packet};
+use crate::protocol::{Event, Failure, FailureKind, Reply, RequestId, codec};
+
+/// With as many packets waiting no more requests are read: a daemon that does not read its answers
+/// gets none. Events still come on top, one for each instance.
+const HIGH: usize = 128;
+
+/// The queue, in front of the socket.
+#[derive(Debug)]
+pub(super) struct Outbox {
+    socket: OwnedFd,
+    waiting: VecDeque<Packet>,
+}
+
+impl Outbox {
+    pub(super) fn new(socket: OwnedFd) -> Self {
+        Self {
+            socket,
+            waiting: VecDeque::new(),
+        }
+    }
+
+    /// Answers a request.
+    pub(super) fn reply(&mut self, id: RequestId, result: Result<Reply, Failure>) {
+        let packet = codec::encode_reply(id, result).or_else(|error| {
+            let failure = Failure {
+                kind: FailureKind::Host,
+                message: format!("the answer cannot be sent: {error}"),
+                hint: None,
+            };
+            codec::encode_reply(id, Err(failure))
+        });
+        match packet {
+            Ok(packet) => self.waiting.push_back(packet),
+            Err(error) => log::line(&format!("the answer to request {id} is lost: {error}")),
+        }
+    }
+
+    /// Tells of an event.
+    pub(super) fn event(&mut self, event: &Event) {
+        match codec::encode_event(event) {
+            Ok(bytes) => self.waiting.push_back(Packet {
+                bytes,
+                descriptors: Vec::new(),
+            }),
+            Err(error) => log::line(&format!("the event {event:?} is lost: {error}")),
+        }
+    }
+
+    /// Sends what the socket takes. The error is that of a connection that has ended.
+    pub(super) fn flush(&mut self) -> Result<(), Errno> {
+        while let Some(packet) = self.waiting.front() {
+            let descriptors: Vec<BorrowedFd<'_>> =
+                packet.descriptors.iter().map(AsFd::as_fd).collect();
+            match packet::send(&self.socket, &packet.bytes, &descriptors) {
+                Ok(()) => drop(self.waiting.pop_front()),
+                Err(Errno::AGAIN) => return Ok(()),
+                // The daemon has as many of our descriptors in flight as may be: later.
+                Err(Errno::TOOMANYREFS) => return Ok(()),
+                Err(errno) => return Err(errno),
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether something waits for the socket.
+    pub(super) fn is_waiting(&self) -> bool {
+        !self.waiting.is_empty()
+    }
+
+    /// Whether no more requests are to be read.
+    pub(super) fn is_full(&self) -> bool {
+        self.waiting.len() >= HIGH
+    }
+}
+
+impl AsFd for Outbox {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
+    }
+}

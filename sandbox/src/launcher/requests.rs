@@ -1,0 +1,355 @@
+//! Requests: each is answered at once, or handed to what will answer it.
+
+use std::io;
+use std::time::Instant;
+
+use pinfold_policy::{InstanceId, PluginId};
+use rustix::event::epoll::EventFlags;
+
+use super::connect::{self, CONNECTING_LIMIT};
+use super::controls::{self, Findings};
+use super::instance::KILL_AGAIN;
+use super::launch::{self, INSTANCES_LIMIT, Wanting};
+use super::poller::Source;
+use super::probe::{Probing, advice};
+use super::serve::{Launcher, setting};
+use super::{failure, log, sealed};
+use crate::posture::{PolicyTrust, Posture, StageState};
+use crate::protocol::packet::Packet;
+use crate::protocol::{
+    Failure, FailureKind, KillHow, Reply, Request, RequestId, SocketDirectory, Stats, codec,
+};
+use crate::stage::{StageError, Staging};
+
+/// Most directories copied at a time.
+const STAGINGS_LIMIT: usize = 4;
+
+/// Most that wait for their turn.
+const STAGINGS_WAITING_LIMIT: usize = 256;
+
+/// Most requests that wait for one probe.
+const PROBES_WAITING_LIMIT: usize = 64;
+
+impl Launcher {
+    pub(super) fn on_packet(&mut self, packet: Packet) {
+        let id = codec::request_id(&packet.bytes);
+        match codec::decode_request(packet) {
+            Ok((id, request)) => self.on_request(id, request),
+            Err(error) => match id {
+                Some(id) => {
+                    let failure = failure::of(FailureKind::Request, &error);
+                    self.outbox.reply(id, Err(failure));
+                }
+                // Whoever is there speaks another language; nothing it says can be answered.
+                None => self.end(&format!("the daemon's packet is no request: {error}")),
+            },
+        }
+    }
+
+    fn on_request(&mut self, id: RequestId, request: Request) {
+        let answer = match request {
+            Request::Probe { plugin } => self.probe(id, plugin),
+            Request::Stage { plugin } => self.stage(id, plugin),
+            Request::Launch {
+                plugin,
+                generation,
+                digest,
+                values,
+            } => self.launch(Wanting {
+                request: id,
+                plugin,
+                generation,
+                digest,
+                values,
+            }),
+            Request::Connect {
+                instance,
+                directory,
+                name,
+            } => self.connect(id, instance, directory, &name),
+            Request::Kill { instance, how } => self.kill(instance, how).map(Some),
+            Request::Stats { instance } => self.stats(instance).map(Some),
+        };
+        match answer {
+            Ok(Some(reply)) => self.outbox.reply(id, Ok(reply)),
+            // Something under way answers it.
+            Ok(None) => {}
+            Err(failure) => self.outbox.reply(id, Err(failure)),
+        }
+    }
+
+    fn probe(&mut self, id: RequestId, plugin: Option<PluginId>) -> Result<Option<Reply>, Failure> {
+        if self.probes_waiting.len() >= PROBES_WAITING_LIMIT {
+            let message = format!("{PROBES_WAITING_LIMIT} probes wait already");
+            return Err(failure::new(FailureKind::Host, message));
+        }
+        if self.probing.is_none() {
+            let host = |error: io::Error| failure::of(FailureKind::Host, &error);
+            let probing = Probing::start(setting(&mut self.ground)).map_err(host)?;
+            self.poller
+                .add(Source::Probe, probing.descriptor(), EventFlags::IN)
+                .map_err(host)?;
+            self.probing = Some(probing);
+        }
+        self.probes_waiting.push((id, plugin));
+        Ok(None)
+    }
+
+    /// A probe has ended: everybody who waits gets the posture, with what is wanted by theirs.
+    pub(super) fn probed(&mut self, found: io::Result<Findings>) {
+        let waiting = std::mem::take(&mut self.probes_waiting);
+        match found {
+            Ok(findings) => {
+                self.findings = findings;
+                for (id, plugin) in waiting {
+                    let answer = self.posture(plugin);
+                    self.outbox.reply(id, answer);
+                }
+            }
+            Err(error) => {
+                for (id, _) in waiting {
+                    let message = format!("probe: {error}");
+                    let failure = failure::new(FailureKind::Host, message);
+                    self.outbox.reply(id, Err(failure));
+                }
+            }
+        }
+    }
+
+    fn posture(&self, plugin: Option<PluginId>) -> Result<Reply, Failure> {
+        let policy = match &plugin {
+            Some(plugin) => Some(
+                self.ground
+                    .files
+                    .policy(plugin)
+                    .map_err(|error| failure::of(FailureKind::Policy, &error))?
+                    .file,
+            ),
+            None => None,
+        };
+        let stages = self.shelf.iter().flat_map(|kept| {
+            let digest = kept.stage.digest();
+            kept.plugins.iter().map(move |plugin| StageState {
+                plugin: plugin.to_string(),
+                digest,
+                bytes: kept.stage.bytes(),
+                instances: self.instances_of(plugin, digest),
+            })
+        });
+        let posture = Posture {
+            mode: self.ground.mode,
+            policy_trust: match self.ground.config.dev_grants {
+                Some(_) => PolicyTrust::Development,
+                None => PolicyTrust::Operator,
+            },
+            plugin: plugin.map(String::from),
+            controls: controls::states(&self.findings, policy.as_ref()),
+            host: advice(),
+            stages: stages.collect(),
+        };
+        let toml = sealed::file("pinfold-posture", posture.to_toml().as_bytes())
+            .map_err(|error| failure::of(FailureKind::Host, &error))?;
+        Ok(Reply::Posture { toml })
+    }
+
+    fn instances_of(&self, plugin: &PluginId, digest: pinfold_policy::Digest) -> u32 {
+        let count = self
+            .instances
+            .values()
+            .filter(|one| &one.plugin == plugin && one.stage.digest() == digest)
+            .count();
+        u32::try_from(count).unwrap_or(u32::MAX)
+    }
+
+    fn stage(&mut self, id: RequestId, plugin: PluginId) -> Result<Option<Reply>, Failure> {
+        if self.stagings.len() < STAGINGS_LIMIT {
+            self.start_staging(id, &plugin)?;
+            return Ok(None);
+        }
+        if self.stagings_waiting.len() >= STAGINGS_WAITING_LIMIT {
+            let message = format!("{STAGINGS_WAITING_LIMIT} directories wait to be staged already");
+            return Err(failure::new(FailureKind::Host, message));
+        }
+        self.stagings_waiting.push_back((id, plugin));
+        Ok(None)
+    }
+
+    fn start_staging(&mut self, id: RequestId, plugin: &PluginId) -> Result<(), Failure> {
+        let staging = Staging::start(&self.ground.config.plugin_dir, plugin, &self.ground.reader)
+            .map_err(|error| failure::of(FailureKind::Host, &error))?;
+        self.next_staging = self.next_staging.wrapping_add(1);
+        let number = self.next_staging;
+        self.poller
+            .add(Source::Staging(number), &staging, EventFlags::IN)
+            .map_err(|error| failure::of(FailureKind::Host, &error))?;
+        self.stagings.insert(number, (id, staging));
+        Ok(())
+    }
+
+    pub(super) fn on_staged(&mut self, number: u32) {
+        let Some((id, staging)) = self.stagings.remove(&number) else {
+            return;
+        };
+        let plugin = staging.plugin().clone();
+        let answer = match staging.finish() {
+            Ok(stage) => self
+                .shelf
+                .put(&plugin, stage)
+                .map_err(|error| failure::of(FailureKind::Host, &error))
+                .and_then(|stage| {
+                    Ok(Reply::Staged {
+                        digest: stage.digest(),
+                        root: launch::root_of(&stage)?,
+                    })
+                }),
+            Err(error) => Err(stage_failure(&error)),
+        };
+        self.outbox.reply(id, answer);
+        self.next_staging();
+    }
+
+    /// Starts those that wait, as far as there is room.
+    fn next_staging(&mut self) {
+        while self.stagings.len() < STAGINGS_LIMIT {
+            let Some((id, plugin)) = self.stagings_waiting.pop_front() else {
+                return;
+            };
+            if let Err(failure) = self.start_staging(id, &plugin) {
+                self.outbox.reply(id, Err(failure));
+            }
+        }
+    }
+
+    pub(super) fn stagings_on_time(&mut self, now: Instant) {
+        let late: Vec<u32> = self
+            .stagings
+            .iter()
+            .filter(|(_, (_, staging))| now >= staging.deadline())
+            .map(|(number, _)| *number)
+            .collect();
+        for number in late {
+            if let Some((id, staging)) = self.stagings.remove(&number) {
+                let failure = stage_failure(&staging.timed_out());
+                self.outbox.reply(id, Err(failure));
+            }
+            self.next_staging();
+        }
+    }
+
+    fn launch(&mut self, wanting: Wanting) -> Result<Option<Reply>, Failure> {
+        if self.instances.len() >= INSTANCES_LIMIT {
+            let message = format!("{INSTANCES_LIMIT} instances are there, which is the most");
+            return Err(failure::new(FailureKind::Host, message));
+        }
+        let Some(stage) = self.shelf.get(&wanting.plugin, &wanting.digest) else {
+            let message = format!(
+                "there is no stage of plugin \"{}\" with digest {}",
+                wanting.plugin, wanting.digest
+            );
+            let failure = failure::new(FailureKind::Request, message);
+            return Err(failure::with_hint(failure, "stage the plugin first"));
+        };
+        let id = InstanceId(self.next_instance);
+        self.next_instance += 1;
+        let instance = launch::start(&mut self.ground, &self.findings, stage, id, wanting)?;
+        let watched = self.watch(id, &instance);
+        self.instances.insert(id, instance);
+        if let Err(error) = watched {
+            self.abandon(id);
+            return Err(failure::of(FailureKind::Host, &error));
+        }
+        Ok(None)
+    }
+
+    fn connect(
+        &mut self,
+        request: RequestId,
+        id: InstanceId,
+        directory: SocketDirectory,
+        name: &str,
+    ) -> Result<Option<Reply>, Failure> {
+        let instance = self.instances.get(&id).ok_or_else(|| unknown(id))?;
+        let mut connecting = connect::prepare(request, id, instance, directory, name)?;
+        match connecting.attempt(instance) {
+            Some(result) => result.map(|socket| Some(Reply::Connected { socket })),
+            None if self.connecting.len() >= CONNECTING_LIMIT => {
+                let message = format!("{CONNECTING_LIMIT} connections wait already");
+                Err(failure::new(FailureKind::Host, message))
+            }
+            None => {
+                self.connecting.push(connecting);
+                Ok(None)
+            }
+        }
+    }
+
+    pub(super) fn connecting_on_time(&mut self, now: Instant) {
+        let waiting = std::mem::take(&mut self.connecting);
+        for mut one in waiting {
+            if now < one.next {
+                self.connecting.push(one);
+                continue;
+            }
+            let result = match self.instances.get(&one.instance) {
+                Some(instance) => one.attempt(instance),
+                None => Some(Err(unknown(one.instance))),
+            };
+            match result {
+                Some(result) => {
+                    let answer = result.map(|socket| Reply::Connected { socket });
+                    self.outbox.reply(one.request, answer);
+                }
+                None => self.connecting.push(one),
+            }
+        }
+    }
+
+    fn kill(&mut self, id: InstanceId, how: KillHow) -> Result<Reply, Failure> {
+        let instance = self.instances.get_mut(&id).ok_or_else(|| unknown(id))?;
+        let running = instance.running().ok_or_else(|| unknown(id))?;
+        let sent = match how {
+            KillHow::Terminate => running.jail.terminate(),
+            KillHow::Kill => running.jail.kill(),
+        };
+        sent.map_err(|error| failure::of(FailureKind::Host, &error))?;
+        instance.asked = Some(how);
+        if how == KillHow::Kill {
+            instance.kill_again = Some(Instant::now() + KILL_AGAIN);
+        }
+        Ok(Reply::Killed)
+    }
+
+    fn stats(&self, id: InstanceId) -> Result<Reply, Failure> {
+        let instance = self.instances.get(&id).ok_or_else(|| unknown(id))?;
+        let stats = instance.leaf.stats();
+        let micros = |time: Option<std::time::Duration>| {
+            time.map(|time| u64::try_from(time.as_micros()).unwrap_or(u64::MAX))
+        };
+        Ok(Reply::Stats(Stats {
+            memory_current_bytes: stats.memory_bytes,
+            memory_peak_bytes: stats.memory_peak_bytes,
+            memory_limit_bytes: stats.memory_limit_bytes,
+            cpu_usage_us: micros(stats.cpu_usage),
+            cpu_throttled_us: micros(stats.cpu_throttled),
+            tasks_current: stats.tasks,
+            tasks_refused: stats.tasks_refused,
+            oom_kills: stats.oom_kills,
+        }))
+    }
+}
+
+fn unknown(id: InstanceId) -> Failure {
+    failure::new(FailureKind::Request, format!("there is no instance {id}"))
+}
+
+fn stage_failure(error: &StageError) -> Failure {
+    let kind = match error {
+        StageError::Files { .. } | StageError::Timeout { .. } => FailureKind::Stage,
+        _ => FailureKind::Host,
+    };
+    let failure = failure::new(kind, log::chain(error));
+    match kind {
+        FailureKind::Stage => failure,
+        _ => failure::with_hint(failure, "the launcher's log may say more"),
+    }
+}

@@ -1,0 +1,270 @@
+//! The loop: one thread, one epoll, and everything that is under way. Nothing here waits for
+//! anything but the next event.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::{SigSet, Signal};
+use nix::sys::signalfd::{SfdFlags, SignalFd};
+use pinfold_policy::{InstanceId, PluginId};
+use rustix::event::epoll::EventFlags;
+
+use super::connect::Connecting;
+use super::controls::Findings;
+use super::ground::Ground;
+use super::instance::{Instance, Removing};
+use super::log;
+use super::outbox::Outbox;
+use super::poller::{Poller, Source};
+use super::probe::{Probing, Setting};
+use crate::posture::Mode;
+use crate::protocol::RequestId;
+use crate::protocol::packet::{self, ReceiveError};
+use crate::stage::{Shelf, Staging};
+
+/// Most requests taken in before other events are looked at.
+const REQUESTS_AT_ONCE: usize = 16;
+
+/// Longest time that the end of the launcher waits for jails and groups to be gone.
+const END_LIMIT: Duration = Duration::from_secs(10);
+
+/// Everything that the launcher holds.
+#[derive(Debug)]
+pub(super) struct Launcher {
+    pub(super) ground: Ground,
+    pub(super) poller: Poller,
+    pub(super) outbox: Outbox,
+    signals: SignalFd,
+    interest: EventFlags,
+    pub(super) findings: Findings,
+    pub(super) shelf: Shelf,
+    pub(super) stagings: BTreeMap<u32, (RequestId, Staging)>,
+    pub(super) stagings_waiting: VecDeque<(RequestId, PluginId)>,
+    pub(super) next_staging: u32,
+    pub(super) instances: BTreeMap<InstanceId, Instance>,
+    pub(super) next_instance: u64,
+    pub(super) connecting: Vec<Connecting>,
+    pub(super) removing: Vec<Removing>,
+    pub(super) probing: Option<Probing>,
+    pub(super) probes_waiting: Vec<(RequestId, Option<PluginId>)>,
+    /// Set once the launcher ends: no later than this.
+    ending: Option<Instant>,
+}
+
+impl Launcher {
+    /// Makes the first probe (L3) and gets ready to serve.
+    pub(super) fn new(mut ground: Ground, socket: OwnedFd) -> io::Result<Self> {
+        rustix::io::ioctl_fionbio(&socket, true)?;
+        let signals = signals()?;
+        let poller = Poller::new()?;
+        poller.add(Source::Socket, &socket, EventFlags::IN)?;
+        poller.add(Source::Signals, &signals, EventFlags::IN)?;
+        let probing = Probing::start(setting(&mut ground))?;
+        let findings = probing.finish(&ground.groups)?;
+        Ok(Self {
+            ground,
+            poller,
+            outbox: Outbox::new(socket),
+            signals,
+            interest: EventFlags::IN,
+            findings,
+            shelf: Shelf::default(),
+            stagings: BTreeMap::new(),
+            stagings_waiting: VecDeque::new(),
+            next_staging: 0,
+            instances: BTreeMap::new(),
+            next_instance: 1,
+            connecting: Vec::new(),
+            removing: Vec::new(),
+            probing: None,
+            probes_waiting: Vec::new(),
+            ending: None,
+        })
+    }
+
+    /// Serves until the daemon's connection ends or SIGTERM comes, and then ends every jail.
+    pub(super) fn run(mut self) -> io::Result<()> {
+        loop {
+            if let Some(limit) = self.ending {
+                let is_clear = self.instances.is_empty() && self.removing.is_empty();
+                if is_clear || Instant::now() >= limit {
+                    self.last_words();
+                    return Ok(());
+                }
+            }
+            for source in self.poller.wait(self.deadline())? {
+                self.on(source);
+            }
+            self.on_time(Instant::now());
+            self.send()?;
+        }
+    }
+
+    fn on(&mut self, source: Source) {
+        match source {
+            Source::Socket => self.on_socket(),
+            Source::Signals => self.on_signals(),
+            Source::Staging(number) => self.on_staged(number),
+            Source::Probe => self.on_probed(),
+            Source::Starting(id) => self.on_starting(id),
+            Source::Ended(id) => self.on_ended(id),
+            Source::Memory(id) => self.on_memory(id),
+        }
+    }
+
+    fn on_socket(&mut self) {
+        for _ in 0..REQUESTS_AT_ONCE {
+            if self.ending.is_some() || self.outbox.is_full() {
+                return;
+            }
+            match packet::receive(&self.outbox) {
+                Ok(packet) => self.on_packet(packet),
+                Err(ReceiveError::WouldBlock) => return,
+                Err(ReceiveError::Closed) => return self.end("the daemon's connection has ended"),
+                Err(error @ (ReceiveError::Truncated | ReceiveError::System(_))) => {
+                    return self.end(&log::chain(&error));
+                }
+            }
+        }
+    }
+
+    fn on_signals(&mut self) {
+        while let Ok(Some(signal)) = self.signals.read_signal() {
+            // The others come from a terminal, to the daemon too, which ends in order.
+            if signal.ssi_signo == Signal::SIGTERM as u32 {
+                self.end("SIGTERM");
+            }
+        }
+    }
+
+    /// Begins the end: every jail is killed, what is under way is dropped.
+    pub(super) fn end(&mut self, why: &str) {
+        if self.ending.is_some() {
+            return;
+        }
+        log::line(&format!("ends with every jail: {why}"));
+        self.ending = Some(Instant::now() + END_LIMIT);
+        drop(self.poller.remove(&self.outbox));
+        self.connecting.clear();
+        self.stagings.clear();
+        self.stagings_waiting.clear();
+        self.probing = None;
+        self.probes_waiting.clear();
+        let ids: Vec<InstanceId> = self.instances.keys().copied().collect();
+        for id in ids {
+            self.abandon(id);
+        }
+    }
+
+    pub(super) fn is_ending(&self) -> bool {
+        self.ending.is_some()
+    }
+
+    fn last_words(&self) {
+        for (id, instance) in &self.instances {
+            log::line(&format!("instance {id} of {} did not end", instance.plugin));
+        }
+        for removing in &self.removing {
+            let name = removing.leaf.name();
+            log::line(&format!("the group {name} stays for the sweep"));
+        }
+    }
+
+    /// When to wake without any event.
+    fn deadline(&self) -> Option<Instant> {
+        let instances = self.instances.values().filter_map(Instance::deadline);
+        let stagings = self.stagings.values().map(|(_, one)| one.deadline());
+        let connecting = self.connecting.iter().map(|one| one.next);
+        let removing = self.removing.iter().map(|one| one.next);
+        let probing = self.probing.iter().map(|one| one.deadline);
+        instances
+            .chain(stagings)
+            .chain(connecting)
+            .chain(removing)
+            .chain(probing)
+            .chain(self.ending)
+            .min()
+    }
+
+    fn on_time(&mut self, now: Instant) {
+        self.instances_on_time(now);
+        self.stagings_on_time(now);
+        self.connecting_on_time(now);
+        self.removing_on_time(now);
+        self.probing_on_time(now);
+    }
+
+    fn send(&mut self) -> io::Result<()> {
+        if self.ending.is_some() {
+            return Ok(());
+        }
+        if let Err(errno) = self.outbox.flush() {
+            self.end(&format!("send: {}", io::Error::from(errno)));
+            return Ok(());
+        }
+        let mut interest = EventFlags::empty();
+        if !self.outbox.is_full() {
+            interest |= EventFlags::IN;
+        }
+        if self.outbox.is_waiting() {
+            interest |= EventFlags::OUT;
+        }
+        if interest != self.interest {
+            self.poller
+                .modify(Source::Socket, self.outbox.as_fd(), interest)?;
+            self.interest = interest;
+        }
+        Ok(())
+    }
+}
+
+/// What the probe tries, from what a launch would use.
+pub(super) fn setting(ground: &mut Ground) -> Setting {
+    Setting {
+        mode: ground.mode,
+        filter: ground
+            .files
+            .filter("default")
+            .map_err(|error| log::chain(&error)),
+        uid: match ground.mode {
+            Mode::Root => ground.uids.as_ref().map(|uids| uids.block().0),
+            Mode::User => None,
+        },
+    }
+}
+
+/// Takes the signals that would end a process in its ordinary way and gives them as a descriptor.
+/// A child inherits the mask; a jail's reaper clears it.
+fn signals() -> io::Result<SignalFd> {
+    let mut set = SigSet::empty();
+    for signal in [
+        Signal::SIGTERM,
+        Signal::SIGINT,
+        Signal::SIGHUP,
+        Signal::SIGQUIT,
+    ] {
+        set.add(signal);
+    }
+    set.thread_block()?;
+    let flags = SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK;
+    Ok(SignalFd::with_flags(&set, flags)?)
+}
+
+impl Launcher {
+    fn probing_on_time(&mut self, now: Instant) {
+        if self.probing.as_ref().is_some_and(|one| now >= one.deadline) {
+            self.probing = None;
+            let error = io::Error::from(io::ErrorKind::TimedOut);
+            self.probed(Err(error));
+        }
+    }
+
+    fn on_probed(&mut self) {
+        if let Some(probing) = self.probing.take() {
+            let found = probing.finish(&self.ground.groups);
+            self.probed(found);
+        }
+    }
+}

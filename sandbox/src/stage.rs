@@ -1,0 +1,213 @@
+//! Stages: the sealed copies of plugins' files, which are all that is ever executed.
+//!
+//! [`Staging`] copies a plugin's directory in a short-lived child: each file is read once, hashed
+//! and written into a fresh tmpfs that is mounted nowhere; then the tmpfs is made read-only as a
+//! file system, which the kernel refuses while anybody could still write, and what is in it is
+//! hashed again and compared. [`Shelf`] keeps the results under their digest.
+//!
+//! Not here: whether a digest is trusted. Packages over [`PACKAGE_LIMIT_BYTES`] are refused:
+//! there is no stage on disk yet.
+
+mod copy;
+mod memory;
+mod reader;
+mod shelf;
+mod verdict;
+
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use pinfold_policy::{Digest, PluginId};
+
+use crate::sys::child::{self, Child, Ended};
+
+pub(crate) use memory::probe;
+pub use reader::{Reader, ReaderError};
+pub use shelf::{Kept, PLUGINS_LIMIT, STAGES_LIMIT, STAGES_LIMIT_BYTES, Shelf, ShelfError};
+
+/// Most bytes of a package's files together: they are kept in memory.
+pub const PACKAGE_LIMIT_BYTES: u64 = 64 * 1024 * 1024;
+
+/// Most files and directories of a package.
+pub const ENTRIES_LIMIT: usize = 4096;
+
+/// Most directories inside one another.
+pub const DEPTH_LIMIT: usize = 16;
+
+/// Longest time that copying may take, at 64 MiB from a slow disk.
+pub const STAGING_LIMIT: Duration = Duration::from_secs(60);
+
+/// A stage: a detached, read-only file system.
+#[derive(Debug)]
+pub struct Stage {
+    mount: OwnedFd,
+    digest: Digest,
+    bytes: u64,
+}
+
+/// Why a plugin's directory was not staged.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum StageError {
+    /// The plugin's files: the operator or the plugin's author has to act.
+    #[error("stage {plugin_directory:?}: {message}")]
+    Files {
+        /// The plugin's directory.
+        plugin_directory: PathBuf,
+        /// Which file and what is wrong with it.
+        message: String,
+    },
+    /// Something of this machine.
+    #[error("stage {plugin_directory:?}: {message}")]
+    Host {
+        /// The plugin's directory.
+        plugin_directory: PathBuf,
+        /// The step and its errno.
+        message: String,
+    },
+    /// A step of the launcher's own.
+    #[error("{step}")]
+    Step {
+        /// What was tried.
+        step: &'static str,
+        /// The kernel's reason.
+        #[source]
+        source: io::Error,
+    },
+    /// The child did not end in time.
+    #[error("stage {plugin_directory:?}: not done within {STAGING_LIMIT:?}")]
+    Timeout {
+        /// The plugin's directory.
+        plugin_directory: PathBuf,
+    },
+    /// The child ended without a verdict.
+    #[error("stage {plugin_directory:?}: the copying child ended with {ended:?}")]
+    Child {
+        /// The plugin's directory.
+        plugin_directory: PathBuf,
+        /// How it ended.
+        ended: String,
+    },
+}
+
+/// A plugin's directory being copied.
+#[derive(Debug)]
+pub struct Staging {
+    plugin: PluginId,
+    plugin_directory: PathBuf,
+    child: Child,
+    verdict: OwnedFd,
+    mount: OwnedFd,
+    deadline: Instant,
+}
+
+impl Staging {
+    /// Starts to copy `plugin_dir/plugin`, with the file rights of `reader`.
+    ///
+    /// # Errors
+    /// [`StageError::Step`].
+    pub fn start(
+        plugin_dir: &Path,
+        plugin: &PluginId,
+        reader: &Reader,
+    ) -> Result<Self, StageError> {
+        let failed = |step| move |source: io::Error| StageError::Step { step, source };
+        let mount = memory::create().map_err(failed("make a file system in memory"))?;
+        let (verdict, told) = nix::unistd::pipe2(nix::fcntl::OFlag::O_CLOEXEC)
+            .map_err(|errno| failed("make a pipe")(errno.into()))?;
+        let child = child::spawn(&[mount.as_fd(), told.as_fd()], || {
+            let outcome = copy::copy(plugin_dir, plugin, reader, mount.as_fd());
+            verdict::tell(&told, &outcome)
+        })
+        .map_err(failed("start the copying child"))?;
+        Ok(Self {
+            plugin: plugin.clone(),
+            plugin_directory: plugin_dir.join(plugin.as_str()),
+            child,
+            verdict,
+            mount,
+            deadline: Instant::now() + STAGING_LIMIT,
+        })
+    }
+
+    /// Which plugin.
+    #[must_use]
+    pub fn plugin(&self) -> &PluginId {
+        &self.plugin
+    }
+
+    /// When it must be done.
+    #[must_use]
+    pub fn deadline(&self) -> Instant {
+        self.deadline
+    }
+
+    /// What to call where the deadline has passed; the child ends with this value.
+    #[must_use]
+    pub fn timed_out(self) -> StageError {
+        StageError::Timeout {
+            plugin_directory: self.plugin_directory,
+        }
+    }
+
+    /// The stage, once [`AsFd::as_fd`] is readable. Waits for the child if it is not.
+    ///
+    /// # Errors
+    /// [`StageError`].
+    pub fn finish(mut self) -> Result<Stage, StageError> {
+        let ended = self.child.wait().map_err(|source| StageError::Step {
+            step: "wait for the copying child",
+            source,
+        })?;
+        let plugin_directory = self.plugin_directory;
+        match (ended, verdict::read(&self.verdict)) {
+            (Ended::Status(0), Some(Ok(copied))) => Ok(Stage {
+                mount: self.mount,
+                digest: copied.digest,
+                bytes: copied.bytes,
+            }),
+            (Ended::Status(_), Some(Err(refused))) => Err(refused.into_error(plugin_directory)),
+            (ended, _) => Err(StageError::Child {
+                plugin_directory,
+                ended: format!("{ended:?}"),
+            }),
+        }
+    }
+}
+
+impl AsFd for Staging {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.child.pidfd()
+    }
+}
+
+impl Stage {
+    /// What is in it.
+    #[must_use]
+    pub fn digest(&self) -> Digest {
+        self.digest
+    }
+
+    /// Bytes of its files.
+    #[must_use]
+    pub fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
+    /// Its root directory, open for reading: for openat(2) beneath it, by whomever it is given to.
+    ///
+    /// # Errors
+    /// That of openat(2).
+    pub fn root(&self) -> io::Result<OwnedFd> {
+        memory::open_root(&self.mount)
+    }
+}
+
+impl AsFd for Stage {
+    /// The mount: what a jail clones.
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.mount.as_fd()
+    }
+}

@@ -1,0 +1,131 @@
+use std::fs;
+use std::path::PathBuf;
+
+use super::*;
+
+const RANGE: UidRange = UidRange {
+    first: 500_000,
+    count: 3 * BLOCK_IDS,
+};
+
+struct Machine {
+    root: tempfile::TempDir,
+}
+
+impl Machine {
+    fn new() -> Self {
+        let root = tempfile::tempdir().unwrap();
+        fs::write(root.path().join("passwd"), "a:x:1000:1000::/:/bin/sh\n").unwrap();
+        fs::write(root.path().join("subuid"), "a:100000:65536\n").unwrap();
+        Self { root }
+    }
+
+    fn state(&self, name: &str) -> PathBuf {
+        let state = self.root.path().join(name);
+        fs::create_dir_all(&state).unwrap();
+        state
+    }
+
+    fn lease(&self, range: UidRange, state: &str) -> Result<Uids, UidError> {
+        let path = |name| self.root.path().join(name);
+        Uids::lease(
+            range,
+            &path("leases"),
+            &self.state(state),
+            &path("passwd"),
+            &path("subuid"),
+        )
+    }
+}
+
+fn plugin(name: &str) -> PluginId {
+    name.parse().unwrap()
+}
+
+#[test]
+fn a_plugin_keeps_its_id_over_restarts_and_no_two_share_one() {
+    let machine = Machine::new();
+    let mut uids = machine.lease(RANGE, "a").unwrap();
+    let (hello, other) = (
+        uids.plugin(&plugin("hello")).unwrap(),
+        uids.plugin(&plugin("other")).unwrap(),
+    );
+    assert_ne!(hello, other);
+    assert_eq!(uids.plugin(&plugin("hello")).unwrap(), hello);
+    drop(uids);
+    let _other_launcher = machine.lease(RANGE, "b").unwrap();
+    let mut again = machine.lease(RANGE, "a").unwrap();
+    assert_eq!(again.plugin(&plugin("other")).unwrap(), other);
+    assert_eq!(again.plugin(&plugin("hello")).unwrap(), hello);
+}
+
+#[test]
+fn launchers_side_by_side_have_blocks_of_their_own_and_one_state_directory_each() {
+    let machine = Machine::new();
+    let held: Vec<Uids> = ["a", "b", "c"]
+        .map(|state| machine.lease(RANGE, state).unwrap())
+        .into();
+    let mut firsts: Vec<u32> = held.iter().map(|uids| uids.block().0).collect();
+    firsts.sort_unstable();
+    assert_eq!(
+        firsts,
+        [500_000, 500_000 + BLOCK_IDS, 500_000 + 2 * BLOCK_IDS]
+    );
+    assert!(matches!(
+        machine.lease(RANGE, "a"),
+        Err(UidError::Lease(LeaseError::InUse { .. }))
+    ));
+    assert!(matches!(
+        machine.lease(RANGE, "d"),
+        Err(UidError::Lease(LeaseError::Exhausted { blocks: 3, .. }))
+    ));
+}
+
+#[test]
+fn a_block_is_free_again_only_when_its_state_directory_is_gone() {
+    let machine = Machine::new();
+    let one = UidRange {
+        count: BLOCK_IDS,
+        ..RANGE
+    };
+    drop(machine.lease(one, "a").unwrap());
+    assert!(matches!(
+        machine.lease(one, "b"),
+        Err(UidError::Lease(LeaseError::Exhausted { .. }))
+    ));
+    fs::remove_dir_all(machine.state("a")).unwrap();
+    machine.lease(one, "b").unwrap();
+}
+
+#[test]
+fn reapers_ids_are_given_back_and_are_never_a_plugins() {
+    let machine = Machine::new();
+    let small = UidRange {
+        first: 500_000,
+        count: 16,
+    };
+    let mut uids = machine.lease(small, "a").unwrap();
+    let reapers: Vec<u32> = (0..8).map(|_| uids.reaper().unwrap()).collect();
+    assert!(matches!(
+        uids.reaper(),
+        Err(UidError::Exhausted { count: 8, .. })
+    ));
+    let plugin = uids.plugin(&plugin("hello")).unwrap();
+    assert!(!reapers.contains(&plugin));
+    uids.release_reaper(reapers[3]);
+    assert_eq!(uids.reaper().unwrap(), reapers[3]);
+}
+
+#[test]
+fn a_range_that_somebody_has_is_refused_with_the_line() {
+    let machine = Machine::new();
+    let range = UidRange {
+        first: 165_000,
+        count: 4096,
+    };
+    let error = machine.lease(range, "a").unwrap_err().to_string();
+    assert!(
+        error.starts_with("uid-range 165000 + 4096 overlaps with \"a\" of"),
+        "{error}"
+    );
+}

@@ -1,0 +1,296 @@
+//! A launcher of its own for each test, with directories that end with it.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io::{BufRead, BufReader, Read};
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command};
+use std::sync::OnceLock;
+use std::time::{Duration, Instant};
+
+use pinfold_policy::{Digest, Generation, InstanceId, PluginId};
+use pinfold_sandbox::client::{CallError, Client, spawn};
+use pinfold_sandbox::protocol::{
+    Event, ExitCause, Failure, KillHow, Launched, Reply, Request, SocketDirectory, Stats,
+};
+
+/// Generous: nothing here takes a second on an idle machine.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Whether this machine lets the test run; else says why by name, or fails where it was promised.
+pub(crate) fn has_root(test: &str) -> bool {
+    if rustix::process::geteuid().is_root() {
+        return true;
+    }
+    let required = std::env::var("PINFOLD_TEST_REQUIRE").unwrap_or_default();
+    assert!(
+        !required.split(',').any(|one| one == "root"),
+        "{test}: root is required and this is uid {}",
+        rustix::process::geteuid().as_raw()
+    );
+    println!("skipped: {test}: needs root");
+    false
+}
+
+/// A launcher and everything around it.
+pub(crate) struct Machine {
+    root: tempfile::TempDir,
+    pub(crate) client: Client,
+    pub(crate) child: Child,
+}
+
+/// What a test may change of the configuration before the launcher starts.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct Setup<'a> {
+    /// Further lines of launcher.toml.
+    pub(crate) config: &'a str,
+    /// Further arguments.
+    pub(crate) arguments: &'a [&'a str],
+}
+
+impl Machine {
+    pub(crate) fn start() -> Self {
+        Self::with(Setup::default())
+    }
+
+    pub(crate) fn with(setup: Setup<'_>) -> Self {
+        let root = directories();
+        let config = write_config(root.path(), setup.config);
+        let launcher = Path::new(env!("CARGO_BIN_EXE_pinfold-launcher"));
+        let (client, child) = spawn(launcher, &config, setup.arguments).unwrap();
+        Self {
+            root,
+            client,
+            child,
+        }
+    }
+
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
+        self.root.path().join(name)
+    }
+
+    /// A plugin directory with the test program as `probe`.
+    pub(crate) fn add_plugin(&self, plugin: &str) -> PathBuf {
+        let directory = self.path("plugins").join(plugin);
+        fs::create_dir_all(&directory).unwrap();
+        fs::copy(probe(), directory.join("probe")).unwrap();
+        directory
+    }
+
+    /// Writes a policy that runs `probe` with these arguments; `more` is appended.
+    pub(crate) fn add_policy(&self, plugin: &str, args: &[&str], more: &str) {
+        let text = format!(
+            "schema = 1\ndialect = \"goatflow\"\nentry = \"probe\"\nargs = {args:?}\n{}{more}",
+            if more.contains("[trust]") {
+                ""
+            } else {
+                "[trust]\nunsigned = true\n"
+            }
+        );
+        let path = self.path("policies").join(format!("{plugin}.toml"));
+        fs::write(&path, text).unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o640)).unwrap();
+    }
+
+    pub(crate) fn call(&self, request: &Request) -> Result<Reply, Failure> {
+        match self.client.call(request, PATIENCE) {
+            Ok(reply) => Ok(reply),
+            Err(CallError::Failed(failure)) => Err(failure),
+            Err(error) => panic!("{request:?}: {error}: {error:?}"),
+        }
+    }
+
+    pub(crate) fn stage(&self, plugin: &str) -> Result<(Digest, OwnedFd), Failure> {
+        let plugin = id(plugin);
+        match self.call(&Request::Stage { plugin })? {
+            Reply::Staged { digest, root } => Ok((digest, root)),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    pub(crate) fn launch_with(
+        &self,
+        plugin: &str,
+        digest: Digest,
+        values: &[(&str, &str)],
+    ) -> Result<Launched, Failure> {
+        let request = Request::Launch {
+            plugin: id(plugin),
+            generation: Generation(1),
+            digest,
+            values: values
+                .iter()
+                .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
+                .collect::<BTreeMap<_, _>>(),
+        };
+        match self.call(&request)? {
+            Reply::Launched(launched) => Ok(launched),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// Adds, stages and launches a plugin that does `args`.
+    pub(crate) fn run(&self, plugin: &str, args: &[&str], more: &str) -> Result<Launched, Failure> {
+        self.add_plugin(plugin);
+        self.add_policy(plugin, args, more);
+        let (digest, _) = self.stage(plugin)?;
+        self.launch_with(plugin, digest, &[])
+    }
+
+    pub(crate) fn kill(&self, instance: InstanceId, how: KillHow) -> Result<(), Failure> {
+        match self.call(&Request::Kill { instance, how })? {
+            Reply::Killed => Ok(()),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    pub(crate) fn stats(&self, instance: InstanceId) -> Result<Stats, Failure> {
+        match self.call(&Request::Stats { instance })? {
+            Reply::Stats(stats) => Ok(stats),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    pub(crate) fn connect(
+        &self,
+        instance: InstanceId,
+        directory: SocketDirectory,
+        name: &str,
+    ) -> Result<OwnedFd, Failure> {
+        let request = Request::Connect {
+            instance,
+            directory,
+            name: name.to_owned(),
+        };
+        match self.call(&request)? {
+            Reply::Connected { socket } => Ok(socket),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    pub(crate) fn posture(&self, plugin: Option<&str>) -> pinfold_sandbox::posture::Posture {
+        let plugin = plugin.map(id);
+        match self.call(&Request::Probe { plugin }).unwrap() {
+            Reply::Posture { toml } => {
+                let mut text = String::new();
+                fs::File::from(toml).read_to_string(&mut text).unwrap();
+                pinfold_sandbox::posture::Posture::from_toml(&text).unwrap()
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// Waits for the end of an instance.
+    pub(crate) fn exited(&self, instance: InstanceId) -> ExitCause {
+        match self.client.next_event(PATIENCE).unwrap() {
+            Event::Exited {
+                instance: ended,
+                cause,
+            } => {
+                assert_eq!(ended, instance);
+                cause
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+impl Drop for Machine {
+    fn drop(&mut self) {
+        // Whatever the test left: the launcher ends with its connection, or else by force.
+        if self.child.try_wait().unwrap().is_none() {
+            rustix::process::kill_process(
+                rustix::process::Pid::from_child(&self.child),
+                rustix::process::Signal::TERM,
+            )
+            .unwrap();
+            self.child.wait().unwrap();
+        }
+    }
+}
+
+pub(crate) fn id(plugin: &str) -> PluginId {
+    plugin.parse().unwrap()
+}
+
+fn directories() -> tempfile::TempDir {
+    let root = tempfile::tempdir().unwrap();
+    fs::set_permissions(root.path(), fs::Permissions::from_mode(0o755)).unwrap();
+    for name in ["plugins", "policies", "keys", "data"] {
+        let path = root.path().join(name);
+        fs::create_dir(&path).unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+    }
+    root
+}
+
+fn write_config(root: &Path, more: &str) -> PathBuf {
+    let path = |name: &str| root.join(name).display().to_string();
+    let text = format!(
+        "plugin-dir = {:?}\npolicy-dir = {:?}\nkeys-dir = {:?}\nstate-dir = {:?}\n\
+         data-dir = {:?}\ndaemon-user = {:?}\n{more}",
+        path("plugins"),
+        path("policies"),
+        path("keys"),
+        path("state"),
+        path("data"),
+        "nobody",
+    );
+    let config = root.join("launcher.toml");
+    fs::write(&config, text).unwrap();
+    fs::set_permissions(&config, fs::Permissions::from_mode(0o644)).unwrap();
+    config
+}
+
+/// The test program, built once.
+fn probe() -> &'static Path {
+    static PROBE: OnceLock<PathBuf> = OnceLock::new();
+    PROBE.get_or_init(|| {
+        let target = Path::new(env!("CARGO_TARGET_TMPDIR"));
+        let built = target.join(format!("launcher-probe-{}", std::process::id()));
+        let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/launcher/probe.c");
+        #[expect(
+            clippy::disallowed_methods,
+            reason = "the test builds the program that it lets the launcher start"
+        )]
+        let status = Command::new("cc")
+            .args(["-static", "-O1", "-o"])
+            .arg(&built)
+            .arg(source)
+            .status()
+            .expect("cc runs: Rust needs it to link");
+        assert!(status.success(), "cc: {status}");
+        built
+    })
+}
+
+/// The lines of a plugin's output, until one is `last`.
+pub(crate) fn lines_until(pipe: OwnedFd, last: &str) -> Vec<String> {
+    let mut lines = Vec::new();
+    for line in BufReader::new(fs::File::from(pipe)).lines() {
+        let line = line.unwrap();
+        if line == last {
+            return lines;
+        }
+        lines.push(line);
+    }
+    panic!("no line {last:?} among {lines:?}");
+}
+
+/// All of a plugin's output, once it has ended.
+pub(crate) fn output(pipe: OwnedFd) -> String {
+    let mut text = String::new();
+    fs::File::from(pipe).read_to_string(&mut text).unwrap();
+    text
+}
+
+/// Waits until something holds: for what nothing tells of.
+pub(crate) fn eventually(what: &str, holds: impl Fn() -> bool) {
+    let deadline = Instant::now() + PATIENCE;
+    while !holds() {
+        assert!(Instant::now() < deadline, "not within {PATIENCE:?}: {what}");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
