@@ -1,6 +1,14 @@
-//! Jails started for real, looked at from outside and from inside.
+//! Jails started for real, looked at from outside and from inside. They need root; what a launcher
+//! of a user can do is tested from an unprivileged user id.
 
 mod jail {
-    pub mod harness;
-    mod running;
+    pub(crate) mod ability;
+    mod death;
+    mod faults;
+    mod forbidden;
+    mod groups;
+    pub(crate) mod harness;
+    mod seen_inside;
+    mod seen_outside;
+    mod user_mode;
 }

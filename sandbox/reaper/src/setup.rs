@@ -240,11 +240,11 @@ fn fork(setup: &Setup) -> Result<reap::Started, Failure> {
         }
         Side::Parent { pid, pidfd } => {
             send_plugin(&pidfd).during(step, "send the pidfd")?;
-            Ok(reap::Started {
-                plugin: pid,
-                signals,
-                errors,
-            })
+            // What the plugin writes ends when the plugin does, not when the reaper does: these
+            // take the place of the reaper's copies of the plugin's streams.
+            sys::place(errors.as_fd(), reap::ERRORS, libc::O_CLOEXEC).during(step, "keep")?;
+            sys::place(signals.as_fd(), reap::SIGNALS, libc::O_CLOEXEC).during(step, "keep")?;
+            Ok(reap::Started { plugin: pid })
         }
     }
 }
@@ -266,9 +266,6 @@ fn send_plugin(pidfd: &OwnedFd) -> Result<(), Errno> {
 fn give_up(setup: Setup) -> Result<(), Failure> {
     let step = Step::R16;
     setup.begin(step)?;
-    // What the plugin writes ends when the plugin does, not when the reaper does.
-    sys::close_fixed(descriptor::STDOUT);
-    sys::close_fixed(descriptor::STDERR);
     capabilities::drop_bounding_set(step)?;
     capabilities::lock_securebits(step)?;
     if let Identities::Root { reaper, .. } = setup.plan.settings().identities {
@@ -278,6 +275,8 @@ fn give_up(setup: Setup) -> Result<(), Failure> {
     rustix::thread::set_no_new_privs(true).during(step, "no new privileges")?;
     follow_parent(step)?;
     drop(setup);
+    sys::close_fixed(descriptor::PLAN);
+    sys::close_from(descriptor::FIRST_TASKS, 0).during(step, "close descriptors")?;
     sys::install_own_filter().during(step, "own filter")
 }
 

@@ -16,23 +16,27 @@ use std::time::{Duration, Instant};
 
 use pinfold_policy::{InstanceId, Limits, Wanted};
 use pinfold_sandbox::jail::{
-    Fault, GroupFds, Ids, Jail, JailError, JailSpec, Progress, Starting, sealed_reaper, start,
-    start_with_fault,
+    ExitStatus, Fault, GroupFds, Ids, Jail, JailError, JailSpec, Progress, Starting, sealed_reaper,
+    start, start_with_fault,
 };
 use pinfold_sandbox::seccomp::{Arch, Profile};
 use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::fs::{Mode, OFlags};
 
-pub const PLUGIN_ID: u32 = 1_950_000_001;
-pub const REAPER_ID: u32 = 1_950_000_002;
+pub(crate) const PLUGIN_ID: u32 = 1_950_000_001;
+pub(crate) const REAPER_ID: u32 = 1_950_000_002;
 
 /// Generous: the machine may be busy.
-pub const PATIENCE: Duration = Duration::from_secs(20);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 
 /// The directory that holds the probe, built once.
-pub fn stage() -> &'static Path {
+pub(crate) fn stage() -> &'static Path {
     static STAGE: OnceLock<PathBuf> = OnceLock::new();
     STAGE.get_or_init(|| {
+        // Built and copied by the test that started this one.
+        if let Some(place) = std::env::var_os("PINFOLD_TEST_AS_USER") {
+            return place.into();
+        }
         let stage = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("probe-stage");
         std::fs::create_dir_all(&stage).unwrap();
         let target = format!("{}-unknown-linux-musl", std::env::consts::ARCH);
@@ -54,12 +58,12 @@ pub fn stage() -> &'static Path {
     })
 }
 
-pub fn directory(path: &Path) -> OwnedFd {
+pub(crate) fn directory(path: &Path) -> OwnedFd {
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
     rustix::fs::open(path, flags, Mode::empty()).unwrap()
 }
 
-pub fn filter() -> Vec<u8> {
+pub(crate) fn filter() -> Vec<u8> {
     static FILTER: OnceLock<Vec<u8>> = OnceLock::new();
     FILTER
         .get_or_init(|| {
@@ -69,7 +73,8 @@ pub fn filter() -> Vec<u8> {
         .clone()
 }
 
-pub fn spec(acts: &[&str]) -> JailSpec {
+/// A probe that does these acts.
+pub(crate) fn spec(acts: &[&str]) -> JailSpec {
     JailSpec {
         plugin: "probe".parse().unwrap(),
         instance: InstanceId(1),
@@ -95,16 +100,16 @@ pub fn spec(acts: &[&str]) -> JailSpec {
     }
 }
 
-pub fn reaper() -> &'static OwnedFd {
+pub(crate) fn reaper() -> &'static OwnedFd {
     static REAPER: OnceLock<OwnedFd> = OnceLock::new();
     REAPER.get_or_init(|| sealed_reaper().unwrap())
 }
 
-pub fn launch(spec: &JailSpec) -> Result<Jail, JailError> {
+pub(crate) fn launch(spec: &JailSpec) -> Result<Jail, JailError> {
     wait_ready(start(reaper().as_fd(), spec)?)
 }
 
-pub fn launch_with_fault(spec: &JailSpec, fault: Fault) -> Result<Jail, JailError> {
+pub(crate) fn launch_with_fault(spec: &JailSpec, fault: Fault) -> Result<Jail, JailError> {
     wait_ready(start_with_fault(reaper().as_fd(), spec, fault)?)
 }
 
@@ -120,7 +125,7 @@ fn wait_ready(mut starting: Starting) -> Result<Jail, JailError> {
     }
 }
 
-pub fn wait_readable(descriptor: impl AsFd) {
+pub(crate) fn wait_readable(descriptor: impl AsFd) {
     let mut polled = [PollFd::new(&descriptor, PollFlags::IN)];
     let limit = Timespec {
         tv_sec: PATIENCE.as_secs().try_into().unwrap(),
@@ -134,7 +139,7 @@ pub fn wait_readable(descriptor: impl AsFd) {
 }
 
 /// All that the plugin prints, to the end.
-pub fn output(jail: &Jail) -> String {
+pub(crate) fn output(jail: &Jail) -> String {
     let mut text = String::new();
     File::from(jail.stdout.try_clone().unwrap())
         .read_to_string(&mut text)
@@ -142,7 +147,55 @@ pub fn output(jail: &Jail) -> String {
     text
 }
 
-pub fn lines(jail: &Jail) -> impl Iterator<Item = String> {
+/// What the probe prints when it does these acts outside any jail.
+pub(crate) fn outside(acts: &[&str]) -> String {
+    let ran = Command::new(stage().join("probe"))
+        .args(acts)
+        .output()
+        .unwrap();
+    String::from_utf8(ran.stdout).unwrap()
+}
+
+/// The same inside a jail.
+pub(crate) fn inside(spec: &JailSpec) -> String {
+    let jail = launch(spec).unwrap();
+    output(&jail)
+}
+
+/// A filter that allows everything: what then still holds does not rest on the filter.
+pub(crate) fn no_filter() -> Vec<u8> {
+    const RETURN: u16 = 0x06;
+    const ALLOW: u32 = 0x7fff_0000;
+    let mut instruction = RETURN.to_ne_bytes().to_vec();
+    instruction.extend([0, 0]);
+    instruction.extend(ALLOW.to_ne_bytes());
+    instruction
+}
+
+/// Whether this process runs the named test and no other; if not, starts one that does and expects
+/// it to pass. For tests that look at their own process as a whole.
+pub(crate) fn alone(test: &str) -> bool {
+    const ALONE: &str = "PINFOLD_TEST_ALONE";
+    if std::env::var_os(ALONE).is_some() {
+        return true;
+    }
+    let ran = Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", test, "--test-threads=1"])
+        .env(ALONE, "1")
+        .output()
+        .unwrap();
+    let text = String::from_utf8_lossy(&ran.stdout);
+    assert!(ran.status.success() && text.contains("1 passed"), "{text}");
+    false
+}
+
+/// How a plugin ended whose jail is over.
+pub(crate) fn end_of(jail: &Jail) -> Option<ExitStatus> {
+    wait_readable(&jail.reaper);
+    jail.plugin_status()
+}
+
+pub(crate) fn lines(jail: &Jail) -> impl Iterator<Item = String> {
     let stdout = File::from(jail.stdout.try_clone().unwrap());
     BufReader::new(stdout).lines().map(Result::unwrap)
 }

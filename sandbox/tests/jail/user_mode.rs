@@ -1,0 +1,144 @@
+//! A launcher without root: inside a user and mount namespace with one id.
+
+#![expect(
+    clippy::disallowed_methods,
+    reason = "a test starts itself again as an ordinary user"
+)]
+
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::process::CommandExt;
+use std::process::Command;
+
+use super::ability;
+use super::harness::{inside, launch, lines, no_filter, output, spec, stage};
+use pinfold_policy::{Control, Wanted};
+use pinfold_sandbox::jail::{Ids, JailSpec, USER_MODE_ID};
+
+/// Set in the process that plays the launcher.
+const AS_USER: &str = "PINFOLD_TEST_AS_USER";
+
+/// An unprivileged user id that owns nothing.
+const SOMEBODY: u32 = 1_950_100_000;
+
+#[test]
+fn an_ordinary_user_can_start_a_jail() {
+    let test = "an_ordinary_user_can_start_a_jail";
+    if std::env::var_os(AS_USER).is_some() {
+        as_user();
+        return;
+    }
+    // Where the user can read it: the build may lie in a private directory.
+    let place = tempfile::Builder::new()
+        .permissions(std::fs::Permissions::from_mode(0o755))
+        .tempdir_in("/tmp")
+        .unwrap();
+    std::fs::copy(std::env::current_exe().unwrap(), place.path().join("test")).unwrap();
+    std::fs::copy(stage().join("probe"), place.path().join("probe")).unwrap();
+    let mut command = Command::new("unshare");
+    command
+        .args(["--user", "--map-root-user", "--mount", "--"])
+        .arg(place.path().join("test"))
+        .args([
+            "--exact",
+            &format!("jail::user_mode::{test}"),
+            "--nocapture",
+            "--test-threads=1",
+        ])
+        .env(AS_USER, place.path());
+    if rustix::process::geteuid().is_root() {
+        command.uid(SOMEBODY).gid(SOMEBODY);
+    }
+    let can = Command::new("unshare")
+        .args(["--user", "--map-root-user", "true"])
+        .status();
+    let can = can.is_ok_and(|status| status.success());
+    if !ability::has(
+        test,
+        "userns",
+        can,
+        "user namespaces are not for everybody here",
+    ) {
+        return;
+    }
+    let ran = command.output().unwrap();
+    let text = String::from_utf8_lossy(&ran.stdout).into_owned();
+    let errors = String::from_utf8_lossy(&ran.stderr).into_owned();
+    assert!(
+        ran.status.success() && text.contains("1 passed"),
+        "{text}{errors}"
+    );
+}
+
+fn user_spec(acts: &[&str]) -> JailSpec {
+    let mut spec = spec(acts);
+    spec.ids = Ids::User;
+    spec.user_namespace = Wanted::Required;
+    spec
+}
+
+fn as_user() {
+    let acts = [
+        "cat:/proc/self/uid_map",
+        "cat:/proc/self/status",
+        "say:seen",
+        "wait",
+    ];
+    let spec = user_spec(&acts);
+    let jail = launch(&spec).unwrap();
+    let seen: Vec<_> = lines(&jail).take_while(|line| line != "seen").collect();
+    jail.look(&spec).unwrap();
+    let words = |line: &str| {
+        line.split_whitespace()
+            .map(str::to_owned)
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(
+        words(&seen[0]),
+        [USER_MODE_ID.to_string(), "0".to_owned(), "1".to_owned()]
+    );
+    let has = |start: &str, rest: &str| {
+        let found = seen
+            .iter()
+            .find_map(|line| line.strip_prefix(start))
+            .unwrap();
+        assert_eq!(words(found).join(" "), rest, "{start}");
+    };
+    let id = USER_MODE_ID.to_string();
+    has("Uid:", &[id.as_str(); 4].join(" "));
+    has("Gid:", &[id.as_str(); 4].join(" "));
+    for set in ["CapInh:", "CapPrm:", "CapEff:", "CapBnd:", "CapAmb:"] {
+        has(set, "0000000000000000");
+    }
+    has("NoNewPrivs:", "1");
+    has("Seccomp:", "2");
+    let missing: Vec<_> = jail.missing.iter().map(|(control, _)| *control).collect();
+    assert_eq!(missing, [Control::MemfdNoexec], "{:?}", jail.missing);
+    drop(jail);
+
+    let acts = [
+        "ls:/",
+        "ls:/proc",
+        "create:/tmp/probe-home/x",
+        "listen:/run/plugin/s",
+        "create:/plugin/x",
+        "setuid:0",
+        "tcp-self",
+    ];
+    let expected = "app dev etc plugin proc run tmp\n2 self thread-self\n\
+                    create:/tmp/probe-home/x ok\nlisten:/run/plugin/s ok\n\
+                    create:/plugin/x 30\nsetuid:0 1\ntcp-self ok\n";
+    assert_eq!(inside(&user_spec(&acts)), expected);
+
+    // The namespace quota alone: ENOSPC for a user namespace, and no right to any other.
+    let mut unfiltered = user_spec(&["unshare:268435456", "unshare:131072", "mount:/tmp"]);
+    unfiltered.filter = no_filter();
+    assert_eq!(
+        inside(&unfiltered),
+        "unshare:268435456 28\nunshare:131072 1\nmount:/tmp 1\n"
+    );
+
+    let mut crowded = user_spec(&["forks"]);
+    crowded.limits.processes = 12;
+    let jail = launch(&crowded).unwrap();
+    assert_eq!(output(&jail).lines().last(), Some("forks 11"), "EAGAIN");
+}
