@@ -132,7 +132,10 @@ impl Process {
 
     /// Waits for the process to end by itself.
     pub(crate) async fn exit(&mut self) -> ExitStatus {
-        timeout(pinfold_tests::LIMIT, self.child.wait()).await.unwrap().unwrap()
+        timeout(pinfold_tests::LIMIT, self.child.wait())
+            .await
+            .unwrap()
+            .unwrap()
     }
 
     /// Everything that came on standard error; the process must have ended.
