@@ -18,7 +18,7 @@ use crate::refusal::Refusal;
 const UNIT_BYTES: usize = 16 << 10;
 /// Most bytes that are read and dropped so that a refused client gets to read the answer. A
 /// client that sends more finds its connection closed.
-const DISCARD_LIMIT_BYTES: usize = 1 << 20;
+const DISCARD_LIMIT_BYTES: usize = 8 << 20;
 /// Longest time for that.
 const DISCARD_TIME: Duration = Duration::from_secs(1);
 

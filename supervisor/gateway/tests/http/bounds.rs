@@ -58,10 +58,10 @@ async fn body_over_the_limit_is_refused_however_it_is_sent() {
 #[tokio::test]
 async fn refused_client_reads_its_answer_though_it_was_still_sending() {
     let world = World::new().await;
-    for _ in 0..20 {
-        let reply = world.ask("POST /mine", &[], &"x".repeat(500_000)).await;
-        assert_eq!(reply.status, 401);
-    }
+    // More than the sockets' buffers hold, and more than a body may have.
+    let body = "x".repeat(5_000_000);
+    assert_eq!(world.ask("POST /mine", &[], &body).await.status, 401);
+    assert_eq!(world.ask("POST /do/echo", &[], &body).await.status, 413);
 }
 
 #[tokio::test]
@@ -96,7 +96,7 @@ async fn bodies_together_have_a_budget() {
 
 #[tokio::test]
 async fn slow_head_is_cut_off() {
-    let short = Duration::from_millis(50);
+    let short = Duration::from_millis(300);
     let world = World::with(|config| config.header_read_time_out = short, |_| {}).await;
     for start in ["", "GET /items/1 HTTP/1.1\r\nhost: x\r\nx-slow: "] {
         let mut client = world.client().await;
