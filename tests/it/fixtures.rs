@@ -79,8 +79,8 @@ fn a_bad_first_line_is_refused_by_a_go_host() {
         return;
     }
     for (mode, said) in [
-        ("exit-early", "plugin exited before we could connect"),
-        ("exit-zero", "plugin exited before we could connect"),
+        ("exit-early", "cannot find my licence file"),
+        ("exit-zero", "Failed to read any lines"),
         ("two-lines", "Unrecognized remote plugin message"),
         ("foreign-line", "Unrecognized remote plugin message"),
         ("wrong-core", "Incompatible core API version"),

@@ -1,2 +1,10 @@
-//! What needs more than one crate, in one program.
+//! The tests of what needs more than one crate, in one program.
+#![forbid(unsafe_code)]
+#![allow(
+    clippy::disallowed_methods,
+    reason = "tests start programs themselves: compilers, and the programs under test"
+)]
+
+mod fixtures;
 mod interop;
+mod workspace;

@@ -153,7 +153,9 @@ fn versions_are_named_in_the_workspace_alone() {
                 continue;
             };
             for (name, how) in used {
-                let inherited = how.get("workspace").and_then(toml::Value::as_bool) == Some(true);
+                // Another folder of this repository has no version to name.
+                let inherited = how.get("workspace").and_then(toml::Value::as_bool) == Some(true)
+                    || (how.get("path").is_some() && how.get("version").is_none());
                 assert!(
                     inherited,
                     "{}: {name} does not say `workspace = true`",
@@ -211,8 +213,10 @@ fn unsafe_stands_in_sys_of_the_sandbox_alone() {
         }
     }
     for file in files("rs") {
-        let in_sys = file.starts_with("sandbox")
-            && file.iter().any(|part| part == "sys" || part == "sys.rs");
+        // The sandbox's tests try what a jail forbids, with the kernel's own calls.
+        let in_sys = file.starts_with("sandbox/tests")
+            || file.starts_with("sandbox")
+                && file.iter().any(|part| part == "sys" || part == "sys.rs");
         for (number, line) in read(&file).lines().enumerate() {
             let code = line.split("//").next().unwrap_or_default();
             // An attribute such as unsafe(no_mangle) states a promise to the linker and runs nothing.

@@ -70,10 +70,20 @@ impl Subject {
     pub fn all() -> anyhow::Result<Vec<Self>> {
         let plugin = go_fixture("hello");
         let host = go_fixture("host");
-        let mut subjects =
-            vec![Self::Go { host, plugin: plugin.clone() }, Self::Unjailed { plugin: plugin.clone() }];
+        let mut subjects = vec![
+            Self::Go {
+                host,
+                plugin: plugin.clone(),
+            },
+            Self::Unjailed {
+                plugin: plugin.clone(),
+            },
+        ];
         if nix::unistd::geteuid().is_root() {
-            subjects.push(Self::Jailed { plugin, launcher: binary("pinfold-launcher") });
+            subjects.push(Self::Jailed {
+                plugin,
+                launcher: binary("pinfold-launcher"),
+            });
         }
         Ok(subjects)
     }
@@ -123,9 +133,15 @@ fn figure(mut times: Vec<Duration>, lasted: Duration, start: Duration) -> anyhow
     times.sort_unstable();
     let micros = |duration: Duration| duration.as_secs_f64() * 1e6;
     let at = |hundredths: usize| {
-        times.get((times.len() - 1) * hundredths / 100).copied().unwrap_or_default()
+        times
+            .get((times.len() - 1) * hundredths / 100)
+            .copied()
+            .unwrap_or_default()
     };
-    #[expect(clippy::cast_precision_loss, reason = "counts of calls are far below 2^52")]
+    #[expect(
+        clippy::cast_precision_loss,
+        reason = "counts of calls are far below 2^52"
+    )]
     let count = times.len() as f64;
     Ok(Figure {
         calls_per_second: count / lasted.as_secs_f64(),

@@ -75,22 +75,37 @@ impl Plugin {
         let stream = UnixStream::from_std(stream)?;
         let (session, _stdio) = PluginSession::connect(stream, SessionConfig::default()).await?;
         let client = session.dispense("gkplugin", deadline()).await?;
-        client.call::<(), Nothing>("Plugin.GKRegister", &(), deadline()).await?;
+        client
+            .call::<(), Nothing>("Plugin.GKRegister", &(), deadline())
+            .await?;
         let offer = session.broker().offer()?;
-        let init = InitRequest { config: BTreeMap::new(), host_api_id: offer.id() };
+        let init = InitRequest {
+            config: BTreeMap::new(),
+            host_api_id: offer.id(),
+        };
         tokio::spawn(async move {
-            let Ok(stream) = offer.accept().await else { return };
+            let Ok(stream) = offer.accept().await else {
+                return;
+            };
             let services = Services::new().method("Plugin.Call", |_: Request<Nothing>| async {
-                Ok(HostResponse { result: br#"{"ok":true}"#.to_vec() })
+                Ok(HostResponse {
+                    result: br#"{"ok":true}"#.to_vec(),
+                })
             });
             serve(stream, Arc::new(services), ServerConfig::default()).await;
         });
-        client.call::<InitRequest, Nothing>("Plugin.Init", &init, deadline()).await?;
+        client
+            .call::<InitRequest, Nothing>("Plugin.Init", &init, deadline())
+            .await?;
         call(&client, arguments).await?;
         Ok(Self { session, client })
     }
 
-    async fn load(&self, load: Load, arguments: &[u8]) -> anyhow::Result<(Vec<Duration>, Duration)> {
+    async fn load(
+        &self,
+        load: Load,
+        arguments: &[u8],
+    ) -> anyhow::Result<(Vec<Duration>, Duration)> {
         let begin = Instant::now();
         let end = begin + Duration::from_secs_f64(load.seconds);
         let mut callers = tokio::task::JoinSet::new();
@@ -121,9 +136,14 @@ fn deadline() -> Deadline {
 }
 
 async fn call(client: &Client, arguments: &[u8]) -> anyhow::Result<()> {
-    let request = CallRequest { function: "echo", args: arguments };
+    let request = CallRequest {
+        function: "echo",
+        args: arguments,
+    };
     let reply: CallResponse = client
-        .call_with("Plugin.Call", (&CALL, &request), deadline(), |body| body.decode())
+        .call_with("Plugin.Call", (&CALL, &request), deadline(), |body| {
+            body.decode()
+        })
         .await?;
     ensure!(reply.error.is_empty(), "echo failed: {}", reply.error);
     ensure!(reply.result == arguments, "echo answered something else");
@@ -135,7 +155,9 @@ fn arguments(load: Load) -> Vec<u8> {
 }
 
 fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
-    Ok(tokio::runtime::Builder::new_multi_thread().enable_all().build()?)
+    Ok(tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()?)
 }
 
 /// The plugin as a plain child process.
@@ -146,7 +168,10 @@ pub(super) fn unjailed(plugin: &Path, load: Load) -> anyhow::Result<Figure> {
         let begin = Instant::now();
         let mut child = Command::new(plugin)
             .env_clear()
-            .envs([("GOATKIT_PLUGIN", "goatkit-v1"), ("PLUGIN_PROTOCOL_VERSIONS", "1")])
+            .envs([
+                ("GOATKIT_PLUGIN", "goatkit-v1"),
+                ("PLUGIN_PROTOCOL_VERSIONS", "1"),
+            ])
             .env("TMPDIR", directory.path())
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
@@ -154,7 +179,10 @@ pub(super) fn unjailed(plugin: &Path, load: Load) -> anyhow::Result<Figure> {
             .spawn()
             .context("start the plugin")?;
         let outcome = async {
-            let stdout = child.stdout.take().context("its standard output is piped")?;
+            let stdout = child
+                .stdout
+                .take()
+                .context("its standard output is piped")?;
             let path = socket_path(stdout.into()).await?;
             let socket = std::os::unix::net::UnixStream::connect(path)?;
             let plugin = Plugin::open(socket.into(), &arguments).await?;
@@ -204,15 +232,25 @@ pub(super) fn jailed(launcher: &Path, plugin: &Path, load: Load) -> anyhow::Resu
         let begin = Instant::now();
         let (instance, stdout) = place.launch()?;
         let path = socket_path(stdout).await?;
-        let name = path.rsplit_once('/').map(|(_, name)| name.to_owned()).context("a path")?;
+        let name = path
+            .rsplit_once('/')
+            .map(|(_, name)| name.to_owned())
+            .context("a path")?;
         let socket = place.connect(instance, name)?;
         let plugin = Plugin::open(socket, &arguments).await?;
         let start = begin.elapsed();
         let (times, lasted) = plugin.load(load, &arguments).await?;
         plugin.session.quit(deadline()).await?;
         // It may be gone already, of its own accord.
-        let kill = protocol::Request::Kill { instance, how: KillHow::Kill };
-        place.client.call(&kill, LIMIT).map(drop).unwrap_or_default();
+        let kill = protocol::Request::Kill {
+            instance,
+            how: KillHow::Kill,
+        };
+        place
+            .client
+            .call(&kill, LIMIT)
+            .map(drop)
+            .unwrap_or_default();
         figure(times, lasted, start)
     })
 }
@@ -257,11 +295,19 @@ impl Place {
         std::fs::write(&config_path, config.to_toml())?;
         let (client, launcher) = client::spawn(launcher, &config_path, [] as [&str; 0])?;
         let plugin: PluginId = "hello".parse()?;
-        let stage = protocol::Request::Stage { plugin: plugin.clone() };
+        let stage = protocol::Request::Stage {
+            plugin: plugin.clone(),
+        };
         let Reply::Staged { digest, .. } = client.call(&stage, LIMIT)? else {
             bail!("the launcher answered something else");
         };
-        Ok(Self { client, launcher: Some(launcher), plugin, digest, _directory: directory })
+        Ok(Self {
+            client,
+            launcher: Some(launcher),
+            plugin,
+            digest,
+            _directory: directory,
+        })
     }
 
     fn launch(&self) -> anyhow::Result<(InstanceId, OwnedFd)> {
@@ -279,7 +325,11 @@ impl Place {
 
     fn connect(&self, instance: InstanceId, name: String) -> anyhow::Result<OwnedFd> {
         let directory = SocketDirectory::Tmp;
-        let request = protocol::Request::Connect { instance, directory, name };
+        let request = protocol::Request::Connect {
+            instance,
+            directory,
+            name,
+        };
         match self.client.call(&request, LIMIT)? {
             Reply::Connected { socket } => Ok(socket),
             _ => bail!("the launcher answered something else"),

@@ -50,7 +50,12 @@ pub fn report(callers: &[usize], figures: &[(&'static str, usize, Figure)]) -> S
     let peer = median(PEER, None, |figure| figure.start_us);
     for subject in &subjects {
         let start = median(subject, None, |figure| figure.start_us);
-        let _ = writeln!(text, "| {subject} | {:.2} | {:.2} |", start / peer, start / 1000.0);
+        let _ = writeln!(
+            text,
+            "| {subject} | {:.2} | {:.2} |",
+            start / peer,
+            start / 1000.0
+        );
     }
     text.push('\n');
     text.push_str(&machine());
@@ -66,5 +71,8 @@ fn machine() -> String {
         .find_map(|line| line.strip_prefix("model name")?.split_once(": "))
         .map_or("unknown processor", |(_, model)| model);
     let cpus = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-    format!("{cpus} × {model}, Linux {}\n", read("/proc/sys/kernel/osrelease").trim())
+    format!(
+        "{cpus} × {model}, Linux {}\n",
+        read("/proc/sys/kernel/osrelease").trim()
+    )
 }

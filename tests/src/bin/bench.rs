@@ -29,7 +29,11 @@ fn main() -> ExitCode {
     let mut figures = Vec::new();
     for round in 1..=ROUNDS {
         for callers in CALLERS {
-            let load = Load { callers, payload_bytes: PAYLOAD_BYTES, seconds: SECONDS };
+            let load = Load {
+                callers,
+                payload_bytes: PAYLOAD_BYTES,
+                seconds: SECONDS,
+            };
             for subject in &subjects {
                 match subject.measure(load) {
                     Ok(figure) => figures.push((subject.name(), callers, figure)),
