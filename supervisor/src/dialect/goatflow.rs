@@ -21,6 +21,7 @@ use std::collections::BTreeMap;
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
 use pinfold_policy::PluginId;
+use pinfold_rpc::handshake::{PortRange, environment};
 use tokio::net::unix::pipe;
 
 use super::{Dialect, DialectError, Process, Started};
@@ -31,6 +32,9 @@ use crate::stage::StageFiles;
 const MANIFEST_FILE: &str = "plugin.yaml";
 /// Name under which a plugin is dispensed.
 const DISPENSED: &str = "gkplugin";
+/// What tells a plugin that a host has started it. It is no secret.
+const COOKIE_KEY: &str = "GOATKIT_PLUGIN";
+const COOKIE_VALUE: &str = "goatkit-v1";
 /// Version of the contract that plugins are told as `host_version`: they compare it with the least
 /// GoatFlow version that they need.
 const HOST_VERSION: &str = "0.10.0";
@@ -64,10 +68,10 @@ impl Dialect for Goatflow {
         Ok(manifest.into())
     }
 
-    /// The cookie and the rest of the handshake are fixed by the contract; the launch template has
-    /// them.
     fn launch_values(&self) -> BTreeMap<String, String> {
-        BTreeMap::new()
+        let ports = PortRange::default();
+        let cookie = (COOKIE_KEY, COOKIE_VALUE);
+        environment(cookie.0, cookie.1, &[start::PROTOCOL_VERSION], ports).into_iter().collect()
     }
 
     fn start(

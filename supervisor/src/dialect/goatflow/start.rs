@@ -26,7 +26,7 @@ use crate::chain::Chain;
 use crate::dialect::{DialectError, Process, Started};
 
 /// Version of the contract that the handshake negotiates.
-const PROTOCOL_VERSION: i64 = 1;
+pub(super) const PROTOCOL_VERSION: i64 = 1;
 /// The other directory in which a plugin's socket may lie.
 const RUN_DIRECTORY: &str = "/run/plugin";
 /// Longest base name of a socket.
