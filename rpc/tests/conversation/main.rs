@@ -6,6 +6,7 @@
 
 mod broker;
 mod client;
+mod hostile;
 mod server;
 mod session;
 
