@@ -4,11 +4,6 @@
 //! build's flags and wrappers: a profile, a linker or a lint run of the host's target must not
 //! leak into it.
 
-#![expect(
-    clippy::print_stdout,
-    reason = "a build script speaks to cargo on its standard output"
-)]
-
 use std::env;
 use std::error::Error;
 use std::ffi::OsString;

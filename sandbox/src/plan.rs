@@ -200,8 +200,14 @@ impl PlanWriter {
     }
 }
 
-/// Puts the bytes into a memory file that nobody can change any more.
-pub(crate) fn seal(name: &str, bytes: &[u8], flags: MemfdFlags) -> Result<OwnedFd, Errno> {
+/// Puts the bytes into a memory file that nobody can change any more. `more` are seals beyond those
+/// against writing and resizing.
+pub(crate) fn seal(
+    name: &str,
+    bytes: &[u8],
+    flags: MemfdFlags,
+    more: SealFlags,
+) -> Result<OwnedFd, Errno> {
     let flags = flags | MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
     let file = rustix::fs::memfd_create(name, flags)?;
     let mut rest = bytes;
@@ -210,6 +216,7 @@ pub(crate) fn seal(name: &str, bytes: &[u8], flags: MemfdFlags) -> Result<OwnedF
         rest = rest.get(written..).unwrap_or_default();
     }
     let seals = SealFlags::WRITE | SealFlags::GROW | SealFlags::SHRINK | SealFlags::SEAL;
+    let seals = seals | more;
     rustix::fs::fcntl_add_seals(&file, seals)?;
     Ok(file)
 }

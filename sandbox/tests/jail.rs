@@ -1,6 +1,12 @@
 //! Jails started for real, looked at from outside and from inside. They need root; what a launcher
 //! of a user can do is tested from an unprivileged user id.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    reason = "what helps a test may do what a test may"
+)]
+
 mod jail {
     pub(crate) mod ability;
     mod death;

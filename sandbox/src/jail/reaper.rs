@@ -34,9 +34,10 @@ const LAST_WAIT: Timespec = Timespec {
 /// (`vm.memfd_noexec = 2`).
 pub fn sealed_reaper() -> Result<OwnedFd, JailError> {
     let step = Step::L4;
-    let sealed = match plan::seal("pinfold-reaper", PROGRAM, EXECUTABLE) {
+    let seal = |flags, more| plan::seal("pinfold-reaper", PROGRAM, flags, more);
+    let sealed = match seal(EXECUTABLE, SEAL_EXECUTABLE) {
         // Before Linux 6.3 every memory file is executable.
-        Err(Errno::INVAL) => plan::seal("pinfold-reaper", PROGRAM, MemfdFlags::empty()),
+        Err(Errno::INVAL) => seal(MemfdFlags::empty(), SealFlags::empty()),
         sealed => sealed,
     }
     .during(step, "seal the reaper in a memory file")?;

@@ -6,7 +6,7 @@ use std::time::Instant;
 use pinfold_policy::{Control, Wanted};
 use pinfold_reaper::plan::{Fault, Identities, Settings, Wish, resource};
 use pinfold_reaper::step::Step;
-use rustix::fs::MemfdFlags;
+use rustix::fs::{MemfdFlags, SealFlags};
 
 use super::channels::{Channels, Given};
 use super::error::{During, JailError};
@@ -86,7 +86,13 @@ fn start_planned(
     let channels = Channels::open()?;
     let plan = write_plan(spec, &handles, fault)
         .and_then(|bytes| {
-            plan::seal("pinfold-plan", &bytes, NOT_EXECUTABLE).map_err(plan::PlanError::Seal)
+            plan::seal(
+                "pinfold-plan",
+                &bytes,
+                MemfdFlags::empty(),
+                SealFlags::empty(),
+            )
+            .map_err(plan::PlanError::Seal)
         })
         .map_err(JailError::Plan)?;
     inject(fault, Step::P8)?;
@@ -100,10 +106,6 @@ fn start_planned(
         deadline,
     )
 }
-
-/// `MFD_NOEXEC_SEAL` of linux/memfd.h would need Linux 6.3; the plan is never executed by anybody
-/// who could map it so.
-const NOT_EXECUTABLE: MemfdFlags = MemfdFlags::empty();
 
 fn inject(fault: Option<Fault>, step: Step) -> Result<(), JailError> {
     match fault {

@@ -38,7 +38,6 @@ struct Parts {
 
 /// How far a launch is.
 #[derive(Debug)]
-#[expect(clippy::large_enum_variant, reason = "one is made for each launch")]
 pub enum Progress {
     /// Call again when the status channel is readable.
     Pending,

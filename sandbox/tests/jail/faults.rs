@@ -75,7 +75,7 @@ fn real_failures_say_what_and_why() {
     assert_eq!(failure(|spec| spec.filter.clear()), "P7 channels");
     assert_eq!(
         failure(|spec| spec.groups.v2_dir = Some(tempfile::tempfile().unwrap().into())),
-        "P8 clone: clone3: bad file descriptor number (EBADF)"
+        "P8 clone: clone3: bad file number (EBADF)"
     );
     assert_eq!(
         failure(|spec| spec.stage = std::io::pipe().unwrap().0.into()),

@@ -4,9 +4,10 @@ use std::collections::BTreeMap;
 use std::fs;
 
 use super::ability;
-use super::harness::{PLUGIN_ID, REAPER_ID, launch, lines, spec};
+use super::harness::{PLUGIN_ID, REAPER_ID, launch, lines, reaper, spec};
 use pinfold_policy::Control;
 use pinfold_sandbox::jail::Jail;
+use rustix::fs::SealFlags;
 
 fn fields(pid: i32) -> BTreeMap<String, String> {
     let text = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
@@ -130,6 +131,9 @@ fn process_1_is_a_sealed_copy_and_holds_nothing_of_the_launcher() {
     }
     let jail = running(&[]);
     let pid = jail.reaper.pid();
+    let seals = rustix::fs::fcntl_get_seals(reaper()).unwrap();
+    let closed = SealFlags::WRITE | SealFlags::GROW | SealFlags::SHRINK | SealFlags::SEAL;
+    assert!(seals.contains(closed), "{seals:?}");
     let program = fs::read_link(format!("/proc/{pid}/exe")).unwrap();
     assert_eq!(program.to_str(), Some("/memfd:pinfold-reaper (deleted)"));
     let opened = fs::OpenOptions::new()

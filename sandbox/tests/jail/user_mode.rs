@@ -22,31 +22,32 @@ const SOMEBODY: u32 = 1_950_100_000;
 
 #[test]
 fn an_ordinary_user_can_start_a_jail() {
-    let test = "an_ordinary_user_can_start_a_jail";
+    as_launcher(
+        "an_ordinary_user_can_start_a_jail",
+        "exec \"$0\" \"$@\"",
+        as_user,
+    );
+}
+
+#[test]
+fn where_proc_is_covered_a_jail_has_none_and_says_so() {
+    // What is mounted over proc from outside cannot be taken off inside; the kernel then mounts no
+    // new proc that would show what is beneath.
+    let cover = "mount --bind /dev/null /proc/version \
+                 && exec unshare --user --map-root-user --mount -- \"$0\" \"$@\"";
+    as_launcher(
+        "where_proc_is_covered_a_jail_has_none_and_says_so",
+        cover,
+        with_covered_proc,
+    );
+}
+
+/// Runs `body` in a process of its own that is what a launcher of an ordinary user is: root of a
+/// user and mount namespace in which there is no other id. `prepare` is a shell line that goes on
+/// with the program it is given.
+fn as_launcher(test: &str, prepare: &str, body: fn()) {
     if std::env::var_os(AS_USER).is_some() {
-        as_user();
-        return;
-    }
-    // Where the user can read it: the build may lie in a private directory.
-    let place = tempfile::Builder::new()
-        .permissions(std::fs::Permissions::from_mode(0o755))
-        .tempdir_in("/tmp")
-        .unwrap();
-    std::fs::copy(std::env::current_exe().unwrap(), place.path().join("test")).unwrap();
-    std::fs::copy(stage().join("probe"), place.path().join("probe")).unwrap();
-    let mut command = Command::new("unshare");
-    command
-        .args(["--user", "--map-root-user", "--mount", "--"])
-        .arg(place.path().join("test"))
-        .args([
-            "--exact",
-            &format!("jail::user_mode::{test}"),
-            "--nocapture",
-            "--test-threads=1",
-        ])
-        .env(AS_USER, place.path());
-    if rustix::process::geteuid().is_root() {
-        command.uid(SOMEBODY).gid(SOMEBODY);
+        return body();
     }
     let can = Command::new("unshare")
         .args(["--user", "--map-root-user", "true"])
@@ -60,6 +61,36 @@ fn an_ordinary_user_can_start_a_jail() {
     ) {
         return;
     }
+    // Where the user can read it: the build may lie in a private directory.
+    let place = tempfile::Builder::new()
+        .permissions(std::fs::Permissions::from_mode(0o755))
+        .tempdir_in("/tmp")
+        .unwrap();
+    std::fs::copy(std::env::current_exe().unwrap(), place.path().join("test")).unwrap();
+    std::fs::copy(stage().join("probe"), place.path().join("probe")).unwrap();
+    let mut command = Command::new("unshare");
+    command
+        .args([
+            "--user",
+            "--map-root-user",
+            "--mount",
+            "--",
+            "sh",
+            "-c",
+            prepare,
+        ])
+        .arg(place.path().join("test"))
+        .args([
+            "--exact",
+            &format!("jail::user_mode::{test}"),
+            "--nocapture",
+            "--test-threads=1",
+        ])
+        .env(AS_USER, place.path())
+        .current_dir("/");
+    if rustix::process::geteuid().is_root() {
+        command.uid(SOMEBODY).gid(SOMEBODY);
+    }
     let ran = command.output().unwrap();
     let text = String::from_utf8_lossy(&ran.stdout).into_owned();
     let errors = String::from_utf8_lossy(&ran.stderr).into_owned();
@@ -67,6 +98,35 @@ fn an_ordinary_user_can_start_a_jail() {
         ran.status.success() && text.contains("1 passed"),
         "{text}{errors}"
     );
+}
+
+fn with_covered_proc() {
+    let acts = ["ls:/proc", "setuid:0", "say:seen", "wait"];
+    let spec = user_spec(&acts);
+    let mut spec = JailSpec {
+        proc: Wanted::Preferred,
+        ..spec
+    };
+    let jail = launch(&spec).unwrap();
+    assert_eq!(
+        lines(&jail)
+            .take_while(|line| line != "seen")
+            .collect::<Vec<_>>(),
+        ["", "setuid:0 1"]
+    );
+    jail.look(&spec).unwrap();
+    let missing = jail
+        .missing
+        .iter()
+        .find(|(control, _)| *control == Control::Proc)
+        .unwrap();
+    assert_eq!(
+        missing.1,
+        "R9 proc: mount proc: operation not permitted (EPERM)"
+    );
+    spec.proc = Wanted::Required;
+    let refused = launch(&spec).unwrap_err();
+    assert_eq!(refused.to_string(), missing.1);
 }
 
 fn user_spec(acts: &[&str]) -> JailSpec {

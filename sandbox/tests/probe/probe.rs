@@ -70,7 +70,7 @@ fn orphans(count: u32) {
         if unsafe { fork() } == 0 {
             unsafe { setsid() };
             if unsafe { fork() } == 0 {
-                (0..3).for_each(|fd| drop(unsafe { close(fd) }));
+                (0..3).for_each(|fd| assert_eq!(unsafe { close(fd) }, 0));
                 loop {
                     std::thread::park();
                 }
