@@ -233,4 +233,21 @@ uid-range = { first = 1900000000, count = 65536 }
             assert_eq!(error.to_string(), text);
         }
     }
+
+    #[test]
+    fn every_key_is_in_the_reference() {
+        let reference = include_str!("../../../docs/configuration.md");
+        for key in KEYS[0].1.iter().filter(|key| **key != "uid-range") {
+            assert!(
+                reference.contains(&format!("| `{key}` |")),
+                "{key} has no row"
+            );
+        }
+        for key in KEYS[1].1 {
+            assert!(
+                reference.contains(&format!("`uid-range.{key}`")),
+                "uid-range.{key} has no row"
+            );
+        }
+    }
 }

@@ -109,3 +109,35 @@ fn a_limit_can_be_lowered_with_a_reason() {
     assert_eq!(policy.wanted(Control::Memory), Wanted::Preferred);
     assert!(policy.to_toml().contains("no delegation"));
 }
+
+#[test]
+fn every_key_is_in_the_reference_and_its_example_is_read() {
+    let reference = include_str!("../../../../docs/policy.md");
+    for (table, keys) in KEYS {
+        for key in *keys {
+            let named = [
+                format!("`{table}.{key}`"),
+                format!("`{key}`"),
+                format!("{key} = "),
+                format!("[{key}]"),
+                format!("`{key}."),
+            ];
+            assert!(
+                named.iter().any(|form| reference.contains(form)),
+                "{table}.{key} is not named"
+            );
+        }
+    }
+    let example = reference
+        .split("```toml")
+        .nth(1)
+        .and_then(|rest| rest.split("```").next());
+    let digest = "0123456789abcdef".repeat(4);
+    let example = example
+        .unwrap()
+        .replace("sha256:…", &format!("sha256:{digest}"));
+    assert_eq!(
+        PolicyFile::parse(example.as_bytes()).map(|policy| policy.entry),
+        Ok("hello".into())
+    );
+}
