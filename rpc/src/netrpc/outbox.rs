@@ -92,7 +92,7 @@ impl Outbox {
         if state.failure.is_none() {
             let pump = state.pump.clone();
             let mut cx = Context::from_waker(pump.as_ref().unwrap_or(Waker::noop()));
-            if let Poll::Ready(Err(error)) = state.poll_write(&mut cx) {
+            if let Poll::Ready(Err(error)) = self.poll_write(&mut state, &mut cx) {
                 state.failure = Some(error);
                 pump.inspect(Waker::wake_by_ref);
             }
@@ -126,14 +126,7 @@ impl Outbox {
         if let Some(error) = state.failure.take() {
             return Poll::Ready(error);
         }
-        let was_full = state.unwritten() >= HIGH_WATER;
-        let outcome = state.poll_write(cx);
-        let has_room = state.unwritten() < HIGH_WATER;
-        drop(state);
-        if was_full && has_room {
-            self.room.notify_waiters();
-        }
-        match outcome {
+        match self.poll_write(&mut state, cx) {
             Poll::Ready(Err(error)) => Poll::Ready(error),
             Poll::Ready(Ok(())) | Poll::Pending => Poll::Pending,
         }
@@ -141,7 +134,7 @@ impl Outbox {
 
     /// Ready once everything is written.
     pub(super) fn poll_written(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.lock().poll_write(cx)
+        self.poll_write(&mut self.lock(), cx)
     }
 
     /// Gives up the stream's half; what is not written is dropped, and so is what is sent later.
@@ -153,6 +146,16 @@ impl Outbox {
         drop(state);
         drop(writer);
         self.room.notify_waiters();
+    }
+
+    /// Writes what the stream takes, and lets in who waits for room.
+    fn poll_write(&self, state: &mut State, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let was_full = state.unwritten() >= HIGH_WATER;
+        let outcome = state.poll_write(cx);
+        if was_full && state.unwritten() < HIGH_WATER {
+            self.room.notify_waiters();
+        }
+        outcome
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {

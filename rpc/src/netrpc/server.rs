@@ -11,7 +11,7 @@ use super::error::End;
 use super::header::{RequestHeader, ResponseHeaderRef};
 use super::outbox::Outbox;
 use super::reader::Reader;
-use super::services::{Answer, Reply, Services};
+use super::services::{Reply, Services};
 
 static RESPONSE: LazyLock<Schema> = LazyLock::new(Schema::of::<ResponseHeaderRef<'_>>);
 
@@ -91,6 +91,8 @@ impl Serving {
         &mut self,
         reader: &mut Reader<ReadHalf<S>>,
     ) -> Result<(), End> {
+        // A peer that does not read its replies is not read from either.
+        self.outbox.room().await;
         // Closed by nobody.
         let permit = Arc::clone(&self.permits)
             .acquire_owned()
@@ -109,8 +111,8 @@ impl Serving {
             Err(text) => respond(&outbox, &header, Err(text)),
             Ok(answer) => {
                 self.tasks.spawn(async move {
-                    run(answer, &outbox, &header).await;
-                    // A peer that does not read its replies is not read from either.
+                    let outcome = answer.await;
+                    respond(&outbox, &header, outcome);
                     outbox.room().await;
                     drop(permit);
                 });
@@ -118,11 +120,6 @@ impl Serving {
         }
         Ok(())
     }
-}
-
-async fn run(answer: Answer, outbox: &Outbox, header: &RequestHeader) {
-    let outcome = answer.await;
-    respond(outbox, header, outcome);
 }
 
 /// Sends the reply. What cannot be encoded becomes an error: the peer waits for something.

@@ -3,7 +3,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use pinfold_gob::{GobType, Schema, Type, Value};
+use pinfold_gob::{Encoder, GobType, Schema, Type, Value, gob_struct};
 use pinfold_rpc::netrpc::{
     CallError, Client, ClientConfig, End, Request, ServerConfig, Services, serve,
 };
@@ -11,6 +11,7 @@ use serde::{Serialize, Serializer};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, duplex};
 use tokio::sync::Semaphore;
 use tokio::task::JoinHandle;
+use tokio::time::timeout;
 
 use crate::soon;
 
@@ -176,4 +177,43 @@ async fn large_arguments_and_replies_pass() {
         .await
         .unwrap();
     assert_eq!(doubled.len(), 6_000_000);
+}
+
+#[tokio::test(start_paused = true)]
+async fn peer_that_asks_and_never_reads_is_not_read_any_more() {
+    #[derive(Serialize)]
+    #[serde(rename_all = "PascalCase")]
+    struct Header {
+        service_method: &'static str,
+        seq: u64,
+    }
+    gob_struct!(Header as "Request" { "ServiceMethod": String, "Seq": u64 });
+    let (mut ours, theirs) = duplex(1 << 10);
+    let _server = tokio::spawn(serve(
+        theirs,
+        Arc::new(Services::new()),
+        ServerConfig::default(),
+    ));
+    let mut encoder = Encoder::new();
+    let mut sent = 0;
+    for seq in 0..1_000_000 {
+        let mut request = Vec::new();
+        let header = Header {
+            service_method: "Nope.Nope",
+            seq,
+        };
+        encoder
+            .encode(&Schema::of::<Header>(), &header, &mut request)
+            .unwrap();
+        encoder
+            .encode(&Schema::bool(), &true, &mut request)
+            .unwrap();
+        sent += request.len();
+        let written = timeout(Duration::from_secs(1), ours.write_all(&request)).await;
+        if written.is_err() {
+            assert!(sent < 4 << 20);
+            return;
+        }
+    }
+    panic!("{sent} bytes were taken");
 }
