@@ -1,20 +1,21 @@
-//! The launcher as its daemon sees it: real requests, real jails, real kernel.
+//! The launcher as its daemon sees it: real requests, real jails, real kernel. Each test has a
+//! launcher of its own with directories that end with it.
 
+#[path = "launcher/aftermath.rs"]
+mod aftermath;
+#[path = "launcher/ends.rs"]
+mod ends;
 #[path = "launcher/machine.rs"]
 mod machine;
-
-use pinfold_sandbox::protocol::{ExitCause, KillHow};
-
-use machine::{Machine, has_root, output};
-
-#[test]
-fn a_program_runs_and_its_exit_code_is_told() {
-    if !has_root("a_program_runs_and_its_exit_code_is_told") {
-        return;
-    }
-    let machine = Machine::start();
-    let launched = machine.run("hello", &["say=here", "exit=3"], "").unwrap();
-    assert_eq!(output(launched.stdout), "here\n");
-    assert_eq!(machine.exited(launched.instance), ExitCause::Code(3));
-    assert!(machine.kill(launched.instance, KillHow::Kill).is_err());
-}
+#[path = "launcher/policies.rs"]
+mod policies;
+#[path = "launcher/postures.rs"]
+mod postures;
+#[path = "launcher/sockets.rs"]
+mod sockets;
+#[path = "launcher/staging.rs"]
+mod staging;
+#[path = "launcher/starts.rs"]
+mod starts;
+#[path = "launcher/user_mode.rs"]
+mod user_mode;

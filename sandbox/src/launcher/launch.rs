@@ -84,6 +84,8 @@ impl Launching {
             Ok(()) => pid_namespace(jail.plugin_pid),
             // It ran and has ended by itself; why is in its output and in its status.
             Err(JailError::Gone) => None,
+            // One that is ending looks like nothing that was planned until it has ended.
+            Err(_) if ends_soon(&jail.plugin) => None,
             Err(error) => return Err(start_failure(&error, &self.policy.file)),
         };
         let mut missing = self.missing;
@@ -398,6 +400,18 @@ fn control_of(step: Step) -> Option<Control> {
         Step::C11 => Control::Seccomp,
         _ => return None,
     })
+}
+
+/// Whether a process ends within a moment: between giving up its memory and being gone lie some
+/// microseconds of work in the kernel.
+fn ends_soon(process: &OwnedFd) -> bool {
+    use rustix::event::{PollFd, PollFlags, Timespec, poll};
+    const MOMENT: Timespec = Timespec {
+        tv_sec: 0,
+        tv_nsec: 50_000_000,
+    };
+    let mut polled = [PollFd::new(process, PollFlags::IN)];
+    matches!(poll(&mut polled, Some(&MOMENT)), Ok(1))
 }
 
 /// Device and inode of a process's PID namespace.

@@ -182,6 +182,12 @@ impl Machine {
         }
     }
 
+    /// Ends the daemon's connection.
+    pub(crate) fn close(&mut self) {
+        let (other, _) = std::os::unix::net::UnixStream::pair().unwrap();
+        self.client = Client::new(other.into());
+    }
+
     /// Waits for the end of an instance.
     pub(crate) fn exited(&self, instance: InstanceId) -> ExitCause {
         match self.client.next_event(PATIENCE).unwrap() {

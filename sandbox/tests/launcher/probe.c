@@ -155,9 +155,6 @@ int main(int count, char **arguments) {
         } else if (!strncmp(act, "symlink=", 8)) {
             if (symlink("/etc/passwd", value) != 0)
                 fail("symlink");
-        } else if (!strncmp(act, "fifo=", 5)) {
-            if (mkfifo(value, 0666) != 0)
-                fail("fifo");
         } else if (!strncmp(act, "file=", 5)) {
             if (close(open(value, O_WRONLY | O_CREAT, 0666)) != 0)
                 fail("file");

@@ -1,0 +1,243 @@
+//! What a launch is refused for: policies that are not trusted, bytes that are not, controls that
+//! are not there.
+
+use std::fs;
+use std::os::unix::fs::{PermissionsExt, chown, symlink};
+
+use pinfold_sandbox::protocol::{Failure, FailureKind};
+
+use crate::machine::{Machine, Setup, has_root};
+
+/// Stages a plugin that has a policy and tries to launch it.
+fn refused(machine: &Machine, plugin: &str) -> Failure {
+    let (digest, _) = machine.stage(plugin).unwrap();
+    machine.launch_with(plugin, digest, &[]).unwrap_err()
+}
+
+#[test]
+fn a_plugin_without_a_policy_is_refused_with_the_path() {
+    if !has_root("a_plugin_without_a_policy_is_refused_with_the_path") {
+        return;
+    }
+    let machine = Machine::start();
+    machine.add_plugin("hello");
+    let failure = refused(&machine, "hello");
+    assert_eq!(failure.kind, FailureKind::Policy);
+    let path = machine.path("policies/hello.toml");
+    assert!(
+        failure.message.contains(path.to_str().unwrap()),
+        "{failure}"
+    );
+}
+
+#[test]
+fn a_policy_that_others_own_or_can_write_is_refused_with_path_owner_and_mode() {
+    if !has_root("a_policy_that_others_own_or_can_write_is_refused_with_path_owner_and_mode") {
+        return;
+    }
+    let machine = Machine::start();
+    machine.add_plugin("hello");
+    machine.add_policy("hello", &["exit=0"], "");
+    let path = machine.path("policies/hello.toml");
+    let text = path.to_str().unwrap();
+    let refused_with = |what: &str| {
+        let failure = refused(&machine, "hello");
+        assert_eq!(failure.kind, FailureKind::Policy, "{failure}");
+        assert!(failure.message.contains(what), "{failure}");
+    };
+    chown(&path, Some(65_534), None).unwrap();
+    refused_with(&format!("{text:?} belongs to uid 65534 (mode 0640)"));
+    chown(&path, Some(0), None).unwrap();
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o666)).unwrap();
+    refused_with(&format!("{text:?} (uid 0, mode 0666)"));
+    let parent = machine.path("policies");
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o640)).unwrap();
+    fs::set_permissions(&parent, fs::Permissions::from_mode(0o775)).unwrap();
+    refused_with(&format!("{parent:?} (uid 0, mode 0775)"));
+    fs::set_permissions(&parent, fs::Permissions::from_mode(0o755)).unwrap();
+    fs::rename(&path, machine.path("real.toml")).unwrap();
+    symlink(machine.path("real.toml"), &path).unwrap();
+    refused_with(&format!("open {text:?}"));
+    fs::remove_file(&path).unwrap();
+    fs::rename(machine.path("real.toml"), &path).unwrap();
+    let (digest, _) = machine.stage("hello").unwrap();
+    machine.launch_with("hello", digest, &[]).unwrap();
+}
+
+#[test]
+fn a_broken_policy_is_refused_with_line_and_key() {
+    if !has_root("a_broken_policy_is_refused_with_line_and_key") {
+        return;
+    }
+    let machine = Machine::start();
+    machine.add_plugin("hello");
+    machine.add_policy("hello", &["exit=0"], "[limits]\nmemry = \"64MiB\"\n");
+    let failure = refused(&machine, "hello");
+    assert_eq!(failure.kind, FailureKind::Policy);
+    let text = "line 8: unknown key \"limits.memry\", did you mean \"memory\"?";
+    assert!(failure.message.contains(text), "{failure}");
+    for (more, what) in [
+        (
+            "[trust]\nsigned-by = [\"release\"]\n",
+            "not verified by this version",
+        ),
+        (
+            "[controls]\nlandlock = \"required\"\n",
+            "control landlock is required and not built",
+        ),
+        (
+            "[controls]\nuser-namespace = \"required\"\n",
+            "user-namespace is required and not built",
+        ),
+    ] {
+        machine.add_policy("hello", &["exit=0"], more);
+        let failure = refused(&machine, "hello");
+        assert!(failure.message.contains(what), "{failure}");
+    }
+}
+
+#[test]
+fn only_the_pinned_digest_runs() {
+    if !has_root("only_the_pinned_digest_runs") {
+        return;
+    }
+    let machine = Machine::start();
+    let directory = machine.add_plugin("hello");
+    machine.add_policy("hello", &["exit=0"], "");
+    let (digest, _) = machine.stage("hello").unwrap();
+    let pinned = format!("[trust]\ndigest = \"{digest}\"\n");
+    machine.add_policy("hello", &["exit=0"], &pinned);
+    machine.launch_with("hello", digest, &[]).unwrap();
+    fs::write(directory.join("extra"), "").unwrap();
+    let (changed, _) = machine.stage("hello").unwrap();
+    assert_ne!(changed, digest);
+    let failure = machine.launch_with("hello", changed, &[]).unwrap_err();
+    assert_eq!(failure.kind, FailureKind::Policy);
+    assert!(failure.message.contains(&digest.to_string()), "{failure}");
+    assert!(failure.message.contains(&changed.to_string()), "{failure}");
+    // What was staged before still runs.
+    machine.launch_with("hello", digest, &[]).unwrap();
+}
+
+#[test]
+fn where_signatures_are_required_nothing_else_runs() {
+    if !has_root("where_signatures_are_required_nothing_else_runs") {
+        return;
+    }
+    let machine = Machine::with(Setup {
+        config: "require-signatures = true\n",
+        ..Setup::default()
+    });
+    machine.add_plugin("hello");
+    machine.add_policy("hello", &["exit=0"], "");
+    let failure = refused(&machine, "hello");
+    assert_eq!(failure.kind, FailureKind::Policy);
+    assert!(failure.message.contains("requires signatures"), "{failure}");
+}
+
+#[test]
+fn an_entry_that_is_not_there_or_not_executable_is_refused() {
+    if !has_root("an_entry_that_is_not_there_or_not_executable_is_refused") {
+        return;
+    }
+    let machine = Machine::start();
+    let directory = machine.add_plugin("hello");
+    machine.add_policy("hello", &["exit=0"], "");
+    let probe = directory.join("probe");
+    fs::set_permissions(&probe, fs::Permissions::from_mode(0o644)).unwrap();
+    let failure = refused(&machine, "hello");
+    assert_eq!(failure.kind, FailureKind::Stage);
+    assert!(failure.message.contains("execute bit"), "{failure}");
+    fs::remove_file(&probe).unwrap();
+    fs::create_dir(&probe).unwrap();
+    let failure = refused(&machine, "hello");
+    assert!(failure.message.contains("no regular file"), "{failure}");
+    fs::remove_dir(&probe).unwrap();
+    fs::write(directory.join("other"), "").unwrap();
+    let failure = refused(&machine, "hello");
+    assert!(failure.message.contains("\"probe\""), "{failure}");
+}
+
+#[test]
+fn a_file_that_is_no_program_fails_at_its_execution() {
+    if !has_root("a_file_that_is_no_program_fails_at_its_execution") {
+        return;
+    }
+    let machine = Machine::start();
+    let directory = machine.add_plugin("hello");
+    machine.add_policy("hello", &["exit=0"], "");
+    fs::write(directory.join("probe"), "no program").unwrap();
+    let failure = refused(&machine, "hello");
+    assert_eq!(failure.kind, FailureKind::Plugin, "{failure}");
+    assert!(failure.message.contains("C12 exec"), "{failure}");
+}
+
+#[test]
+fn development_grants_count_only_where_they_are_switched_on_and_never_over_the_operators() {
+    let test =
+        "development_grants_count_only_where_they_are_switched_on_and_never_over_the_operators";
+    if !has_root(test) {
+        return;
+    }
+    let grants = tempfile::tempdir().unwrap();
+    fs::set_permissions(grants.path(), fs::Permissions::from_mode(0o755)).unwrap();
+    let policy = grants.path().join("hello.toml");
+    let text = "schema = 1\ndialect = \"goatflow\"\nentry = \"probe\"\nargs = [\"exit=7\"]\n\
+                [trust]\nunsigned = true\n";
+    fs::write(&policy, text).unwrap();
+    let nobody = nix::unistd::User::from_name("nobody")
+        .unwrap()
+        .unwrap()
+        .uid
+        .as_raw();
+    chown(&policy, Some(nobody), None).unwrap();
+    chown(grants.path(), Some(nobody), None).unwrap();
+    let config = format!(
+        "dev-grants = \"as-asked\"\ndev-policy-dir = {:?}\n",
+        grants.path()
+    );
+    let setup = Setup {
+        config: &config,
+        ..Setup::default()
+    };
+
+    let mut refusing = Machine::with(Setup {
+        arguments: &["--no-dev-grants"],
+        ..setup
+    });
+    assert_eq!(refusing.child.wait().unwrap().code(), Some(1));
+
+    let machine = Machine::with(setup);
+    machine.add_plugin("hello");
+    let (digest, _) = machine.stage("hello").unwrap();
+    let launched = machine.launch_with("hello", digest, &[]).unwrap();
+    assert!(launched.development_policy);
+    machine.exited(launched.instance);
+    // One of the operator's, even a bad one, is the one that counts.
+    fs::write(machine.path("policies/hello.toml"), "schema = 2").unwrap();
+    let failure = refused(&machine, "hello");
+    assert_eq!(failure.kind, FailureKind::Policy);
+    // A third user's counts nowhere.
+    fs::remove_file(machine.path("policies/hello.toml")).unwrap();
+    chown(&policy, Some(12_345), None).unwrap();
+    let failure = refused(&machine, "hello");
+    assert!(failure.message.contains("uid 12345"), "{failure}");
+
+    let without = Machine::start();
+    without.add_plugin("hello");
+    assert_eq!(refused(&without, "hello").kind, FailureKind::Policy);
+}
+
+#[test]
+fn a_configuration_that_others_can_write_starts_nothing() {
+    if !has_root("a_configuration_that_others_can_write_starts_nothing") {
+        return;
+    }
+    let machine = Machine::start();
+    let config = machine.path("launcher.toml");
+    fs::set_permissions(&config, fs::Permissions::from_mode(0o666)).unwrap();
+    let launcher = std::path::Path::new(env!("CARGO_BIN_EXE_pinfold-launcher"));
+    let (_client, mut child) =
+        pinfold_sandbox::client::spawn(launcher, &config, std::iter::empty::<&str>()).unwrap();
+    assert_eq!(child.wait().unwrap().code(), Some(1));
+}

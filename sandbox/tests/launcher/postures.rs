@@ -1,0 +1,82 @@
+//! What the launcher says is in force.
+
+use pinfold_policy::{Control, Wanted};
+use pinfold_sandbox::posture::{Mode, PolicyTrust, State};
+
+use crate::machine::{Machine, has_root};
+
+#[test]
+fn every_control_is_tried_and_what_is_not_built_is_said() {
+    if !has_root("every_control_is_tried_and_what_is_not_built_is_said") {
+        return;
+    }
+    let machine = Machine::start();
+    machine.run("hello", &["wait"], "").unwrap();
+    let posture = machine.posture(None);
+    assert_eq!(posture.mode, Mode::Root);
+    assert_eq!(posture.policy_trust, PolicyTrust::Operator);
+    let ids: Vec<Control> = posture.controls.iter().map(|one| one.id).collect();
+    assert_eq!(ids, Control::ALL);
+    let not_built: Vec<Control> = posture
+        .controls
+        .iter()
+        .filter(|one| one.state == State::NotBuilt)
+        .map(|one| one.id)
+        .collect();
+    assert_eq!(
+        not_built,
+        [
+            Control::UserNamespace,
+            Control::Landlock,
+            Control::WriteXorExecute,
+            Control::SyscallNames,
+            Control::LauncherFilter,
+            Control::NetworkPool,
+            Control::StateQuota,
+        ]
+    );
+    for control in &posture.controls {
+        let has_reason = !control.reason.is_empty();
+        let needs_reason = control.state != State::Enforced;
+        assert_eq!(has_reason, needs_reason, "{control:?}");
+    }
+    for control in [
+        Control::PidNamespace,
+        Control::MountNamespace,
+        Control::NetworkNamespace,
+        Control::IpcNamespace,
+        Control::UtsNamespace,
+        Control::CgroupNamespace,
+        Control::Root,
+        Control::Proc,
+        Control::Stage,
+        Control::Uid,
+        Control::Capabilities,
+        Control::NoNewPrivileges,
+        Control::Seccomp,
+    ] {
+        let state = posture.control(control).unwrap();
+        assert_eq!(state.state, State::Enforced, "{state:?}");
+    }
+    assert_eq!(posture.stages.len(), 1);
+    assert_eq!(posture.stages[0].instances, 1);
+}
+
+#[test]
+fn a_plugins_posture_has_what_its_policy_wants() {
+    if !has_root("a_plugins_posture_has_what_its_policy_wants") {
+        return;
+    }
+    let machine = Machine::start();
+    machine.add_policy(
+        "hello",
+        &[],
+        "[controls]\nproc = \"required\"\nlandlock = \"off\"\n",
+    );
+    let posture = machine.posture(Some("hello"));
+    assert_eq!(posture.plugin.as_deref(), Some("hello"));
+    let wanted = |control| posture.control(control).unwrap().wanted;
+    assert_eq!(wanted(Control::Proc), Wanted::Required);
+    assert_eq!(wanted(Control::Landlock), Wanted::Off);
+    assert_eq!(wanted(Control::Seccomp), Wanted::Required);
+}

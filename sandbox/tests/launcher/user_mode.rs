@@ -1,0 +1,4 @@
+//! The launcher of an ordinary user.
+
+#[test]
+fn placeholder() {}
