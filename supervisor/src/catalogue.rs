@@ -17,6 +17,7 @@ use crate::launcher::Launcher;
 use crate::lifecycle::{Command, Handle, Lifecycle};
 use crate::logs::Logs;
 use crate::state::Snapshot;
+use crate::store::Store;
 
 /// Most plugins of one daemon: bounds what a directory full of junk can start.
 const PLUGIN_LIMIT: usize = 1024;
@@ -29,6 +30,7 @@ pub(crate) struct Parts {
     pub(crate) table: Shared,
     pub(crate) plugin_dir: PathBuf,
     pub(crate) grants: Option<DevelopmentGrants>,
+    pub(crate) store: Store,
 }
 
 /// The plugins and what they share.
@@ -36,7 +38,9 @@ pub(crate) struct Catalogue {
     parts: Parts,
     dialects: Vec<Arc<dyn Dialect>>,
     plugins: Mutex<BTreeMap<PluginId, Handle>>,
-    entries: Mutex<BTreeMap<PluginId, Arc<Entry>>>,
+    /// By the order in which plugins were first seen: of two that declare the same route, the
+    /// elder keeps it.
+    entries: Mutex<BTreeMap<i64, Arc<Entry>>>,
     tasks: TaskTracker,
 }
 
@@ -128,16 +132,25 @@ impl Catalogue {
             }
         });
         join_all(again).await;
-        let handles: Vec<Handle> = found
-            .iter()
-            .filter(|plugin| concerned(plugin))
-            .filter_map(|plugin| self.start(plugin))
-            .collect();
+        let mut handles = Vec::new();
+        for plugin in found.iter().filter(|plugin| concerned(plugin)) {
+            handles.extend(self.start(plugin).await);
+        }
         Ok(join_all(handles.iter().map(Handle::settled)).await)
     }
 
-    /// The handle of a plugin, its task started if it is new; `None` where there are too many.
-    fn start(self: &Arc<Self>, plugin: &PluginId) -> Option<Handle> {
+    /// The handle of a plugin, its task started if it is new; `None` where that cannot be.
+    async fn start(self: &Arc<Self>, plugin: &PluginId) -> Option<Handle> {
+        if let Some(handle) = self.handle(plugin) {
+            return Some(handle);
+        }
+        let number = match self.parts.store.plugin_number(plugin).await {
+            Ok(number) => number,
+            Err(error) => {
+                tracing::error!(plugin.id = %plugin, error = %Chain(&error), "plugin not started");
+                return None;
+            }
+        };
         let mut plugins = self.plugins();
         if let Some(handle) = plugins.get(plugin) {
             return Some(handle.clone());
@@ -146,7 +159,7 @@ impl Catalogue {
             tracing::error!(plugin.id = %plugin, limit = PLUGIN_LIMIT, "too many plugins, one left out");
             return None;
         }
-        let (lifecycle, handle) = Lifecycle::new(plugin.clone(), Arc::clone(self));
+        let (lifecycle, handle) = Lifecycle::new(plugin.clone(), number, Arc::clone(self));
         plugins.insert(plugin.clone(), handle.clone());
         self.tasks.spawn(lifecycle.run());
         Some(handle)
@@ -156,6 +169,9 @@ impl Catalogue {
         self.plugins().remove(plugin);
         self.parts.logs.forget(plugin);
         self.parts.host.forget(plugin).await;
+        if let Err(error) = self.parts.store.forget_plugin(plugin).await {
+            tracing::warn!(plugin.id = %plugin, error = %Chain(&error), "plugin's number kept");
+        }
     }
 
     /// Ends every plugin and waits for it.
@@ -168,7 +184,7 @@ impl Catalogue {
     }
 
     /// Puts a plugin into the table; gives a line for each route that is not mounted.
-    pub(crate) fn serve(&self, snapshot: &Snapshot, started: &Started) -> Vec<String> {
+    pub(crate) fn serve(&self, number: i64, snapshot: &Snapshot, started: &Started) -> Vec<String> {
         let policy = snapshot.policy.as_ref();
         let entry = Entry {
             plugin: snapshot.plugin.clone(),
@@ -183,7 +199,7 @@ impl Catalogue {
             calls_per_second: policy.and_then(|policy| policy.rates.calls_per_second),
         };
         let mut entries = lock(&self.entries);
-        entries.insert(snapshot.plugin.clone(), Arc::new(entry));
+        entries.insert(number, Arc::new(entry));
         let (table, conflicts) = Table::build(entries.values().cloned().collect());
         self.parts.table.store(Arc::new(table));
         conflicts
@@ -194,9 +210,9 @@ impl Catalogue {
     }
 
     /// Takes a plugin out of the table.
-    pub(crate) fn withdraw(&self, plugin: &PluginId) {
+    pub(crate) fn withdraw(&self, number: i64) {
         let mut entries = lock(&self.entries);
-        if entries.remove(plugin).is_some() {
+        if entries.remove(&number).is_some() {
             let (table, _) = Table::build(entries.values().cloned().collect());
             self.parts.table.store(Arc::new(table));
         }

@@ -254,4 +254,21 @@ mod tests {
         }
         assert!(parse("listen = '0.0.0.0:80'\nbehind-proxy = true").is_ok());
     }
+
+    #[test]
+    fn every_key_is_in_the_reference() {
+        let reference = include_str!("../../docs/configuration.md");
+        for (table, keys) in KEYS {
+            for key in *keys {
+                let path = if table.is_empty() {
+                    (*key).to_owned()
+                } else {
+                    format!("{table}.{key}")
+                };
+                let whole_table = KEYS.iter().any(|(inner, _)| inner.starts_with(&path));
+                let row = format!("`{}`", path.replace('*', "NAME"));
+                assert!(whole_table || reference.contains(&row), "{row} has no row");
+            }
+        }
+    }
 }

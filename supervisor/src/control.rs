@@ -1,9 +1,10 @@
 //! The daemon as the administration API sees it.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
-use std::sync::{Arc, PoisonError, RwLock};
 
+use arc_swap::ArcSwap;
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
 use futures_util::FutureExt as _;
@@ -15,7 +16,7 @@ use pinfold_gateway::admin::{Control, ControlError, ControlFuture};
 use pinfold_gateway::{Actor, CallError, Shared};
 use pinfold_policy::{CallContext, PluginId, Wanted};
 use pinfold_sandbox::posture::{Posture, State as Found};
-use pinfold_sandbox::protocol::{Reply, Request};
+use pinfold_sandbox::protocol::{Reply, Request, Stats};
 
 use crate::catalogue::Catalogue;
 use crate::chain::Chain;
@@ -39,8 +40,8 @@ pub(crate) struct Administration {
     /// URL of the gateway.
     pub(crate) url: String,
     pub(crate) phase: Phase,
-    /// What an operator should know.
-    pub(crate) warnings: RwLock<Vec<String>>,
+    /// What the machine gives, as found at the start.
+    pub(crate) posture: ArcSwap<Option<Posture>>,
 }
 
 /// What the daemon is doing, for readiness.
@@ -82,11 +83,7 @@ impl Control for Administration {
             mode: self.mode.into(),
             listeners: vec![self.url.clone()],
             plugins,
-            warnings: self
-                .warnings
-                .read()
-                .unwrap_or_else(PoisonError::into_inner)
-                .clone(),
+            warnings: self.warnings(),
         }
     }
 
@@ -102,6 +99,31 @@ impl Control for Administration {
         self.catalogue
             .handle(plugin)
             .map(|handle| self.detail(&handle.snapshot()))
+    }
+
+    fn stats<'a>(&'a self, plugin: &'a PluginId) -> ControlFuture<'a, BTreeMap<String, u64>> {
+        async move {
+            let running = self
+                .catalogue
+                .handle(plugin)
+                .and_then(|h| h.snapshot().running.clone());
+            let Some(running) = running else {
+                return Ok(BTreeMap::new());
+            };
+            let request = Request::Stats {
+                instance: running.instance,
+            };
+            match self.catalogue.launcher().ask(request).await {
+                Ok(Reply::Stats(stats)) => Ok(stats_by_name(&stats)),
+                // It may have ended meanwhile.
+                Ok(_) | Err(LauncherError::Failed(_)) => Ok(BTreeMap::new()),
+                Err(error) => Err(ControlError::Failed {
+                    action: "ask the launcher",
+                    cause: Chain(&error).to_string(),
+                }),
+            }
+        }
+        .boxed()
     }
 
     fn logs(&self, plugin: &PluginId, query: LogQuery) -> Vec<LogRecord> {
@@ -258,20 +280,22 @@ impl Administration {
         crate::posture::read(toml)
     }
 
-    /// Puts what an operator should know into the status: whose policies count, and what this
-    /// machine does not give.
-    pub(crate) async fn warn_of_missing_controls(&self) {
-        let warnings = match self.probe(None).await {
-            Ok(posture) => warnings(&posture),
-            Err(error) => vec![format!("the posture is unknown: {}", Chain(&error))],
-        };
-        for warning in &warnings {
+    /// Finds out what this machine gives, and says what an operator should know of it.
+    pub(crate) async fn learn_posture(&self) {
+        match self.probe(None).await {
+            Ok(posture) => self.posture.store(Arc::new(Some(posture))),
+            Err(error) => tracing::error!(error = %Chain(&error), "posture unknown"),
+        }
+        for warning in self.warnings() {
             tracing::warn!(%warning, "posture");
         }
-        *self
-            .warnings
-            .write()
-            .unwrap_or_else(PoisonError::into_inner) = warnings;
+    }
+
+    fn warnings(&self) -> Vec<String> {
+        match self.posture.load().as_ref() {
+            Some(posture) => warnings(posture),
+            None => vec!["the posture is unknown: the log says why".into()],
+        }
     }
 
     fn detail(&self, snapshot: &Snapshot) -> PluginDetail {
@@ -284,6 +308,7 @@ impl Administration {
             .running
             .as_ref()
             .map(|running| running.missing.as_slice());
+        let posture = self.posture.load();
         PluginDetail {
             view: view(snapshot),
             digest: snapshot.digest.map(|digest| digest.to_string()),
@@ -304,7 +329,7 @@ impl Administration {
             missing_controls: missing
                 .unwrap_or_default()
                 .iter()
-                .map(|m| missing_view(m))
+                .map(|id| missing_view(id, posture.as_ref().as_ref()))
                 .collect(),
             last_exit: snapshot.last_exit.clone(),
             stats: BTreeMap::new(),
@@ -398,21 +423,48 @@ fn limits(policy: &pinfold_policy::PolicyFile) -> BTreeMap<String, String> {
     .into()
 }
 
-/// `id: reason`, as a launch reports it.
-fn missing_view(text: &str) -> ControlView {
-    let (id, reason) = text.split_once(": ").unwrap_or((text, ""));
-    let control = pinfold_policy::Control::from_id(id);
-    let not_built = reason.starts_with("not built");
+fn stats_by_name(stats: &Stats) -> BTreeMap<String, u64> {
+    let Stats {
+        memory_current_bytes,
+        memory_peak_bytes,
+        memory_limit_bytes,
+        cpu_usage_us,
+        cpu_throttled_us,
+        tasks_current,
+        tasks_refused,
+        oom_kills,
+    } = *stats;
+    [
+        ("memory_current_bytes", memory_current_bytes),
+        ("memory_peak_bytes", memory_peak_bytes),
+        ("memory_limit_bytes", memory_limit_bytes),
+        ("cpu_usage_us", cpu_usage_us),
+        ("cpu_throttled_us", cpu_throttled_us),
+        ("tasks_current", tasks_current),
+        ("tasks_refused", tasks_refused),
+        ("oom_kills", oom_kills),
+    ]
+    .into_iter()
+    .filter_map(|(name, value)| Some((name.to_owned(), value?)))
+    .collect()
+}
+
+/// A control that an instance does without, with what the machine's posture knows of it.
+fn missing_view(id: &str, posture: Option<&Posture>) -> ControlView {
+    let found = posture.and_then(|posture| posture.controls.iter().find(|c| c.id.id() == id));
     ControlView {
         id: id.into(),
-        about: control.map_or("", |control| control.about()).into(),
+        about: pinfold_policy::Control::from_id(id)
+            .map_or("", |control| control.about())
+            .into(),
         wanted: Wanted::Preferred.to_string(),
-        state: if not_built {
-            ControlState::NotBuilt
-        } else {
-            ControlState::Missing
+        state: match found {
+            Some(found) if found.state == Found::NotBuilt => ControlState::NotBuilt,
+            _ => ControlState::Missing,
         },
-        reason: (!reason.is_empty()).then(|| reason.into()),
+        reason: found
+            .map(|found| found.reason.clone())
+            .filter(|reason| !reason.is_empty()),
     }
 }
 

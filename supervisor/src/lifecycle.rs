@@ -84,6 +84,8 @@ impl Handle {
 /// A plugin's task and what it owns.
 pub(crate) struct Lifecycle {
     plugin: PluginId,
+    /// Its place in the order in which plugins were first seen.
+    number: i64,
     catalogue: Arc<Catalogue>,
     commands: mpsc::Receiver<Command>,
     snapshot: watch::Sender<Arc<Snapshot>>,
@@ -109,7 +111,7 @@ struct NotStarted {
 
 impl Lifecycle {
     /// A task for `plugin`, not yet running, and the handle to it.
-    pub(crate) fn new(plugin: PluginId, catalogue: Arc<Catalogue>) -> (Self, Handle) {
+    pub(crate) fn new(plugin: PluginId, number: i64, catalogue: Arc<Catalogue>) -> (Self, Handle) {
         let (sender, commands) = mpsc::channel(COMMAND_QUEUE);
         let (snapshot, observed) = watch::channel(Arc::new(Snapshot::discovered(plugin.clone())));
         let log = catalogue.logs().of(&plugin);
@@ -121,6 +123,7 @@ impl Lifecycle {
         (
             Self {
                 plugin,
+                number,
                 catalogue,
                 commands,
                 snapshot,
@@ -188,7 +191,7 @@ impl Lifecycle {
                         if let Some(serving) = serving.take() {
                             self.stop(serving).await;
                         }
-                        self.catalogue.withdraw(&self.plugin);
+                        self.catalogue.withdraw(self.number);
                         self.change(|snapshot| snapshot.state = State::Stopped);
                         done.send(()).unwrap_or_default();
                         return None;
@@ -215,7 +218,7 @@ impl Lifecycle {
     fn publish(&self, serving: &Serving) {
         let started = &serving.started;
         let snapshot = Arc::clone(&self.snapshot.borrow());
-        let refused = self.catalogue.serve(&snapshot, started);
+        let refused = self.catalogue.serve(self.number, &snapshot, started);
         let mut offer = started.offer.clone();
         offer.refused.extend(refused);
         for line in &offer.refused {
@@ -267,7 +270,7 @@ impl Lifecycle {
             Some(hint) => format!("{reason} (hint: {hint})"),
             None => reason,
         };
-        self.catalogue.withdraw(&self.plugin);
+        self.catalogue.withdraw(self.number);
         self.change(|snapshot| {
             snapshot.state = state;
             snapshot.reason = Some(reason);
@@ -315,7 +318,7 @@ impl Lifecycle {
 
     /// Ends a plugin in order: no new calls, its contract's own way, SIGTERM, the whole jail.
     async fn stop(&self, serving: Serving) {
-        self.catalogue.withdraw(&self.plugin);
+        self.catalogue.withdraw(self.number);
         self.change(|snapshot| snapshot.state = State::Draining);
         serving
             .started

@@ -3,7 +3,7 @@
 use std::io::Write as _;
 use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
 use std::process::Child;
-use std::sync::{Arc, RwLock};
+use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 use chrono::Utc;
@@ -124,6 +124,7 @@ pub async fn run(start: Start) -> Result<(), RunError> {
             .dev_policy_dir
             .clone()
             .map(DevelopmentGrants::new),
+        store: store.clone(),
     });
     let listener = TcpListener::bind(config.listen)
         .await
@@ -142,7 +143,7 @@ pub async fn run(start: Start) -> Result<(), RunError> {
         },
         url: format!("http://{address}"),
         phase: Phase::default(),
-        warnings: RwLock::default(),
+        posture: ArcSwap::default(),
     });
     let gateway = Gateway::new(
         gateway_config(&config),
@@ -218,7 +219,7 @@ async fn begin_plugins(
     place: &Place,
     development: bool,
 ) {
-    administration.warn_of_missing_controls().await;
+    administration.learn_posture().await;
     if let Err(error) = catalogue.rescan(None).await {
         tracing::error!(error = %Chain(&error), "plugins not started");
     }

@@ -1,6 +1,7 @@
 //! The daemon's own state: `pinfold.db`, SQLite in WAL mode. No plugin's statement reaches it.
 
 pub(crate) mod audit;
+mod plugins;
 pub(crate) mod tokens;
 
 use std::path::{Path, PathBuf};
@@ -65,6 +66,10 @@ const MIGRATIONS: &[&str] = &["
         permission TEXT,
         request_id TEXT,
         count INTEGER NOT NULL
+    ) STRICT;
+    CREATE TABLE plugin (
+        number INTEGER PRIMARY KEY AUTOINCREMENT,
+        id TEXT NOT NULL UNIQUE
     ) STRICT;
     "];
 

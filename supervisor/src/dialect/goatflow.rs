@@ -51,27 +51,25 @@ impl Dialect for Goatflow {
         MANIFEST_FILE
     }
 
+    fn plugin_name(&self, stage: &StageFiles) -> Result<PluginId, DialectError> {
+        manifest::Manifest::name(&read_manifest(stage)?).map_err(|error| refused(&error))
+    }
+
     fn manifest(
         &self,
         plugin: &PluginId,
         stage: &StageFiles,
     ) -> Result<super::Manifest, DialectError> {
-        let refused = |error: &dyn std::error::Error| DialectError::Manifest {
-            file: MANIFEST_FILE,
-            reason: Chain(error).to_string(),
-        };
-        let bytes = stage
-            .read(MANIFEST_FILE, manifest::MANIFEST_LIMIT_BYTES)
-            .map_err(|error| refused(&error))?;
-        let manifest =
-            manifest::Manifest::parse(&bytes, plugin).map_err(|error| refused(&error))?;
-        Ok(manifest.into())
+        let manifest = manifest::Manifest::parse(&read_manifest(stage)?, plugin);
+        Ok(manifest.map_err(|error| refused(&error))?.into())
     }
 
     fn launch_values(&self) -> BTreeMap<String, String> {
         let ports = PortRange::default();
         let cookie = (COOKIE_KEY, COOKIE_VALUE);
-        environment(cookie.0, cookie.1, &[start::PROTOCOL_VERSION], ports).into_iter().collect()
+        environment(cookie.0, cookie.1, &[start::PROTOCOL_VERSION], ports)
+            .into_iter()
+            .collect()
     }
 
     fn start(
@@ -80,6 +78,19 @@ impl Dialect for Goatflow {
         stdout: pipe::Receiver,
     ) -> BoxFuture<'_, Result<Started, DialectError>> {
         start::start(process, stdout).boxed()
+    }
+}
+
+fn read_manifest(stage: &StageFiles) -> Result<Vec<u8>, DialectError> {
+    stage
+        .read(MANIFEST_FILE, manifest::MANIFEST_LIMIT_BYTES)
+        .map_err(|error| refused(&error))
+}
+
+fn refused(error: &dyn std::error::Error) -> DialectError {
+    DialectError::Manifest {
+        file: MANIFEST_FILE,
+        reason: Chain(error).to_string(),
     }
 }
 

@@ -1,5 +1,7 @@
 //! What the administration API asks of the daemon.
 
+use std::collections::BTreeMap;
+
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use http::StatusCode;
@@ -29,6 +31,9 @@ pub trait Control: Send + Sync + 'static {
 
     /// Everything about one plugin; `None` where none has that name.
     fn plugin(&self, plugin: &PluginId) -> Option<PluginDetail>;
+
+    /// What the running instance of a plugin uses, by name with its unit; empty where none runs.
+    fn stats<'a>(&'a self, plugin: &'a PluginId) -> ControlFuture<'a, BTreeMap<String, u64>>;
 
     /// What a plugin printed and logged, oldest first, at most `query.limit` of the latest.
     fn logs(&self, plugin: &PluginId, query: LogQuery) -> Vec<LogRecord>;

@@ -79,7 +79,9 @@ async fn plugins(State(api): Api) -> Json<Vec<PluginView>> {
 
 async fn plugin(State(api): Api, id: OnePath) -> Answered<Json<PluginDetail>> {
     let id = plugin_id(&id?)?;
-    Ok(Json(find(&*api.control, &id)?))
+    let detail = find(&*api.control, &id)?;
+    let stats = api.control.stats(&id).await?;
+    Ok(Json(PluginDetail { stats, ..detail }))
 }
 
 async fn logs(

@@ -26,7 +26,14 @@ pub(crate) fn arguments(
 ) -> Result<Bytes, ArgumentsError> {
     let mut object = Map::new();
     for (name, value) in &request.path_parameters {
-        insert(&mut object, name.clone(), Value::String(value.clone()));
+        // What `*rest` matches begins with its slash in the contract.
+        let rest = request.route.path.ends_with(&format!("{{*{name}}}"));
+        let value = if rest {
+            format!("/{value}")
+        } else {
+            value.clone()
+        };
+        insert(&mut object, name.clone(), Value::String(value));
     }
     if let Some(query) = &request.query {
         for (name, value) in form(query.as_bytes())? {
@@ -154,6 +161,18 @@ mod tests {
             object(&request, None),
             json!({"id": "8", "tag": ["a", "b"], "n": 2, "x": [1], "_method": "POST", "_path": "/items/7"})
         );
+    }
+
+    #[test]
+    fn the_rest_of_a_path_keeps_its_slash() {
+        let mut request = request("", "text/plain", "");
+        let route = Route {
+            path: "/files/{*rest}".into(),
+            ..Route::clone(&request.route)
+        };
+        request.route = Arc::new(route);
+        request.path_parameters = vec![("rest".into(), "a/b".into())];
+        assert_eq!(object(&request, None)["rest"], json!("/a/b"));
     }
 
     #[test]

@@ -124,20 +124,15 @@ pub(crate) struct AskedPermission {
 }
 
 impl Manifest {
+    /// The name in a manifest, which is to be that of its plugin's directory.
+    pub(crate) fn name(bytes: &[u8]) -> Result<PluginId, ManifestError> {
+        Document::read(bytes)?.id()
+    }
+
     /// Reads the manifest of the plugin in directory `directory`.
     pub(crate) fn parse(bytes: &[u8], directory: &PluginId) -> Result<Self, ManifestError> {
-        if bytes.len() > MANIFEST_LIMIT_BYTES {
-            return Err(ManifestError::TooLarge { bytes: bytes.len() });
-        }
-        let text = std::str::from_utf8(bytes).map_err(|error| ManifestError::Encoding {
-            at: error.valid_up_to(),
-        })?;
-        let document: Document = read_yaml(text)?;
-        let name = document.name.as_deref().ok_or(ManifestError::NoName)?;
-        let id = PluginId::parse(name).map_err(|error| ManifestError::Name {
-            name: name.chars().take(80).collect(),
-            reason: error.to_string(),
-        })?;
+        let document = Document::read(bytes)?;
+        let id = document.id()?;
         if id != *directory {
             return Err(ManifestError::OtherName {
                 name: id.to_string(),
@@ -180,6 +175,26 @@ impl Manifest {
             entry,
             asked,
             wishes,
+        })
+    }
+}
+
+impl Document {
+    fn read(bytes: &[u8]) -> Result<Self, ManifestError> {
+        if bytes.len() > MANIFEST_LIMIT_BYTES {
+            return Err(ManifestError::TooLarge { bytes: bytes.len() });
+        }
+        let text = std::str::from_utf8(bytes).map_err(|error| ManifestError::Encoding {
+            at: error.valid_up_to(),
+        })?;
+        read_yaml(text)
+    }
+
+    fn id(&self) -> Result<PluginId, ManifestError> {
+        let name = self.name.as_deref().ok_or(ManifestError::NoName)?;
+        PluginId::parse(name).map_err(|error| ManifestError::Name {
+            name: name.chars().take(80).collect(),
+            reason: error.to_string(),
         })
     }
 }
