@@ -45,9 +45,15 @@ impl Tried {
         }
     }
 
-    /// What came of a control of the group.
-    pub(super) fn group(applied: &Applied) -> Option<Self> {
+    /// What came of a control of the group. Without groups a user's jails have the limit on processes
+    /// of their own user namespace, where RLIMIT_NPROC counts for each jail alone.
+    pub(super) fn group(applied: &Applied, mode: Mode) -> Option<Self> {
         Some(match &applied.state {
+            GroupState::Missing { .. }
+                if mode == Mode::User && applied.control == Control::Processes =>
+            {
+                Self::enforced("RLIMIT_NPROC of the jail's user namespace")
+            }
             GroupState::Enforced { how } => Self::enforced(how.to_string()),
             GroupState::Partial { how, reason } => Self {
                 state: State::Partial,
@@ -146,6 +152,7 @@ pub(super) fn states(findings: &Findings, policy: Option<&PolicyFile>) -> Vec<Co
 pub(super) fn missing(
     findings: &Findings,
     applied: &[Applied],
+    mode: Mode,
     policy: &PolicyFile,
 ) -> Result<Vec<Control>, Failure> {
     let mut missing = Vec::new();
@@ -157,7 +164,7 @@ pub(super) fn missing(
         let of_group = applied
             .iter()
             .find(|applied| applied.control == *control)
-            .and_then(Tried::group);
+            .and_then(|applied| Tried::group(applied, mode));
         let tried = of_group
             .or_else(|| findings.get(control).cloned())
             .unwrap_or_else(not_tried);
@@ -222,9 +229,10 @@ mod tests {
     #[test]
     fn what_is_not_built_is_listed_and_refuses_where_it_is_required() {
         let findings = all_enforced();
-        let listed = missing(&findings, &[], &policy("")).unwrap();
+        let listed = missing(&findings, &[], Mode::Root, &policy("")).unwrap();
         assert!(listed.contains(&Control::Landlock) && listed.contains(&Control::UserNamespace));
-        let refused = missing(&findings, &[], &policy("landlock = 'required'")).unwrap_err();
+        let refused =
+            missing(&findings, &[], Mode::Root, &policy("landlock = 'required'")).unwrap_err();
         assert_eq!(refused.kind, FailureKind::Control);
         assert!(
             refused
@@ -233,7 +241,7 @@ mod tests {
             "{}",
             refused.message
         );
-        let off = missing(&findings, &[], &policy("landlock = 'off'")).unwrap();
+        let off = missing(&findings, &[], Mode::Root, &policy("landlock = 'off'")).unwrap();
         assert!(!off.contains(&Control::Landlock));
     }
 
@@ -242,7 +250,7 @@ mod tests {
         let mut findings = all_enforced();
         let reason = "unshare: operation not permitted (os error 1)";
         findings.insert(Control::NetworkNamespace, Tried::missing(reason));
-        let refused = missing(&findings, &[], &policy("")).unwrap_err();
+        let refused = missing(&findings, &[], Mode::Root, &policy("")).unwrap_err();
         assert_eq!(
             refused.message,
             format!("control network-namespace is required and missing: {reason}")
@@ -251,13 +259,13 @@ mod tests {
         findings = all_enforced();
         findings.insert(Control::Memory, Tried::missing("no controller"));
         assert!(
-            missing(&findings, &[], &policy(""))
+            missing(&findings, &[], Mode::Root, &policy(""))
                 .unwrap_err()
                 .hint
                 .is_some()
         );
         let lowered = "memory = { wanted = 'preferred', i-accept-the-risk = 'no delegation' }";
-        let listed = missing(&findings, &[], &policy(lowered)).unwrap();
+        let listed = missing(&findings, &[], Mode::Root, &policy(lowered)).unwrap();
         assert!(listed.contains(&Control::Memory));
     }
 

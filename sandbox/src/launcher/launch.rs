@@ -188,7 +188,7 @@ pub(super) fn start(
         reaper_uid: None,
         ground,
     };
-    let missing = controls::missing(findings, &applied, file)?;
+    let missing = controls::missing(findings, &applied, half.ground.mode, file)?;
     let ids = half.ids(uid)?;
     let spec = JailSpec {
         plugin: plugin.clone(),

@@ -195,6 +195,7 @@ impl Launcher {
             return;
         };
         if is_ending && instance.running().is_some() {
+            instance.reason = Some("the launcher ends".into());
             instance.kill(id, Instant::now());
         } else {
             // Dropping what is left of it ends the jail.

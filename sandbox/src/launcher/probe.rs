@@ -76,7 +76,7 @@ impl Probing {
             .take(ACCOUNT_LIMIT_BYTES)
             .read_to_string(&mut text)?;
         let mut findings: Findings = text.lines().filter_map(read_line).collect();
-        match of_groups(groups) {
+        match of_groups(groups, self.mode) {
             Ok(found) => findings.extend(found),
             Err(error) => {
                 let reason = super::log::chain(&error);
@@ -104,11 +104,11 @@ const GROUP_CONTROLS: [Control; 5] = [
 
 /// The controls of groups are tried by the launcher itself, which holds the parent group: a group
 /// with limits is made and removed again.
-fn of_groups(groups: &Parent) -> Result<Findings, CgroupError> {
+fn of_groups(groups: &Parent, mode: Mode) -> Result<Findings, CgroupError> {
     let applied = groups.probe()?;
     Ok(applied
         .iter()
-        .filter_map(|one| Some((one.control, Tried::group(one)?)))
+        .filter_map(|one| Some((one.control, Tried::group(one, mode)?)))
         .collect())
 }
 

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::io::{BufRead, BufReader, Read};
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command};
 use std::sync::OnceLock;
@@ -19,19 +19,24 @@ use pinfold_sandbox::protocol::{
 /// Generous: nothing here takes a second on an idle machine.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 
-/// Whether this machine lets the test run; else says why by name, or fails where it was promised.
+/// Whether this machine lets the test run as root; else it is skipped by name, or fails where root
+/// was promised.
 pub(crate) fn has_root(test: &str) -> bool {
     if rustix::process::geteuid().is_root() {
         return true;
     }
+    skip(test, "root", "it needs root");
+    false
+}
+
+/// Skips a test with its reason; fails where `ability` was promised.
+pub(crate) fn skip(test: &str, ability: &str, reason: &str) {
     let required = std::env::var("PINFOLD_TEST_REQUIRE").unwrap_or_default();
     assert!(
-        !required.split(',').any(|one| one == "root"),
-        "{test}: root is required and this is uid {}",
-        rustix::process::geteuid().as_raw()
+        !required.split(',').any(|one| one == ability),
+        "{test}: {ability} is required: {reason}"
     );
-    println!("skipped: {test}: needs root");
-    false
+    println!("skipped: {test}: {reason}");
 }
 
 /// A launcher and everything around it.
@@ -48,6 +53,8 @@ pub(crate) struct Setup<'a> {
     pub(crate) config: &'a str,
     /// Further arguments.
     pub(crate) arguments: &'a [&'a str],
+    /// Run it as this user, who then owns everything; else as the test's own.
+    pub(crate) user: Option<&'a str>,
 }
 
 impl Machine {
@@ -57,9 +64,14 @@ impl Machine {
 
     pub(crate) fn with(setup: Setup<'_>) -> Self {
         let root = directories();
-        let config = write_config(root.path(), setup.config);
+        let config = write_config(root.path(), setup);
         let launcher = Path::new(env!("CARGO_BIN_EXE_pinfold-launcher"));
-        let (client, child) = spawn(launcher, &config, setup.arguments).unwrap();
+        let (client, child) = match setup.user {
+            Some(user) if rustix::process::geteuid().is_root() => {
+                spawn_as(user, launcher, root.path(), &config)
+            }
+            _ => spawn(launcher, &config, setup.arguments).unwrap(),
+        };
         Self {
             root,
             client,
@@ -92,6 +104,9 @@ impl Machine {
         let path = self.path("policies").join(format!("{plugin}.toml"));
         fs::write(&path, text).unwrap();
         fs::set_permissions(&path, fs::Permissions::from_mode(0o640)).unwrap();
+        // The launcher's user's, like everything here.
+        let owner = fs::metadata(self.root.path()).unwrap().uid();
+        std::os::unix::fs::chown(&path, Some(owner), None).unwrap();
     }
 
     pub(crate) fn call(&self, request: &Request) -> Result<Reply, Failure> {
@@ -232,17 +247,55 @@ fn directories() -> tempfile::TempDir {
     root
 }
 
-fn write_config(root: &Path, more: &str) -> PathBuf {
+/// Starts the launcher as another user, who gets everything below `root`.
+fn spawn_as(user: &str, launcher: &Path, root: &Path, config: &Path) -> (Client, Child) {
+    use std::os::unix::fs::chown;
+    use std::os::unix::process::CommandExt;
+    let user = nix::unistd::User::from_name(user).unwrap().unwrap();
+    let (uid, gid) = (user.uid.as_raw(), user.gid.as_raw());
+    // The user may not reach where it was built.
+    let own = root.join("pinfold-launcher");
+    fs::copy(launcher, &own).unwrap();
+    chown(root, Some(uid), Some(gid)).unwrap();
+    for entry in fs::read_dir(root).unwrap() {
+        chown(entry.unwrap().path(), Some(uid), Some(gid)).unwrap();
+    }
+    let (ours, theirs) = rustix::net::socketpair(
+        rustix::net::AddressFamily::UNIX,
+        rustix::net::SocketType::SEQPACKET,
+        rustix::net::SocketFlags::CLOEXEC,
+        None,
+    )
+    .unwrap();
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "the client has no way to start a launcher as another user"
+    )]
+    let child = Command::new(own)
+        .arg("--config")
+        .arg(config)
+        .args(["--socket-fd", "0"])
+        .env_clear()
+        .stdin(theirs)
+        .uid(uid)
+        .gid(gid)
+        .spawn()
+        .unwrap();
+    (Client::new(ours), child)
+}
+
+fn write_config(root: &Path, setup: Setup<'_>) -> PathBuf {
     let path = |name: &str| root.join(name).display().to_string();
     let text = format!(
         "plugin-dir = {:?}\npolicy-dir = {:?}\nkeys-dir = {:?}\nstate-dir = {:?}\n\
-         data-dir = {:?}\ndaemon-user = {:?}\n{more}",
+         data-dir = {:?}\ndaemon-user = {:?}\n{}",
         path("plugins"),
         path("policies"),
         path("keys"),
         path("state"),
         path("data"),
-        "nobody",
+        setup.user.unwrap_or("nobody"),
+        setup.config,
     );
     let config = root.join("launcher.toml");
     fs::write(&config, text).unwrap();

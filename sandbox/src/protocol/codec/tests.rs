@@ -1,9 +1,16 @@
 use std::os::fd::AsRawFd;
+use std::os::fd::OwnedFd;
 
 use proptest::collection::{btree_map, vec};
 use proptest::prelude::*;
 
+use pinfold_policy::{Digest, FROM_DAEMON_LIMIT_BYTES, Generation, InstanceId, PluginId};
+
 use super::*;
+use crate::protocol::{
+    Event, ExitCause, Failure, FailureKind, Incoming, KillHow, Launched, Reply, Request,
+    SocketDirectory, Stats,
+};
 
 fn file() -> OwnedFd {
     std::fs::File::open("/dev/null").unwrap().into()

@@ -1,0 +1,273 @@
+//! Replies and events as bytes, with their descriptors.
+
+use std::os::fd::OwnedFd;
+
+use pinfold_policy::{Digest, InstanceId};
+
+use super::fields::{Reader, Writer};
+use super::{CodecError, MESSAGE_LIMIT_BYTES, kind};
+use crate::protocol::packet::Packet;
+use crate::protocol::{
+    Event, ExitCause, Failure, FailureKind, Incoming, Launched, Reply, RequestId, Stats,
+};
+
+/// A reply as a packet.
+///
+/// # Errors
+/// [`CodecError::Limit`] and [`CodecError::TooLong`] where a value is too long for a packet.
+pub(crate) fn encode_reply(
+    id: RequestId,
+    result: Result<Reply, Failure>,
+) -> Result<Packet, CodecError> {
+    let mut out = Writer::new();
+    let mut descriptors = Vec::new();
+    match result {
+        Ok(Reply::Posture { toml }) => {
+            out.header(kind::PROBE | kind::REPLY, id);
+            descriptors.push(toml);
+        }
+        Ok(Reply::Staged { digest, root }) => {
+            out.header(kind::STAGE | kind::REPLY, id);
+            out.bytes.extend(digest.0);
+            descriptors.push(root);
+        }
+        Ok(Reply::Launched(launched)) => {
+            out.header(kind::LAUNCH | kind::REPLY, id);
+            out.u64(launched.instance.0);
+            out.u32(launched.pid);
+            out.text("tmp directory", &launched.tmp_directory)?;
+            out.u8(launched.development_policy.into());
+            out.count("missing", launched.missing.len())?;
+            for control in &launched.missing {
+                out.text("missing", control)?;
+            }
+            descriptors.extend([
+                launched.pidfd,
+                launched.stdout,
+                launched.stderr,
+                launched.policy,
+            ]);
+        }
+        Ok(Reply::Connected { socket }) => {
+            out.header(kind::CONNECT | kind::REPLY, id);
+            descriptors.push(socket);
+        }
+        Ok(Reply::Killed) => out.header(kind::KILL | kind::REPLY, id),
+        Ok(Reply::Stats(stats)) => {
+            out.header(kind::STATS | kind::REPLY, id);
+            for value in stats_fields(&stats) {
+                out.option(value, |out, value| {
+                    out.u64(value);
+                    Ok(())
+                })?;
+            }
+        }
+        Err(failure) => {
+            out.header(kind::FAILURE, id);
+            out.u8(failure_kind_code(failure.kind));
+            out.text("message", cut(&failure.message))?;
+            out.option(failure.hint.as_deref(), |out, hint| {
+                out.text("hint", cut(hint))
+            })?;
+        }
+    }
+    Ok(Packet {
+        bytes: out.finish()?,
+        descriptors,
+    })
+}
+
+/// An event as bytes. It carries no descriptors.
+///
+/// # Errors
+/// [`CodecError::TooLong`], which no event of ours reaches.
+pub(crate) fn encode_event(event: &Event) -> Result<Vec<u8>, CodecError> {
+    let mut out = Writer::new();
+    match event {
+        Event::Exited { instance, cause } => {
+            out.header(kind::EXITED, 0);
+            out.u64(instance.0);
+            match cause {
+                ExitCause::Code(code) => {
+                    out.u8(0);
+                    out.bytes.extend(code.to_be_bytes());
+                }
+                ExitCause::Signal(signal) => {
+                    out.u8(1);
+                    out.bytes.extend(signal.to_be_bytes());
+                }
+                ExitCause::OutOfMemory => out.u8(2),
+                ExitCause::SyscallRefused => out.u8(3),
+                ExitCause::Limit(limit) => {
+                    out.u8(4);
+                    out.text("limit", cut(limit))?;
+                }
+                ExitCause::Killed => out.u8(5),
+                ExitCause::Launcher(reason) => {
+                    out.u8(6);
+                    out.text("reason", cut(reason))?;
+                }
+            }
+        }
+    }
+    out.finish()
+}
+
+/// Reads what the launcher sent.
+///
+/// # Errors
+/// [`CodecError`]. The packet's descriptors are closed then.
+pub(crate) fn decode_incoming(packet: Packet) -> Result<Incoming, CodecError> {
+    let expected = match packet.bytes.get(1).copied() {
+        Some(kind) if kind == kind::PROBE | kind::REPLY => 1,
+        Some(kind) if kind == kind::STAGE | kind::REPLY => 1,
+        Some(kind) if kind == kind::CONNECT | kind::REPLY => 1,
+        Some(kind) if kind == kind::LAUNCH | kind::REPLY => 4,
+        _ => 0,
+    };
+    packet.expect_descriptors(expected)?;
+    let Packet { bytes, descriptors } = packet;
+    let mut read = Reader(&bytes);
+    let (kind, id) = read.header()?;
+    let incoming = if kind == kind::EXITED {
+        Incoming::Event(read.exited()?)
+    } else if kind == kind::FAILURE {
+        let result = Err(read.failure()?);
+        Incoming::Reply { id, result }
+    } else {
+        let result = Ok(read.reply(kind, descriptors)?);
+        Incoming::Reply { id, result }
+    };
+    read.end()?;
+    Ok(incoming)
+}
+
+/// The text up to [`MESSAGE_LIMIT_BYTES`], cut between characters.
+fn cut(text: &str) -> &str {
+    let mut end = text.len().min(MESSAGE_LIMIT_BYTES);
+    while !text.is_char_boundary(end) {
+        end -= 1;
+    }
+    text.get(..end).unwrap_or_default()
+}
+
+fn stats_fields(stats: &Stats) -> [Option<u64>; 8] {
+    [
+        stats.memory_current_bytes,
+        stats.memory_peak_bytes,
+        stats.memory_limit_bytes,
+        stats.cpu_usage_us,
+        stats.cpu_throttled_us,
+        stats.tasks_current,
+        stats.tasks_refused,
+        stats.oom_kills,
+    ]
+}
+
+const FAILURE_KINDS: [FailureKind; 6] = [
+    FailureKind::Request,
+    FailureKind::Policy,
+    FailureKind::Stage,
+    FailureKind::Control,
+    FailureKind::Plugin,
+    FailureKind::Host,
+];
+
+fn failure_kind_code(kind: FailureKind) -> u8 {
+    match kind {
+        FailureKind::Request => 0,
+        FailureKind::Policy => 1,
+        FailureKind::Stage => 2,
+        FailureKind::Control => 3,
+        FailureKind::Plugin => 4,
+        FailureKind::Host => 5,
+    }
+}
+
+impl Reader<'_> {
+    fn exited(&mut self) -> Result<Event, CodecError> {
+        let field = "cause";
+        Ok(Event::Exited {
+            instance: InstanceId(self.u64("instance")?),
+            cause: match self.u8(field)? {
+                0 => ExitCause::Code(self.i32("code")?),
+                1 => ExitCause::Signal(self.i32("signal")?),
+                2 => ExitCause::OutOfMemory,
+                3 => ExitCause::SyscallRefused,
+                4 => ExitCause::Limit(self.text("limit")?),
+                5 => ExitCause::Killed,
+                6 => ExitCause::Launcher(self.text("reason")?),
+                value => return Err(CodecError::Value { field, value }),
+            },
+        })
+    }
+
+    fn failure(&mut self) -> Result<Failure, CodecError> {
+        let field = "failure";
+        let value = self.u8(field)?;
+        Ok(Failure {
+            kind: FAILURE_KINDS
+                .into_iter()
+                .find(|kind| failure_kind_code(*kind) == value)
+                .ok_or(CodecError::Value { field, value })?,
+            message: self.text("message")?,
+            hint: self.option("hint", |read| read.text("hint"))?,
+        })
+    }
+
+    fn reply(&mut self, kind: u8, descriptors: Vec<OwnedFd>) -> Result<Reply, CodecError> {
+        let mut descriptors = descriptors.into_iter();
+        // Their number was checked against the type before.
+        let mut next = || {
+            descriptors.next().ok_or(CodecError::Descriptors {
+                expected: 1,
+                found: 0,
+            })
+        };
+        const PROBED: u8 = kind::PROBE | kind::REPLY;
+        const STAGED: u8 = kind::STAGE | kind::REPLY;
+        const LAUNCHED: u8 = kind::LAUNCH | kind::REPLY;
+        const CONNECTED: u8 = kind::CONNECT | kind::REPLY;
+        const KILLED: u8 = kind::KILL | kind::REPLY;
+        const STATS: u8 = kind::STATS | kind::REPLY;
+        Ok(match kind {
+            PROBED => Reply::Posture { toml: next()? },
+            STAGED => Reply::Staged {
+                digest: Digest(self.array("digest")?),
+                root: next()?,
+            },
+            LAUNCHED => Reply::Launched(Launched {
+                instance: InstanceId(self.u64("instance")?),
+                pid: self.u32("pid")?,
+                tmp_directory: self.text("tmp directory")?,
+                development_policy: self.flag("development policy")?,
+                missing: (0..self.count("missing")?)
+                    .map(|_| self.text("missing"))
+                    .collect::<Result<_, _>>()?,
+                pidfd: next()?,
+                stdout: next()?,
+                stderr: next()?,
+                policy: next()?,
+            }),
+            CONNECTED => Reply::Connected { socket: next()? },
+            KILLED => Reply::Killed,
+            STATS => {
+                let mut field = || self.option("statistics", |read| read.u64("statistics"));
+                Reply::Stats(Stats {
+                    memory_current_bytes: field()?,
+                    memory_peak_bytes: field()?,
+                    memory_limit_bytes: field()?,
+                    cpu_usage_us: field()?,
+                    cpu_throttled_us: field()?,
+                    tasks_current: field()?,
+                    tasks_refused: field()?,
+                    oom_kills: field()?,
+                })
+            }
+            value => {
+                let field = "type";
+                return Err(CodecError::Value { field, value });
+            }
+        })
+    }
+}

@@ -1,0 +1,158 @@
+//! Requests as bytes.
+
+use std::collections::BTreeMap;
+
+use pinfold_policy::{Digest, FROM_DAEMON_LIMIT_BYTES, Generation, InstanceId};
+
+use super::fields::{Reader, Writer};
+use super::{CodecError, VERSION, kind};
+use crate::protocol::packet::Packet;
+use crate::protocol::{KillHow, Request, RequestId, SocketDirectory};
+
+/// A request as bytes. It carries no descriptors.
+///
+/// # Errors
+/// [`CodecError::Limit`] and [`CodecError::TooLong`] where a value is too long for a packet.
+pub(crate) fn encode_request(id: RequestId, request: &Request) -> Result<Vec<u8>, CodecError> {
+    let mut out = Writer::new();
+    match request {
+        Request::Probe { plugin } => {
+            out.header(kind::PROBE, id);
+            out.option(plugin.as_ref(), |out, plugin| out.plugin(plugin))?;
+        }
+        Request::Stage { plugin } => {
+            out.header(kind::STAGE, id);
+            out.plugin(plugin)?;
+        }
+        Request::Launch {
+            plugin,
+            generation,
+            digest,
+            values,
+        } => {
+            out.header(kind::LAUNCH, id);
+            out.plugin(plugin)?;
+            out.u64(generation.0);
+            out.bytes.extend(digest.0);
+            out.count("values", values.len())?;
+            for (name, value) in values {
+                out.text("a value's name", name)?;
+                out.text("a value", value)?;
+            }
+        }
+        Request::Connect {
+            instance,
+            directory,
+            name,
+        } => {
+            out.header(kind::CONNECT, id);
+            out.u64(instance.0);
+            out.u8(match directory {
+                SocketDirectory::Run => 0,
+                SocketDirectory::Tmp => 1,
+            });
+            out.text("name", name)?;
+        }
+        Request::Kill { instance, how } => {
+            out.header(kind::KILL, id);
+            out.u64(instance.0);
+            out.u8(match how {
+                KillHow::Terminate => 0,
+                KillHow::Kill => 1,
+            });
+        }
+        Request::Stats { instance } => {
+            out.header(kind::STATS, id);
+            out.u64(instance.0);
+        }
+    }
+    out.finish()
+}
+
+/// The number of a request whose bytes may be broken further on: its answer can still say so.
+pub(crate) fn request_id(bytes: &[u8]) -> Option<RequestId> {
+    match *bytes {
+        [VERSION, _, a, b, c, d, ..] => Some(RequestId::from_be_bytes([a, b, c, d])),
+        _ => None,
+    }
+}
+
+/// Reads a request.
+///
+/// # Errors
+/// [`CodecError`]. Its descriptors are closed: no request has any.
+pub(crate) fn decode_request(packet: Packet) -> Result<(RequestId, Request), CodecError> {
+    packet.expect_descriptors(0)?;
+    let mut read = Reader(&packet.bytes);
+    let (kind, id) = read.header()?;
+    let request = match kind {
+        kind::PROBE => Request::Probe {
+            plugin: read.option("plugin", Reader::plugin)?,
+        },
+        kind::STAGE => Request::Stage {
+            plugin: read.plugin()?,
+        },
+        kind::LAUNCH => Request::Launch {
+            plugin: read.plugin()?,
+            generation: Generation(read.u64("generation")?),
+            digest: Digest(read.array("digest")?),
+            values: read.values()?,
+        },
+        kind::CONNECT => Request::Connect {
+            instance: InstanceId(read.u64("instance")?),
+            directory: match read.u8("directory")? {
+                0 => SocketDirectory::Run,
+                1 => SocketDirectory::Tmp,
+                value => {
+                    let field = "directory";
+                    return Err(CodecError::Value { field, value });
+                }
+            },
+            name: read.text("name")?,
+        },
+        kind::KILL => Request::Kill {
+            instance: InstanceId(read.u64("instance")?),
+            how: match read.u8("how")? {
+                0 => KillHow::Terminate,
+                1 => KillHow::Kill,
+                value => {
+                    let field = "how";
+                    return Err(CodecError::Value { field, value });
+                }
+            },
+        },
+        kind::STATS => Request::Stats {
+            instance: InstanceId(read.u64("instance")?),
+        },
+        value => {
+            let field = "type";
+            return Err(CodecError::Value { field, value });
+        }
+    };
+    read.end()?;
+    Ok((id, request))
+}
+
+impl Reader<'_> {
+    fn values(&mut self) -> Result<BTreeMap<String, String>, CodecError> {
+        let field = "values";
+        let mut values = BTreeMap::new();
+        let mut found = 0;
+        for _ in 0..self.count(field)? {
+            let (name, value) = (self.text("a value's name")?, self.text("a value")?);
+            found += name.len() + value.len();
+            if values.insert(name.clone(), value).is_some() {
+                let name = name.chars().take(80).collect();
+                return Err(CodecError::Twice { field, name });
+            }
+        }
+        match found {
+            found if found > FROM_DAEMON_LIMIT_BYTES => Err(CodecError::Limit {
+                field,
+                found,
+                limit: FROM_DAEMON_LIMIT_BYTES,
+            }),
+            _ => Ok(values),
+        }
+    }
+}
