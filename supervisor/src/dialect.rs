@@ -28,6 +28,9 @@ pub(crate) trait Dialect: Send + Sync {
     /// Name of the manifest's file: a stage that has it is of this dialect.
     fn manifest_file(&self) -> &'static str;
 
+    /// The name that a manifest gives its plugin, before it has a directory of that name.
+    fn plugin_name(&self, stage: &StageFiles) -> Result<PluginId, DialectError>;
+
     /// Reads the manifest of `plugin` from its stage.
     fn manifest(&self, plugin: &PluginId, stage: &StageFiles) -> Result<Manifest, DialectError>;
 

@@ -11,6 +11,7 @@
 mod banner;
 mod catalogue;
 mod chain;
+pub mod cli;
 mod config;
 mod control;
 pub mod daemon;

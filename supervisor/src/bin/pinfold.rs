@@ -1,2 +1,7 @@
-//! The command line.
-fn main() {}
+//! The command line: `pinfold --help` lists its commands.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    pinfold::cli::main()
+}

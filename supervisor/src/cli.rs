@@ -1,0 +1,95 @@
+//! The command line `pinfold`: looks at the daemon and has it do things over its administration
+//! socket, and puts plugins in, grants and removes them as the owner of the policies.
+//!
+//! What is written, it writes itself, to the places that `launcher.toml` names; it takes no path
+//! from the daemon. It is the edge: errors are printed once, as a chain with a hint, and end in
+//! one of the exit statuses of [`exit::Exit`]. Everything printed goes through [`output`], which
+//! escapes what a plugin could have smuggled in.
+
+mod args;
+mod client;
+mod commands;
+mod confirm;
+mod exit;
+mod installation;
+mod output;
+mod package;
+mod plan;
+mod policy_file;
+mod source;
+mod tell;
+mod time;
+mod toml_comments;
+
+use std::process::ExitCode;
+
+use clap::Parser as _;
+
+use args::{Arguments, Global};
+use client::Client;
+use exit::Failure;
+use output::Output;
+
+use crate::place::Place;
+
+/// What every command has.
+struct Context {
+    output: Output,
+    place: Place,
+    client: Client,
+    /// Whether the place is a developer's.
+    development: bool,
+}
+
+impl Context {
+    fn new(global: &Global) -> Result<Self, Failure> {
+        let (place, development) = installation::find(global)?;
+        let socket = global
+            .socket
+            .clone()
+            .unwrap_or_else(|| place.admin_socket());
+        Ok(Self {
+            output: Output::new(global.json),
+            place,
+            client: Client::new(socket, development),
+            development,
+        })
+    }
+}
+
+/// Runs the command line and gives its exit status: 0 done, 1 failed, 2 wrong usage, 65 to 78 as
+/// in sysexits(3).
+#[must_use]
+pub fn main() -> ExitCode {
+    let arguments = match Arguments::try_parse() {
+        Ok(arguments) => arguments,
+        Err(error) => return usage(&error),
+    };
+    match begin(arguments) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            output::failure(&failure);
+            failure.exit().into()
+        }
+    }
+}
+
+/// Help and version on standard output, wrong usage on standard error.
+fn usage(error: &clap::Error) -> ExitCode {
+    // Nobody is left to tell where the terminal is gone.
+    error.print().unwrap_or_default();
+    if error.use_stderr() {
+        exit::Exit::Usage.into()
+    } else {
+        ExitCode::SUCCESS
+    }
+}
+
+fn begin(arguments: Arguments) -> Result<(), Failure> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(exit::StartError)?;
+    let context = Context::new(&arguments.global)?;
+    runtime.block_on(commands::run(&context, arguments.command))
+}

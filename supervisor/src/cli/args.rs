@@ -1,0 +1,399 @@
+//! What can be typed: commands, their arguments and their help.
+
+use std::path::PathBuf;
+use std::str::FromStr;
+use std::time::Duration;
+
+use clap::builder::{PossibleValuesParser, TypedValueParser as _};
+use clap::{Args, Parser, Subcommand};
+use clap_complete::Shell;
+use pinfold_gateway::admin::dto::{LogLevel, LogQuery, LogStream};
+use pinfold_policy::PluginId;
+
+use super::exit::Exit;
+
+const LONG_ABOUT: &str = "\
+Looks after Pinfold, which runs plugins that nobody has to trust.
+
+The daemon pinfoldd is asked over its administration socket. `plugin add`, `plugin grant` and \
+`plugin remove` write plugins and policies themselves: they run as the policies' owner (root for \
+the service) and take every path from launcher.toml.
+
+Without --dev the installed service is meant, or, where there is none, this user's development \
+installation, which `make run` makes.";
+
+const EXAMPLES: &str = "\
+Examples:
+  sudo pinfold plugin add ./hello      copy, show what it asks for, grant, start
+  pinfold plugin list                  the plugins at a glance
+  pinfold plugin show hello            everything about one
+  pinfold posture                      what the kernel enforces here, and what not
+  pinfold token create ci --user ci    a token for curl";
+
+/// What stands below the options.
+fn after_help() -> String {
+    let mut text = String::from("Exit status:\n   0  done\n");
+    for (exit, meaning) in Exit::ALL {
+        text.push_str(&format!("  {:>2}  {meaning}\n", exit.status()));
+    }
+    format!("{text}\n{EXAMPLES}")
+}
+
+/// Looks after Pinfold: plugins, their grants, tokens, and what is in force.
+#[derive(Debug, Parser)]
+#[command(
+    name = "pinfold",
+    version,
+    about,
+    long_about = LONG_ABOUT,
+    after_help = EXAMPLES,
+    after_long_help = after_help(),
+    disable_help_subcommand = true
+)]
+pub(super) struct Arguments {
+    #[command(flatten)]
+    pub(super) global: Global,
+    #[command(subcommand)]
+    pub(super) command: Command,
+}
+
+/// What every command takes.
+#[derive(Clone, Debug, Default, Args)]
+pub(super) struct Global {
+    /// Print JSON on standard output, for programs to read
+    #[arg(long, global = true)]
+    pub(super) json: bool,
+    /// The daemon's administration socket
+    #[arg(long, global = true, value_name = "PATH")]
+    pub(super) socket: Option<PathBuf>,
+    /// The launcher's configuration, which says where plugins and policies are
+    #[arg(long, global = true, value_name = "FILE")]
+    pub(super) launcher_config: Option<PathBuf>,
+    /// Mean this user's development installation
+    #[arg(long, global = true)]
+    pub(super) dev: bool,
+    /// Mean the development installation in this directory
+    #[arg(long, global = true, value_name = "DIR")]
+    pub(super) dev_dir: Option<PathBuf>,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum Command {
+    /// The daemon at a glance
+    Status,
+    /// What the kernel enforces here, or around one plugin, and what is not in force
+    ///
+    /// Lists every control with how much it is wanted, what it is here, and why it is not in
+    /// force. Ends with status 1 if a required control is missing.
+    Posture {
+        /// Judge by this plugin's policy instead of the defaults
+        plugin: Option<PluginId>,
+    },
+    /// Plugins: put in, grant, look at, call, remove
+    Plugin {
+        #[command(subcommand)]
+        command: PluginCommand,
+    },
+    /// Tokens for the gateway
+    Token {
+        #[command(subcommand)]
+        command: TokenCommand,
+    },
+    /// Print a completion script for a shell
+    ///
+    /// For bash: pinfold completions bash > ~/.local/share/bash-completion/completions/pinfold
+    Completions {
+        /// The shell
+        shell: Shell,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum PluginCommand {
+    /// The plugins at a glance
+    List,
+    /// Everything about one plugin: state, limits, what it asks for and what it has
+    Show {
+        /// The plugin
+        plugin: PluginId,
+    },
+    /// What a plugin printed and logged, newest last
+    ///
+    /// Shows what is there and ends; it does not wait for more.
+    Logs(LogArguments),
+    /// Call a function of a plugin and print its result
+    Call {
+        /// The plugin
+        plugin: PluginId,
+        /// The function
+        function: String,
+        /// Arguments as JSON; `-` reads them from standard input
+        #[arg(value_name = "JSON")]
+        arguments: Option<String>,
+    },
+    /// Put a plugin in: copy, show what it asks for, grant, start
+    ///
+    /// Takes the directory that has the plugin's manifest, or the manifest or binary in it.
+    /// Packed packages are not read by this version. Runs as the policies' owner.
+    Add {
+        /// The plugin's directory, or its manifest or binary
+        #[arg(value_name = "DIR|FILE")]
+        path: PathBuf,
+        #[command(flatten)]
+        how: GrantArguments,
+    },
+    /// Grant an installed plugin what its manifest asks for, and trust its files as they are now
+    ///
+    /// Keeps the limits, time-outs, rates, controls, variables, syscall profile and arguments that
+    /// the policy file has. Runs as the policies' owner.
+    Grant {
+        /// The plugin
+        plugin: PluginId,
+        #[command(flatten)]
+        how: GrantArguments,
+    },
+    /// Remove a plugin and its policy; its lasting state stays
+    Remove {
+        /// The plugin
+        plugin: PluginId,
+        /// Do not ask
+        #[arg(short, long)]
+        yes: bool,
+    },
+}
+
+#[derive(Debug, Args)]
+pub(super) struct LogArguments {
+    /// The plugin
+    pub(super) plugin: PluginId,
+    /// Most records; the latest are shown
+    #[arg(
+        short = 'n',
+        long,
+        value_name = "N",
+        default_value_t = 100,
+        value_parser = log_limit
+    )]
+    pub(super) limit: usize,
+    /// Least severe level shown
+    #[arg(
+        long,
+        value_name = "LEVEL",
+        value_parser = PossibleValuesParser::new(["trace", "debug", "info", "warn", "error"])
+            .map(|word| level(&word))
+    )]
+    pub(super) level: Option<LogLevel>,
+    /// Only what came this way: the plugin's output, its log calls, the daemon's notes
+    #[arg(
+        long,
+        value_name = "STREAM",
+        value_parser = PossibleValuesParser::new(["stdout", "stderr", "log", "host"])
+            .map(|word| stream(&word))
+    )]
+    pub(super) stream: Option<LogStream>,
+}
+
+#[derive(Clone, Copy, Debug, Default, Args)]
+pub(super) struct GrantArguments {
+    /// Do not ask
+    #[arg(short, long)]
+    pub(super) yes: bool,
+    /// Trust whatever files lie in the plugin's directory, instead of these alone
+    #[arg(long)]
+    pub(super) unsigned: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum TokenCommand {
+    /// Make a token and print it, this once
+    Create {
+        /// What to call it
+        name: String,
+        /// Id of the user for whom it stands
+        #[arg(long)]
+        user: String,
+        /// A role; `admin` is the administrator's. May be given again
+        #[arg(long = "role", value_name = "ROLE")]
+        roles: Vec<String>,
+        /// How long it is good: 12h, 30d, 8w; for ever if absent
+        #[arg(long, value_name = "TIME")]
+        expires: Option<Lifetime>,
+    },
+    /// The tokens, without their texts
+    List,
+    /// End a token at once
+    Revoke {
+        /// Its id, from `pinfold token list`
+        id: String,
+    },
+    /// Print the token that a development installation left: TOKEN=$(pinfold --dev token print)
+    Print,
+}
+
+/// How long a token is good.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Lifetime(pub(super) Duration);
+
+/// Why a text is no lifetime.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+#[error("write a whole number of 1 or more with m, h, d or w, at most {MOST_DAYS}d: 12h, 30d")]
+pub(super) struct LifetimeError;
+
+/// Ten years: longer is for ever, which is said by leaving it out.
+const MOST_DAYS: u64 = 3660;
+
+impl FromStr for Lifetime {
+    type Err = LifetimeError;
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let units = [('m', 60), ('h', 3600), ('d', 86_400), ('w', 604_800)];
+        let (number, unit_seconds) = units
+            .into_iter()
+            .find_map(|(unit, seconds)| Some((text.strip_suffix(unit)?, seconds)))
+            .ok_or(LifetimeError)?;
+        // `parse` alone would take a sign.
+        if !number.bytes().all(|byte| byte.is_ascii_digit()) {
+            return Err(LifetimeError);
+        }
+        let number: u64 = number.parse().map_err(|_| LifetimeError)?;
+        match number.checked_mul(unit_seconds) {
+            Some(seconds @ 1..) if seconds <= MOST_DAYS * 86_400 => {
+                Ok(Self(Duration::from_secs(seconds)))
+            }
+            _ => Err(LifetimeError),
+        }
+    }
+}
+
+fn log_limit(text: &str) -> Result<usize, String> {
+    match text.parse() {
+        Ok(limit) if (1..=LogQuery::MAX_LIMIT).contains(&limit) => Ok(limit),
+        _ => Err(format!("write 1 to {}", LogQuery::MAX_LIMIT)),
+    }
+}
+
+fn level(word: &str) -> LogLevel {
+    match word {
+        "trace" => LogLevel::Trace,
+        "debug" => LogLevel::Debug,
+        "info" => LogLevel::Info,
+        "warn" => LogLevel::Warn,
+        _ => LogLevel::Error,
+    }
+}
+
+fn stream(word: &str) -> LogStream {
+    match word {
+        "stdout" => LogStream::Stdout,
+        "stderr" => LogStream::Stderr,
+        "log" => LogStream::Log,
+        _ => LogStream::Host,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    fn parse(line: &str) -> Result<Arguments, clap::Error> {
+        Arguments::try_parse_from(line.split_whitespace())
+    }
+
+    #[test]
+    fn the_definition_is_sound() {
+        Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn global_options_go_before_and_after_the_command() {
+        for line in [
+            "pinfold --json --dev-dir /x plugin list",
+            "pinfold plugin list --json --dev-dir /x",
+        ] {
+            let global = parse(line).unwrap().global;
+            assert!(global.json);
+            assert_eq!(global.dev_dir, Some("/x".into()));
+        }
+    }
+
+    #[test]
+    fn log_options_become_what_the_api_takes() {
+        let parsed = parse("pinfold plugin logs hello -n 5 --level warn --stream host").unwrap();
+        let Command::Plugin {
+            command: PluginCommand::Logs(logs),
+        } = parsed.command
+        else {
+            panic!("{parsed:?}");
+        };
+        assert_eq!(
+            (logs.limit, logs.level, logs.stream),
+            (5, Some(LogLevel::Warn), Some(LogStream::Host))
+        );
+    }
+
+    #[test]
+    fn wrong_usage_is_refused_with_what_is_wrong() {
+        for (line, said) in [
+            ("pinfold plugin show Hello", "Hello"),
+            ("pinfold plugin logs hello -n 0", "write 1 to 1000"),
+            ("pinfold plugin logs hello --level loud", "possible values"),
+            ("pinfold token create ci", "--user"),
+            ("pinfold token create ci --user a --expires soon", "30d"),
+            ("pinfold plugin lst", "list"),
+        ] {
+            let error = parse(line).unwrap_err();
+            assert!(error.use_stderr());
+            assert!(error.to_string().contains(said), "{error}");
+        }
+    }
+
+    #[test]
+    fn lifetimes_are_whole_numbers_with_a_unit() {
+        for (text, seconds) in [
+            ("1m", 60),
+            ("12h", 43_200),
+            ("30d", 2_592_000),
+            ("2w", 1_209_600),
+        ] {
+            assert_eq!(text.parse(), Ok(Lifetime(Duration::from_secs(seconds))));
+        }
+        for bad in [
+            "",
+            "d",
+            "30",
+            "0d",
+            "-1d",
+            "+1d",
+            "1.5h",
+            "3661d",
+            "99999999999999999999w",
+        ] {
+            assert_eq!(bad.parse::<Lifetime>(), Err(LifetimeError), "{bad}");
+        }
+    }
+
+    #[test]
+    fn the_reference_has_every_command_option_and_exit_status() {
+        let reference = include_str!("../../../docs/cli.md");
+        let mut texts: Vec<String> = Exit::ALL
+            .iter()
+            .map(|(exit, meaning)| format!("| {} | {meaning} |", exit.status()))
+            .collect();
+        let mut commands = vec![(Arguments::command(), String::from("pinfold"))];
+        while let Some((command, path)) = commands.pop() {
+            for option in command.get_arguments().filter_map(clap::Arg::get_long) {
+                texts.push(format!("--{option}"));
+            }
+            if !command.has_subcommands() {
+                texts.push(format!("`{path}"));
+            }
+            for child in command.get_subcommands() {
+                commands.push((child.clone(), format!("{path} {}", child.get_name())));
+            }
+        }
+        for text in texts {
+            assert!(reference.contains(&text), "docs/cli.md lacks {text}");
+        }
+    }
+}

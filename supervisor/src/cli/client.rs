@@ -1,0 +1,381 @@
+//! Asks the daemon over its administration socket: HTTP/1.1 with JSON, a connection for each
+//! request.
+
+use std::io;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::header::{CONTENT_TYPE, HOST};
+use http::{Method, Request, StatusCode};
+use http_body_util::{BodyExt as _, Full, LengthLimitError, Limited};
+use hyper::client::conn::http1;
+use hyper_util::rt::TokioIo;
+use pinfold_gateway::admin::dto::{
+    CreatedToken, LogQuery, LogRecord, NewToken, PluginDetail, PluginView, PostureView, Problem,
+    StatusView, TokenView,
+};
+use pinfold_policy::PluginId;
+use serde::de::DeserializeOwned;
+use tokio::net::UnixStream;
+
+use super::exit::{Exit, Failure};
+
+/// Largest answer read: a plugin's result may be large, endless it is not.
+const ANSWER_LIMIT_BYTES: usize = 256 << 20;
+/// For what the daemon answers from memory, with room for a machine that is busy.
+const PLAIN_LIMIT: Duration = Duration::from_secs(30);
+/// For what takes the daemon time; its own limits are shorter and say more.
+const LONG_LIMIT: Duration = Duration::from_secs(600);
+
+/// The daemon, by its socket.
+#[derive(Clone, Debug)]
+pub(super) struct Client {
+    socket: PathBuf,
+    /// Whether a developer's daemon is meant: decides what to advise.
+    development: bool,
+}
+
+/// Why the daemon did not do what it was asked.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum ClientError {
+    #[error("pinfoldd is not running: connect to {socket}")]
+    NotRunning {
+        socket: PathBuf,
+        #[source]
+        source: io::Error,
+        development: bool,
+    },
+    #[error("connect to {socket}")]
+    Forbidden {
+        socket: PathBuf,
+        #[source]
+        source: io::Error,
+    },
+    #[error("connect to {socket}")]
+    Connect {
+        socket: PathBuf,
+        #[source]
+        source: io::Error,
+    },
+    #[error("no answer to {request} within {} s", .limit.as_secs())]
+    Deadline { request: String, limit: Duration },
+    #[error("ask the daemon for {request}")]
+    Transport {
+        request: String,
+        #[source]
+        source: hyper::Error,
+    },
+    #[error("the answer to {request} has over {limit_bytes} bytes")]
+    TooLarge { request: String, limit_bytes: usize },
+    #[error("the answer to {request} is not understood")]
+    NotUnderstood {
+        request: String,
+        #[source]
+        source: serde_json::Error,
+    },
+    #[error("{request} was answered with status {status}")]
+    Status { request: String, status: StatusCode },
+    #[error("{}", .0.detail)]
+    Refused(Box<Problem>),
+}
+
+impl ClientError {
+    /// How the command line ends for it.
+    fn exit(&self) -> Exit {
+        match self {
+            Self::NotRunning { .. } | Self::Connect { .. } | Self::Transport { .. } => {
+                Exit::Unavailable
+            }
+            Self::Forbidden { .. } => Exit::NoPermission,
+            Self::Deadline { .. } => Exit::Temporary,
+            Self::TooLarge { .. } | Self::NotUnderstood { .. } | Self::Status { .. } => {
+                Exit::Protocol
+            }
+            Self::Refused(problem) if problem.code == "control.stopping" => Exit::Temporary,
+            Self::Refused(_) => Exit::Failed,
+        }
+    }
+
+    fn hint(&self) -> Option<String> {
+        Some(match self {
+            Self::NotRunning {
+                development: true, ..
+            } => "start it with `make run`, or name another installation with --dev-dir".into(),
+            Self::NotRunning { .. } => {
+                "look at `systemctl status 'pinfold*'`; --dev means a development installation"
+                    .into()
+            }
+            Self::Forbidden { .. } => {
+                "run it with sudo, or join the group that owns the socket".into()
+            }
+            Self::NotUnderstood { .. } | Self::Status { .. } => {
+                "are `pinfold --version` and the daemon's version in `pinfold status` the same?"
+                    .into()
+            }
+            Self::Refused(problem) => return advice(problem),
+            _ => return None,
+        })
+    }
+}
+
+fn advice(problem: &Problem) -> Option<String> {
+    Some(match problem.code.as_str() {
+        "control.unknown_plugin" => "`pinfold plugin list` names those that are there".into(),
+        "control.unknown_token" => "`pinfold token list` names those that are there".into(),
+        "control.stopping" => "try again when it has started".into(),
+        "call.not_ready" => "`pinfold plugin list` says why".into(),
+        _ if problem.status >= 500 => format!(
+            "the daemon's log says more, under request id {}",
+            problem.request_id
+        ),
+        _ => return None,
+    })
+}
+
+impl From<ClientError> for Failure {
+    fn from(error: ClientError) -> Self {
+        let hint = error.hint();
+        let failure = Self::new(error.exit(), error);
+        match hint {
+            Some(hint) => failure.hint(hint),
+            None => failure,
+        }
+    }
+}
+
+impl Client {
+    pub(super) fn new(socket: PathBuf, development: bool) -> Self {
+        Self {
+            socket,
+            development,
+        }
+    }
+
+    pub(super) async fn status(&self) -> Result<StatusView, ClientError> {
+        self.get("/status", PLAIN_LIMIT).await
+    }
+
+    pub(super) async fn plugins(&self) -> Result<Vec<PluginView>, ClientError> {
+        self.get("/plugins", PLAIN_LIMIT).await
+    }
+
+    pub(super) async fn plugin(&self, plugin: &PluginId) -> Result<PluginDetail, ClientError> {
+        self.get(&format!("/plugins/{plugin}"), PLAIN_LIMIT).await
+    }
+
+    pub(super) async fn logs(
+        &self,
+        plugin: &PluginId,
+        query: LogQuery,
+    ) -> Result<Vec<LogRecord>, ClientError> {
+        let mut pairs = form_urlencoded::Serializer::new(String::new());
+        pairs.append_pair("limit", &query.limit.to_string());
+        for (name, word) in [
+            ("level", query.level.map(|level| word(&level))),
+            ("stream", query.stream.map(|stream| word(&stream))),
+        ] {
+            if let Some(word) = word {
+                pairs.append_pair(name, &word);
+            }
+        }
+        let query = pairs.finish();
+        self.get(&format!("/plugins/{plugin}/logs?{query}"), PLAIN_LIMIT)
+            .await
+    }
+
+    /// Calls a function; arguments and result are JSON text.
+    pub(super) async fn call(
+        &self,
+        plugin: &PluginId,
+        function: &str,
+        arguments: Bytes,
+    ) -> Result<Bytes, ClientError> {
+        let path = format!("/plugins/{plugin}/call/{}", percent_encoded(function));
+        let (_, body) = self.ask(Method::POST, &path, arguments, LONG_LIMIT).await?;
+        Ok(body)
+    }
+
+    /// Has the daemon look again at a plugin, and waits until that is ready or has failed. `None`
+    /// where it is no more.
+    pub(super) async fn rescan(
+        &self,
+        plugin: &PluginId,
+    ) -> Result<Option<PluginDetail>, ClientError> {
+        let path = format!("/plugins/{plugin}/rescan");
+        let (status, body) = self
+            .ask(Method::POST, &path, Bytes::new(), LONG_LIMIT)
+            .await?;
+        if status == StatusCode::NO_CONTENT {
+            return Ok(None);
+        }
+        read(&Method::POST, &path, &body).map(Some)
+    }
+
+    pub(super) async fn posture(
+        &self,
+        plugin: Option<&PluginId>,
+    ) -> Result<PostureView, ClientError> {
+        let path = plugin.map_or_else(|| "/posture".into(), |plugin| format!("/posture/{plugin}"));
+        self.get(&path, LONG_LIMIT).await
+    }
+
+    pub(super) async fn create_token(&self, token: &NewToken) -> Result<CreatedToken, ClientError> {
+        let body = serde_json::to_vec(token).expect("a token is plain data");
+        let (_, body) = self
+            .ask(Method::POST, "/tokens", body.into(), PLAIN_LIMIT)
+            .await?;
+        read(&Method::POST, "/tokens", &body)
+    }
+
+    pub(super) async fn tokens(&self) -> Result<Vec<TokenView>, ClientError> {
+        self.get("/tokens", PLAIN_LIMIT).await
+    }
+
+    pub(super) async fn revoke_token(&self, id: &str) -> Result<(), ClientError> {
+        let path = format!("/tokens/{}", percent_encoded(id));
+        self.ask(Method::DELETE, &path, Bytes::new(), PLAIN_LIMIT)
+            .await?;
+        Ok(())
+    }
+
+    async fn get<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        limit: Duration,
+    ) -> Result<T, ClientError> {
+        let (_, body) = self.ask(Method::GET, path, Bytes::new(), limit).await?;
+        read(&Method::GET, path, &body)
+    }
+
+    /// One request and its whole answer, which is a success.
+    async fn ask(
+        &self,
+        method: Method,
+        path: &str,
+        body: Bytes,
+        limit: Duration,
+    ) -> Result<(StatusCode, Bytes), ClientError> {
+        let request = named(&method, path);
+        let late = |_| ClientError::Deadline {
+            request: request.clone(),
+            limit,
+        };
+        let exchange = self.exchange(method, path, body);
+        let (status, body) = tokio::time::timeout(limit, exchange)
+            .await
+            .map_err(late)??;
+        if status.is_success() {
+            return Ok((status, body));
+        }
+        Err(match serde_json::from_slice(&body) {
+            Ok(problem) => ClientError::Refused(Box::new(problem)),
+            Err(_) => ClientError::Status { request, status },
+        })
+    }
+
+    async fn exchange(
+        &self,
+        method: Method,
+        path: &str,
+        body: Bytes,
+    ) -> Result<(StatusCode, Bytes), ClientError> {
+        let stream = UnixStream::connect(&self.socket)
+            .await
+            .map_err(|source| self.not_connected(source))?;
+        let named = named(&method, path);
+        let broken = |source| ClientError::Transport {
+            request: named.clone(),
+            source,
+        };
+        let request = Request::builder()
+            .method(method)
+            .uri(format!("/api/pinfold/v1{path}"))
+            .header(HOST, "pinfold")
+            .header(CONTENT_TYPE, "application/json")
+            .body(Full::new(body))
+            .expect("paths are of plugin ids and percent-encoded names");
+        let (mut sender, connection) = http1::handshake(TokioIo::new(stream))
+            .await
+            .map_err(broken)?;
+        let answered = async {
+            let answer = sender.send_request(request).await.map_err(broken)?;
+            let status = answer.status();
+            match Limited::new(answer.into_body(), ANSWER_LIMIT_BYTES)
+                .collect()
+                .await
+            {
+                Ok(body) => Ok((status, body.to_bytes())),
+                Err(error) => Err(match error.downcast::<hyper::Error>() {
+                    Ok(source) => broken(*source),
+                    Err(error) => {
+                        debug_assert!(error.is::<LengthLimitError>(), "it has no other error");
+                        ClientError::TooLarge {
+                            request: named.clone(),
+                            limit_bytes: ANSWER_LIMIT_BYTES,
+                        }
+                    }
+                }),
+            }
+        };
+        // What ends the connection also ends the exchange, and that names the reason.
+        let driven = async {
+            connection.await.unwrap_or_default();
+            std::future::pending().await
+        };
+        tokio::select! {
+            answered = answered => answered,
+            never = driven => never,
+        }
+    }
+
+    fn not_connected(&self, source: io::Error) -> ClientError {
+        let socket = self.socket.clone();
+        match source.kind() {
+            io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => ClientError::NotRunning {
+                socket,
+                source,
+                development: self.development,
+            },
+            io::ErrorKind::PermissionDenied => ClientError::Forbidden { socket, source },
+            _ => ClientError::Connect { socket, source },
+        }
+    }
+}
+
+fn named(method: &Method, path: &str) -> String {
+    format!("{method} {path}")
+}
+
+fn read<T: DeserializeOwned>(method: &Method, path: &str, body: &[u8]) -> Result<T, ClientError> {
+    serde_json::from_slice(body).map_err(|source| ClientError::NotUnderstood {
+        request: named(method, path),
+        source,
+    })
+}
+
+/// The word that stands for a plain value in JSON.
+pub(super) fn word(value: &impl serde::Serialize) -> String {
+    match serde_json::to_value(value) {
+        Ok(serde_json::Value::String(word)) => word,
+        _ => String::new(),
+    }
+}
+
+/// A text as one segment of a path (RFC 3986, section 3.3).
+fn percent_encoded(text: &str) -> String {
+    let mut encoded = String::with_capacity(text.len());
+    for byte in text.bytes() {
+        match byte {
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'_' | b'~' => {
+                encoded.push(char::from(byte));
+            }
+            // A dot as well: two of them alone would be a step up.
+            _ => encoded.push_str(&format!("%{byte:02X}")),
+        }
+    }
+    encoded
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,44 @@
+//! The commands, a file each, and the way from what was typed to its file.
+
+mod completions;
+mod plugin_add;
+mod plugin_call;
+mod plugin_grant;
+mod plugin_list;
+mod plugin_logs;
+mod plugin_remove;
+mod plugin_show;
+mod posture;
+mod status;
+mod token;
+
+use super::Context;
+use super::args::{Command, PluginCommand};
+use super::exit::Failure;
+
+/// Runs one command.
+pub(super) async fn run(context: &Context, command: Command) -> Result<(), Failure> {
+    match command {
+        Command::Status => status::run(context).await,
+        Command::Posture { plugin } => posture::run(context, plugin.as_ref()).await,
+        Command::Plugin { command } => run_plugin(context, command).await,
+        Command::Token { command } => token::run(context, command).await,
+        Command::Completions { shell } => completions::run(context.output, shell),
+    }
+}
+
+async fn run_plugin(context: &Context, command: PluginCommand) -> Result<(), Failure> {
+    match command {
+        PluginCommand::List => plugin_list::run(context).await,
+        PluginCommand::Show { plugin } => plugin_show::run(context, &plugin).await,
+        PluginCommand::Logs(arguments) => plugin_logs::run(context, &arguments).await,
+        PluginCommand::Call {
+            plugin,
+            function,
+            arguments,
+        } => plugin_call::run(context, &plugin, &function, arguments).await,
+        PluginCommand::Add { path, how } => plugin_add::run(context, &path, how).await,
+        PluginCommand::Grant { plugin, how } => plugin_grant::run(context, &plugin, how).await,
+        PluginCommand::Remove { plugin, yes } => plugin_remove::run(context, &plugin, yes).await,
+    }
+}

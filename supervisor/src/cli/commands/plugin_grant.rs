@@ -1,0 +1,147 @@
+//! `pinfold plugin grant`: what an installed plugin's manifest asks for, granted.
+
+use pinfold_gateway::admin::dto::PluginDetail;
+use pinfold_policy::PluginId;
+use serde::Serialize;
+
+use crate::cli::Context;
+use crate::cli::args::GrantArguments;
+use crate::cli::confirm::{self, ConfirmError};
+use crate::cli::exit::{Exit, Failure};
+use crate::cli::installation::Installation;
+use crate::cli::output::{self, Page};
+use crate::cli::package::{Declared, Package};
+use crate::cli::plan::Plan;
+use crate::cli::policy_file::{self, Existing};
+use crate::cli::tell::{self, Told};
+
+/// A plugin that is to be granted what it asks for.
+pub(super) struct Wanted<'a> {
+    pub(super) installation: &'a Installation,
+    pub(super) declared: &'a Declared,
+    pub(super) package: &'a Package,
+    pub(super) existing: Option<&'a Existing>,
+    pub(super) how: GrantArguments,
+}
+
+/// What was done, for programs.
+#[derive(Serialize)]
+struct Done<'a> {
+    plan: &'a Plan,
+    /// What became of the plugin; absent where the daemon does not run.
+    plugin: Option<&'a PluginDetail>,
+}
+
+/// A plugin that is not there.
+#[derive(Debug, thiserror::Error)]
+#[error("plugin {plugin:?} is not installed in {directory}", plugin = .plugin.as_str())]
+pub(super) struct NotInstalled {
+    pub(super) plugin: PluginId,
+    pub(super) directory: String,
+}
+
+impl From<NotInstalled> for Failure {
+    fn from(error: NotInstalled) -> Self {
+        Self::new(Exit::Failed, error).hint("`pinfold plugin list` names those that are there")
+    }
+}
+
+pub(super) async fn run(
+    context: &Context,
+    plugin: &PluginId,
+    how: GrantArguments,
+) -> Result<(), Failure> {
+    let installation = Installation::open(&context.place)?;
+    let directory = installation.plugin(plugin);
+    if !directory.is_dir() {
+        return Err(not_installed(&installation, plugin).into());
+    }
+    let declared = Declared::read(&directory, Some(plugin))?;
+    let package = Package::read(&directory)?;
+    let existing = policy_file::read(&installation.policy(plugin))?;
+    let wanted = Wanted {
+        installation: &installation,
+        declared: &declared,
+        package: &package,
+        existing: existing.as_ref(),
+        how,
+    };
+    let plan = wanted.plan();
+    context.output.beside(&plan.page())?;
+    if plan.changes_nothing() {
+        output::note("the policy says this already: it is left as it is");
+    } else {
+        wanted.confirm(&format!("grant this to {plugin}?"))?;
+    }
+    write_and_tell(context, &wanted, &plan).await
+}
+
+pub(super) fn not_installed(installation: &Installation, plugin: &PluginId) -> NotInstalled {
+    NotInstalled {
+        plugin: plugin.clone(),
+        directory: installation.plugin_dir().display().to_string(),
+    }
+}
+
+impl Wanted<'_> {
+    pub(super) fn plan(&self) -> Plan {
+        Plan::new(
+            self.declared,
+            self.package,
+            self.existing,
+            self.how.unsigned,
+            self.installation.policy(&self.declared.plugin),
+        )
+    }
+
+    /// Asks, with a warning of what would come to nothing.
+    pub(super) fn confirm(&self, question: &str) -> Result<(), ConfirmError> {
+        if self.installation.requires_signatures() {
+            output::note(
+                "this machine requires signatures (launcher.toml), which this version does not \
+                 verify: the launcher will refuse to start the plugin",
+            );
+        }
+        confirm::confirm(question, self.how.yes)
+    }
+}
+
+/// Writes the plan's policy, has the daemon start the plugin with it, and shows how that went.
+pub(super) async fn write_and_tell(
+    context: &Context,
+    wanted: &Wanted<'_>,
+    plan: &Plan,
+) -> Result<(), Failure> {
+    let plugin = &wanted.declared.plugin;
+    if !plan.changes_nothing() {
+        policy_file::write(wanted.installation, plugin, plan.policy())?;
+    }
+    let detail = match tell::tell(&context.client, plugin).await? {
+        Told::Plugin(detail) => Some(detail),
+        Told::Gone => return Err(not_installed(wanted.installation, plugin).into()),
+        Told::NotRunning => None,
+    };
+    let done = Done {
+        plan,
+        plugin: detail.as_deref(),
+    };
+    if context.output.is_json() {
+        context.output.json(&done)?;
+    }
+    let Some(detail) = detail else {
+        let what = format!(
+            "{plugin} lies in {} with its policy, and starts with it",
+            wanted.installation.plugin(plugin).display()
+        );
+        tell::note_not_running(&what, context.development);
+        return Ok(());
+    };
+    tell::check(&detail)?;
+    if !context.output.is_json() {
+        let mut page = Page::default();
+        page.line("");
+        context.output.page(&page)?;
+        context.output.page(&tell::page(&detail))?;
+    }
+    Ok(())
+}

@@ -1,0 +1,112 @@
+//! `pinfold plugin show`: everything about one plugin.
+
+use chrono::Utc;
+use pinfold_gateway::admin::dto::{ControlState, PluginDetail};
+use pinfold_policy::PluginId;
+
+use crate::cli::Context;
+use crate::cli::exit::Failure;
+use crate::cli::output::Page;
+use crate::cli::time;
+
+pub(super) async fn run(context: &Context, plugin: &PluginId) -> Result<(), Failure> {
+    let detail = context.client.plugin(plugin).await?;
+    Ok(context.output.give(&detail, page)?)
+}
+
+fn page(detail: &PluginDetail) -> Page {
+    let view = &detail.view;
+    let mut page = Page::default();
+    page.line(format_args!(
+        "{} {} is {}",
+        view.id, view.version, view.state
+    ))
+    .field("why", view.reason.as_deref().unwrap_or_default())
+    .field("about", &view.description)
+    .field("author", &view.author)
+    .field("license", &view.license)
+    .field("dialect", &view.dialect)
+    .field("enabled", if view.enabled { "yes" } else { "no" })
+    .field("since", time::with_age(view.since, Utc::now()))
+    .field("generation", view.generation)
+    .field(
+        "process",
+        detail.pid.map_or_else(String::new, |pid| pid.to_string()),
+    )
+    .field("digest", detail.digest.as_deref().unwrap_or_default())
+    .field("last exit", detail.last_exit.as_deref().unwrap_or_default());
+    page.list("routes", routes(detail))
+        .list("urls", &detail.urls)
+        .list("not served", &detail.refused)
+        .list("granted", or_nothing(&detail.granted))
+        .list(
+            "asked by the manifest",
+            or_nothing(&detail.asked_by_manifest),
+        )
+        .list("asked when it registered", registered(detail))
+        .list("differences", &detail.differences)
+        .list("manifest", pairs(&detail.manifest))
+        .list("limits", pairs(&detail.limits))
+        .list("not in force around it", missing(detail))
+        .list("counters", pairs(&detail.stats));
+    page
+}
+
+fn routes(detail: &PluginDetail) -> impl Iterator<Item = String> {
+    detail.view.routes.iter().map(|route| {
+        let needs: Vec<String> = route
+            .middleware
+            .iter()
+            .map(super::super::client::word)
+            .collect();
+        let needs = if needs.is_empty() {
+            "public".to_owned()
+        } else {
+            needs.join(", ")
+        };
+        format!(
+            "{} {} → {} ({needs}) {}",
+            route.method.as_str(),
+            route.path,
+            route.handler,
+            route.description
+        )
+    })
+}
+
+fn or_nothing(lines: &[String]) -> Vec<&str> {
+    if lines.is_empty() {
+        return vec!["nothing"];
+    }
+    lines.iter().map(String::as_str).collect()
+}
+
+fn registered(detail: &PluginDetail) -> Vec<&str> {
+    match &detail.asked_by_registration {
+        Some(lines) => or_nothing(lines),
+        None if detail.view.is_loaded() => vec!["it said nothing of permissions"],
+        None => vec!["it has not registered"],
+    }
+}
+
+fn pairs<V: std::fmt::Display>(
+    map: &std::collections::BTreeMap<String, V>,
+) -> impl Iterator<Item = String> {
+    map.iter()
+        .map(|(name, value)| format!("{name:<12} {value}"))
+}
+
+fn missing(detail: &PluginDetail) -> impl Iterator<Item = String> {
+    detail.missing_controls.iter().map(|control| {
+        let state = match control.state {
+            ControlState::NotBuilt => "not built",
+            _ => "missing",
+        };
+        let reason = control
+            .reason
+            .as_deref()
+            .filter(|reason| !reason.starts_with(state));
+        let reason = reason.map_or_else(String::new, |reason| format!(": {reason}"));
+        format!("{} ({state}){reason}", control.id)
+    })
+}

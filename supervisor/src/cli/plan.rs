@@ -1,0 +1,378 @@
+//! What a grant would change, for the operator to see before it is written.
+
+use std::collections::BTreeSet;
+use std::path::PathBuf;
+
+use pinfold_policy::{Control, ControlWish, PolicyFile, Trust};
+use serde::Serialize;
+
+use super::output::Page;
+use super::package::{Declared, Package};
+use super::policy_file::Existing;
+use crate::dialect::Manifest;
+use crate::grants;
+
+/// A policy that would be written, and how it differs from the one that is there.
+#[derive(Clone, Debug, Serialize)]
+pub(super) struct Plan {
+    plugin: String,
+    version: String,
+    description: String,
+    author: String,
+    license: String,
+    files: usize,
+    bytes: u64,
+    policy_file: PathBuf,
+    /// Whether a policy is there already.
+    replaces: bool,
+    sections: Vec<Section>,
+    notes: Vec<String>,
+    #[serde(skip)]
+    policy: PolicyFile,
+}
+
+/// Lines of the policy that belong together.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+struct Section {
+    title: &'static str,
+    lines: Vec<Line>,
+}
+
+/// One thing that a policy says.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+struct Line {
+    change: Change,
+    text: String,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+enum Change {
+    New,
+    Gone,
+    Same,
+}
+
+impl Change {
+    const fn mark(self) -> char {
+        match self {
+            Self::New => '+',
+            Self::Gone => '-',
+            Self::Same => '=',
+        }
+    }
+}
+
+impl Plan {
+    /// What granting everything that the manifest asks for comes to.
+    pub(super) fn new(
+        declared: &Declared,
+        package: &Package,
+        existing: Option<&Existing>,
+        unsigned: bool,
+        policy_file: PathBuf,
+    ) -> Self {
+        let manifest = &declared.manifest;
+        let trust = if unsigned {
+            Trust {
+                unsigned: true,
+                ..Trust::default()
+            }
+        } else {
+            Trust {
+                digest: Some(package.digest()),
+                ..Trust::default()
+            }
+        };
+        let before = existing.map(|existing| &existing.policy);
+        let policy = proposed(before, declared.dialect, manifest, trust);
+        let empty = Vec::new;
+        let sections = lines(&policy)
+            .into_iter()
+            .enumerate()
+            .map(|(at, (title, now))| {
+                let before = before.map_or_else(empty, |before| {
+                    lines(before)
+                        .into_iter()
+                        .nth(at)
+                        .map_or_else(empty, |(_, lines)| lines)
+                });
+                Section {
+                    title,
+                    lines: compare(&before, &now),
+                }
+            })
+            .collect();
+        Self {
+            plugin: declared.plugin.to_string(),
+            version: manifest.version.clone(),
+            description: manifest.description.clone(),
+            author: manifest.author.clone(),
+            license: manifest.license.clone(),
+            files: package.files.files().len(),
+            bytes: package.bytes,
+            policy_file,
+            replaces: before.is_some(),
+            sections,
+            notes: notes(manifest, existing, &policy),
+            policy,
+        }
+    }
+
+    /// The policy that would be written.
+    pub(super) fn policy(&self) -> &PolicyFile {
+        &self.policy
+    }
+
+    /// Whether the policy that is there says the same already.
+    pub(super) fn changes_nothing(&self) -> bool {
+        self.sections
+            .iter()
+            .flat_map(|section| &section.lines)
+            .all(|line| line.change == Change::Same)
+    }
+
+    /// The plan for people.
+    pub(super) fn page(&self) -> Page {
+        let mut page = Page::default();
+        page.line(format_args!("plugin {} {}", self.plugin, self.version));
+        for text in [&self.description, &byline(&self.author, &self.license)] {
+            if !text.is_empty() {
+                page.line(format_args!("  {text}"));
+            }
+        }
+        page.line(format_args!("  {} files, {}", self.files, size(self.bytes)));
+        page.gap().line(format_args!(
+            "policy {} ({})",
+            self.policy_file.display(),
+            if self.replaces {
+                "+ new, - taken away, = as before"
+            } else {
+                "new"
+            }
+        ));
+        for Section { title, lines } in &self.sections {
+            if lines.is_empty() {
+                continue;
+            }
+            page.line(title);
+            for Line { change, text } in lines {
+                page.line(format_args!("  {} {text}", change.mark()));
+            }
+        }
+        page.list("note:", &self.notes);
+        page
+    }
+}
+
+fn byline(author: &str, license: &str) -> String {
+    match (author, license) {
+        ("", license) => license.into(),
+        (author, "") => format!("by {author}"),
+        (author, license) => format!("by {author}, {license}"),
+    }
+}
+
+/// A size for people: whole units, rounded up.
+fn size(bytes: u64) -> String {
+    match bytes {
+        0..10_240 => format!("{bytes} bytes"),
+        10_240..10_485_760 => format!("{} KiB", bytes.div_ceil(1 << 10)),
+        _ => format!("{} MiB", bytes.div_ceil(1 << 20)),
+    }
+}
+
+/// The policy to write: what the manifest asks for and what runs are new; what a reviewer may have
+/// set by hand beside that stays.
+fn proposed(
+    before: Option<&PolicyFile>,
+    dialect: &str,
+    manifest: &Manifest,
+    trust: Trust,
+) -> PolicyFile {
+    let asked = grants::as_asked(dialect, manifest, trust);
+    let Some(before) = before.cloned() else {
+        return asked;
+    };
+    PolicyFile {
+        dialect: asked.dialect,
+        entry: asked.entry,
+        trust: asked.trust,
+        permissions: asked.permissions,
+        ..before
+    }
+}
+
+/// What a policy says, a line each, by section; the same sections for every policy.
+fn lines(policy: &PolicyFile) -> [(&'static str, Vec<String>); 6] {
+    let PolicyFile {
+        schema: _,
+        dialect,
+        entry,
+        args,
+        profile,
+        trust,
+        permissions,
+        limits,
+        timeouts,
+        rates,
+        controls,
+        env,
+    } = policy;
+    let mut program = vec![
+        format!("dialect {dialect}"),
+        format!("entry {entry}"),
+        format!("syscall profile {profile}"),
+    ];
+    program.extend((!args.is_empty()).then(|| format!("args {args:?}")));
+    // A value may be a secret, and a grant changes none.
+    program.extend(env.keys().map(|name| format!("env {name}")));
+    let mut trusted = Vec::new();
+    trusted.extend(
+        trust
+            .digest
+            .map(|digest| format!("these files alone: {digest}")),
+    );
+    trusted.extend(
+        trust
+            .unsigned
+            .then(|| "whatever files lie in the plugin's directory (unsigned)".to_owned()),
+    );
+    trusted.extend(
+        trust
+            .signed_by
+            .iter()
+            .map(|key| format!("files signed by {key}")),
+    );
+    let mut resources = vec![
+        format!("memory {}", limits.memory),
+        format!("cpu {}", limits.cpu),
+        format!("processes {}", limits.processes),
+        format!("tmp {}", limits.tmp),
+        format!("files {}", limits.files),
+        format!("file-size {}", limits.file_size),
+    ];
+    resources.extend(
+        [
+            ("calls-per-second", rates.calls_per_second),
+            ("host-calls-per-second", rates.host_calls_per_second),
+            ("queries-per-minute", rates.queries_per_minute),
+        ]
+        .into_iter()
+        .filter_map(|(name, rate)| Some(format!("{name} {}", rate?))),
+    );
+    let times = vec![
+        format!("handshake {}", timeouts.handshake),
+        format!("init {}", timeouts.init),
+        format!("call {}", timeouts.call),
+        format!("shutdown {}", timeouts.shutdown),
+        format!("quit {}", timeouts.quit),
+    ];
+    let wishes = controls.iter().map(|(id, wish)| match wish {
+        ControlWish::Plain(wanted) => format!("{id} {wanted}"),
+        ControlWish::Lowered { wanted, reason } => format!("{id} {wanted}: {reason}"),
+    });
+    [
+        ("permissions", permissions.lines().into_iter().collect()),
+        ("trust", trusted),
+        ("program", program),
+        ("limits", resources),
+        ("time-outs", times),
+        ("controls", wishes.collect()),
+    ]
+}
+
+/// The lines of both: those of `now` in their order, then those that are gone.
+fn compare(before: &[String], now: &[String]) -> Vec<Line> {
+    let had: BTreeSet<&String> = before.iter().collect();
+    let has: BTreeSet<&String> = now.iter().collect();
+    let kept = now.iter().map(|text| Line {
+        change: if had.contains(text) {
+            Change::Same
+        } else {
+            Change::New
+        },
+        text: text.clone(),
+    });
+    let gone = before
+        .iter()
+        .filter(|text| !has.contains(text))
+        .map(|text| Line {
+            change: Change::Gone,
+            text: text.clone(),
+        });
+    kept.chain(gone).collect()
+}
+
+/// What the operator should know before saying yes.
+fn notes(manifest: &Manifest, existing: Option<&Existing>, policy: &PolicyFile) -> Vec<String> {
+    let mut notes = Vec::new();
+    if manifest.asked.is_empty() {
+        notes.push("it asks for no permission: the log is all it can reach".to_owned());
+    }
+    let permissions = &policy.permissions;
+    for (name, granted) in [
+        ("http", !permissions.http.is_empty()),
+        ("email", !permissions.email.is_empty()),
+        ("plugin calls", !permissions.plugin_call.is_empty()),
+    ] {
+        if granted {
+            notes.push(format!(
+                "{name}: granted in the policy, not served by this version"
+            ));
+        }
+    }
+    if policy.trust.unsigned {
+        notes.push("unsigned: whoever can write the plugin's directory decides what runs".into());
+    }
+    if let Some(Existing {
+        policy: before,
+        has_comments,
+    }) = existing
+    {
+        if *has_comments {
+            notes.push("the comments in the policy file are lost".to_owned());
+        }
+        if before.permissions.lines() != permissions.lines() {
+            notes.push(
+                "permissions become what the manifest asks for: edits of them by hand are lost"
+                    .into(),
+            );
+        }
+        let wished = grants::as_asked(&policy.dialect, manifest, policy.trust.clone());
+        for (name, wish, kept) in [
+            (
+                "memory",
+                wished.limits.memory.to_string(),
+                before.limits.memory.to_string(),
+            ),
+            (
+                "call",
+                wished.timeouts.call.to_string(),
+                before.timeouts.call.to_string(),
+            ),
+        ] {
+            let has_wish = match name {
+                "memory" => manifest.wished_memory.is_some(),
+                _ => manifest.wished_call.is_some(),
+            };
+            if has_wish && wish != kept {
+                notes.push(format!(
+                    "{name}: the manifest wishes for {wish}, the policy's {kept} stays"
+                ));
+            }
+        }
+    }
+    for control in [Control::Memory, Control::Processes] {
+        if policy.wanted(control) != control.default_wanted() {
+            notes.push(format!(
+                "{control} is {}: the plugin starts even where that limit is not to be had",
+                policy.wanted(control)
+            ));
+        }
+    }
+    notes
+}
+
+#[cfg(test)]
+mod tests;
