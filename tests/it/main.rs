@@ -5,6 +5,8 @@
     reason = "tests start programs themselves: compilers, and the programs under test"
 )]
 
+mod docs;
+mod e2e;
 mod fixtures;
 mod interop;
 mod workspace;

@@ -1,0 +1,59 @@
+//! The documentation names what there is, and its links lead somewhere.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use pinfold_policy::Control;
+use pinfold_sandbox::jail::Step;
+use pinfold_tests::repository;
+
+fn read(path: &str) -> String {
+    fs::read_to_string(repository().join(path)).unwrap()
+}
+
+/// Every Markdown file that belongs to the project.
+fn pages(directory: &Path, found: &mut Vec<PathBuf>) {
+    for entry in fs::read_dir(directory).unwrap() {
+        let path = entry.unwrap().path();
+        let name = path.file_name().unwrap().to_string_lossy().into_owned();
+        if path.is_dir() && !name.starts_with('.') && name != "target" && name != "build" {
+            pages(&path, found);
+        } else if path.extension().is_some_and(|extension| extension == "md") {
+            found.push(path);
+        }
+    }
+}
+
+#[test]
+fn every_step_of_a_launch_has_its_row() {
+    let page = read("docs/jail.md");
+    for step in Step::ALL {
+        assert!(page.contains(&format!("\n| {} |", step.id())), "{step} has no row");
+    }
+}
+
+#[test]
+fn every_link_leads_to_a_file() {
+    let mut found = Vec::new();
+    pages(repository(), &mut found);
+    assert!(found.len() > 10, "{found:?}");
+    for page in found {
+        let text = fs::read_to_string(&page).unwrap();
+        for link in text.split("](").skip(1).filter_map(|rest| rest.split(')').next()) {
+            let target = link.split('#').next().unwrap();
+            if target.is_empty() || target.contains("://") {
+                continue;
+            }
+            let path = page.parent().unwrap().join(target);
+            assert!(path.exists(), "{}: {link}", page.display());
+        }
+    }
+}
+
+#[test]
+fn the_policy_reference_speaks_of_controls_that_exist() {
+    let page = read("docs/policy.md");
+    for example in ["landlock", "memory"] {
+        assert!(Control::from_id(example).is_some() && page.contains(&format!("\n{example} = ")));
+    }
+}
