@@ -28,7 +28,10 @@ fn pages(directory: &Path, found: &mut Vec<PathBuf>) {
 fn every_step_of_a_launch_has_its_row() {
     let page = read("docs/jail.md");
     for step in Step::ALL {
-        assert!(page.contains(&format!("\n| {} |", step.id())), "{step} has no row");
+        assert!(
+            page.contains(&format!("\n| {} |", step.id())),
+            "{step} has no row"
+        );
     }
 }
 
@@ -39,7 +42,11 @@ fn every_link_leads_to_a_file() {
     assert!(found.len() > 10, "{found:?}");
     for page in found {
         let text = fs::read_to_string(&page).unwrap();
-        for link in text.split("](").skip(1).filter_map(|rest| rest.split(')').next()) {
+        for link in text
+            .split("](")
+            .skip(1)
+            .filter_map(|rest| rest.split(')').next())
+        {
             let target = link.split('#').next().unwrap();
             if target.is_empty() || target.contains("://") {
                 continue;
