@@ -67,6 +67,7 @@ pub(crate) struct Statement {
 struct Approved<'a> {
     plugin: &'a PluginId,
     classified: &'a Classified,
+    /// One statement, without a semicolon at its end.
     sql: String,
     parameters: Vec<Value>,
     deadline: Instant,
@@ -148,7 +149,7 @@ impl Databases {
         let Statement {
             writes,
             database,
-            sql,
+            sql: mut text,
             parameters,
         } = statement;
         let name = authorize::database_name(database.as_deref());
@@ -158,9 +159,9 @@ impl Databases {
         }
         let unknown = || HostError::UnknownDatabase { name: name.into() };
         let engine = self.by_name.get(name).ok_or_else(unknown)?;
-        check_sizes(&sql, &parameters)?;
+        check_sizes(&text, &parameters)?;
 
-        let mut classified = classify(&sql, engine.dialect())?;
+        let (mut classified, end) = sql::understand(&text, engine.dialect())?;
         match (writes, classified.kind) {
             (false, StatementKind::Query)
             | (true, StatementKind::Write | StatementKind::Schema) => {}
@@ -193,10 +194,11 @@ impl Databases {
         }
 
         let plugin = &caller.plugin;
+        text.truncate(end);
         let approved = Approved {
             plugin,
             classified: &classified,
-            sql,
+            sql: text,
             parameters,
             deadline,
         };
@@ -301,8 +303,8 @@ pub enum DatabaseError {
         /// The database's own words.
         message: String,
     },
-    /// A value that is larger than the engine takes.
-    #[error("string or blob too big")]
+    /// A value that is larger than the engine takes, or a row larger than a whole result may be.
+    #[error("a value or a row is too big")]
     TooBig,
     /// The database cannot be used: a damaged file, a failing disk, a closed connection. The cause
     /// is for the operator, who finds it in the log.

@@ -71,7 +71,7 @@ pub enum OpenFailure {
     /// Another engine.
     #[error("url {url:?}: this version opens sqlite:///absolute/path alone")]
     Engine {
-        /// The URL up to its first `@` or `?`: what follows may hold a secret.
+        /// The URL, without what may hold a secret: all before an `@`, all after a `?`.
         url: String,
     },
     /// A URL with parameters.
@@ -172,7 +172,16 @@ async fn open_one(
 
 /// The path of a `sqlite:///…` URL.
 fn sqlite_path(url: &str) -> Result<PathBuf, OpenFailure> {
-    let shown = || url.split(['@', '?']).next().unwrap_or_default().to_owned();
+    let shown = || {
+        let (scheme, rest) = url.split_once("://").unwrap_or(("", url));
+        let rest = rest.rsplit_once('@').map_or(rest, |(_, after)| after);
+        let rest = rest.split(['?', '#']).next().unwrap_or_default();
+        if scheme.is_empty() {
+            rest.to_owned()
+        } else {
+            format!("{scheme}://{rest}")
+        }
+    };
     let path = url
         .strip_prefix("sqlite://")
         .filter(|path| path.starts_with('/') && path.len() > 1)

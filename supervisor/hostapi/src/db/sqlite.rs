@@ -1,6 +1,7 @@
 //! SQLite: one file, a few connections that cannot write, and one that can.
 
 mod bind;
+mod guarded;
 mod lanes;
 mod rows;
 
@@ -11,7 +12,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use pinfold_policy::{ByteSize, PluginId};
 use sqlx::ConnectOptions;
-use sqlx::sqlite::{SqliteArguments, SqliteConnectOptions, SqliteJournalMode};
+use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode};
 use sqlx::{AssertSqlSafe, Executor, Row};
 
 use self::lanes::{Lane, Lanes};
@@ -33,11 +34,11 @@ const LOCK_WAIT: Duration = Duration::from_millis(500);
 const GRACE: Duration = Duration::from_millis(750);
 
 /// Rows that may wait between the engine's thread and the encoder. Each may be as large as a
-/// value can be.
-const ROWS_IN_FLIGHT: usize = 16;
+/// whole result.
+const ROWS_IN_FLIGHT: usize = 8;
 
-/// Prepared statements kept for each connection.
-const STATEMENTS_KEPT: usize = 64;
+/// Prepared statements kept for each connection: a query takes two.
+const STATEMENTS_KEPT: usize = 128;
 
 /// What a database is opened with.
 #[derive(Debug)]
@@ -82,7 +83,7 @@ impl SqliteDatabase {
         let writer = if settings.read_only {
             None
         } else {
-            let page_bytes = page_size(&common).await?;
+            let page_bytes = inspect(&common).await?;
             let pages = (settings.max_size.0 / page_bytes).clamp(1, u64::from(u32::MAX) - 1);
             let writing = common.pragma("max_page_count", pages.to_string());
             Some(Lanes::open(writing, 1, 1).await?)
@@ -115,12 +116,7 @@ impl SqliteDatabase {
         let arguments = bind::arguments(parameters)?;
         let wildcard = classified.wildcard;
         run(&self.readers, plugin, deadline, async move |lane| {
-            if wildcard {
-                in_snapshot(lane, sql, arguments).await
-            } else {
-                let query = sqlx::query_with(AssertSqlSafe(sql), arguments);
-                rows::encode(lane.connection.fetch(query)).await
-            }
+            guarded::query(&mut lane.connection, &sql, wildcard, arguments).await
         })
         .await
     }
@@ -169,44 +165,27 @@ impl SqliteDatabase {
     }
 }
 
-/// Bytes of a page: the largest size is set in pages.
-async fn page_size(options: &SqliteConnectOptions) -> Result<u64, sqlx::Error> {
+/// Largest value that the engine is meant to be built for: what is larger could not be given back.
+const VALUE_LIMIT_BYTES: u32 = 16 * 1024 * 1024;
+
+/// Bytes of a page, for the largest size is set in pages. Warns where the engine is built with its
+/// ordinary limit on values, a gigabyte: then one statement can take a few of them.
+async fn inspect(options: &SqliteConnectOptions) -> Result<u64, sqlx::Error> {
     let mut connection = options.clone().connect().await?;
     let row = sqlx::query("PRAGMA page_size")
         .fetch_one(&mut connection)
         .await?;
     let bytes: i64 = row.try_get(0)?;
+    let large = sqlx::query("SELECT length(zeroblob(?))").bind(i64::from(VALUE_LIMIT_BYTES) + 1);
+    if large.fetch_one(&mut connection).await.is_ok() {
+        tracing::warn!(
+            database = %options.get_filename().display(),
+            limit_bytes = VALUE_LIMIT_BYTES,
+            "sqlite is built without a limit on the size of values"
+        );
+    }
     sqlx::Connection::close(connection).await?;
     Ok(u64::try_from(bytes).unwrap_or(4096).max(512))
-}
-
-/// Runs a query whose number of columns depends on the schema. The driver counts columns when it
-/// prepares a statement and relies on that count at each row, while SQLite silently prepares
-/// anew when the schema has changed in between. Within a transaction that has begun to read it
-/// cannot have changed; and the statement must not be one prepared earlier.
-async fn in_snapshot(
-    lane: &mut Lane,
-    sql: String,
-    arguments: SqliteArguments,
-) -> Result<Bytes, Failure> {
-    const BEGIN: &str = "BEGIN; SELECT rowid FROM main.sqlite_schema LIMIT 1";
-    let connection = &mut lane.connection;
-    let result = match connection.execute(sqlx::raw_sql(BEGIN)).await {
-        Ok(_) => {
-            let query = sqlx::query_with(AssertSqlSafe(sql), arguments).persistent(false);
-            rows::encode(connection.fetch(query)).await
-        }
-        Err(error) => Err(error.into()),
-    };
-    if result.is_err() {
-        // The engine may still be at work on rows that nobody wants.
-        lane.stop.now();
-    }
-    connection
-        .execute(sqlx::raw_sql("ROLLBACK"))
-        .await
-        .map_err(Failure::Broken)?;
-    result
 }
 
 /// Runs `work` on a lane of `lanes`, until the deadline.

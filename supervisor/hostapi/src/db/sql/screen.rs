@@ -8,7 +8,7 @@
 
 use sqlparser::dialect::Dialect;
 use sqlparser::keywords::Keyword;
-use sqlparser::tokenizer::{Token, TokenWithSpan, Tokenizer, Whitespace, Word};
+use sqlparser::tokenizer::{Location, Token, TokenWithSpan, Tokenizer, Whitespace, Word};
 
 use super::{PARAMETER_LIMIT, StatementError};
 
@@ -22,6 +22,10 @@ const TOKEN_LIMIT: usize = 20_000;
 pub(super) struct Screened {
     pub(super) tokens: Vec<TokenWithSpan>,
     pub(super) placeholders: usize,
+    /// The first word, where the statement starts with one.
+    pub(super) first_word: Option<String>,
+    /// Byte after the statement: where its first semicolon stands, or the end of the text.
+    pub(super) end: usize,
 }
 
 pub(super) fn screen(sql: &str, dialect: &dyn Dialect) -> Result<Screened, StatementError> {
@@ -39,14 +43,27 @@ pub(super) fn screen(sql: &str, dialect: &dyn Dialect) -> Result<Screened, State
     if tokens.len() > TOKEN_LIMIT {
         return Err(StatementError::TooDeep);
     }
-    let mut ended = false;
+    let first = tokens
+        .iter()
+        .find(|token| !matches!(token.token, Token::Whitespace(_)));
+    let first_word = first.and_then(|token| match &token.token {
+        Token::Word(Word {
+            value,
+            quote_style: None,
+            ..
+        }) => Some(value.clone()),
+        _ => None,
+    });
+    let mut end = None;
     let mut depth = Depth::default();
     let mut placeholders = Placeholders::default();
-    for TokenWithSpan { token, .. } in &tokens {
+    for TokenWithSpan { token, span } in &tokens {
         match token {
             Token::Whitespace(_) | Token::EOF => {}
-            Token::SemiColon => ended = true,
-            _ if ended => return Err(StatementError::Several),
+            Token::SemiColon => {
+                end.get_or_insert_with(|| offset(sql, span.start));
+            }
+            _ if end.is_some() => return Err(StatementError::Several),
             _ => {}
         }
         if !passes(token) {
@@ -60,7 +77,23 @@ pub(super) fn screen(sql: &str, dialect: &dyn Dialect) -> Result<Screened, State
     Ok(Screened {
         tokens,
         placeholders: placeholders.needed,
+        first_word,
+        end: end.unwrap_or(sql.len()),
     })
+}
+
+/// Bytes before a place that the lexer gives as line and character, both from 1.
+fn offset(sql: &str, place: Location) -> usize {
+    let before = |count: u64| usize::try_from(count.saturating_sub(1)).unwrap_or(usize::MAX);
+    let mut lines = sql.split_inclusive('\n');
+    let above: usize = lines.by_ref().take(before(place.line)).map(str::len).sum();
+    let line = lines.next().unwrap_or_default();
+    above
+        + line
+            .chars()
+            .take(before(place.column))
+            .map(char::len_utf8)
+            .sum::<usize>()
 }
 
 fn passes(token: &Token) -> bool {

@@ -7,26 +7,26 @@ use std::pin::pin;
 use bytes::Bytes;
 use futures_util::{Stream, TryStreamExt};
 use sqlx::sqlite::{SqliteRow, SqliteValueRef};
-use sqlx::{Column, Decode, Row, Sqlite, TypeInfo, ValueRef};
+use sqlx::{Decode, Row, Sqlite, TypeInfo, ValueRef};
 
 use super::super::{RESULT_LIMIT_BYTES, ROW_LIMIT};
 use super::Failure;
 use crate::HostError;
 
-/// Writes an array of objects, column to value. Of columns with one name the last counts. Bytes
+/// Writes an array of objects, column to value; `names` are the columns'. Of columns with one name the last counts. Bytes
 /// become text, what is not UTF-8 in them U+FFFD; an infinite number, which JSON has not, null.
 pub(super) async fn encode(
+    names: &[&str],
     rows: impl Stream<Item = Result<SqliteRow, sqlx::Error>>,
 ) -> Result<Bytes, Failure> {
     let mut rows = pin!(rows);
     let mut out = vec![b'['];
-    let mut columns: Option<Vec<(usize, Vec<u8>)>> = None;
+    let columns = heads(names);
     let mut count = 0_usize;
     while let Some(row) = rows.try_next().await? {
         if count == ROW_LIMIT {
             return Err(Failure::Limit(HostError::TooManyRows { limit: ROW_LIMIT }));
         }
-        let columns = columns.get_or_insert_with(|| heads(&row));
         out.extend_from_slice(if count == 0 { b"{" } else { b",{" });
         for (place, (index, head)) in columns.iter().enumerate() {
             if place > 0 {
@@ -50,11 +50,11 @@ pub(super) async fn encode(
 }
 
 /// For each column that counts, its index and `"name":`.
-fn heads(row: &SqliteRow) -> Vec<(usize, Vec<u8>)> {
-    let names = row.columns().iter().map(|column| column.name());
+fn heads(names: &[&str]) -> Vec<(usize, Vec<u8>)> {
     let last: HashMap<&str, usize> = names
+        .iter()
         .enumerate()
-        .map(|(index, name)| (name, index))
+        .map(|(index, name)| (*name, index))
         .collect();
     let mut columns: Vec<_> = last
         .into_iter()

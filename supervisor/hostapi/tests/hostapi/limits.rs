@@ -1,0 +1,93 @@
+//! What is passed and given back has a size.
+
+use pinfold_hostapi::{
+    HostError, PARAMETER_LIMIT, PARAMETERS_LIMIT_BYTES, RESULT_LIMIT_BYTES, ROW_LIMIT,
+    SQL_LIMIT_BYTES,
+};
+use serde_json::{Value, json};
+
+use crate::world::{ITEMS, World, caller};
+
+const COUNT_TO: &str =
+    "WITH RECURSIVE n(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM n LIMIT ?) SELECT x FROM n";
+
+#[tokio::test]
+async fn a_result_of_too_many_rows_is_refused_whole() {
+    let world = World::new().await;
+    let plugin = caller("p", ITEMS);
+    let rows = world
+        .query_with(&plugin, COUNT_TO, vec![json!(ROW_LIMIT)])
+        .await
+        .unwrap();
+    assert_eq!(rows.as_array().unwrap().len(), ROW_LIMIT);
+    // Without end, and stopped soon: the connection is of use again at once.
+    for limit in [ROW_LIMIT + 1, usize::MAX / 2] {
+        let error = world
+            .query_with(&plugin, COUNT_TO, vec![json!(limit)])
+            .await
+            .unwrap_err();
+        assert!(
+            matches!(error, HostError::TooManyRows { limit: ROW_LIMIT }),
+            "{error}"
+        );
+    }
+    assert!(world.query(&plugin, "SELECT * FROM items").await.is_ok());
+}
+
+#[tokio::test]
+async fn a_result_of_too_many_bytes_is_refused_whole() {
+    let world = World::new().await;
+    let plugin = caller("p", ITEMS);
+    let mebibyte = Value::from("x".repeat(1024 * 1024));
+    let sql = "WITH RECURSIVE n(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM n LIMIT ?2) \
+               SELECT ?1 AS v FROM n";
+    let fits = world
+        .query_with(&plugin, sql, vec![mebibyte.clone(), json!(7)])
+        .await
+        .unwrap();
+    assert_eq!(fits.as_array().unwrap().len(), 7);
+    let error = world
+        .query_with(&plugin, sql, vec![mebibyte, json!(9)])
+        .await
+        .unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        format!("result is larger than {RESULT_LIMIT_BYTES} bytes")
+    );
+    // A name is written once for each row.
+    let name = "n".repeat(60_000);
+    let sql = format!(
+        "WITH RECURSIVE n(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM n LIMIT 1000) \
+         SELECT x AS {name} FROM n"
+    );
+    let error = world.query(&plugin, &sql).await.unwrap_err();
+    assert!(
+        matches!(error, HostError::TooLarge { what: "result", .. }),
+        "{error}"
+    );
+    assert!(world.query(&plugin, "SELECT * FROM items").await.is_ok());
+}
+
+#[tokio::test]
+async fn statements_and_parameters_have_a_size() {
+    let world = World::new().await;
+    let plugin = caller("p", ITEMS);
+    let long = format!("SELECT 1 -- {}", "x".repeat(SQL_LIMIT_BYTES));
+    let error = world.query(&plugin, &long).await.unwrap_err();
+    assert_eq!(error.to_string(), "statement is larger than 65536 bytes");
+    let many = vec![Value::Null; PARAMETER_LIMIT + 1];
+    let error = world
+        .query_with(&plugin, "SELECT 1", many)
+        .await
+        .unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "statement has more than 1000 placeholders"
+    );
+    let large = vec![json!(["x".repeat(PARAMETERS_LIMIT_BYTES)])];
+    let error = world
+        .query_with(&plugin, "SELECT ?", large)
+        .await
+        .unwrap_err();
+    assert!(matches!(error, HostError::TooLarge { .. }), "{error}");
+}

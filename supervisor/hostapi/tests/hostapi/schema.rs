@@ -1,0 +1,174 @@
+//! Changes of the schema: by a plugin that may, and under a plugin's feet.
+
+use serde_json::json;
+
+use crate::world::{ITEMS, World, caller, raw, script};
+
+const OWN: &str = r#"{ "db": [
+    { "tables": ["gk_*"], "access": "readwrite", "ddl": true },
+    { "tables": ["items"], "access": "read" }
+] }"#;
+
+#[tokio::test]
+async fn a_plugin_with_ddl_keeps_tables_of_its_own() {
+    let world = World::new().await;
+    let plugin = caller("p", OWN);
+    for sql in [
+        "CREATE TABLE IF NOT EXISTS gk_notes (id INTEGER PRIMARY KEY AUTOINCREMENT, item INT \
+         REFERENCES items (id), body TEXT NOT NULL DEFAULT '' CHECK (length(body) < 99))",
+        "CREATE INDEX gk_notes_item ON gk_notes (item)",
+        "INSERT INTO gk_notes (item, body) SELECT id, name FROM items ORDER BY id",
+        "ALTER TABLE gk_notes ADD COLUMN extra TEXT",
+        "ALTER TABLE gk_notes RENAME COLUMN extra TO more",
+        "ALTER TABLE gk_notes DROP COLUMN more",
+        "ALTER TABLE gk_notes RENAME TO gk_remarks",
+        "DROP INDEX gk_notes_item",
+        "CREATE TABLE gk_copy AS SELECT * FROM items",
+    ] {
+        world
+            .exec(&plugin, sql)
+            .await
+            .unwrap_or_else(|error| panic!("{sql}: {}", error.chain()));
+    }
+    let rows = world
+        .query(&plugin, "SELECT * FROM gk_remarks WHERE id = 2")
+        .await
+        .unwrap();
+    assert_eq!(rows, json!([{ "id": 2, "item": 2, "body": "two" }]));
+    assert_eq!(
+        world.exec(&plugin, "DROP TABLE gk_remarks").await.unwrap(),
+        0
+    );
+    assert_eq!(world.last_record().subject, "main/gk_remarks:ddl");
+}
+
+#[tokio::test]
+async fn a_plugin_with_ddl_changes_no_other_table() {
+    let world = World::new().await;
+    let plugin = caller("p", OWN);
+    for (sql, text) in [
+        (
+            "DROP TABLE items",
+            "access to table \"items\" not permitted (allowed: [gk_*])",
+        ),
+        (
+            "CREATE TABLE other (a)",
+            "access to table \"other\" not permitted (allowed: [gk_*])",
+        ),
+        (
+            "CREATE INDEX gk_i ON items (name)",
+            "access to table \"items\" not permitted (allowed: [gk_*])",
+        ),
+        // The index has another's table, whatever it is called.
+        (
+            "DROP INDEX users_name",
+            "access to table \"users\" not permitted (allowed: [gk_*])",
+        ),
+        ("DROP INDEX none", "no such index: none"),
+        (
+            "CREATE TABLE gk_a (id INT REFERENCES users (id))",
+            "access to table \"users\" not permitted (allowed: [gk_* items])",
+        ),
+        (
+            "CREATE TABLE gk_a AS SELECT * FROM users",
+            "access to table \"users\" not permitted (allowed: [gk_* items])",
+        ),
+    ] {
+        let error = world.exec(&plugin, sql).await.unwrap_err();
+        assert_eq!(error.to_string(), text, "{sql}");
+    }
+    let without = caller("q", ITEMS);
+    let error = world
+        .exec(&without, "DROP INDEX users_name")
+        .await
+        .unwrap_err();
+    assert_eq!(error.to_string(), "DDL statements not permitted");
+}
+
+#[tokio::test]
+async fn a_changed_schema_shows_in_the_next_result() {
+    let world = World::new().await;
+    let plugin = caller("p", ITEMS);
+    let mut other = raw(&world.main()).await;
+    for (n, width) in (3..23).enumerate() {
+        for sql in [
+            "SELECT * FROM items",
+            "SELECT items.* FROM items",
+            "SELECT id FROM items",
+        ] {
+            let rows = world.query(&plugin, sql).await.unwrap();
+            let columns = rows[0].as_object().unwrap().len();
+            assert_eq!(columns, if sql.contains('*') { width } else { 1 }, "{sql}");
+        }
+        script(&mut other, &format!("ALTER TABLE items ADD COLUMN c{n}")).await;
+    }
+}
+
+/// The driver counts a result's columns once and relies on the count at each row: without care a
+/// schema that changes between the two ends the process.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_schema_that_changes_all_the_time_breaks_nothing() {
+    let world = World::new().await;
+    let mut other = raw(&world.main()).await;
+    script(&mut other, "PRAGMA journal_mode = WAL").await;
+    let plugin = caller("p", ITEMS);
+    let changes = async {
+        for _ in 0..150 {
+            script(&mut other, "ALTER TABLE items ADD COLUMN c").await;
+            script(&mut other, "ALTER TABLE items DROP COLUMN c").await;
+        }
+    };
+    let mut changes = std::pin::pin!(changes);
+    let mut results = 0;
+    loop {
+        let queries = async {
+            futures_util::future::join_all(
+                (0..4).map(|_| world.query(&plugin, "SELECT * FROM items")),
+            )
+            .await
+        };
+        tokio::select! {
+            () = &mut changes => break,
+            all = queries => {
+                for rows in all {
+                    let rows = rows.unwrap_or_else(|error| panic!("{}", error.chain()));
+                    let width = rows[0].as_object().unwrap().len();
+                    assert!((3..=4).contains(&width));
+                    results += 1;
+                }
+            }
+        }
+    }
+    assert!(results > 0);
+    world.query(&plugin, "SELECT * FROM items").await.unwrap();
+}
+
+/// What the operator built into the schema is the operator's grant.
+#[tokio::test]
+async fn a_view_that_is_granted_shows_what_it_was_made_to_show() {
+    let world = World::new().await;
+    script(
+        &mut raw(&world.main()).await,
+        "CREATE VIEW names AS SELECT name FROM users;
+         CREATE TRIGGER count_up AFTER INSERT ON items BEGIN UPDATE users SET name = 'seen'; END",
+    )
+    .await;
+    let permissions = r#"{ "db": [
+        { "tables": ["names"], "access": "read" }, { "tables": ["items"], "access": "write" }
+    ] }"#;
+    let plugin = caller("p", permissions);
+    let rows = world
+        .query(&plugin, "SELECT * FROM names ORDER BY 1")
+        .await
+        .unwrap();
+    assert_eq!(rows, json!([{ "name": "ann" }, { "name": "bob" }]));
+    world
+        .exec(&plugin, "INSERT INTO items (name) VALUES ('x')")
+        .await
+        .unwrap();
+    let rows = world
+        .query(&plugin, "SELECT DISTINCT name FROM names")
+        .await
+        .unwrap();
+    assert_eq!(rows, json!([{ "name": "seen" }]));
+}

@@ -1,0 +1,218 @@
+//! A directory with an application's database, Pinfold's own beside it, and a dispatcher.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use pinfold_hostapi::{
+    AuditEntry, AuditSink, Cache, Caller, DatabaseConfig, Databases, HostApi, HostCall, HostError,
+    HostReply, LogLevel, LogSink, Services,
+};
+use pinfold_policy::{CallContext, Effective, Generation, Permissions, PluginId, Rates};
+use serde_json::{Map, Value};
+use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection, SqliteSynchronous};
+use sqlx::{AssertSqlSafe, ConnectOptions, Executor};
+use tempfile::TempDir;
+
+/// What no plugin here may read.
+pub(crate) const SECRET: &str = "hunter2";
+
+pub(crate) const SCHEMA: &str = "
+    CREATE TABLE items (id INTEGER PRIMARY KEY, name TEXT UNIQUE, owner INT);
+    CREATE TABLE users (id INTEGER PRIMARY KEY, name TEXT, password TEXT);
+    CREATE TABLE orders (id INTEGER PRIMARY KEY, item INT REFERENCES items (id), note TEXT);
+    CREATE INDEX users_name ON users (name);
+    CREATE VIEW everybody AS SELECT id, name, password FROM users;
+    INSERT INTO items VALUES (1, 'one', 1), (2, 'two', 1), (3, 'three', 2);
+    INSERT INTO users VALUES (1, 'ann', 'hunter2'), (2, 'bob', 'hunter2');
+    INSERT INTO orders VALUES (1, 1, 'hunter2');
+";
+
+pub(crate) struct World {
+    pub(crate) dir: TempDir,
+    pub(crate) api: HostApi,
+    pub(crate) records: Arc<Records>,
+}
+
+#[derive(Default)]
+pub(crate) struct Records {
+    pub(crate) audit: Mutex<Vec<AuditEntry>>,
+    pub(crate) lines: Mutex<Vec<Line>>,
+}
+
+/// A plugin's log line: whose, level, message, fields.
+pub(crate) type Line = (String, LogLevel, String, Map<String, Value>);
+
+impl AuditSink for Records {
+    fn record(&self, entry: AuditEntry) {
+        self.audit.lock().unwrap().push(entry);
+    }
+}
+
+impl LogSink for Records {
+    fn record(&self, caller: &Caller, level: LogLevel, message: &str, fields: &Map<String, Value>) {
+        let line = (
+            caller.plugin.to_string(),
+            level,
+            message.to_owned(),
+            fields.clone(),
+        );
+        self.lines.lock().unwrap().push(line);
+    }
+}
+
+impl World {
+    pub(crate) async fn new() -> Self {
+        Self::with(|_| {}).await
+    }
+
+    /// A world whose `main` database is configured further by `configure`.
+    pub(crate) async fn with(configure: impl FnOnce(&mut DatabaseConfig)) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let own = dir.path().join("pinfold.db");
+        script(
+            &mut raw(&own).await,
+            "CREATE TABLE tokens (t TEXT); INSERT INTO tokens VALUES ('hunter2')",
+        )
+        .await;
+        let main = dir.path().join("main.db");
+        script(&mut raw(&main).await, SCHEMA).await;
+        let mut config = DatabaseConfig::new(url(&main));
+        configure(&mut config);
+        let configured = BTreeMap::from([("main".to_owned(), config)]);
+        let databases = Databases::open(&configured, &own).await.unwrap();
+        Self::over(dir, databases)
+    }
+
+    pub(crate) fn over(dir: TempDir, databases: Databases) -> Self {
+        let records = Arc::new(Records::default());
+        let services = Services {
+            databases,
+            cache: Cache::new(),
+            config: BTreeMap::from([
+                ("app.name".to_owned(), "Shop".to_owned()),
+                ("smtp.password".to_owned(), SECRET.to_owned()),
+            ]),
+            logs: Arc::clone(&records) as Arc<dyn LogSink>,
+        };
+        let audit = Arc::clone(&records) as Arc<dyn AuditSink>;
+        Self {
+            dir,
+            api: HostApi::new(services, audit),
+            records,
+        }
+    }
+
+    pub(crate) fn main(&self) -> PathBuf {
+        self.dir.path().join("main.db")
+    }
+
+    pub(crate) async fn query(&self, caller: &Caller, sql: &str) -> Result<Value, HostError> {
+        self.query_with(caller, sql, Vec::new()).await
+    }
+
+    pub(crate) async fn query_with(
+        &self,
+        caller: &Caller,
+        sql: &str,
+        parameters: Vec<Value>,
+    ) -> Result<Value, HostError> {
+        let call = HostCall::DbQuery {
+            database: None,
+            sql: sql.into(),
+            parameters,
+        };
+        match self.api.call(caller, call, &context(30_000)).await? {
+            HostReply::Rows(json) => Ok(serde_json::from_slice(&json).unwrap()),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    pub(crate) async fn exec(&self, caller: &Caller, sql: &str) -> Result<u64, HostError> {
+        self.exec_with(caller, sql, Vec::new()).await
+    }
+
+    pub(crate) async fn exec_with(
+        &self,
+        caller: &Caller,
+        sql: &str,
+        parameters: Vec<Value>,
+    ) -> Result<u64, HostError> {
+        let call = HostCall::DbExec {
+            database: None,
+            sql: sql.into(),
+            parameters,
+        };
+        match self.api.call(caller, call, &context(30_000)).await? {
+            HostReply::Affected(count) => Ok(count),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    pub(crate) fn last_record(&self) -> AuditEntry {
+        self.records.audit.lock().unwrap().last().unwrap().clone()
+    }
+}
+
+/// A caller that asked for just what it was granted.
+pub(crate) fn caller(name: &str, permissions: &str) -> Caller {
+    caller_with(name, permissions, &Rates::default())
+}
+
+pub(crate) fn caller_with(name: &str, permissions: &str, rates: &Rates) -> Caller {
+    let granted: Permissions = permissions_of(permissions);
+    let effective = Effective::new(granted.clone(), vec![granted]);
+    Caller::new(
+        PluginId::parse(name).unwrap(),
+        Generation(1),
+        Arc::new(effective),
+        rates,
+    )
+}
+
+/// Permissions from JSON, for this crate has no TOML.
+fn permissions_of(json: &str) -> Permissions {
+    serde_json::from_str(json).unwrap_or_else(|error| panic!("{json}: {error}"))
+}
+
+pub(crate) const ITEMS_READ: &str = r#"{ "db": [{ "tables": ["items"], "access": "read" }] }"#;
+pub(crate) const ITEMS: &str = r#"{ "db": [{ "tables": ["items"], "access": "readwrite" }] }"#;
+pub(crate) const ALL: &str =
+    r#"{ "db": [{ "tables": ["*"], "access": "readwrite", "ddl": true }] }"#;
+
+pub(crate) fn context(deadline_ms: u64) -> CallContext {
+    CallContext {
+        request_id: "r-1".into(),
+        user: None,
+        language: None,
+        deadline: Instant::now() + Duration::from_millis(deadline_ms),
+        depth: 0,
+    }
+}
+
+pub(crate) fn url(path: &Path) -> String {
+    format!("sqlite://{}", path.display())
+}
+
+/// A connection that passes no check of ours, as a host without a filter has.
+pub(crate) async fn raw(path: &Path) -> SqliteConnection {
+    let options = SqliteConnectOptions::new()
+        .filename(path)
+        .create_if_missing(true);
+    options
+        .foreign_keys(false)
+        .synchronous(SqliteSynchronous::Off)
+        .busy_timeout(Duration::from_secs(5))
+        .connect()
+        .await
+        .unwrap()
+}
+
+/// Runs statements; panics where one fails.
+pub(crate) async fn script(connection: &mut SqliteConnection, sql: &str) {
+    connection
+        .execute(sqlx::raw_sql(AssertSqlSafe(sql.to_owned())))
+        .await
+        .unwrap();
+}
