@@ -55,7 +55,6 @@ impl Cache {
         plugin: &PluginId,
         key: &str,
     ) -> Result<Option<Bytes>, HostError> {
-        check_key(key)?;
         let Some(space) = self.space(plugin) else {
             return Ok(None);
         };
@@ -70,7 +69,6 @@ impl Cache {
         value: &[u8],
         ttl: Option<Duration>,
     ) -> Result<(), HostError> {
-        check_key(&key)?;
         if value.len() > CACHE_VALUE_LIMIT_BYTES {
             return Err(HostError::TooLarge {
                 what: "cache value",
@@ -78,11 +76,6 @@ impl Cache {
             });
         }
         let space = self.space_or_new(plugin);
-        // What the plugin itself holds can make room for what it adds, another's cannot.
-        let full = self.total.load(Ordering::Relaxed) >= CACHE_TOTAL_LIMIT_BYTES;
-        if full && !space.entries.contains_key(&key) {
-            return Err(HostError::CacheFull);
-        }
         let entry = Entry {
             // A copy: what arrives is often a slice of a far larger message.
             value: Bytes::copy_from_slice(value),
@@ -90,6 +83,12 @@ impl Cache {
             stored: Instant::now(),
         };
         let weight = u64::from(weigh(&key, &entry));
+        // A plugin at its own limit makes room by what it holds itself; another's never gives way.
+        let full = self.total.load(Ordering::Relaxed) + weight > CACHE_TOTAL_LIMIT_BYTES;
+        let grows = space.used.load(Ordering::Relaxed) + weight <= CACHE_PLUGIN_LIMIT_BYTES;
+        if full && grows && !space.entries.contains_key(&key) {
+            return Err(HostError::CacheFull);
+        }
         space.used.fetch_add(weight, Ordering::Relaxed);
         self.total.fetch_add(weight, Ordering::Relaxed);
         space.entries.insert(key, entry).await;
@@ -98,7 +97,6 @@ impl Cache {
     }
 
     pub(crate) async fn delete(&self, plugin: &PluginId, key: &str) -> Result<(), HostError> {
-        check_key(key)?;
         if let Some(space) = self.space(plugin) {
             space.entries.invalidate(key).await;
             space.entries.run_pending_tasks().await;
@@ -128,7 +126,7 @@ impl Cache {
     }
 }
 
-fn check_key(key: &str) -> Result<(), HostError> {
+pub(crate) fn check_key(key: &str) -> Result<(), HostError> {
     if key.len() > CACHE_KEY_LIMIT_BYTES {
         return Err(HostError::TooLarge {
             what: "cache key",

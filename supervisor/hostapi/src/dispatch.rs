@@ -13,7 +13,7 @@ use pinfold_policy::{CallContext, PluginId};
 
 use crate::audit::{AuditEntry, AuditSink, Decision, recordable};
 use crate::authorize;
-use crate::cache::Cache;
+use crate::cache::{self, Cache};
 use crate::call::{HostCall, HostReply};
 use crate::config;
 use crate::db::{Databases, STATEMENT_TIME_LIMIT, Statement};
@@ -96,7 +96,9 @@ impl HostApi {
         context: &CallContext,
         subject: &mut String,
     ) -> Result<HostReply, HostError> {
-        let authorised = authorize::service(&caller.permissions, &call);
+        // A key is compared and repeated in refusals: its length comes first.
+        let authorised =
+            check_key(&call).and_then(|()| Ok(authorize::service(&caller.permissions, &call)?));
         caller.meters.draw(&call)?;
         match &call {
             HostCall::CacheGet { key }
@@ -170,11 +172,18 @@ impl HostApi {
                     .record(caller, level, bounded_message(&message), &fields);
                 Ok(HostReply::Done)
             }
-            HostCall::ConfigGet { key } => {
-                config::check_key(&key)?;
-                config::get(&services.config, &key).map(HostReply::Text)
-            }
+            HostCall::ConfigGet { key } => config::get(&services.config, &key).map(HostReply::Text),
         }
+    }
+}
+
+fn check_key(call: &HostCall) -> Result<(), HostError> {
+    match call {
+        HostCall::ConfigGet { key } => config::check_key(key),
+        HostCall::CacheGet { key }
+        | HostCall::CacheSet { key, .. }
+        | HostCall::CacheDelete { key } => cache::check_key(key),
+        HostCall::DbQuery { .. } | HostCall::DbExec { .. } | HostCall::Log { .. } => Ok(()),
     }
 }
 

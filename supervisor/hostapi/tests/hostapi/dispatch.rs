@@ -283,7 +283,13 @@ async fn configuration_is_read_key_by_key() {
         .call(&plugin, config(&long), &context(1_000))
         .await
         .unwrap_err();
-    assert!(error.to_string().len() < 10_100);
+    assert_eq!(error.to_string(), "config key is larger than 256 bytes");
+    let cached = world
+        .api
+        .call(&caller("q", "{}"), get(&long), &context(1_000))
+        .await
+        .unwrap_err();
+    assert_eq!(cached.to_string(), "cache key is larger than 512 bytes");
     assert!(world.last_record().subject.len() < 300);
 }
 

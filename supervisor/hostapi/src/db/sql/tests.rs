@@ -434,6 +434,49 @@ fn depth_is_bounded_in_every_direction() {
     });
 }
 
+/// A parser that tries one reading after another may take time that doubles with each bracket.
+#[test]
+fn no_statement_takes_long_to_understand() {
+    let started = std::time::Instant::now();
+    for depth in [20, 40, 48, 60] {
+        for (open, close) in [
+            ("(", ")"),
+            ("(SELECT ", ")"),
+            ("(SELECT * FROM ", ")"),
+            ("abs(", ")"),
+            ("1 IN (", ")"),
+            ("1 IN ((", "))"),
+            ("EXISTS (", ")"),
+            ("CASE WHEN ", " THEN 1 END"),
+            ("CAST(", " AS TEXT)"),
+            ("x BETWEEN (", ") AND 1"),
+            ("count(*) FILTER (WHERE ", ")"),
+            ("sum(1) OVER (ORDER BY ", ")"),
+            ("NOT (", ")"),
+            ("-(", ")"),
+            ("((1, ", "))"),
+            ("interval (", ")"),
+        ] {
+            for (before, inside) in [
+                ("SELECT ", "1"),
+                ("SELECT * FROM ", "a"),
+                ("SELECT 1 FROM a WHERE ", ""),
+                ("INSERT INTO a VALUES ", "1 1"),
+            ] {
+                let whole = before.to_owned() + &open.repeat(depth) + inside + &close.repeat(depth);
+                let broken = before.to_owned() + &open.repeat(depth) + inside;
+                fuzz_classify(&whole);
+                fuzz_classify(&broken);
+            }
+        }
+    }
+    assert!(
+        started.elapsed() < std::time::Duration::from_secs(20),
+        "{:?}",
+        started.elapsed()
+    );
+}
+
 #[test]
 fn the_list_of_functions_is_in_order() {
     assert!(function::PERMITTED.is_sorted());
