@@ -5,12 +5,12 @@
 //! connection ends; with it ends every jail.
 //!
 //! ```text
-//! main: clean itself (L1) → prepare the ground (L2, L4, L5) → probe (L3) → serve
+//! main: clean itself (L1) → prepare the ground (L2, L4, L5, L7) → probe (L3) → serve
 //! serve: socket, signals, copying children, jails that start, jails that end, memory limits, timers
 //! ```
 //!
-//! Not built: the pool of network namespaces (L6), the launcher's own syscall filter (L7), a
-//! listening socket, `Handover`.
+//! Not built: the pool of network namespaces (L6), the launcher's own syscall filter (of L7, whose
+//! other half, giving up capabilities, is), a listening socket, `Handover`.
 
 mod args;
 mod connect;
@@ -28,6 +28,7 @@ mod outbox;
 mod poller;
 mod probe;
 mod requests;
+mod rights;
 mod sealed;
 mod serve;
 
@@ -38,6 +39,9 @@ use std::process::ExitCode;
 use self::args::Command;
 use self::ground::Ground;
 use self::serve::Launcher;
+
+#[cfg(test)]
+pub(crate) use self::namespace::own_mounts;
 
 /// Exit status for wrong arguments.
 const USAGE: u8 = 2;

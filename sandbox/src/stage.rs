@@ -8,6 +8,7 @@
 //! Not here: whether a digest is trusted. Packages over [`PACKAGE_LIMIT_BYTES`] are refused:
 //! there is no stage on disk yet.
 
+mod attach;
 mod copy;
 mod memory;
 mod reader;
@@ -23,6 +24,9 @@ use pinfold_policy::{Digest, PluginId};
 
 use crate::sys::child::{self, Child, Ended};
 
+use attach::Attached;
+
+pub(crate) use attach::prepare as prepare_attaching;
 pub(crate) use memory::probe;
 pub use reader::{Reader, ReaderError};
 pub use shelf::{Kept, PLUGINS_LIMIT, STAGES_LIMIT, STAGES_LIMIT_BYTES, Shelf, ShelfError};
@@ -45,6 +49,8 @@ pub struct Stage {
     mount: OwnedFd,
     digest: Digest,
     bytes: u64,
+    /// Where it is attached, before Linux 6.15.
+    _attached: Option<Attached>,
 }
 
 /// Why a plugin's directory was not staged.
@@ -100,11 +106,14 @@ pub struct Staging {
     child: Child,
     verdict: OwnedFd,
     mount: OwnedFd,
+    attach_dir: PathBuf,
     deadline: Instant,
 }
 
 impl Staging {
-    /// Starts to copy `plugin_dir/plugin`, with the file rights of `reader`.
+    /// Starts to copy `plugin_dir/plugin`, with the file rights of `reader`. `attach_dir` is a
+    /// directory of the launcher's alone, in its own mount namespace, where stages are attached on
+    /// kernels that cannot clone a mount that is attached nowhere.
     ///
     /// # Errors
     /// [`StageError::Step`].
@@ -112,6 +121,7 @@ impl Staging {
         plugin_dir: &Path,
         plugin: &PluginId,
         reader: &Reader,
+        attach_dir: &Path,
     ) -> Result<Self, StageError> {
         let failed = |step| move |source: io::Error| StageError::Step { step, source };
         let mount = memory::create().map_err(failed("make a file system in memory"))?;
@@ -128,6 +138,7 @@ impl Staging {
             child,
             verdict,
             mount,
+            attach_dir: attach_dir.to_owned(),
             deadline: Instant::now() + STAGING_LIMIT,
         })
     }
@@ -164,6 +175,12 @@ impl Staging {
         let plugin_directory = self.plugin_directory;
         match (ended, verdict::read(&self.verdict)) {
             (Ended::Status(0), Some(Ok(copied))) => Ok(Stage {
+                _attached: attach::if_needed(&self.mount, &self.attach_dir).map_err(|source| {
+                    StageError::Step {
+                        step: "make the stage one that jails can clone",
+                        source,
+                    }
+                })?,
                 mount: self.mount,
                 digest: copied.digest,
                 bytes: copied.bytes,

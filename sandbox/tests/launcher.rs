@@ -1,5 +1,10 @@
 //! The launcher as its daemon sees it: real requests, real jails, real kernel. Each test has a
 //! launcher of its own with directories that end with it.
+#![expect(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    reason = "a test asserts by panicking, and says what it skips"
+)]
 
 #[path = "launcher/aftermath.rs"]
 mod aftermath;

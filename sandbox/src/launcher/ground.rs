@@ -13,11 +13,11 @@ use rustix::process::{DumpableBehavior, Resource, Rlimit, setrlimit};
 
 use super::args::Args;
 use super::files::{Files, Place};
-use super::{log, namespace};
+use super::{log, namespace, rights};
 use crate::cgroup::{self, CgroupError, Hierarchy, Parent, ProcPaths};
 use crate::jail::{self, JailError};
 use crate::posture::Mode;
-use crate::stage::{Reader, ReaderError};
+use crate::stage::{self, Reader, ReaderError};
 use crate::sys::own;
 use crate::trust::{self, TrustError, TrustedDir};
 use crate::uids::{UidError, Uids};
@@ -40,6 +40,8 @@ pub(super) struct Ground {
     /// Plugins' lasting directories.
     pub(super) states: TrustedDir,
     pub(super) reader: Reader,
+    /// Where stages are attached on older kernels.
+    pub(super) attach_dir: PathBuf,
     pub(super) reaper: OwnedFd,
     pub(super) groups: Parent,
     /// None in user mode, where there is one id for all.
@@ -99,6 +101,8 @@ pub(super) enum StartError {
     Uids(#[from] UidError),
     #[error("seal the reaper")]
     Reaper(#[source] JailError),
+    #[error("give up capabilities")]
+    Rights(#[source] caps::errors::CapsError),
 }
 
 fn step(step: &'static str) -> impl FnOnce(io::Error) -> StartError {
@@ -146,7 +150,7 @@ pub(super) fn clean(args: &Args) -> Result<(OwnedFd, BTreeMap<String, String>), 
 }
 
 impl Ground {
-    /// L2, L4, L5 and everything that is opened before them.
+    /// L2, L4, L5, the capabilities of L7, and everything that is opened before them.
     pub(super) fn prepare(
         args: &Args,
         mut host_env: BTreeMap<String, String>,
@@ -181,6 +185,12 @@ impl Ground {
         let states = reopen_states(state, mode, &config.state_dir, identity)?;
         let state_lock = lock(&config.state_dir)?;
 
+        let attach_dir = config.state_dir.join("attached");
+        stage::prepare_attaching(&attach_dir).map_err(|source| StartError::Make {
+            path: attach_dir.clone(),
+            source,
+        })?;
+
         let uids = match mode {
             Mode::Root => Some(Uids::lease(
                 config.uid_range,
@@ -193,12 +203,14 @@ impl Ground {
         };
         let groups = groups(&config, mode)?;
         let reaper = jail::sealed_reaper().map_err(StartError::Reaper)?;
+        rights::drop_others(mode).map_err(StartError::Rights)?;
         Ok(Self {
             config,
             mode,
             files,
             states,
             reader,
+            attach_dir,
             reaper,
             groups,
             uids,

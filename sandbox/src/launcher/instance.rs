@@ -55,10 +55,6 @@ pub(super) enum Wish {
 
 /// How far an instance is.
 #[derive(Debug)]
-#[expect(
-    clippy::large_enum_variant,
-    reason = "most of them run, and they are moved once"
-)]
 pub(super) enum Phase {
     Starting(Box<Launching>),
     Running(Running),

@@ -8,7 +8,7 @@ use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, unshare};
 
 /// A mount table of its own, from which nothing gets out and into which nothing comes.
-pub(super) fn own_mounts() -> io::Result<()> {
+pub(crate) fn own_mounts() -> io::Result<()> {
     unshare(CloneFlags::CLONE_NEWNS)?;
     private()
 }

@@ -7,6 +7,7 @@ mod host;
 use std::fs::File;
 use std::io::{self, Read, Seek, Write};
 use std::os::fd::AsFd;
+use std::path::PathBuf;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
@@ -34,6 +35,8 @@ pub(super) struct Setting {
     pub(super) filter: Result<Rc<[u8]>, String>,
     /// An id that plugins may have; none in user mode.
     pub(super) uid: Option<u32>,
+    /// Where stages are attached on older kernels.
+    pub(super) attach_dir: PathBuf,
 }
 
 /// A probe under way.

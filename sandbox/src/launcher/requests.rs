@@ -175,8 +175,14 @@ impl Launcher {
     }
 
     fn start_staging(&mut self, id: RequestId, plugin: &PluginId) -> Result<(), Failure> {
-        let staging = Staging::start(&self.ground.config.plugin_dir, plugin, &self.ground.reader)
-            .map_err(|error| failure::of(FailureKind::Host, &error))?;
+        let ground = &self.ground;
+        let staging = Staging::start(
+            &ground.config.plugin_dir,
+            plugin,
+            &ground.reader,
+            &ground.attach_dir,
+        )
+        .map_err(|error| failure::of(FailureKind::Host, &error))?;
         self.next_staging = self.next_staging.wrapping_add(1);
         let number = self.next_staging;
         self.poller

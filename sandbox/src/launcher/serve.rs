@@ -232,6 +232,7 @@ pub(super) fn setting(ground: &mut Ground) -> Setting {
             Mode::Root => ground.uids.as_ref().map(|uids| uids.block().0),
             Mode::User => None,
         },
+        attach_dir: ground.attach_dir.clone(),
     }
 }
 

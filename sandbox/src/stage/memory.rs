@@ -2,16 +2,16 @@
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::Path;
 
 use rustix::fs::{Mode, OFlags, openat};
 use rustix::io::Errno;
 use rustix::mount::{
-    FsMountFlags, FsOpenFlags, FsPickFlags, MountAttrFlags, OpenTreeFlags, fsconfig_create,
-    fsconfig_reconfigure, fsconfig_set_flag, fsconfig_set_string, fsmount, fsopen, fspick,
-    open_tree,
+    FsMountFlags, FsOpenFlags, FsPickFlags, MountAttrFlags, fsconfig_create, fsconfig_reconfigure,
+    fsconfig_set_flag, fsconfig_set_string, fsmount, fsopen, fspick,
 };
 
-use super::{ENTRIES_LIMIT, PACKAGE_LIMIT_BYTES};
+use super::{ENTRIES_LIMIT, PACKAGE_LIMIT_BYTES, attach};
 
 /// The kernel counts pages: each file may waste one.
 const PAGE_BYTES: u64 = 4096;
@@ -52,7 +52,7 @@ pub(super) fn open_root(mount: impl AsFd) -> io::Result<OwnedFd> {
 
 /// Whether stages can be made here: makes one, seals it, and sees writing refused and a clone
 /// made. The error names the step.
-pub(crate) fn probe() -> Result<(), (&'static str, io::Error)> {
+pub(crate) fn probe(attach_dir: &Path) -> Result<(), (&'static str, io::Error)> {
     let mount = create().map_err(|error| ("make a file system in memory", error))?;
     let write = |name| {
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
@@ -77,11 +77,8 @@ pub(crate) fn probe() -> Result<(), (&'static str, io::Error)> {
             return Err(("see writing refused", error));
         }
     }
-    let flags = OpenTreeFlags::OPEN_TREE_CLONE
-        | OpenTreeFlags::OPEN_TREE_CLOEXEC
-        | OpenTreeFlags::AT_EMPTY_PATH;
-    match open_tree(&mount, "", flags) {
-        Ok(_) => Ok(()),
-        Err(errno) => Err(("clone it, which needs Linux 6.15", errno.into())),
-    }
+    let attached = attach::if_needed(&mount, attach_dir).map_err(|error| ("attach it", error))?;
+    let cloned = attach::clone(mount.as_fd());
+    drop(attached);
+    cloned.map(drop).map_err(|errno| ("clone it", errno.into()))
 }

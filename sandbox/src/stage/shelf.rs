@@ -147,6 +147,7 @@ mod tests {
             mount: std::fs::File::open("/").unwrap().into(),
             digest: Digest([number; 32]),
             bytes,
+            _attached: None,
         }
     }
 

@@ -308,7 +308,8 @@ fn probe() -> &'static Path {
     static PROBE: OnceLock<PathBuf> = OnceLock::new();
     PROBE.get_or_init(|| {
         let target = Path::new(env!("CARGO_TARGET_TMPDIR"));
-        let built = target.join(format!("launcher-probe-{}", std::process::id()));
+        let built = target.join("launcher-probe");
+        let fresh = target.join(format!("launcher-probe-{}", std::process::id()));
         let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/launcher/probe.c");
         #[expect(
             clippy::disallowed_methods,
@@ -316,11 +317,13 @@ fn probe() -> &'static Path {
         )]
         let status = Command::new("cc")
             .args(["-static", "-O1", "-o"])
-            .arg(&built)
+            .arg(&fresh)
             .arg(source)
             .status()
             .expect("cc runs: Rust needs it to link");
         assert!(status.success(), "cc: {status}");
+        // Whole at once: other test runs may be using it.
+        fs::rename(fresh, &built).unwrap();
         built
     })
 }

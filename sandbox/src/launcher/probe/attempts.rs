@@ -47,7 +47,6 @@ pub(super) fn all(setting: &Setting) -> Vec<(Control, Tried)> {
         }),
         plain(Control::Root, "tmpfs, pivot_root", root),
         plain(Control::Proc, "hidepid, subset=pid", proc_of_its_own),
-        plain(Control::Stage, "sealed in memory, at most 64MiB", stage),
         plain(Control::Capabilities, "", capabilities),
         plain(Control::NoNewPrivileges, "", no_new_privileges),
         plain(
@@ -57,6 +56,10 @@ pub(super) fn all(setting: &Setting) -> Vec<(Control, Tried)> {
         ),
         plain(Control::PassRights, "SO_PASSRIGHTS", pass_rights),
     ];
+    let stage =
+        || crate::stage::probe(&setting.attach_dir).map_err(|(step, error)| failed(step, error));
+    let stage = tried("sealed in memory, at most 64MiB", stage);
+    found.push((Control::Stage, stage));
     found.push((Control::Seccomp, seccomp(setting)));
     found.push((Control::Uid, uid(setting)));
     if setting.mode == Mode::User {
@@ -229,10 +232,6 @@ impl<T> FailsWith for Result<T, Errno> {
     fn fails_with(&self, errno: Errno) -> bool {
         self.as_ref().err() == Some(&errno)
     }
-}
-
-fn stage() -> Outcome {
-    crate::stage::probe().map_err(|(step, error)| failed(step, error))
 }
 
 fn capabilities() -> Outcome {

@@ -1,0 +1,46 @@
+//! The capabilities that the launcher keeps: what the steps of a launch need, and no more. The
+//! bounding set holds for every program that it starts.
+
+use caps::{CapSet, Capability, CapsHashSet};
+
+use crate::posture::Mode;
+
+/// What for: mounts, namespaces and groups; ids of the plugin and its reaper; giving up sets;
+/// signals and looking at a jail of another user; directories of plugins; loopback; limits.
+const KEPT: [Capability; 11] = [
+    Capability::CAP_SYS_ADMIN,
+    Capability::CAP_SETUID,
+    Capability::CAP_SETGID,
+    Capability::CAP_SETPCAP,
+    Capability::CAP_KILL,
+    Capability::CAP_SYS_PTRACE,
+    Capability::CAP_CHOWN,
+    Capability::CAP_FOWNER,
+    Capability::CAP_DAC_OVERRIDE,
+    Capability::CAP_NET_ADMIN,
+    Capability::CAP_SYS_RESOURCE,
+];
+
+/// In user mode also: since Linux 5.12 a user namespace's map may only hold its maker's root where
+/// the maker has it, and there the launcher is its namespace's root.
+const KEPT_BY_A_USER: Capability = Capability::CAP_SETFCAP;
+
+/// Gives up every other capability, for good.
+pub(super) fn drop_others(mode: Mode) -> Result<(), caps::errors::CapsError> {
+    let mut keep = KEPT.to_vec();
+    if mode == Mode::User {
+        keep.push(KEPT_BY_A_USER);
+    }
+    for capability in caps::read(None, CapSet::Bounding)? {
+        if !keep.contains(&capability) {
+            caps::drop(None, CapSet::Bounding, capability)?;
+        }
+    }
+    caps::clear(None, CapSet::Ambient)?;
+    caps::clear(None, CapSet::Inheritable)?;
+    // A unit may have left us fewer.
+    let held = caps::read(None, CapSet::Permitted)?;
+    let kept: CapsHashSet = keep.into_iter().filter(|one| held.contains(one)).collect();
+    caps::set(None, CapSet::Effective, &kept)?;
+    caps::set(None, CapSet::Permitted, &kept)
+}
