@@ -25,7 +25,7 @@ run: build plugins ## start the gateway with a jailed plugin behind it
 test: ## test everything that can be tested here; name the rest
 	@.ci/setup test
 	@$(tools) cargo build --workspace --bins --locked
-	@$(tools) cargo test --workspace --locked
+	@$(tools) cargo test --workspace --locked --no-fail-fast
 
 lint: setup ## check format, lints, shell, Go and dependencies
 	@$(tools) .ci/lint
