@@ -191,6 +191,7 @@ pub async fn run(start: Start) -> Result<(), RunError> {
     if end.is_none() {
         catalogue.stop().await;
     }
+    catalogue.host().close().await;
     written.cancel();
     writing.await.unwrap_or_default();
     store.close().await;

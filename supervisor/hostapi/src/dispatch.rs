@@ -89,6 +89,11 @@ impl HostApi {
         self.services.databases.forget(plugin);
     }
 
+    /// Ends the connections to the databases, writing back what they hold; calls made after it fail.
+    pub async fn close(&self) {
+        self.services.databases.close().await;
+    }
+
     async fn decide_and_run(
         &self,
         caller: &Caller,
