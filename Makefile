@@ -31,7 +31,8 @@ lint: setup ## check format, lints, shell, Go and dependencies
 	@$(tools) .ci/lint
 
 bench: setup ## measure our host and a Go host on the same plugin
-	@$(tools) cargo run --release --locked -p pinfold-tests --bin bench
+	@$(tools) cargo build --release --workspace --bins --locked
+	@$(tools) target/release/bench
 
 token: ## print the token that `make run` made; use make -s
 	@target/debug/pinfold --dev token print
