@@ -12,6 +12,7 @@ mod commands;
 mod confirm;
 mod exit;
 mod installation;
+mod lifetime;
 mod output;
 mod package;
 mod plan;

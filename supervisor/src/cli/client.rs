@@ -1,6 +1,8 @@
 //! Asks the daemon over its administration socket: HTTP/1.1 with JSON, a connection for each
 //! request.
 
+mod error;
+
 use std::io;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -12,14 +14,14 @@ use http_body_util::{BodyExt as _, Full, LengthLimitError, Limited};
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
 use pinfold_gateway::admin::dto::{
-    CreatedToken, LogQuery, LogRecord, NewToken, PluginDetail, PluginView, PostureView, Problem,
-    StatusView, TokenView,
+    CreatedToken, LogQuery, LogRecord, NewToken, PluginDetail, PluginView, PostureView, StatusView,
+    TokenView,
 };
 use pinfold_policy::PluginId;
 use serde::de::DeserializeOwned;
 use tokio::net::UnixStream;
 
-use super::exit::{Exit, Failure};
+pub(super) use error::ClientError;
 
 /// Largest answer read: a plugin's result may be large, endless it is not.
 const ANSWER_LIMIT_BYTES: usize = 256 << 20;
@@ -34,114 +36,6 @@ pub(super) struct Client {
     socket: PathBuf,
     /// Whether a developer's daemon is meant: decides what to advise.
     development: bool,
-}
-
-/// Why the daemon did not do what it was asked.
-#[derive(Debug, thiserror::Error)]
-pub(super) enum ClientError {
-    #[error("pinfoldd is not running: connect to {socket}")]
-    NotRunning {
-        socket: PathBuf,
-        #[source]
-        source: io::Error,
-        development: bool,
-    },
-    #[error("connect to {socket}")]
-    Forbidden {
-        socket: PathBuf,
-        #[source]
-        source: io::Error,
-    },
-    #[error("connect to {socket}")]
-    Connect {
-        socket: PathBuf,
-        #[source]
-        source: io::Error,
-    },
-    #[error("no answer to {request} within {} s", .limit.as_secs())]
-    Deadline { request: String, limit: Duration },
-    #[error("ask the daemon for {request}")]
-    Transport {
-        request: String,
-        #[source]
-        source: hyper::Error,
-    },
-    #[error("the answer to {request} has over {limit_bytes} bytes")]
-    TooLarge { request: String, limit_bytes: usize },
-    #[error("the answer to {request} is not understood")]
-    NotUnderstood {
-        request: String,
-        #[source]
-        source: serde_json::Error,
-    },
-    #[error("{request} was answered with status {status}")]
-    Status { request: String, status: StatusCode },
-    #[error("{}", .0.detail)]
-    Refused(Box<Problem>),
-}
-
-impl ClientError {
-    /// How the command line ends for it.
-    fn exit(&self) -> Exit {
-        match self {
-            Self::NotRunning { .. } | Self::Connect { .. } | Self::Transport { .. } => {
-                Exit::Unavailable
-            }
-            Self::Forbidden { .. } => Exit::NoPermission,
-            Self::Deadline { .. } => Exit::Temporary,
-            Self::TooLarge { .. } | Self::NotUnderstood { .. } | Self::Status { .. } => {
-                Exit::Protocol
-            }
-            Self::Refused(problem) if problem.code == "control.stopping" => Exit::Temporary,
-            Self::Refused(_) => Exit::Failed,
-        }
-    }
-
-    fn hint(&self) -> Option<String> {
-        Some(match self {
-            Self::NotRunning {
-                development: true, ..
-            } => "start it with `make run`, or name another installation with --dev-dir".into(),
-            Self::NotRunning { .. } => {
-                "look at `systemctl status 'pinfold*'`; --dev means a development installation"
-                    .into()
-            }
-            Self::Forbidden { .. } => {
-                "run it with sudo, or join the group that owns the socket".into()
-            }
-            Self::NotUnderstood { .. } | Self::Status { .. } => {
-                "are `pinfold --version` and the daemon's version in `pinfold status` the same?"
-                    .into()
-            }
-            Self::Refused(problem) => return advice(problem),
-            _ => return None,
-        })
-    }
-}
-
-fn advice(problem: &Problem) -> Option<String> {
-    Some(match problem.code.as_str() {
-        "control.unknown_plugin" => "`pinfold plugin list` names those that are there".into(),
-        "control.unknown_token" => "`pinfold token list` names those that are there".into(),
-        "control.stopping" => "try again when it has started".into(),
-        "call.not_ready" => "`pinfold plugin list` says why".into(),
-        _ if problem.status >= 500 => format!(
-            "the daemon's log says more, under request id {}",
-            problem.request_id
-        ),
-        _ => return None,
-    })
-}
-
-impl From<ClientError> for Failure {
-    fn from(error: ClientError) -> Self {
-        let hint = error.hint();
-        let failure = Self::new(error.exit(), error);
-        match hint {
-            Some(hint) => failure.hint(hint),
-            None => failure,
-        }
-    }
 }
 
 impl Client {
@@ -301,10 +195,14 @@ impl Client {
         let answered = async {
             let answer = sender.send_request(request).await.map_err(broken)?;
             let status = answer.status();
-            match Limited::new(answer.into_body(), ANSWER_LIMIT_BYTES)
+            #[expect(
+                clippy::disallowed_methods,
+                reason = "its size is limited by what is wrapped around it"
+            )]
+            let collected = Limited::new(answer.into_body(), ANSWER_LIMIT_BYTES)
                 .collect()
-                .await
-            {
+                .await;
+            match collected {
                 Ok(body) => Ok((status, body.to_bytes())),
                 Err(error) => Err(match error.downcast::<hyper::Error>() {
                     Ok(source) => broken(*source),

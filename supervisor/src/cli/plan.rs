@@ -1,9 +1,11 @@
 //! What a grant would change, for the operator to see before it is written.
 
+mod notes;
+
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 
-use pinfold_policy::{Control, ControlWish, PolicyFile, Trust};
+use pinfold_policy::{ControlWish, PolicyFile, Trust};
 use serde::Serialize;
 
 use super::output::Page;
@@ -30,6 +32,9 @@ pub(super) struct Plan {
     #[serde(skip)]
     policy: PolicyFile,
 }
+
+/// Title of the section that an operator looks at first.
+const PERMISSIONS: &str = "permissions";
 
 /// Lines of the policy that belong together.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -114,7 +119,7 @@ impl Plan {
             policy_file,
             replaces: before.is_some(),
             sections,
-            notes: notes(manifest, existing, &policy),
+            notes: notes::of(manifest, existing, &policy),
             policy,
         }
     }
@@ -141,7 +146,12 @@ impl Plan {
                 page.line(format_args!("  {text}"));
             }
         }
-        page.line(format_args!("  {} files, {}", self.files, size(self.bytes)));
+        let plural = if self.files == 1 { "" } else { "s" };
+        page.line(format_args!(
+            "  {} file{plural}, {}",
+            self.files,
+            size(self.bytes)
+        ));
         page.gap().line(format_args!(
             "policy {} ({})",
             self.policy_file.display(),
@@ -152,10 +162,14 @@ impl Plan {
             }
         ));
         for Section { title, lines } in &self.sections {
-            if lines.is_empty() {
+            // That nothing is permitted is worth saying, of the others only what is there.
+            if lines.is_empty() && *title != PERMISSIONS {
                 continue;
             }
             page.line(title);
+            if lines.is_empty() {
+                page.line("  none");
+            }
             for Line { change, text } in lines {
                 page.line(format_args!("  {} {text}", change.mark()));
             }
@@ -273,7 +287,7 @@ fn lines(policy: &PolicyFile) -> [(&'static str, Vec<String>); 6] {
         ControlWish::Lowered { wanted, reason } => format!("{id} {wanted}: {reason}"),
     });
     [
-        ("permissions", permissions.lines().into_iter().collect()),
+        (PERMISSIONS, permissions.lines().into_iter().collect()),
         ("trust", trusted),
         ("program", program),
         ("limits", resources),
@@ -302,76 +316,6 @@ fn compare(before: &[String], now: &[String]) -> Vec<Line> {
             text: text.clone(),
         });
     kept.chain(gone).collect()
-}
-
-/// What the operator should know before saying yes.
-fn notes(manifest: &Manifest, existing: Option<&Existing>, policy: &PolicyFile) -> Vec<String> {
-    let mut notes = Vec::new();
-    if manifest.asked.is_empty() {
-        notes.push("it asks for no permission: the log is all it can reach".to_owned());
-    }
-    let permissions = &policy.permissions;
-    for (name, granted) in [
-        ("http", !permissions.http.is_empty()),
-        ("email", !permissions.email.is_empty()),
-        ("plugin calls", !permissions.plugin_call.is_empty()),
-    ] {
-        if granted {
-            notes.push(format!(
-                "{name}: granted in the policy, not served by this version"
-            ));
-        }
-    }
-    if policy.trust.unsigned {
-        notes.push("unsigned: whoever can write the plugin's directory decides what runs".into());
-    }
-    if let Some(Existing {
-        policy: before,
-        has_comments,
-    }) = existing
-    {
-        if *has_comments {
-            notes.push("the comments in the policy file are lost".to_owned());
-        }
-        if before.permissions.lines() != permissions.lines() {
-            notes.push(
-                "permissions become what the manifest asks for: edits of them by hand are lost"
-                    .into(),
-            );
-        }
-        let wished = grants::as_asked(&policy.dialect, manifest, policy.trust.clone());
-        for (name, wish, kept) in [
-            (
-                "memory",
-                wished.limits.memory.to_string(),
-                before.limits.memory.to_string(),
-            ),
-            (
-                "call",
-                wished.timeouts.call.to_string(),
-                before.timeouts.call.to_string(),
-            ),
-        ] {
-            let has_wish = match name {
-                "memory" => manifest.wished_memory.is_some(),
-                _ => manifest.wished_call.is_some(),
-            };
-            if has_wish && wish != kept {
-                notes.push(format!(
-                    "{name}: the manifest wishes for {wish}, the policy's {kept} stays"
-                ));
-            }
-        }
-    }
-    for control in [Control::Memory, Control::Processes] {
-        if policy.wanted(control) != control.default_wanted() {
-            notes.push(format!(
-                "{control} is {}: the plugin starts even where that limit is not to be had",
-                policy.wanted(control)
-            ));
-        }
-    }
-    notes
 }
 
 #[cfg(test)]

@@ -26,11 +26,23 @@ pub(super) enum Told {
 
 /// A plugin does not serve after it was started.
 #[derive(Debug, thiserror::Error)]
-#[error("plugin {plugin:?} is {state}{}", .reason.as_deref().map_or(String::new(), |reason| format!(": {reason}")), plugin = .plugin.as_str())]
+#[error("plugin {:?} {}{}", .plugin.as_str(), participle(.state), after_colon(.reason.as_deref()))]
 pub(super) struct NotServing {
     plugin: PluginId,
     state: String,
     reason: Option<String>,
+}
+
+/// A state as a sentence has it: of what has failed one does not say that it is.
+fn participle(state: &str) -> String {
+    match state {
+        "failed" => "has failed".into(),
+        state => format!("is {state}"),
+    }
+}
+
+fn after_colon(text: Option<&str>) -> String {
+    text.map_or_else(String::new, |text| format!(": {text}"))
 }
 
 /// Has the daemon look at the plugin, and waits until it serves or has failed; says on a terminal
@@ -140,6 +152,23 @@ fn split_hint(text: &str) -> (Option<&str>, Option<&str>) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_does_not_serve_is_said_with_its_reason() {
+        let not_serving = |state: &str, reason: Option<&str>| {
+            NotServing {
+                plugin: "hello".parse().unwrap(),
+                state: state.into(),
+                reason: reason.map(str::to_owned),
+            }
+            .to_string()
+        };
+        assert_eq!(
+            not_serving("failed", Some("exited with status 1")),
+            r#"plugin "hello" has failed: exited with status 1"#
+        );
+        assert_eq!(not_serving("blocked", None), r#"plugin "hello" is blocked"#);
+    }
 
     #[test]
     fn a_reason_with_a_hint_is_taken_apart() {

@@ -10,6 +10,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::UnixListener;
 
 use super::*;
+use crate::cli::exit::{Exit, Failure};
 
 /// A server on a socket of its own, answering everything the same.
 struct Server {
@@ -39,6 +40,7 @@ impl Server {
                     let (answer, notes) = (answer.clone(), Arc::clone(&notes));
                     async move {
                         let (head, body) = request.into_parts();
+                        #[expect(clippy::disallowed_methods, reason = "the client is ours")]
                         let body = body.collect().await.unwrap().to_bytes();
                         notes.lock().unwrap().push((
                             head.method.to_string(),
@@ -155,7 +157,7 @@ async fn no_socket_and_a_stale_one_mean_that_the_daemon_is_not_running() {
 async fn a_socket_that_this_user_may_not_use_asks_for_more_rights() {
     let (server, client) = Server::new(200, "[]");
     let socket = server.directory.path().join("admin.sock");
-    std::fs::set_permissions(&socket, std::fs::Permissions::from_mode(0)).unwrap();
+    std::fs::set_permissions(&socket, std::fs::Permissions::from_mode(0o000)).unwrap();
     let error = if nix::unistd::geteuid().is_root() {
         client.not_connected(io::Error::from_raw_os_error(nix::libc::EACCES))
     } else {

@@ -69,7 +69,9 @@ pub(super) async fn run(
     let plan = wanted.plan();
     context.output.beside(&plan.page())?;
     if plan.changes_nothing() {
-        output::note("the policy says this already: it is left as it is");
+        output::note(
+            "the policy says this already: it is left as it is, and the plugin started anew",
+        );
     } else {
         wanted.confirm(&format!("grant this to {plugin}?"))?;
     }

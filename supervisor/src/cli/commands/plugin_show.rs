@@ -1,10 +1,14 @@
 //! `pinfold plugin show`: everything about one plugin.
 
+use std::collections::BTreeMap;
+use std::fmt::Display;
+
 use chrono::Utc;
 use pinfold_gateway::admin::dto::{ControlState, PluginDetail};
 use pinfold_policy::PluginId;
 
 use crate::cli::Context;
+use crate::cli::client::word;
 use crate::cli::exit::Failure;
 use crate::cli::output::Page;
 use crate::cli::time;
@@ -54,11 +58,7 @@ fn page(detail: &PluginDetail) -> Page {
 
 fn routes(detail: &PluginDetail) -> impl Iterator<Item = String> {
     detail.view.routes.iter().map(|route| {
-        let needs: Vec<String> = route
-            .middleware
-            .iter()
-            .map(super::super::client::word)
-            .collect();
+        let needs: Vec<String> = route.middleware.iter().map(word).collect();
         let needs = if needs.is_empty() {
             "public".to_owned()
         } else {
@@ -89,11 +89,10 @@ fn registered(detail: &PluginDetail) -> Vec<&str> {
     }
 }
 
-fn pairs<V: std::fmt::Display>(
-    map: &std::collections::BTreeMap<String, V>,
-) -> impl Iterator<Item = String> {
+fn pairs<V: Display>(map: &BTreeMap<String, V>) -> impl Iterator<Item = String> {
+    let width = map.keys().map(String::len).max().unwrap_or_default();
     map.iter()
-        .map(|(name, value)| format!("{name:<12} {value}"))
+        .map(move |(name, value)| format!("{name:<width$}  {value}"))
 }
 
 fn missing(detail: &PluginDetail) -> impl Iterator<Item = String> {

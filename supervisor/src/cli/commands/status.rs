@@ -3,8 +3,8 @@
 use chrono::Utc;
 use pinfold_gateway::admin::dto::StatusView;
 
-use super::super::client::word;
 use crate::cli::Context;
+use crate::cli::client::word;
 use crate::cli::exit::Failure;
 use crate::cli::output::Page;
 use crate::cli::time;

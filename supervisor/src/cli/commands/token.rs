@@ -7,8 +7,9 @@ use chrono::{DateTime, TimeDelta, Utc};
 use pinfold_gateway::admin::dto::{CreatedToken, NewToken, TokenView};
 
 use crate::cli::Context;
-use crate::cli::args::{Lifetime, TokenCommand};
+use crate::cli::args::TokenCommand;
 use crate::cli::exit::{Exit, Failure, of_io};
+use crate::cli::lifetime::Lifetime;
 use crate::cli::output::{self, Page};
 use crate::cli::time;
 

@@ -174,7 +174,7 @@ fn permissions_that_nothing_serves_and_open_trust_are_noted() {
             ..Trust::default()
         },
     );
-    let notes = notes(&declared, None, &policy);
+    let notes = notes::of(&declared, None, &policy);
     assert!(notes.contains(&"http: granted in the policy, not served by this version".into()));
     assert!(
         notes.iter().any(|note| note.starts_with("unsigned: ")),
