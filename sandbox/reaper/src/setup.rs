@@ -277,6 +277,7 @@ fn give_up(setup: Setup) -> Result<(), Failure> {
     drop(setup);
     sys::close_fixed(descriptor::PLAN);
     sys::close_from(descriptor::FIRST_TASKS, 0).during(step, "close descriptors")?;
+    rustix::thread::set_name(c"pinfold-reaper").unwrap_or_default();
     sys::install_own_filter().during(step, "own filter")
 }
 

@@ -76,9 +76,13 @@ fn nothing_but_the_stage_is_executed() {
     }
     // The memory file is refused by the filter before there is one, and by the ban without it. The
     // last act of each run, because it takes the process over where it succeeds.
-    let (in_tmp, in_memory) = ("execute:/tmp/pinfold-probe-copy", "execute-memory");
-    compare(&[(in_tmp, EACCES, EACCES), (in_memory, ENOSYS, EACCES)]);
-    std::fs::remove_file("/tmp/pinfold-probe-copy").unwrap();
+    let copy = format!("/tmp/pinfold-probe-copy-{}", std::process::id());
+    let (in_tmp, in_memory) = (format!("execute:{copy}"), "execute-memory");
+    compare(&[
+        (in_tmp.as_str(), EACCES, EACCES),
+        (in_memory, ENOSYS, EACCES),
+    ]);
+    std::fs::remove_file(copy).unwrap();
 }
 
 #[test]

@@ -1,10 +1,11 @@
 //! Entering control groups.
 
 use std::fs;
+use std::time::Instant;
 
 use super::ability;
-use super::harness::{launch, lines, spec};
-use pinfold_sandbox::cgroup::{Hierarchy, Limits, Parent, ProcPaths};
+use super::harness::{PATIENCE, launch, lines, spec};
+use pinfold_sandbox::cgroup::{Hierarchy, Leaf, Limits, Parent, ProcPaths, Removal};
 use pinfold_sandbox::jail::{GroupFds, JailError};
 
 #[test]
@@ -13,36 +14,19 @@ fn the_plugin_is_in_its_groups_and_sees_them_as_the_root() {
     if !ability::root(test) {
         return;
     }
-    let lock = tempfile::tempdir().unwrap();
-    let hierarchy = Hierarchy::discover(&ProcPaths::own()).unwrap();
-    let mut parent = match Parent::create(&hierarchy, lock.path()) {
-        Ok(parent) => parent,
-        Err(error) => {
-            ability::has(test, "cgroup-v1", false, &error.to_string());
-            return;
-        }
+    let Some(mut groups) = Groups::create(test) else {
+        return;
     };
-    let limits = Limits {
-        memory_bytes: Some(64 << 20),
-        cpu_percent: Some(100),
-        pids: Some(32),
-    };
-    let (mut leaf, _) = parent.leaf("probe-1", &limits).unwrap();
-    let files = leaf.enter_files().unwrap();
-    let mut spec = spec(&[
-        "say:up",
-        "cat:/proc/self/cgroup",
-        "say:seen",
-        "forks",
-        "wait",
-    ]);
+    let files = groups.leaf.enter_files().unwrap();
+    let mut spec = spec(&["cat:/proc/self/cgroup", "say:seen", "forks", "wait"]);
     spec.groups = GroupFds {
         v1_tasks: files.tasks,
         v2_dir: files.birth,
     };
     let jail = launch(&spec).unwrap();
     jail.look(&spec).unwrap();
-    let seen: Vec<_> = lines(&jail).take_while(|line| line != "seen").collect();
+    let mut said = lines(&jail);
+    let seen: Vec<_> = said.by_ref().take_while(|line| line != "seen").collect();
     let from_outside = fs::read_to_string(format!("/proc/{}/cgroup", jail.plugin_pid)).unwrap();
     let entered: Vec<_> = from_outside
         .lines()
@@ -51,18 +35,64 @@ fn the_plugin_is_in_its_groups_and_sees_them_as_the_root() {
     assert!(!entered.is_empty(), "{from_outside}");
     for line in entered {
         let controller = line.rsplit_once(':').unwrap().0;
-        assert!(
-            seen.contains(&format!("{controller}:/")),
-            "{controller} in {seen:?}"
-        );
+        let root = format!("{controller}:/");
+        assert!(seen.contains(&root), "{root} in {seen:?}");
     }
-    // EAGAIN: the limit on processes, which rlimits alone would set at twice as many.
-    assert!(lines(&jail).any(|line| line == "forks 11"));
+    // EAGAIN: the group's limit, where rlimits alone would allow more.
+    assert!(said.any(|line| line == "forks 11"));
     drop(jail);
-    while leaf.remove().unwrap() == pinfold_sandbox::cgroup::Removal::Busy {
-        std::thread::yield_now();
+    groups.remove();
+}
+
+/// A parent group with one leaf, removed at the end.
+struct Groups {
+    leaf: Leaf,
+    parent: Parent,
+    _lock: tempfile::TempDir,
+}
+
+impl Groups {
+    fn create(test: &str) -> Option<Self> {
+        let lock = tempfile::tempdir().unwrap();
+        let hierarchy = Hierarchy::discover(&ProcPaths::own()).unwrap();
+        let parent = match Parent::create(&hierarchy, lock.path()) {
+            Ok(parent) => parent,
+            Err(error) => {
+                ability::has(test, "cgroup-v1", false, &error.to_string());
+                return None;
+            }
+        };
+        let limits = Limits {
+            memory_bytes: Some(64 << 20),
+            cpu_percent: Some(100),
+            pids: Some(32),
+        };
+        let (leaf, _) = parent.leaf("probe-1", &limits).unwrap();
+        Some(Self {
+            leaf,
+            parent,
+            _lock: lock,
+        })
     }
-    parent.remove().unwrap();
+
+    /// What is dead may still have to be reaped by somebody else.
+    fn remove(&mut self) {
+        let limit = Instant::now() + PATIENCE;
+        while self.leaf.remove().unwrap() == Removal::Busy && Instant::now() < limit {
+            std::thread::yield_now();
+        }
+        assert_eq!(self.parent.remove().unwrap(), Removal::Gone);
+    }
+}
+
+impl Drop for Groups {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            // The jail is dropped already; what cannot be removed is the next sweep's.
+            drop(self.leaf.remove());
+            drop(self.parent.remove());
+        }
+    }
 }
 
 #[test]

@@ -7,8 +7,10 @@
 
 use std::collections::BTreeMap;
 use std::fs::File;
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io::{BufRead, BufReader, Read};
 use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
@@ -29,33 +31,52 @@ pub(crate) const REAPER_ID: u32 = 1_950_000_002;
 /// Generous: the machine may be busy.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 
-/// The directory that holds the probe, built once.
+/// The directory that holds the probe and nothing else. It is named after the probe's source and
+/// never changes once it is there: test processes of several runs use it at the same time.
 pub(crate) fn stage() -> &'static Path {
     static STAGE: OnceLock<PathBuf> = OnceLock::new();
     STAGE.get_or_init(|| {
-        // Built and copied by the test that started this one.
+        // Copied by the test that started this one.
         if let Some(place) = std::env::var_os("PINFOLD_TEST_AS_USER") {
             return place.into();
         }
-        let stage = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("probe-stage");
-        std::fs::create_dir_all(&stage).unwrap();
-        let target = format!("{}-unknown-linux-musl", std::env::consts::ARCH);
-        let built = Command::new("rustc")
-            .args([
-                "--edition",
-                "2024",
-                "-Copt-level=1",
-                "--target",
-                &target,
-                "-o",
-            ])
-            .arg(stage.join("probe"))
-            .arg(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/probe/probe.rs"))
-            .status()
-            .unwrap();
-        assert!(built.success(), "the probe does not compile");
+        let mut hasher = DefaultHasher::new();
+        include_str!("../probe/probe.rs").hash(&mut hasher);
+        let targets = Path::new(env!("CARGO_TARGET_TMPDIR"));
+        let stage = targets.join(format!("probe-{:016x}", hasher.finish()));
+        if !stage.is_dir() {
+            build_probe(targets, &stage);
+        }
         stage
     })
+}
+
+fn build_probe(beside: &Path, stage: &Path) {
+    let built = tempfile::Builder::new()
+        .permissions(std::fs::Permissions::from_mode(0o755))
+        .tempdir_in(beside)
+        .unwrap();
+    let target = format!("{}-unknown-linux-musl", std::env::consts::ARCH);
+    let compiled = Command::new("rustc")
+        .args([
+            "--edition",
+            "2024",
+            "-Copt-level=1",
+            "--target",
+            &target,
+            "-o",
+        ])
+        .arg(built.path().join("probe"))
+        .arg(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/probe/probe.rs"))
+        .status()
+        .unwrap();
+    assert!(compiled.success(), "the probe does not compile");
+    let built = built.keep();
+    if std::fs::rename(&built, stage).is_err() {
+        // Another process was faster.
+        assert!(stage.join("probe").is_file());
+        std::fs::remove_dir_all(built).unwrap();
+    }
 }
 
 pub(crate) fn directory(path: &Path) -> OwnedFd {
@@ -195,7 +216,8 @@ pub(crate) fn end_of(jail: &Jail) -> Option<ExitStatus> {
     jail.plugin_status()
 }
 
-pub(crate) fn lines(jail: &Jail) -> impl Iterator<Item = String> {
+/// What the plugin prints, line by line. One for each jail: it reads ahead.
+pub(crate) fn lines(jail: &Jail) -> impl Iterator<Item = String> + use<> {
     let stdout = File::from(jail.stdout.try_clone().unwrap());
     BufReader::new(stdout).lines().map(Result::unwrap)
 }
