@@ -155,6 +155,8 @@ pub(crate) enum DialectError {
     Connect(#[source] crate::launcher::LauncherError),
     #[error("{step} failed: {reason}")]
     Step { step: &'static str, reason: String },
+    #[error("{step} failed: its connection ended")]
+    Lost { step: &'static str },
     #[error("{step} did not end within {limit}")]
     StepDeadline { step: &'static str, limit: Span },
     #[error("it registers as {registered:?}")]
@@ -164,12 +166,14 @@ pub(crate) enum DialectError {
 }
 
 impl DialectError {
-    /// Whether the end of the process would explain it.
-    pub(crate) fn may_be_its_end(&self) -> bool {
-        matches!(
-            self,
-            Self::EndedEarly | Self::Connect(_) | Self::Step { .. }
-        )
+    /// For how long the report of the process's end is worth waiting for, because it would explain
+    /// this. The launcher may be busy with others: a report can be late.
+    pub(crate) fn wait_for_its_end(&self) -> Option<Duration> {
+        match self {
+            Self::EndedEarly | Self::Lost { .. } => Some(Duration::from_secs(5)),
+            Self::Connect(_) => Some(Duration::from_millis(500)),
+            _ => None,
+        }
     }
 
     /// Whether the plugin may not run as it is, rather than having failed to.

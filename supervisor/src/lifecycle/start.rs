@@ -187,7 +187,7 @@ impl Lifecycle {
             cause = launcher.exited(instance) => {
                 output.finish().await;
                 self.change(|snapshot| snapshot.last_exit = Some(cause.to_string()));
-                Err(NotStarted::failed(&format_args!("while starting, it {cause}")))
+                Err(NotStarted::failed(&format_args!("while starting: {cause}")))
             }
             started = dialect.start(process, stdout) => match started {
                 Ok(started) => Ok(started),
@@ -210,14 +210,12 @@ impl Lifecycle {
 
     /// The dialect's error, or the end of the process where that is what caused it.
     async fn not_introduced(&self, instance: InstanceId, error: &DialectError) -> NotStarted {
-        /// Between a closed pipe and the report of the end of its process.
-        const REPORT_LIMIT: std::time::Duration = std::time::Duration::from_millis(500);
-        if error.may_be_its_end()
+        if let Some(limit) = error.wait_for_its_end()
             && let Ok(cause) =
-                tokio::time::timeout(REPORT_LIMIT, self.catalogue.launcher().exited(instance)).await
+                tokio::time::timeout(limit, self.catalogue.launcher().exited(instance)).await
         {
             self.change(|snapshot| snapshot.last_exit = Some(cause.to_string()));
-            return NotStarted::failed(&format_args!("{}: it {cause}", Chain(error)));
+            return NotStarted::failed(&format_args!("{}: {cause}", Chain(error)));
         }
         NotStarted::dialect(error)
     }

@@ -8,7 +8,7 @@ use pinfold_gateway::admin::dto::LogStream;
 use pinfold_gob::{DecodeError, Kind, Nothing, Schema};
 use pinfold_policy::{PluginId, Span};
 use pinfold_rpc::handshake::{Address, Expectation, FirstLine, HandshakeLine};
-use pinfold_rpc::netrpc::{self, Body, Client};
+use pinfold_rpc::netrpc::{self, Body, Client, End};
 use pinfold_rpc::session::{PluginSession, SessionConfig};
 use pinfold_sandbox::protocol::SocketDirectory;
 use tokio::io::AsyncReadExt as _;
@@ -171,19 +171,26 @@ fn failed(step: &'static str, error: &dyn std::error::Error) -> DialectError {
     }
 }
 
-/// A step's outcome; one that took too long is told apart.
+/// A step's outcome; one that took too long, or that the plugin's end cut short, is told apart.
 async fn step<T, E: std::error::Error + 'static>(
     step: &'static str,
     limit: Span,
     outcome: impl Future<Output = Result<T, E>>,
 ) -> Result<T, DialectError> {
-    outcome.await.map_err(|error| {
-        let error: &(dyn std::error::Error + 'static) = &error;
-        match error.downcast_ref::<netrpc::CallError>() {
-            Some(netrpc::CallError::Deadline) => DialectError::StepDeadline { step, limit },
-            _ => failed(step, error),
+    outcome.await.map_err(|error| match call_error(&error) {
+        Some(netrpc::CallError::Deadline) => DialectError::StepDeadline { step, limit },
+        Some(netrpc::CallError::Closed { cause })
+            if matches!(**cause, End::PeerClosed | End::Truncated | End::Io { .. }) =>
+        {
+            DialectError::Lost { step }
         }
+        _ => failed(step, &error),
     })
+}
+
+/// The failed call among an error and its causes.
+fn call_error<'a>(error: &'a (dyn std::error::Error + 'static)) -> Option<&'a netrpc::CallError> {
+    std::iter::successors(Some(error), |error| error.source()).find_map(|one| one.downcast_ref())
 }
 
 /// What `GKRegister` answers: JSON in a byte slice, or generation 1's struct.
