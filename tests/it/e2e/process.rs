@@ -1,0 +1,128 @@
+//! Processes as `/proc` shows them: what a jail looks like from outside.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::path::PathBuf;
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use pinfold_tests::wait_for;
+
+/// Processes whose parent is `pid`.
+pub(super) fn children(pid: u32) -> Vec<u32> {
+    parents()
+        .into_iter()
+        .filter(|(_, parent)| *parent == pid)
+        .map(|(child, _)| child)
+        .collect()
+}
+
+/// Every process below `pid`, children first.
+pub(super) fn descendants(pid: u32) -> BTreeSet<u32> {
+    let parents = parents();
+    let mut found = BTreeSet::new();
+    let mut looked_at = vec![pid];
+    while let Some(pid) = looked_at.pop() {
+        for (child, _) in parents.iter().filter(|(_, parent)| **parent == pid) {
+            if found.insert(*child) {
+                looked_at.push(*child);
+            }
+        }
+    }
+    found
+}
+
+fn parents() -> BTreeMap<u32, u32> {
+    fs::read_dir("/proc")
+        .unwrap()
+        .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
+        .filter_map(|pid| Some((pid, parent(pid)?)))
+        .collect()
+}
+
+fn parent(pid: u32) -> Option<u32> {
+    field(pid, "PPid")?.parse().ok()
+}
+
+/// A line of `/proc/PID/status`; `None` where the process is gone or has no such line.
+pub(super) fn field(pid: u32, name: &str) -> Option<String> {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    status.lines().find_map(|line| {
+        let (key, value) = line.split_once(':')?;
+        (key == name).then(|| value.trim().to_owned())
+    })
+}
+
+/// Whether it runs: not gone, and not merely waiting to be reaped.
+pub(super) fn lives(pid: u32) -> bool {
+    field(pid, "State").is_some_and(|state| !state.starts_with(['Z', 'X']))
+}
+
+/// Processes with this real user id.
+pub(super) fn of_uid(uid: u32) -> Vec<u32> {
+    parents()
+        .into_keys()
+        .filter(|pid| self::uid(*pid) == Some(uid) && lives(*pid))
+        .collect()
+}
+
+/// Its real user id.
+pub(super) fn uid(pid: u32) -> Option<u32> {
+    field(pid, "Uid")?.split_whitespace().next()?.parse().ok()
+}
+
+/// What a namespace is called: `pid:[4026531836]`.
+pub(super) fn namespace(pid: &str, kind: &str) -> String {
+    let link = fs::read_link(format!("/proc/{pid}/ns/{kind}")).unwrap();
+    link.to_str().unwrap().to_owned()
+}
+
+/// User time that it has used, in ticks.
+pub(super) fn user_ticks(pid: u32) -> Option<u64> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    // The name, in parentheses, may hold anything: fields are counted after it (proc(5)).
+    let after_name = stat.rsplit_once(')')?.1;
+    after_name.split_whitespace().nth(11)?.parse().ok()
+}
+
+/// Directory of its control group in the version 1 hierarchy of a controller.
+pub(super) fn group(pid: u32, controller: &str) -> PathBuf {
+    let groups = fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap();
+    let path = groups
+        .lines()
+        .find_map(|line| {
+            let mut fields = line.splitn(3, ':');
+            let names = fields.nth(1)?;
+            let is_it = names.split(',').any(|name| name == controller);
+            is_it.then(|| fields.next()).flatten()
+        })
+        .unwrap_or_else(|| panic!("no {controller} hierarchy: {groups}"));
+    PathBuf::from(format!("/sys/fs/cgroup/{controller}{path}"))
+}
+
+pub(super) fn signal(pid: u32, signal: Signal) {
+    kill(Pid::from_raw(pid.try_into().unwrap()), signal).unwrap();
+}
+
+/// Waits until every one of these is gone.
+pub(super) fn all_gone(what: &str, pids: impl IntoIterator<Item = u32>) {
+    for pid in pids {
+        wait_for(&format!("{what} (process {pid}) to be gone"), || {
+            (!lives(pid)).then_some(())
+        });
+    }
+}
+
+/// Waits until it is gone, and ends it where that takes too long. For the end of a test, which must
+/// not panic once more.
+pub(super) fn gone_within_limit(pid: u32) {
+    let limit = std::time::Instant::now() + pinfold_tests::LIMIT;
+    while lives(pid) && std::time::Instant::now() < limit {
+        std::thread::sleep(std::time::Duration::from_millis(5));
+    }
+    if lives(pid) {
+        println!("the launcher (process {pid}) did not end by itself");
+        let pid = Pid::from_raw(pid.try_into().unwrap_or(i32::MAX));
+        kill(pid, Signal::SIGKILL).unwrap_or_default();
+    }
+}
