@@ -18,7 +18,10 @@ pub mod posture;
 pub mod protocol;
 pub mod seccomp;
 pub mod stage;
-#[allow(unsafe_code, reason = "the calls that have no safe form are all in there")]
+#[allow(
+    unsafe_code,
+    reason = "the calls that have no safe form are all in there"
+)]
 mod sys;
 pub mod trust;
 pub mod uids;

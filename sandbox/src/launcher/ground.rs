@@ -5,11 +5,11 @@ use std::collections::BTreeMap;
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
-use std::os::unix::fs::{DirBuilderExt, MetadataExt};
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
 use pinfold_policy::{LauncherConfig, LauncherConfigError};
-use rustix::process::{DumpableBehavior, Resource, Rlimit, setrlimit};
+use rustix::process::{DumpableBehavior, Resource, Rlimit, getrlimit, setrlimit};
 
 use super::args::Args;
 use super::files::{Files, Place};
@@ -24,6 +24,9 @@ use crate::uids::{UidError, Uids};
 
 /// Largest launcher.toml.
 const CONFIG_LIMIT_BYTES: u64 = pinfold_policy::document::DOCUMENT_LIMIT_BYTES as u64;
+
+/// Descriptors enough for the most instances.
+const DESCRIPTORS: u64 = 65_536;
 
 /// The variable of GoatFlow's own host that requires signatures.
 const REQUIRE_SIGNATURES: &str = "GOATFLOW_REQUIRE_SIGNATURES";
@@ -144,6 +147,14 @@ pub(super) fn clean(args: &Args) -> Result<(OwnedFd, BTreeMap<String, String>), 
         maximum: Some(0),
     };
     setrlimit(Resource::Core, none).map_err(|errno| step("limit core dumps")(errno.into()))?;
+    // Each instance takes some ten descriptors; a jail has a limit of its own.
+    let most = getrlimit(Resource::Nofile).maximum;
+    let files = Rlimit {
+        current: Some(most.map_or(DESCRIPTORS, |most| most.min(DESCRIPTORS))),
+        maximum: most,
+    };
+    setrlimit(Resource::Nofile, files)
+        .map_err(|errno| step("raise the limit on descriptors")(errno.into()))?;
     rustix::thread::set_no_new_privs(true)
         .map_err(|errno| step("set no_new_privs")(errno.into()))?;
     Ok((socket, environment))
@@ -171,7 +182,9 @@ impl Ground {
         make_directory(&config.state_dir)?;
         let state = open("state-dir", &config.state_dir)?;
         let mut files = places(&config, mode, &reader)?;
-        let identity = identity(&config.state_dir)?;
+        if mode == Mode::Root {
+            detach_others(&config)?;
+        }
         if mode == Mode::User {
             namespace::own_users().map_err(step("enter a user namespace"))?;
             files.enter_user_namespace();
@@ -182,7 +195,7 @@ impl Ground {
             .map_err(|errno| step("become not dumpable")(errno.into()))?;
         // Directories that are mounted into jails must lie in the mount namespace that we are in
         // now, so the one that was checked is opened again.
-        let states = reopen_states(state, mode, &config.state_dir, identity)?;
+        let states = reopen_states(state, mode, &config.state_dir)?;
         let state_lock = lock(&config.state_dir)?;
 
         let attach_dir = config.state_dir.join("attached");
@@ -259,6 +272,18 @@ fn places(config: &LauncherConfig, mode: Mode, reader: &Reader) -> Result<Files,
     ))
 }
 
+fn detach_others(config: &LauncherConfig) -> Result<(), StartError> {
+    let mut trees = vec![
+        config.plugin_dir.as_path(),
+        &config.policy_dir,
+        &config.state_dir,
+        &config.uid_lease_dir,
+    ];
+    trees.extend(config.data_dir.as_deref());
+    trees.extend(config.dev_policy_dir.as_deref());
+    namespace::detach_others(&trees).map_err(step("detach mounts that no launch needs"))
+}
+
 fn open(key: &'static str, path: &Path) -> Result<TrustedDir, StartError> {
     TrustedDir::open(path, None).map_err(|source| StartError::Directory { key, source })
 }
@@ -274,42 +299,34 @@ fn make_directory(path: &Path) -> Result<(), StartError> {
     }
 }
 
-fn identity(path: &Path) -> Result<(u64, u64), StartError> {
-    let metadata = std::fs::metadata(path).map_err(|source| StartError::Make {
-        path: path.to_owned(),
-        source,
-    })?;
-    Ok((metadata.dev(), metadata.ino()))
+/// Device and inode of a directory.
+fn identity(directory: &TrustedDir) -> Result<(u64, u64), StartError> {
+    rustix::fs::fstat(directory)
+        .map(|stat| (stat.st_dev, stat.st_ino))
+        .map_err(|errno| StartError::Make {
+            path: directory.path().to_owned(),
+            source: errno.into(),
+        })
 }
 
 /// The directory of plugins' lasting directories, in the mount namespace of now.
-fn reopen_states(
-    checked: TrustedDir,
-    mode: Mode,
-    path: &Path,
-    before: (u64, u64),
-) -> Result<TrustedDir, StartError> {
-    let states = path.join("state");
-    make_directory(&states)?;
-    let mut state = checked;
+fn reopen_states(mut state: TrustedDir, mode: Mode, path: &Path) -> Result<TrustedDir, StartError> {
+    let untrusted = |source| StartError::Directory {
+        key: "state-dir",
+        source,
+    };
     if mode == Mode::User {
-        state.enter_user_namespace();
-        if identity(path)? != before {
+        let before = identity(&state)?;
+        state.reopen().map_err(untrusted)?;
+        if identity(&state)? != before {
             return Err(StartError::Replaced {
                 path: path.to_owned(),
             });
         }
-        state.reopen().map_err(|source| StartError::Directory {
-            key: "state-dir",
-            source,
-        })?;
+        state.enter_user_namespace();
     }
-    state
-        .directory("state")
-        .map_err(|source| StartError::Directory {
-            key: "state-dir",
-            source,
-        })
+    make_directory(&path.join("state"))?;
+    state.directory("state").map_err(untrusted)
 }
 
 fn lock(state_dir: &Path) -> Result<File, StartError> {

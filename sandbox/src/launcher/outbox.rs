@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::time::{Duration, Instant};
 
 use rustix::io::Errno;
 
@@ -13,11 +14,17 @@ use crate::protocol::{Event, Failure, FailureKind, Reply, RequestId, codec};
 /// gets none. Events still come on top, one for each instance.
 const HIGH: usize = 128;
 
+/// Between attempts where the kernel takes no more descriptors in flight: the socket itself is
+/// writable all the time, so nothing tells when it does again.
+const AGAIN: Duration = Duration::from_millis(10);
+
 /// The queue, in front of the socket.
 #[derive(Debug)]
 pub(super) struct Outbox {
     socket: OwnedFd,
     waiting: VecDeque<Packet>,
+    /// Set while descriptors in flight are too many.
+    again: Option<Instant>,
 }
 
 impl Outbox {
@@ -25,6 +32,7 @@ impl Outbox {
         Self {
             socket,
             waiting: VecDeque::new(),
+            again: None,
         }
     }
 
@@ -57,23 +65,34 @@ impl Outbox {
 
     /// Sends what the socket takes. The error is that of a connection that has ended.
     pub(super) fn flush(&mut self) -> Result<(), Errno> {
+        if self.again.is_some_and(|again| Instant::now() < again) {
+            return Ok(());
+        }
+        self.again = None;
         while let Some(packet) = self.waiting.front() {
             let descriptors: Vec<BorrowedFd<'_>> =
                 packet.descriptors.iter().map(AsFd::as_fd).collect();
             match packet::send(&self.socket, &packet.bytes, &descriptors) {
                 Ok(()) => drop(self.waiting.pop_front()),
                 Err(Errno::AGAIN) => return Ok(()),
-                // The daemon has as many of our descriptors in flight as may be: later.
-                Err(Errno::TOOMANYREFS) => return Ok(()),
+                Err(Errno::TOOMANYREFS) => {
+                    self.again = Some(Instant::now() + AGAIN);
+                    return Ok(());
+                }
                 Err(errno) => return Err(errno),
             }
         }
         Ok(())
     }
 
-    /// Whether something waits for the socket.
+    /// Whether something waits for the socket to be writable.
     pub(super) fn is_waiting(&self) -> bool {
-        !self.waiting.is_empty()
+        !self.waiting.is_empty() && self.again.is_none()
+    }
+
+    /// When to try again although the socket has not become writable.
+    pub(super) fn deadline(&self) -> Option<Instant> {
+        self.again
     }
 
     /// Whether no more requests are to be read.

@@ -184,6 +184,7 @@ impl Launcher {
             .chain(connecting)
             .chain(removing)
             .chain(probing)
+            .chain(self.outbox.deadline())
             .chain(self.ending)
             .min()
     }

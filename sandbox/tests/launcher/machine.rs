@@ -53,6 +53,8 @@ pub(crate) struct Setup<'a> {
     pub(crate) config: &'a str,
     /// Further arguments.
     pub(crate) arguments: &'a [&'a str],
+    /// Its environment, in place of the test's.
+    pub(crate) environment: &'a [(&'a str, &'a str)],
     /// Run it as this user, who then owns everything; else as the test's own.
     pub(crate) user: Option<&'a str>,
 }
@@ -66,11 +68,10 @@ impl Machine {
         let root = directories();
         let config = write_config(root.path(), setup);
         let launcher = Path::new(env!("CARGO_BIN_EXE_pinfold-launcher"));
-        let (client, child) = match setup.user {
-            Some(user) if rustix::process::geteuid().is_root() => {
-                spawn_as(user, launcher, root.path(), &config)
-            }
-            _ => spawn(launcher, &config, setup.arguments).unwrap(),
+        let user = setup.user.filter(|_| rustix::process::geteuid().is_root());
+        let (client, child) = match (user, setup.environment) {
+            (None, []) => spawn(launcher, &config, setup.arguments).unwrap(),
+            (user, environment) => spawn_as(user, environment, launcher, root.path(), &config),
         };
         Self {
             root,
@@ -247,19 +248,20 @@ fn directories() -> tempfile::TempDir {
     root
 }
 
-/// Starts the launcher as another user, who gets everything below `root`.
-fn spawn_as(user: &str, launcher: &Path, root: &Path, config: &Path) -> (Client, Child) {
+/// Starts the launcher in another way than a daemon does: as another user, who gets everything below
+/// `root`, or with an environment of its own.
+fn spawn_as(
+    user: Option<&str>,
+    environment: &[(&str, &str)],
+    launcher: &Path,
+    root: &Path,
+    config: &Path,
+) -> (Client, Child) {
     use std::os::unix::fs::chown;
     use std::os::unix::process::CommandExt;
-    let user = nix::unistd::User::from_name(user).unwrap().unwrap();
-    let (uid, gid) = (user.uid.as_raw(), user.gid.as_raw());
     // The user may not reach where it was built.
     let own = root.join("pinfold-launcher");
     fs::copy(launcher, &own).unwrap();
-    chown(root, Some(uid), Some(gid)).unwrap();
-    for entry in fs::read_dir(root).unwrap() {
-        chown(entry.unwrap().path(), Some(uid), Some(gid)).unwrap();
-    }
     let (ours, theirs) = rustix::net::socketpair(
         rustix::net::AddressFamily::UNIX,
         rustix::net::SocketType::SEQPACKET,
@@ -269,19 +271,26 @@ fn spawn_as(user: &str, launcher: &Path, root: &Path, config: &Path) -> (Client,
     .unwrap();
     #[expect(
         clippy::disallowed_methods,
-        reason = "the client has no way to start a launcher as another user"
+        reason = "the client has no way to start a launcher like this"
     )]
-    let child = Command::new(own)
+    let mut command = Command::new(own);
+    command
         .arg("--config")
         .arg(config)
         .args(["--socket-fd", "0"])
         .env_clear()
-        .stdin(theirs)
-        .uid(uid)
-        .gid(gid)
-        .spawn()
-        .unwrap();
-    (Client::new(ours), child)
+        .envs(environment.iter().copied())
+        .stdin(theirs);
+    if let Some(user) = user {
+        let user = nix::unistd::User::from_name(user).unwrap().unwrap();
+        let (uid, gid) = (user.uid.as_raw(), user.gid.as_raw());
+        chown(root, Some(uid), Some(gid)).unwrap();
+        for entry in fs::read_dir(root).unwrap() {
+            chown(entry.unwrap().path(), Some(uid), Some(gid)).unwrap();
+        }
+        command.uid(uid).gid(gid);
+    }
+    (Client::new(ours), command.spawn().unwrap())
 }
 
 fn write_config(root: &Path, setup: Setup<'_>) -> PathBuf {

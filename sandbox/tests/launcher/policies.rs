@@ -124,15 +124,35 @@ fn where_signatures_are_required_nothing_else_runs() {
     if !has_root("where_signatures_are_required_nothing_else_runs") {
         return;
     }
+    let by_configuration = Setup {
+        config: "require-signatures = true\n",
+        ..Setup::default()
+    };
+    let by_environment = Setup {
+        environment: &[("GOATFLOW_REQUIRE_SIGNATURES", "1")],
+        ..Setup::default()
+    };
+    for setup in [by_configuration, by_environment] {
+        let machine = Machine::with(setup);
+        machine.add_plugin("hello");
+        machine.add_policy("hello", &["exit=0"], "");
+        let failure = refused(&machine, "hello");
+        assert_eq!(failure.kind, FailureKind::Policy);
+        assert!(failure.message.contains("requires signatures"), "{failure}");
+    }
+    // It only tightens.
     let machine = Machine::with(Setup {
         config: "require-signatures = true\n",
+        environment: &[("GOATFLOW_REQUIRE_SIGNATURES", "0")],
         ..Setup::default()
     });
     machine.add_plugin("hello");
     machine.add_policy("hello", &["exit=0"], "");
-    let failure = refused(&machine, "hello");
-    assert_eq!(failure.kind, FailureKind::Policy);
-    assert!(failure.message.contains("requires signatures"), "{failure}");
+    assert!(
+        refused(&machine, "hello")
+            .message
+            .contains("requires signatures")
+    );
 }
 
 #[test]

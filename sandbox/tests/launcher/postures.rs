@@ -80,3 +80,49 @@ fn a_plugins_posture_has_what_its_policy_wants() {
     assert_eq!(wanted(Control::Landlock), Wanted::Off);
     assert_eq!(wanted(Control::Seccomp), Wanted::Required);
 }
+
+#[test]
+fn the_launcher_has_given_up_what_no_launch_needs() {
+    if !has_root("the_launcher_has_given_up_what_no_launch_needs") {
+        return;
+    }
+    let machine = Machine::start();
+    // Answered, so it has started.
+    machine.posture(None);
+    let of = |name: &str| {
+        let path = format!("/proc/{}/{name}", machine.child.id());
+        std::fs::read_to_string(path).unwrap()
+    };
+    let points = |table: String| -> Vec<String> {
+        let point = |line: &str| line.split(' ').nth(4).unwrap().to_owned();
+        table.lines().map(point).collect()
+    };
+    let own = points(of("mountinfo"));
+    let ours = points(std::fs::read_to_string("/proc/self/mountinfo").unwrap());
+    assert!(own.iter().any(|point| point == "/proc"));
+    for point in ["/dev/pts", "/dev/shm", "/sys", "/boot", "/home"] {
+        let leads_to_groups = ours.iter().any(|one| one.starts_with("/sys/")) && point == "/sys";
+        assert!(
+            leads_to_groups || !own.iter().any(|one| one == point),
+            "{point}"
+        );
+    }
+    let status = of("status");
+    let field = |name: &str| {
+        let line = status.lines().find(|line| line.starts_with(name)).unwrap();
+        line.split_whitespace().nth(1).unwrap().to_owned()
+    };
+    assert_eq!(field("NoNewPrivs:"), "1");
+    assert_eq!(field("Threads:"), "1");
+    for set in ["CapInh:", "CapAmb:"] {
+        assert_eq!(field(set), "0000000000000000", "{set}");
+    }
+    for set in ["CapPrm:", "CapEff:", "CapBnd:"] {
+        let held = u64::from_str_radix(&field(set), 16).unwrap();
+        assert!(held.count_ones() <= 11, "{set} {held:x}");
+        // Neither raw I/O, nor modules, nor reading past permissions, nor new nodes.
+        for dropped in [17, 16, 2, 27] {
+            assert_eq!(held & (1 << dropped), 0, "{set} {held:x}");
+        }
+    }
+}
