@@ -259,9 +259,12 @@ fn spawn_as(
 ) -> (Client, Child) {
     use std::os::unix::fs::chown;
     use std::os::unix::process::CommandExt;
-    // The user may not reach where it was built.
+    // The user may not reach where it was built. Copied by another process: a descriptor for writing
+    // of ours would be in children that other tests fork meanwhile, and the file be busy.
     let own = root.join("pinfold-launcher");
-    fs::copy(launcher, &own).unwrap();
+    #[expect(clippy::disallowed_methods, reason = "the test copies its own file")]
+    let copied = Command::new("cp").arg(launcher).arg(&own).status().unwrap();
+    assert!(copied.success(), "cp: {copied}");
     let (ours, theirs) = rustix::net::socketpair(
         rustix::net::AddressFamily::UNIX,
         rustix::net::SocketType::SEQPACKET,
