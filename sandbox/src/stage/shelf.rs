@@ -105,36 +105,36 @@ impl Shelf {
         self.stages.values()
     }
 
-    /// Lets the oldest go that nobody needs until one more with `bytes` fits.
+    /// Lets the oldest go that nobody needs until one more with `bytes` fits; none, where that would
+    /// not be enough.
     fn make_room(&mut self, bytes: u64) -> Result<(), ShelfError> {
-        loop {
-            let held = self
-                .stages
-                .values()
-                .map(|kept| kept.stage.bytes())
-                .sum::<u64>();
-            if self.stages.len() < STAGES_LIMIT && held + bytes <= STAGES_LIMIT_BYTES {
-                return Ok(());
-            }
-            let newest: BTreeSet<Digest> = self.newest.values().copied().collect();
-            let oldest = self
-                .stages
-                .iter()
-                .filter(|(digest, kept)| {
-                    Rc::strong_count(&kept.stage) == 1 && !newest.contains(digest)
-                })
-                .min_by_key(|(_, kept)| kept.used)
-                .map(|(digest, _)| *digest);
-            match oldest {
-                Some(digest) => self.stages.remove(&digest),
-                None => {
-                    return Err(ShelfError::Full {
-                        stages: self.stages.len(),
-                        bytes: held,
-                    });
-                }
+        let newest: BTreeSet<Digest> = self.newest.values().copied().collect();
+        let mut dispensable: Vec<(u64, Digest, u64)> = self
+            .stages
+            .iter()
+            .filter(|(digest, kept)| Rc::strong_count(&kept.stage) == 1 && !newest.contains(digest))
+            .map(|(digest, kept)| (kept.used, *digest, kept.stage.bytes()))
+            .collect();
+        dispensable.sort_unstable();
+        let mut stages = self.stages.len();
+        let mut held: u64 = self.stages.values().map(|kept| kept.stage.bytes()).sum();
+        let mut going = Vec::new();
+        let mut oldest = dispensable.into_iter();
+        while stages >= STAGES_LIMIT || held + bytes > STAGES_LIMIT_BYTES {
+            let Some((_, digest, its_bytes)) = oldest.next() else {
+                return Err(ShelfError::Full {
+                    stages,
+                    bytes: held,
+                });
             };
+            stages -= 1;
+            held -= its_bytes;
+            going.push(digest);
         }
+        for digest in going {
+            self.stages.remove(&digest);
+        }
+        Ok(())
     }
 }
 
