@@ -80,6 +80,9 @@ pub(crate) fn set_up(base: &Path, plugins: &[PathBuf]) -> Result<Place, Developm
     let place = Place::development(base);
     let daemon = Owner::of_daemon()?;
     let nobody_else = Owner(None);
+    // As in the service, the daemon may read it and not write: what root copies there cannot be
+    // led elsewhere by a daemon that was taken over.
+    let readable = Owner(daemon.0.map(|(_, gid)| (nix::unistd::ROOT, gid)));
     let directory = |name: &str, mode: u32, owner: Owner| -> Result<PathBuf, DevelopmentError> {
         let path = base.join(name);
         make_directory(&path, mode)?;
@@ -95,7 +98,7 @@ pub(crate) fn set_up(base: &Path, plugins: &[PathBuf]) -> Result<Place, Developm
     let policy_dir = directory("etc/policy.d", 0o755, nobody_else)?;
     let keys_dir = directory("etc/keys.d", 0o755, nobody_else)?;
     let state_dir = directory("launcher", 0o700, nobody_else)?;
-    let plugin_dir = directory("plugins", 0o755, daemon)?;
+    let plugin_dir = directory("plugins", 0o750, readable)?;
     let dev_policy_dir = directory("dev-policy", 0o755, daemon)?;
     directory("state", 0o700, daemon)?;
     directory("run", 0o755, daemon)?;
@@ -121,7 +124,7 @@ pub(crate) fn set_up(base: &Path, plugins: &[PathBuf]) -> Result<Place, Developm
     write_once(&place.launcher_config, &launcher.to_toml())?;
     write_once(&place.config, &configuration(&place).to_toml())?;
     for plugin in plugins {
-        install(plugin, &plugin_dir, daemon)?;
+        install(plugin, &plugin_dir, readable)?;
     }
     Ok(place)
 }

@@ -8,7 +8,9 @@ use std::time::Duration;
 
 use pinfold_policy::InstanceId;
 use pinfold_sandbox::client::{Client, ClientError};
-use pinfold_sandbox::protocol::{Event, ExitCause, Failure, Incoming, Reply, Request, RequestId};
+use pinfold_sandbox::protocol::{
+    Event, ExitCause, Failure, Incoming, KillHow, Reply, Request, RequestId,
+};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 use tokio::sync::{oneshot, watch};
@@ -53,7 +55,8 @@ impl LauncherError {
     }
 }
 
-type Answer = Result<Reply, Failure>;
+/// Boxed: it passes through queues, and is large.
+type Answer = Box<Result<Reply, Failure>>;
 
 /// The launcher's socket in the form that the runtime waits on.
 struct Socket(Client);
@@ -138,10 +141,13 @@ impl Launcher {
                 }
                 let waiting = state.pending.remove(&id);
                 drop(state);
-                if let Some(Err(Ok(Reply::Launched(unclaimed)))) =
-                    waiting.map(|waiting| waiting.send(result))
-                {
-                    tracing::warn!(plugin.instance = %unclaimed.instance, "started instance was not waited for");
+                let answer = Box::new(result);
+                let unclaimed = match waiting {
+                    Some(waiting) => waiting.send(answer).err(),
+                    None => Some(answer),
+                };
+                if let Some(Ok(Reply::Launched(launched))) = unclaimed.as_deref() {
+                    self.abandon(launched.instance);
                 }
             }
             Incoming::Event(Event::Exited { instance, cause }) => {
@@ -150,6 +156,19 @@ impl Launcher {
                 }
             }
             Incoming::Event(_) => {}
+        }
+    }
+
+    /// Ends an instance that nobody waits for any more.
+    fn abandon(&self, instance: InstanceId) {
+        tracing::warn!(plugin.instance = %instance, "started instance was not waited for, ending it");
+        let id = self.next.fetch_add(1, Ordering::Relaxed);
+        let kill = Request::Kill {
+            instance,
+            how: KillHow::Kill,
+        };
+        if let Err(error) = self.socket.get_ref().0.send(id, &kill) {
+            tracing::error!(plugin.instance = %instance, error = %crate::chain::Chain(&error), "instance not ended");
         }
     }
 
@@ -183,10 +202,7 @@ impl Launcher {
                 })
                 .and_then(|sent| sent)
                 .map_err(|error| LauncherError::Client(Box::new(error)))?;
-            receiver
-                .await
-                .map_err(|_| LauncherError::Gone)?
-                .map_err(LauncherError::Failed)
+            (*receiver.await.map_err(|_| LauncherError::Gone)?).map_err(LauncherError::Failed)
         });
         let outcome = answered.await.unwrap_or(Err(LauncherError::Deadline));
         self.state().pending.remove(&id);
