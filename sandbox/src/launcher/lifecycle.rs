@@ -43,6 +43,8 @@ impl Launcher {
         match launching.on_readable() {
             Ok(None) => {}
             Ok(Some(jail)) => {
+                // The jail keeps the channel, and will say on it how the plugin ended.
+                drop(self.poller.remove(launching.status()));
                 let Phase::Starting(launching) =
                     std::mem::replace(&mut instance.phase, Phase::Gone)
                 else {
@@ -63,7 +65,6 @@ impl Launcher {
     }
 
     fn started(&mut self, id: InstanceId, running: Running, request: RequestId, reply: Reply) {
-        // The status channel is read again at the end, and must not wake us before. Its end does.
         let added = self
             .poller
             .add(Source::Ended(id), &running.jail.reaper, EventFlags::IN);
