@@ -7,6 +7,9 @@ mod authority;
 mod daemon;
 mod generations;
 mod http;
+mod jail;
+mod life;
+mod limits;
 mod misbehaviour;
 mod process;
 

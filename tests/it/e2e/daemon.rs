@@ -210,7 +210,7 @@ impl Daemon {
     }
 
     pub(super) fn setup(&self) -> &Setup {
-        self.setup.as_ref().expect("taken when it stops")
+        self.setup.as_ref().expect("taken when it has ended")
     }
 
     pub(super) fn pid(&self) -> u32 {
@@ -343,8 +343,14 @@ impl Daemon {
     pub(super) fn stop(mut self) -> Setup {
         self.signal(nix::sys::signal::Signal::SIGTERM);
         let status = self.wait();
-        let setup = self.setup.take().expect("taken here");
-        assert!(status.success(), "{status}: {}", setup.printed());
+        assert!(status.success(), "{status}");
+        self.again()
+    }
+
+    /// What it stood on, with the plugins that are there by now. It must have ended.
+    pub(super) fn again(mut self) -> Setup {
+        let mut setup = self.setup.take().expect("taken once, here");
+        setup.plugins.clear();
         setup
     }
 }
@@ -384,7 +390,8 @@ fn write_file(path: &Path, text: &str) {
     fs::set_permissions(path, fs::Permissions::from_mode(0o644)).unwrap();
 }
 
-fn write_plugin(directory: &Path, fixture: &str, more: &str) {
+/// A plugin's directory: the fixture under the directory's name, and a manifest with `more` in it.
+pub(super) fn write_plugin(directory: &Path, fixture: &str, more: &str) {
     let name = directory.file_name().unwrap().to_str().unwrap();
     fs::create_dir_all(directory).unwrap();
     let program = directory.join(name);

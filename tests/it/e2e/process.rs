@@ -87,17 +87,19 @@ pub(super) fn user_ticks(pid: u32) -> Option<u64> {
 
 /// Directory of its control group in the version 1 hierarchy of a controller.
 pub(super) fn group(pid: u32, controller: &str) -> PathBuf {
+    try_group(pid, controller).unwrap_or_else(|| panic!("no {controller} hierarchy of version 1"))
+}
+
+/// The same; `None` where there is no such hierarchy.
+pub(super) fn try_group(pid: u32, controller: &str) -> Option<PathBuf> {
     let groups = fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap();
-    let path = groups
-        .lines()
-        .find_map(|line| {
-            let mut fields = line.splitn(3, ':');
-            let names = fields.nth(1)?;
-            let is_it = names.split(',').any(|name| name == controller);
-            is_it.then(|| fields.next()).flatten()
-        })
-        .unwrap_or_else(|| panic!("no {controller} hierarchy: {groups}"));
-    PathBuf::from(format!("/sys/fs/cgroup/{controller}{path}"))
+    let path = groups.lines().find_map(|line| {
+        let mut fields = line.splitn(3, ':');
+        let names = fields.nth(1)?;
+        let is_it = names.split(',').any(|name| name == controller);
+        is_it.then(|| fields.next()).flatten()
+    })?;
+    Some(PathBuf::from(format!("/sys/fs/cgroup/{controller}{path}")))
 }
 
 pub(super) fn signal(pid: u32, signal: Signal) {

@@ -1,0 +1,233 @@
+//! Start, stop and sudden ends of the daemon, the launcher and plugins.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::UnixDatagram;
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+
+use nix::sys::signal::Signal;
+use pinfold_tests::{binary, wait_for};
+use serde_json::json;
+
+use super::daemon::{Daemon, Setup};
+use super::process;
+
+#[test]
+fn readiness_is_told_to_the_service_manager_once_plugins_serve() {
+    if !super::can_run() {
+        return;
+    }
+    let setup = Setup::new().plugin("g4", "goatflow-g4");
+    let path = setup.path("notify");
+    let manager = UnixDatagram::bind(&path).unwrap();
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o777)).unwrap();
+    manager.set_read_timeout(Some(pinfold_tests::LIMIT)).unwrap();
+    let told = || {
+        let mut buffer = [0; 256];
+        let count = manager.recv(&mut buffer).unwrap();
+        String::from_utf8_lossy(&buffer[..count]).trim().to_owned()
+    };
+    let daemon = setup
+        .environment("NOTIFY_SOCKET", path.to_str().unwrap())
+        .start();
+    assert_eq!(told(), "READY=1");
+    assert_eq!(daemon.http().get("/readyz").send().status, 200);
+    assert_eq!(daemon.http().get("/healthz").send().status, 200);
+    assert_eq!(daemon.http().get("/api/plugins/g4/public").send().status, 200);
+    daemon.stop();
+    assert_eq!(told(), "STOPPING=1");
+}
+
+#[test]
+fn a_request_under_way_is_answered_before_the_daemon_ends() {
+    if !super::can_run() {
+        return;
+    }
+    let daemon = Setup::new().plugin("g4", "goatflow-g4").start();
+    let admin = daemon.token("root", &["admin"]);
+    let plugin = daemon.plugin_pid("g4");
+    let jails = process::descendants(daemon.launcher_pid());
+    let http = daemon.http().clone();
+    let answer = std::thread::scope(|scope| {
+        let asked = scope.spawn(|| {
+            let call = http.post("/api/v1/plugins/g4/call/spin").token(&admin);
+            call.json(&json!({"ms": 1500})).send()
+        });
+        let before = process::user_ticks(plugin).unwrap();
+        wait_for("the plugin to be at work", || {
+            (process::user_ticks(plugin)? > before + 5).then_some(())
+        });
+        daemon.stop();
+        asked.join().unwrap()
+    });
+    assert!(answer.ok()["cpu_ms"].as_u64().unwrap() > 0);
+    assert!(http.get("/healthz").try_send().is_err(), "nobody listens");
+    process::all_gone("a jail", jails);
+}
+
+/// What must not outlive a daemon.
+struct Traces {
+    processes: Vec<u32>,
+    groups: Vec<PathBuf>,
+    directory: PathBuf,
+}
+
+impl Traces {
+    fn of(daemon: &Daemon, plugins: &[&str]) -> Self {
+        let launcher = daemon.launcher_pid();
+        let mut processes = vec![launcher];
+        processes.extend(process::descendants(launcher));
+        assert!(processes.len() > 2 * plugins.len(), "{processes:?}");
+        let mut groups = Vec::new();
+        for plugin in plugins {
+            let pid = daemon.plugin_pid(plugin);
+            for controller in ["memory", "cpu", "pids"] {
+                if let Some(group) = process::try_group(pid, controller) {
+                    assert!(group.is_dir(), "{group:?}");
+                    groups.push(group);
+                }
+            }
+        }
+        Self {
+            processes,
+            groups,
+            directory: daemon.base(),
+        }
+    }
+
+    fn assert_no_process_and_mount(&self) {
+        process::all_gone("what it left", self.processes.iter().copied());
+        let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap();
+        let directory = self.directory.to_str().unwrap();
+        assert!(!mounts.contains(directory), "{mounts}");
+    }
+
+    fn assert_no_group(&self) {
+        for group in &self.groups {
+            wait_for(&format!("{group:?} to be gone"), || {
+                (!group.exists()).then_some(())
+            });
+        }
+    }
+}
+
+#[test]
+fn a_killed_daemon_leaves_no_process_no_group_and_no_mount() {
+    if !super::can_run() {
+        return;
+    }
+    let mut daemon = Setup::new()
+        .hello()
+        .plugin("g4", "goatflow-g4")
+        .plugin("stubborn", "goatflow-ignore-quit")
+        .start();
+    daemon.result("g4", "spawn", &json!({"n": 2}));
+    let traces = Traces::of(&daemon, &["hello", "g4", "stubborn"]);
+    daemon.signal(Signal::SIGKILL);
+    assert!(!daemon.wait().success());
+    traces.assert_no_process_and_mount();
+    traces.assert_no_group();
+}
+
+#[test]
+fn a_killed_launcher_ends_the_daemon_with_75_and_both_can_be_started_again() {
+    if !super::can_run() {
+        return;
+    }
+    let mut daemon = Setup::new().hello().plugin("g4", "goatflow-g4").start();
+    daemon.result("g4", "spawn", &json!({"n": 2}));
+    let traces = Traces::of(&daemon, &["hello", "g4"]);
+    process::signal(daemon.launcher_pid(), Signal::SIGKILL);
+    assert_eq!(daemon.wait().code(), Some(75), "start both again");
+    assert!(daemon.setup().printed().contains("the launcher is gone"));
+    traces.assert_no_process_and_mount();
+
+    let daemon = daemon.again().start();
+    daemon.ready("hello");
+    daemon.ready("g4");
+    // Nobody was left to remove them: the next launcher does.
+    traces.assert_no_group();
+}
+
+#[test]
+fn plugins_in_the_directory_are_started_and_an_added_one_is_there_after_a_restart() {
+    if !super::can_run() {
+        return;
+    }
+    let setup = Setup::new().hello();
+    // Comes with its own manifest, and is only put in by the command line.
+    let source = setup.path("sources/late");
+    super::daemon::write_plugin(&source, "goatflow-g4", "");
+    let daemon = setup.start();
+    assert_eq!(daemon.status()["plugins"], json!({"ready": 1}));
+
+    let added = Command::new(binary("pinfold"))
+        .arg("--dev-dir")
+        .arg(daemon.base())
+        .args(["plugin", "add", "--yes"])
+        .arg(&source)
+        .stdin(Stdio::null())
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&added.stdout).into_owned();
+    let error = String::from_utf8_lossy(&added.stderr);
+    assert!(added.status.success(), "{said}{error}");
+    assert!(said.contains("/api/plugins/late/public"), "{said}");
+    let path = "/api/plugins/late/public";
+    assert_eq!(daemon.http().get(path).send().status, 200);
+
+    let daemon = daemon.stop().start();
+    assert_eq!(daemon.status()["plugins"], json!({"ready": 2}));
+    assert_eq!(daemon.http().get(path).send().status, 200);
+    daemon.ready("hello");
+}
+
+#[test]
+fn a_removed_plugin_ends_when_it_is_looked_for() {
+    if !super::can_run() {
+        return;
+    }
+    let daemon = Setup::new()
+        .hello()
+        .plugin("g3", "goatflow-g3")
+        .plugin("g4", "goatflow-g4")
+        .start();
+    let hello = daemon.plugin_pid("hello");
+    for (name, only) in [("g4", Some("g4")), ("g3", None)] {
+        let pid = daemon.plugin_pid(name);
+        let path = format!("/api/plugins/{name}/public");
+        assert_eq!(daemon.http().get(&path).send().status, 200);
+        fs::remove_dir_all(daemon.base().join("plugins").join(name)).unwrap();
+        // It runs from its sealed copy until somebody looks.
+        assert_eq!(daemon.http().get(&path).send().status, 200);
+        let expected = if only.is_some() { 204 } else { 200 };
+        assert_eq!(daemon.rescan(only).status, expected);
+        process::all_gone("the plugin", [pid]);
+        assert_eq!(daemon.http().get(&path).send().status, 404);
+        let path = format!("/api/pinfold/v1/plugins/{name}");
+        assert_eq!(daemon.admin().get(&path).send().status, 404);
+    }
+    assert_eq!(daemon.plugin_pid("hello"), hello);
+}
+
+#[test]
+fn what_runs_is_the_sealed_copy_until_it_is_looked_at_again() {
+    if !super::can_run() {
+        return;
+    }
+    let daemon = Setup::new().plugin("g", "goatflow-g3").start();
+    let (before, digest) = (daemon.plugin_pid("g"), daemon.ready("g")["digest"].clone());
+    // Written into, not replaced: with a plugin running from this very file it would be busy.
+    let program = daemon.base().join("plugins/g/g");
+    fs::write(&program, fs::read(pinfold_tests::go_fixture("goatflow-g4")).unwrap()).unwrap();
+    assert_eq!(daemon.result("g", "token", &json!({})), "", "the third generation has none");
+    assert_eq!(daemon.plugin_pid("g"), before);
+    assert_eq!(daemon.rescan(None).status, 200);
+    assert_ne!(daemon.result("g", "token", &json!({})), "", "the fourth has");
+    assert_ne!(daemon.ready("g")["digest"], digest);
+    // Unchanged files are left alone.
+    let pid = daemon.plugin_pid("g");
+    assert_eq!(daemon.rescan(None).status, 200);
+    assert_eq!(daemon.plugin_pid("g"), pid);
+}
