@@ -1,7 +1,7 @@
 //! The root-owned files that say what a jail is: policies, launch templates, syscall profiles.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
 use pinfold_policy::{LaunchTemplate, PluginId, PolicyError, PolicyFile, TemplateError};
@@ -35,6 +35,13 @@ impl Place {
             Self::Held(directory) => read(directory),
         }
     }
+
+    fn path(&self) -> &Path {
+        match self {
+            Self::Walked { path, .. } => path,
+            Self::Held(directory) => directory.path(),
+        }
+    }
 }
 
 /// Where all of them lie.
@@ -62,9 +69,9 @@ pub(super) enum FilesError {
     NoPolicy { plugin: String, path: PathBuf },
     #[error("the policy cannot be used")]
     Trust(#[source] TrustError),
-    #[error("the policy of plugin {plugin:?}")]
+    #[error("policy {path:?}")]
     Policy {
-        plugin: String,
+        path: PathBuf,
         #[source]
         source: PolicyError,
     },
@@ -125,27 +132,24 @@ impl Files {
     /// The policy of a plugin: the operator's, or else a development one.
     pub(super) fn policy(&self, plugin: &PluginId) -> Result<Policy, FilesError> {
         let name = format!("{plugin}.toml");
-        let (bytes, is_development) = match read(&self.policies, &name) {
-            Ok(bytes) => (bytes, false),
-            Err(error) if error.is_absent() => {
-                let no_policy = || FilesError::NoPolicy {
-                    plugin: plugin.to_string(),
-                    path: match &self.policies {
-                        Place::Walked { path, .. } => path.join(&name),
-                        Place::Held(directory) => directory.path().join(&name),
-                    },
-                };
-                let place = self.development_policies.as_ref().ok_or_else(no_policy)?;
-                match read(place, &name) {
-                    Ok(bytes) => (bytes, true),
-                    Err(error) if error.is_absent() => return Err(no_policy()),
-                    Err(error) => return Err(FilesError::Trust(error)),
-                }
+        let operators = read(&self.policies, &name);
+        let is_development = matches!(&operators, Err(error) if error.is_absent());
+        let (place, bytes) = if is_development {
+            let no_policy = || FilesError::NoPolicy {
+                plugin: plugin.to_string(),
+                path: self.policies.path().join(&name),
+            };
+            let place = self.development_policies.as_ref().ok_or_else(no_policy)?;
+            match read(place, &name) {
+                Err(error) if error.is_absent() => return Err(no_policy()),
+                read => (place, read),
             }
-            Err(error) => return Err(FilesError::Trust(error)),
+        } else {
+            (&self.policies, operators)
         };
+        let bytes = bytes.map_err(FilesError::Trust)?;
         let file = PolicyFile::parse(&bytes).map_err(|source| FilesError::Policy {
-            plugin: plugin.to_string(),
+            path: place.path().join(&name),
             source,
         })?;
         Ok(Policy {

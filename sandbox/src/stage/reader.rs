@@ -65,18 +65,20 @@ impl Reader {
         let unknown = || ReaderError::Unknown {
             user: user.to_owned(),
         };
-        let found = User::from_name(user)
-            .map_err(|errno| failed(errno.into()))?
-            .ok_or_else(unknown)?;
-        let (uid, own) = (found.uid.as_raw(), Uid::effective());
+        let found = User::from_name(user).map_err(|errno| failed(errno.into()))?;
+        let own = Uid::effective();
         if !own.is_root() {
-            let own = own.as_raw();
+            // A user that has no name here, as in many containers, is written as its id.
+            let uid = found.map_or_else(|| user.parse().ok(), |found| Some(found.uid.as_raw()));
+            let (uid, own) = (uid.ok_or_else(unknown)?, own.as_raw());
             if uid != own {
                 let user = user.to_owned();
                 return Err(ReaderError::Other { user, uid, own });
             }
             return Ok(Self { switch: None, uid });
         }
+        let found = found.ok_or_else(unknown)?;
+        let uid = found.uid.as_raw();
         let name = CString::new(user).map_err(|_| unknown())?;
         let groups = getgrouplist(&name, found.gid).map_err(|errno| failed(errno.into()))?;
         let switch = (uid != 0).then_some(Switch {
