@@ -38,24 +38,25 @@ pub fn report(callers: &[usize], figures: &[(&'static str, usize, Figure)]) -> S
             let calls = median(subject, Some(count), |figure| figure.calls_per_second);
             let p50 = median(subject, Some(count), |figure| figure.p50_us);
             let p99 = median(subject, Some(count), |figure| figure.p99_us);
-            // Writing to a string cannot fail.
-            let _ = writeln!(
+            writeln!(
                 text,
                 "| {count} | {subject} | {:.2} | {calls:.0} | {p50:.0} | {p99:.0} |",
                 calls / peer
-            );
+            )
+            .expect("a string takes what is written");
         }
     }
     text.push_str("\nstart from launch to first reply (staging apart)\n\n| host | ratio | ms |\n|---|---|---|\n");
     let peer = median(PEER, None, |figure| figure.start_us);
     for subject in &subjects {
         let start = median(subject, None, |figure| figure.start_us);
-        let _ = writeln!(
+        writeln!(
             text,
             "| {subject} | {:.2} | {:.2} |",
             start / peer,
             start / 1000.0
-        );
+        )
+        .expect("a string takes what is written");
     }
     text.push('\n');
     text.push_str(&machine());
