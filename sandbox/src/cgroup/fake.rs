@@ -319,7 +319,6 @@ fn version_2_limits_are_written_and_swap_is_none() {
         .collect();
     let (dir, leaf) = v2_leaf(&[
         "memory.max",
-        "memory.high",
         "memory.swap.max",
         "memory.zswap.max",
         "memory.oom.group",
@@ -335,7 +334,6 @@ fn version_2_limits_are_written_and_swap_is_none() {
     assert_eq!(applied.len(), 4);
     let read = |file: &str| fs::read_to_string(dir.path().join(file)).unwrap();
     assert_eq!(read("memory.max"), "67108864");
-    assert_eq!(read("memory.high"), "60397978");
     assert_eq!(read("memory.swap.max"), "0");
     assert_eq!(read("memory.zswap.max"), "0");
     assert_eq!(read("memory.oom.group"), "1");
@@ -349,7 +347,7 @@ fn version_2_limits_that_the_kernel_lacks_are_missing_by_file() {
         .into_iter()
         .collect();
     // A kernel without swap and group kill.
-    let (_dir, leaf) = v2_leaf(&["memory.max", "memory.high", "pids.max"]);
+    let (_dir, leaf) = v2_leaf(&["memory.max", "pids.max"]);
     let applied = v2::limit(&leaf, &all, &limits());
     assert_eq!(
         *state(&applied, Control::Memory),
@@ -396,6 +394,28 @@ fn a_launcher_on_version_2_builds_beside_itself_and_passes_controllers_down() {
         ("enter own group", Some(libc::ENOENT))
     );
     assert!(leaf.enter_files().unwrap().birth.is_some());
+}
+
+#[test]
+fn a_launcher_that_ends_leaves_its_group_for_the_other_processes_of_the_unit() {
+    let machine = Machine::new(&["unit/pinfold-1/jails", "unit/pinfold-1/launcher"]);
+    let group = |name: &str| Dir::open(&machine.path(name)).unwrap();
+    let mut parent = v2::Parent {
+        delegated: group("unit"),
+        dir: group("unit/pinfold-1"),
+        jails: std::sync::Arc::new(group("unit/pinfold-1/jails")),
+        entered: false,
+        controllers: std::collections::BTreeSet::new(),
+    };
+    parent.leave().unwrap();
+    assert!(!machine.path("unit/pinfold-members").exists());
+    parent.entered = true;
+    // The kernel makes the file in each group; here it is missing at first.
+    let refused = parent.leave().unwrap_err();
+    assert_eq!(refused.raw_os_error(), Some(libc::ENOENT));
+    machine.write("unit/pinfold-members/cgroup.procs", "");
+    parent.leave().unwrap();
+    assert_eq!(machine.read("unit/pinfold-members/cgroup.procs"), "0");
 }
 
 #[test]

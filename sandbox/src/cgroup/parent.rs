@@ -188,7 +188,8 @@ impl Parent {
         Ok(applied)
     }
 
-    /// Removes the groups and the lock, if every leaf is gone. One attempt.
+    /// Removes the groups and the lock, if every leaf is gone. One attempt. Where the calling
+    /// process was moved into a group, it leaves that.
     ///
     /// # Errors
     ///
@@ -212,6 +213,10 @@ impl Parent {
         }
         if let Some(v2) = &self.v2 {
             step(&v2.dir, JAILS)?;
+            v2.leave().map_err(|source| CgroupError::Remove {
+                path: v2.dir.path().join(LAUNCHER),
+                source,
+            })?;
             step(&v2.dir, LAUNCHER)?;
             step(&v2.delegated, name)?;
         }

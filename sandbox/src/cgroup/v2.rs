@@ -20,6 +20,8 @@ pub(super) struct Parent {
     pub(super) delegated: Dir,
     pub(super) dir: Dir,
     pub(super) jails: Arc<Dir>,
+    /// Whether the launcher has moved into a group of its own in `dir`.
+    pub(super) entered: bool,
     /// The controllers that leaves have; none on a hybrid machine.
     pub(super) controllers: BTreeSet<Controller>,
 }
@@ -51,13 +53,15 @@ pub(super) fn create_parent(
         .map_err(|error| refused("make group", error))?;
     let mut missing = Vec::new();
     let mut controllers = BTreeSet::new();
+    let mut entered = false;
     if !unified.controllers.is_empty() {
         // A group that passes controllers on may hold no process itself.
-        let entered = dir
+        let entering = dir
             .make_child(LAUNCHER)
             .and_then(|own| own.write("cgroup.procs", "0"));
+        entered = entering.is_ok();
         for controller in &unified.controllers {
-            let enabled = match &entered {
+            let enabled = match &entering {
                 Ok(()) => enable(controller.as_str(), &delegated, &dir, &jails),
                 Err(error) => Err(Reason::refused("enter own group", dir.path(), error)),
             };
@@ -73,9 +77,25 @@ pub(super) fn create_parent(
         delegated,
         dir,
         jails: Arc::new(jails),
+        entered,
         controllers,
     };
     Ok((parent, missing))
+}
+
+impl Parent {
+    /// Takes the calling process out of the launcher's group, which can be removed only then. The
+    /// delegated group itself may hold no process by now.
+    ///
+    /// # Errors
+    ///
+    /// The kernel's.
+    pub(super) fn leave(&self) -> io::Result<()> {
+        match self.entered {
+            true => members_of(&self.delegated)?.write("cgroup.procs", "0"),
+            false => Ok(()),
+        }
+    }
 }
 
 /// Makes a leaf.
@@ -138,10 +158,9 @@ fn limit_memory(dir: &Dir, bytes: u64) -> [Applied; 2] {
     let memory = match write(dir, "memory.max", &bytes.to_string()) {
         Err(reason) => Applied::missing(Control::Memory, reason),
         Ok(()) => {
-            // Reclaim begins before the limit is met; 90 % in whole bytes without overflow.
-            let high = bytes - bytes / 10;
-            let rest = write(dir, "memory.high", &high.to_string())
-                .and_then(|()| write_if_there(dir, "memory.swap.max", "0"))
+            // No memory.high: without swap there is little to reclaim, and the kernel would put
+            // the jail to sleep for half a minute where it should end it.
+            let rest = write_if_there(dir, "memory.swap.max", "0")
                 .and_then(|()| write_if_there(dir, "memory.zswap.max", "0"));
             match rest {
                 Ok(()) => Applied::enforced(Control::Memory, How::V2),
@@ -226,11 +245,7 @@ const MOVE_PASSES: usize = 8;
 /// Moves the processes of a group that was given to us into a group below it.
 fn move_aside(delegated: &Dir) -> Result<(), Reason> {
     let refused = |step: &str, error: &io::Error| Reason::refused(step, delegated.path(), error);
-    let members = match delegated.make_child(MEMBERS) {
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => delegated.open_child(MEMBERS),
-        made => made,
-    };
-    let members = members.map_err(|error| refused("make group", &error))?;
+    let members = members_of(delegated).map_err(|error| refused("make group", &error))?;
     for _ in 0..MOVE_PASSES {
         let processes = delegated
             .processes()
@@ -246,4 +261,12 @@ fn move_aside(delegated: &Dir) -> Result<(), Reason> {
         }
     }
     Ok(())
+}
+
+/// The group below a delegated one for processes that may not be in that itself.
+fn members_of(delegated: &Dir) -> io::Result<Dir> {
+    match delegated.make_child(MEMBERS) {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => delegated.open_child(MEMBERS),
+        made => made,
+    }
 }
