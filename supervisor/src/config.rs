@@ -152,11 +152,12 @@ pub enum ConfigError {
         source: std::io::Error,
     },
     /// It is read and refused.
-    #[error("{path}: {source}")]
+    #[error("{path}")]
     Document {
         /// The file.
         path: PathBuf,
         /// Where and why.
+        #[source]
         source: DocumentError,
     },
     /// A value that would do harm.
@@ -225,7 +226,8 @@ mod tests {
     use super::*;
 
     fn parse(text: &str) -> Result<Config, String> {
-        Config::parse(text.as_bytes(), Path::new("pinfold.toml")).map_err(|error| error.to_string())
+        Config::parse(text.as_bytes(), Path::new("pinfold.toml"))
+            .map_err(|error| crate::chain::Chain(&error).to_string())
     }
 
     #[test]

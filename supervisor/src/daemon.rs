@@ -6,7 +6,7 @@ use std::process::ExitCode;
 
 use anyhow::Context as _;
 use clap::Parser;
-use pinfold_policy::LauncherConfig;
+use pinfold_policy::{LauncherConfig, LauncherConfigError};
 
 use crate::config::Config;
 use crate::place::Place;
@@ -58,7 +58,8 @@ pub fn main() -> ExitCode {
         Err(error) => {
             eprintln!("pinfoldd: {error:#}");
             let again = matches!(error.downcast_ref(), Some(RunError::LauncherGone(_)));
-            let config = error.is::<crate::config::ConfigError>();
+            let config =
+                error.is::<crate::config::ConfigError>() || error.is::<LauncherConfigError>();
             ExitCode::from(if again {
                 EXIT_AGAIN
             } else if config {

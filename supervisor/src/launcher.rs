@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use nix::sys::socket::{Shutdown, shutdown};
 use pinfold_policy::InstanceId;
 use pinfold_sandbox::client::{Client, ClientError};
 use pinfold_sandbox::protocol::{
@@ -96,6 +97,13 @@ impl Launcher {
             state: Mutex::default(),
             gone: watch::Sender::new(false),
         }))
+    }
+
+    /// Ends the connection, whoever still holds it: the launcher then ends every jail and itself.
+    pub(crate) fn hang_up(&self) {
+        let ended = shutdown(self.socket.as_raw_fd(), Shutdown::Both);
+        // One that is gone already is what was wanted.
+        ended.unwrap_or_default();
     }
 
     /// Receives until the launcher is gone, and says why it is.

@@ -1,9 +1,12 @@
 //! The daemon: its parts built, run, and ended in order.
 
+use std::fs::{File, TryLockError};
 use std::io::Write as _;
 use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
-use std::process::Child;
+use std::path::{Path, PathBuf};
+use std::process::{Child, ExitStatus};
 use std::sync::Arc;
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use chrono::Utc;
@@ -56,6 +59,15 @@ pub enum RunError {
     /// The launcher is gone: both must be started again.
     #[error("the launcher is gone")]
     LauncherGone(#[source] ClientError),
+    /// The launcher refused to start: starting both again would change nothing.
+    #[error("the launcher did not start: it says why above")]
+    LauncherNotStarted,
+    /// Another daemon runs on the same state.
+    #[error("another pinfoldd uses the state directory {}", .state.display())]
+    InUse {
+        /// The directory.
+        state: PathBuf,
+    },
     /// The state cannot be opened.
     #[error("open the daemon's state")]
     Store(#[source] StoreError),
@@ -95,6 +107,7 @@ pub async fn run(start: Start) -> Result<(), RunError> {
         development,
         own_user,
     } = start;
+    let _held = lock(&place.state)?;
     if development {
         development::seed(&place)
             .await
@@ -172,24 +185,37 @@ pub async fn run(start: Start) -> Result<(), RunError> {
     tasks.close();
 
     let starting = begin_plugins(&catalogue, &administration, &tokens, &place, development);
-    let mut end = tokio::select! {
+    let asked = asked_to_stop();
+    tokio::pin!(asked);
+    let early = tokio::select! {
         () = starting => None,
-        gone = &mut receiving => Some(gone),
+        () = &mut asked => Some(End::Asked),
+        gone = &mut receiving => Some(End::LauncherGone(gone.unwrap_or(ClientError::Closed))),
     };
-    if end.is_none() {
-        announce_ready();
-        end = tokio::select! {
-            () = asked_to_stop() => None,
-            gone = &mut receiving => Some(gone),
-        };
-    }
+    let was_starting = early.is_some();
+    let end = match early {
+        Some(end) => end,
+        None => {
+            announce_ready();
+            tokio::select! {
+                () = asked => End::Asked,
+                gone = &mut receiving => End::LauncherGone(gone.unwrap_or(ClientError::Closed)),
+            }
+        }
+    };
     tracing::info!("stopping");
     administration.phase.set(DaemonState::Draining);
     announce_stopping();
     stop.cancel();
     tasks.wait().await;
-    if end.is_none() {
-        catalogue.stop().await;
+    match end {
+        // A plugin in the middle of its start listens to nobody. The launcher ends it, with the rest.
+        End::Asked if was_starting => {
+            let stopped = tokio::time::timeout(STOP_WHILE_STARTING_LIMIT, catalogue.stop()).await;
+            stopped.unwrap_or_default();
+        }
+        End::Asked => catalogue.stop().await,
+        End::LauncherGone(_) => {}
     }
     catalogue.host().close().await;
     written.cancel();
@@ -199,18 +225,49 @@ pub async fn run(start: Start) -> Result<(), RunError> {
     if let Ok(Err(error)) = served.await {
         return Err(begin("serve the gateway")(error));
     }
-    // Its connection ends with this: it then ends every jail and itself.
+    // It then ends every jail and itself.
     receiving.abort();
-    drop((administration, catalogue, launcher));
-    if let Some(child) = child {
-        wait_for(child).await;
-    }
+    launcher.hang_up();
+    let status = match child {
+        Some(child) => wait_for(child).await,
+        None => None,
+    };
     match end {
-        None => Ok(()),
-        Some(Ok(error)) => Err(RunError::LauncherGone(error)),
-        Some(Err(_)) => Err(RunError::LauncherGone(ClientError::Closed)),
+        End::Asked => Ok(()),
+        // It has said why it gave up.
+        End::LauncherGone(_) if was_starting && status.is_some_and(|s| s.code().is_some()) => {
+            Err(RunError::LauncherNotStarted)
+        }
+        End::LauncherGone(error) => Err(RunError::LauncherGone(error)),
     }
 }
+
+/// Held as long as the daemon lives: a second one on the same state would take the first one's
+/// sockets away.
+fn lock(state: &Path) -> Result<File, RunError> {
+    let path = state.join("lock");
+    let mut options = std::fs::OpenOptions::new();
+    options.write(true).create(true).truncate(false).mode(0o600);
+    let file = options
+        .open(&path)
+        .map_err(begin(format!("open {}", path.display())))?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => Err(RunError::InUse {
+            state: state.into(),
+        }),
+        Err(TryLockError::Error(error)) => Err(begin(format!("lock {}", path.display()))(error)),
+    }
+}
+
+/// Why the daemon ends.
+enum End {
+    Asked,
+    LauncherGone(ClientError),
+}
+
+/// How long plugins that already serve have for their orderly end when others still start.
+const STOP_WHILE_STARTING_LIMIT: Duration = Duration::from_secs(10);
 
 /// Starts every plugin, and says what is there.
 async fn begin_plugins(
@@ -224,11 +281,11 @@ async fn begin_plugins(
     if let Err(error) = catalogue.rescan(None).await {
         tracing::error!(error = %Chain(&error), "plugins not started");
     }
+    if development && let Err(error) = development_token(tokens, place).await {
+        tracing::error!(error = %Chain(error.as_ref()), "no development token");
+    }
     administration.phase.set(DaemonState::Ready);
     if development {
-        if let Err(error) = development_token(tokens, place).await {
-            tracing::error!(error = %Chain(error.as_ref()), "no development token");
-        }
         crate::banner::print(administration, place);
     }
 }
@@ -345,9 +402,9 @@ fn announce_stopping() {
 }
 
 /// Waits for a launcher that this daemon started; its end is bounded by its own limits.
-async fn wait_for(mut child: Child) {
+async fn wait_for(mut child: Child) -> Option<ExitStatus> {
     let waited = tokio::task::spawn_blocking(move || child.wait()).await;
-    if let Ok(Ok(status)) = waited {
-        tracing::debug!(%status, "launcher ended");
-    }
+    let status = waited.ok()?.ok()?;
+    tracing::debug!(%status, "launcher ended");
+    Some(status)
 }
