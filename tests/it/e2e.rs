@@ -4,6 +4,7 @@
 //! which policies of the operator say what is granted. All but those as an ordinary user need root.
 
 mod authority;
+mod bad_input;
 mod daemon;
 mod generations;
 mod http;
@@ -11,7 +12,9 @@ mod jail;
 mod life;
 mod limits;
 mod misbehaviour;
+mod ordinary_user;
 mod process;
+mod routes;
 
 /// Whether an ordinary end-to-end test can run here: pinfoldd gives up root by itself, and its
 /// subjects are Go programs.

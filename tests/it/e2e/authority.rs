@@ -41,18 +41,68 @@ fn what_is_not_granted_is_refused_in_the_contracts_words_and_the_plugin_lives_on
     let set = json!({"key": "k", "value": "", "ttl": 0});
     let other_table = "access to table \"sqlite_master\" not permitted (allowed: [items])";
     for (plugin, method, arguments, text) in [
-        ("bare", "db_query", query(READ_ITEMS), "database read access not granted"),
-        ("bare", "db_exec", query(WRITE_ITEMS), "database write access not granted"),
+        (
+            "bare",
+            "db_query",
+            query(READ_ITEMS),
+            "database read access not granted",
+        ),
+        (
+            "bare",
+            "db_exec",
+            query(WRITE_ITEMS),
+            "database write access not granted",
+        ),
         ("bare", "cache_get", key.clone(), "cache access not granted"),
-        ("bare", "cache_set", set.clone(), "cache write access not granted"),
-        ("bare", "cache_delete", key.clone(), "cache delete access not granted"),
-        ("bare", "config_get", key.clone(), "config access not granted"),
-        ("reader", "db_exec", query(WRITE_ITEMS), "database write access not granted"),
+        (
+            "bare",
+            "cache_set",
+            set.clone(),
+            "cache write access not granted",
+        ),
+        (
+            "bare",
+            "cache_delete",
+            key.clone(),
+            "cache delete access not granted",
+        ),
+        (
+            "bare",
+            "config_get",
+            key.clone(),
+            "config access not granted",
+        ),
+        (
+            "reader",
+            "db_exec",
+            query(WRITE_ITEMS),
+            "database write access not granted",
+        ),
         ("reader", "cache_set", set, "cache write access not granted"),
-        ("reader", "cache_delete", key, "cache delete access not granted"),
-        ("reader", "db_query", query("SELECT name FROM sqlite_master"), other_table),
-        ("writer", "db_exec", query("DROP TABLE items"), "DDL statements not permitted"),
-        ("writer", "db_query", query("SELECT sql FROM sqlite_master"), other_table),
+        (
+            "reader",
+            "cache_delete",
+            key,
+            "cache delete access not granted",
+        ),
+        (
+            "reader",
+            "db_query",
+            query("SELECT name FROM sqlite_master"),
+            other_table,
+        ),
+        (
+            "writer",
+            "db_exec",
+            query("DROP TABLE items"),
+            "DDL statements not permitted",
+        ),
+        (
+            "writer",
+            "db_query",
+            query("SELECT sql FROM sqlite_master"),
+            other_table,
+        ),
         (
             "writer",
             "config_get",
@@ -84,12 +134,113 @@ fn what_is_not_granted_is_refused_in_the_contracts_words_and_the_plugin_lives_on
 }
 
 #[test]
+fn a_schema_is_changed_only_where_that_is_granted() {
+    if !super::can_run() {
+        return;
+    }
+    let grants = |ddl: bool| {
+        format!(
+            "[permissions]\ndb = [{{ tables = ['items'], access = 'readwrite', ddl = {ddl} }}]\n"
+        )
+    };
+    let daemon = Setup::new()
+        .plugin("may", "goatflow-g4")
+        .policy("may", &grants(true))
+        .plugin("may-not", "goatflow-g4")
+        .policy("may-not", &grants(false))
+        .start();
+    let alter = query("ALTER TABLE items ADD COLUMN note TEXT");
+    assert_eq!(
+        daemon.refusal("may-not", "db_exec", &alter),
+        refused("may-not", "DDL statements not permitted")
+    );
+    let answer = daemon.host("may", "db_exec", &alter);
+    assert_eq!(answer["error"], "", "{answer}");
+    let notes = daemon.host("may-not", "db_query", &query("SELECT note FROM items"));
+    assert_eq!(notes["result"][0], json!({"note": null}), "{notes}");
+}
+
+#[test]
+fn a_query_without_end_is_interrupted_with_its_call_and_others_are_answered() {
+    if !super::can_run() {
+        return;
+    }
+    let grants = "[permissions]\ndb = [{ tables = ['items'], access = 'read' }]\n";
+    let daemon = Setup::new()
+        .plugin("endless", "goatflow-g4")
+        .policy("endless", &format!("{grants}[timeouts]\ncall = '2s'\n"))
+        .plugin("other", "goatflow-g4")
+        .policy("other", grants)
+        .start();
+    let endless =
+        "WITH RECURSIVE c(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM c) SELECT count(*) FROM c";
+    let asked = json!({"method": "db_query", "args": query(endless)});
+    std::thread::scope(|scope| {
+        let hanging: Vec<_> = (0..4)
+            .map(|_| scope.spawn(|| daemon.call("endless", "host", &asked)))
+            .collect();
+        for _ in 0..20 {
+            assert_eq!(
+                daemon
+                    .result("other", "rows", &json!({}))
+                    .as_array()
+                    .unwrap()
+                    .len(),
+                3
+            );
+        }
+        for one in hanging {
+            // Whichever is first: the call's own deadline or the answer that it is over.
+            let answer = one.join().unwrap();
+            let is_over = answer.status == 504
+                || answer.ok()["error"]
+                    .as_str()
+                    .is_some_and(|text| text.contains("deadline"));
+            assert!(is_over, "{}", answer.text());
+        }
+    });
+    // The database is free again.
+    let rows = daemon.result("endless", "rows", &json!({}));
+    assert_eq!(rows.as_array().unwrap().len(), 3);
+}
+
+#[test]
+fn thousands_of_host_calls_at_once_are_each_answered() {
+    if !super::can_run() {
+        return;
+    }
+    let daemon = Setup::new()
+        .plugin("g4", "goatflow-g4")
+        .policy(
+            "g4",
+            "[permissions]\ncache = 'read'\n[rates]\nhost-calls-per-second = 100000\n",
+        )
+        .start();
+    for (method, args, good) in [
+        ("cache_get", json!({"key": "k"}), 5000),
+        ("no_such_method", json!({}), 0),
+        ("config_get", json!({"key": "app.name"}), 0),
+    ] {
+        let request = json!({"method": method, "args": args, "n": 5000});
+        let answered = daemon.result("g4", "host_parallel", &request);
+        assert_eq!(
+            (&answered["good"], &answered["refused"], &answered["failed"]),
+            (&json!(good), &json!(5000 - good), &json!(0)),
+            "{method}: {answered}"
+        );
+    }
+    daemon.ready("g4");
+}
+
+#[test]
 fn what_was_not_asked_for_is_refused_although_it_is_granted() {
     if !super::can_run() {
         return;
     }
     let asks = |scope: &str| {
-        format!("resources:\n  permissions:\n    - {{type: config, access: read, scope: [{scope}]}}\n")
+        format!(
+            "resources:\n  permissions:\n    - {{type: config, access: read, scope: [{scope}]}}\n"
+        )
     };
     let daemon = Setup::new()
         .file(
@@ -161,7 +312,10 @@ fn a_forged_or_finished_call_token_is_refused() {
     assert_ne!(daemon.result("g4", "token", &json!({})), finished);
     for token in [finished, "0123456789abcdef0123456789abcdef", "x"] {
         let answer = with_token(token);
-        assert_eq!(answer["error"], "unknown or finished call context", "{token}");
+        assert_eq!(
+            answer["error"], "unknown or finished call context",
+            "{token}"
+        );
     }
     // No token is a call on nobody's behalf; the one of the call under way is good.
     assert_eq!(with_token("")["result"]["value"], "Pinfold");
@@ -190,9 +344,16 @@ fn where_manifest_registration_and_policy_differ_is_shown() {
         json!(["db:read:main/invoices", "db:read:main/items"])
     );
     let registered = ["cache:read", "cache:write", "config:read:app.*"];
-    let registered = [&registered[..], &["db:read:main/items", "db:write:main/items"]].concat();
+    let registered = [
+        &registered[..],
+        &["db:read:main/items", "db:write:main/items"],
+    ]
+    .concat();
     assert_eq!(plugin["asked_by_registration"], json!(registered));
-    assert_eq!(plugin["granted"], json!(["cache:read", "email:send:@a.test"]));
+    assert_eq!(
+        plugin["granted"],
+        json!(["cache:read", "email:send:@a.test"])
+    );
     let differences = plugin["differences"].as_array().unwrap();
     for line in [
         "cache:write: asked for when registering, not in the manifest",
@@ -200,11 +361,16 @@ fn where_manifest_registration_and_policy_differ_is_shown() {
         "db:write:main/items: asked for, not granted as such",
         "email:send:@a.test: granted, not asked for as such",
     ] {
-        assert!(differences.contains(&json!(line)), "{line}: {differences:?}");
+        assert!(
+            differences.contains(&json!(line)),
+            "{line}: {differences:?}"
+        );
     }
     let same = "db:read:main/items: asked for when registering";
     assert!(
-        !differences.iter().any(|line| line.as_str().unwrap().starts_with(same)),
+        !differences
+            .iter()
+            .any(|line| line.as_str().unwrap().starts_with(same)),
         "{differences:?}"
     );
 }
@@ -220,9 +386,15 @@ cache = 'read'
 ";
     let daemon = Setup::new()
         .plugin("host", "goatflow-g4")
-        .policy("host", &format!("{grants}[rates]\nhost-calls-per-second = 5\n"))
+        .policy(
+            "host",
+            &format!("{grants}[rates]\nhost-calls-per-second = 5\n"),
+        )
         .plugin("queries", "goatflow-g4")
-        .policy("queries", &format!("{grants}[rates]\nqueries-per-minute = 3\n"))
+        .policy(
+            "queries",
+            &format!("{grants}[rates]\nqueries-per-minute = 3\n"),
+        )
         .plugin("calls", "goatflow-g4")
         .policy("calls", "[rates]\ncalls-per-second = 2\n")
         .start();
@@ -238,19 +410,32 @@ cache = 'read'
     assert_eq!(cache["first_error"], text);
 
     let queries = burst("queries", "db_query", query(READ_ITEMS));
-    assert_eq!((&queries["good"], &queries["refused"]), (&json!(3), &json!(97)));
+    assert_eq!(
+        (&queries["good"], &queries["refused"]),
+        (&json!(3), &json!(97))
+    );
     let text = refused("queries", "DB query rate limit exceeded");
     assert_eq!(queries["first_error"], text);
     // The others' rates are their own.
-    assert_eq!(burst("queries", "cache_get", json!({"key": "k"}))["good"], 100);
+    assert_eq!(
+        burst("queries", "cache_get", json!({"key": "k"}))["good"],
+        100
+    );
 
     let answers: Vec<_> = (0..20)
         .map(|_| daemon.http().get("/api/plugins/calls/public").send())
         .collect();
-    let refused: Vec<_> = answers.iter().filter(|answer| answer.status == 429).collect();
+    let refused: Vec<_> = answers
+        .iter()
+        .filter(|answer| answer.status == 429)
+        .collect();
     assert!(!refused.is_empty(), "{answers:?}");
     assert!(answers.iter().any(|answer| answer.status == 200));
-    assert!(refused.iter().all(|answer| answer.header("retry-after").is_some()));
+    assert!(
+        refused
+            .iter()
+            .all(|answer| answer.header("retry-after").is_some())
+    );
     // An administrator's call counts against none of this.
     for _ in 0..10 {
         daemon.result("calls", "echo", &json!({}));
@@ -262,8 +447,15 @@ fn what_a_plugin_prints_and_what_it_ended_of_is_the_operators_alone() {
     if !super::can_run() {
         return;
     }
-    let daemon = Setup::new().plugin("g4", "goatflow-g4").policy("g4", "").start();
-    daemon.result("g4", "print", &json!({"text": "the password is swordfish\n"}));
+    let daemon = Setup::new()
+        .plugin("g4", "goatflow-g4")
+        .policy("g4", "")
+        .start();
+    daemon.result(
+        "g4",
+        "print",
+        &json!({"text": "the password is swordfish\n"}),
+    );
     pinfold_tests::wait_for("the line in the log", || {
         daemon.has_logged("g4", "swordfish").then_some(())
     });
@@ -278,7 +470,10 @@ fn what_a_plugin_prints_and_what_it_ended_of_is_the_operators_alone() {
     let call = "/api/v1/plugins/g4/call/panic";
     let panic = json!({"text": "swordfish again"});
     let answer = daemon.http().post(call).token(&admin).json(&panic).send();
-    assert_eq!(answer.error(), (502, "plugin ended before it answered".into()));
+    assert_eq!(
+        answer.error(),
+        (502, "plugin ended before it answered".into())
+    );
     daemon.in_state("g4", "failed");
     pinfold_tests::wait_for("the panic in the log", || {
         daemon.has_logged("g4", "swordfish again").then_some(())

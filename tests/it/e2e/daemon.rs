@@ -33,13 +33,14 @@ impl Setup {
         }
     }
 
-    /// An installation that belongs to an ordinary user, and is run by it.
+    /// An installation that belongs to an ordinary user, and is run by it: by this test's own, or,
+    /// where that is root, by `uid`.
     pub(super) fn of_user(uid: u32) -> Self {
-        let setup = Self {
-            uid: Some(uid),
-            ..Self::new()
-        };
-        std::os::unix::fs::chown(setup.place.path(), Some(uid), Some(uid)).unwrap();
+        let mut setup = Self::new();
+        if nix::unistd::geteuid().is_root() {
+            setup.uid = Some(uid);
+            std::os::unix::fs::chown(setup.place.path(), Some(uid), Some(uid)).unwrap();
+        }
         setup
     }
 
@@ -86,14 +87,19 @@ impl Setup {
 
     /// Starts the daemon and waits until every plugin has been started or has failed.
     pub(super) fn start(self) -> Daemon {
+        self.start_until(|status| status["state"] == "ready")
+    }
+
+    /// Starts the daemon and waits until its status is as wanted.
+    pub(super) fn start_until(self, is_wanted: impl Fn(&Value) -> bool) -> Daemon {
         let mut child = self.spawn();
         let admin = Server::Unix(self.base().join("run/admin.sock"));
-        let status = wait_for("the daemon to be ready", || {
+        let status = wait_for("the daemon to have started", || {
             if let Some(status) = child.try_wait().unwrap() {
                 panic!("pinfoldd ended with {status}: {}", self.printed());
             }
             let status = admin.get("/api/pinfold/v1/status").try_send().ok()?.json();
-            (status["state"] == "ready").then_some(status)
+            is_wanted(&status).then_some(status)
         });
         let url = status["listeners"][0].as_str().unwrap();
         let address = url.strip_prefix("http://").unwrap().parse().unwrap();
@@ -168,11 +174,15 @@ impl Setup {
     }
 
     /// What the daemon and its launcher printed on standard error.
-    pub(super) fn printed(&self) -> String {
+    pub(super) fn all_printed(&self) -> String {
         let bytes = fs::read(self.path("stderr")).unwrap_or_default();
-        // One line for each request: too many to see the others.
+        String::from_utf8_lossy(&bytes).into_owned()
+    }
+
+    /// The same without the line for each request: too many to see the others.
+    pub(super) fn printed(&self) -> String {
         let access_log = " pinfold::access: ";
-        String::from_utf8_lossy(&bytes)
+        self.all_printed()
             .lines()
             .filter(|line| !line.contains(access_log))
             .flat_map(|line| [line, "\n"])
@@ -397,7 +407,6 @@ pub(super) fn write_plugin(directory: &Path, fixture: &str, more: &str) {
     let program = directory.join(name);
     fs::copy(go_fixture(fixture), &program).unwrap();
     fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
-    let manifest =
-        format!("name: {name}\nversion: 1.0.0\nruntime: grpc\nbinary: {name}\n{more}");
+    let manifest = format!("name: {name}\nversion: 1.0.0\nruntime: grpc\nbinary: {name}\n{more}");
     fs::write(directory.join("plugin.yaml"), manifest).unwrap();
 }

@@ -106,7 +106,8 @@ fn host_methods_answer_in_the_contracts_forms() {
         // Both decode to an empty list in Go.
         let none = query("SELECT id FROM items WHERE id = 0", json!([]));
         assert!(none == json!([]) || none.is_null(), "{none}");
-        let update = json!({"query": "UPDATE items SET price = price + 0 WHERE id < ?", "args": [3]});
+        let update =
+            json!({"query": "UPDATE items SET price = price + 0 WHERE id < ?", "args": [3]});
         assert_eq!(value("db_exec", update), json!({"affected": 2}));
 
         let key = json!({"key": "greeting"});
@@ -122,7 +123,9 @@ fn host_methods_answer_in_the_contracts_forms() {
         let line = json!({"level": "warn", "message": "from inside", "fields": {"n": 1}});
         assert_eq!(value("log", line), json!({"ok": true}));
         let logs = daemon.logs(name);
-        let kept = logs.iter().find(|record| record["message"] == "from inside");
+        let kept = logs
+            .iter()
+            .find(|record| record["message"] == "from inside");
         let kept = kept.unwrap_or_else(|| panic!("{logs:?}"));
         assert_eq!(
             (&kept["stream"], &kept["level"], &kept["fields"]["n"]),
@@ -145,9 +148,8 @@ fn host_methods_that_are_not_served_say_so() {
     if !super::can_run() {
         return;
     }
-    let granted = format!(
-        "{GRANTS}http = [{{ hosts = ['*'] }}]\nemail = ['*']\nplugin-call = ['*']\n"
-    );
+    let granted =
+        format!("{GRANTS}http = [{{ hosts = ['*'] }}]\nemail = ['*']\nplugin-call = ['*']\n");
     let asks = "resources:
   permissions:
     - type: http
@@ -167,7 +169,11 @@ fn host_methods_that_are_not_served_say_so() {
             json!({"method": "GET", "url": "http://127.0.0.1/"}),
             "HTTP outbound access not granted",
         ),
-        ("send_email", json!({"to": "a@b.test"}), "email access not granted"),
+        (
+            "send_email",
+            json!({"to": "a@b.test"}),
+            "email access not granted",
+        ),
         ("plugin_call", call, "plugin-to-plugin calls not granted"),
     ] {
         assert_eq!(

@@ -33,11 +33,16 @@ fn a_plugin_has_no_privileges_and_namespaces_and_an_id_of_its_own() {
         assert_eq!(field("Groups"), "", "no supplementary group");
         let ids = |name| -> Vec<u32> {
             let all = field(name);
-            all.split_whitespace().map(|id| id.parse().unwrap()).collect()
+            all.split_whitespace()
+                .map(|id| id.parse().unwrap())
+                .collect()
         };
         // Real, effective, saved and file system's: one, and nobody's.
         for ids in [ids("Uid"), ids("Gid")] {
-            assert!(ids.iter().all(|id| *id == ids[0] && *id >= 1_900_000_000), "{ids:?}");
+            assert!(
+                ids.iter().all(|id| *id == ids[0] && *id >= 1_900_000_000),
+                "{ids:?}"
+            );
         }
         for kind in ["pid", "mnt", "net", "ipc", "uts", "cgroup"] {
             let its = process::namespace(&pid.to_string(), kind);
@@ -48,7 +53,10 @@ fn a_plugin_has_no_privileges_and_namespaces_and_an_id_of_its_own() {
         let links = [("exe", "/plugin/"), ("cwd", "/app"), ("root", "/")];
         for (name, target) in links {
             let link = fs::read_link(format!("/proc/{pid}/{name}")).unwrap();
-            assert!(link.to_str().unwrap().starts_with(target), "{name}: {link:?}");
+            assert!(
+                link.to_str().unwrap().starts_with(target),
+                "{name}: {link:?}"
+            );
         }
     }
     let [one, two] = pids;
@@ -58,9 +66,15 @@ fn a_plugin_has_no_privileges_and_namespaces_and_an_id_of_its_own() {
         assert_ne!(one, two, "{kind}");
     }
     // The daemon itself has given up root, and a plugin keeps its id.
-    let daemons = nix::unistd::User::from_name("pinfold").unwrap().unwrap().uid;
+    let daemons = nix::unistd::User::from_name("pinfold")
+        .unwrap()
+        .unwrap()
+        .uid;
     assert_eq!(process::uid(daemon.pid()), Some(daemons.as_raw()));
-    assert_eq!(process::field(daemon.pid(), "CapEff").unwrap(), NO_CAPABILITIES);
+    assert_eq!(
+        process::field(daemon.pid(), "CapEff").unwrap(),
+        NO_CAPABILITIES
+    );
     let before = process::uid(one);
     assert_eq!(daemon.rescan(Some("one")).status, 200);
     assert_ne!(daemon.plugin_pid("one"), one);
@@ -86,14 +100,20 @@ fn nothing_of_the_hosts_is_mounted_in_a_jail() {
         let is_state = point == "/state" && root.ends_with("/state/g4");
         let is_in_memory = ["tmpfs", "proc", "mqueue"].contains(&kind);
         assert!(is_device || is_state || is_in_memory, "{line}");
-        assert!(options.split(',').any(|option| option == "nosuid"), "{line}");
+        assert!(
+            options.split(',').any(|option| option == "nosuid"),
+            "{line}"
+        );
         let can_execute = !options.split(',').any(|option| option == "noexec");
         assert_eq!(can_execute, point == "/plugin", "{line}");
         let can_write = options.split(',').any(|option| option == "rw");
         if ["/", "/plugin", "/etc/ssl/certs"].contains(&point) {
             assert!(!can_write, "{line}");
         }
-        assert!(!line.contains("shared:") && !line.contains("master:"), "{line}");
+        assert!(
+            !line.contains("shared:") && !line.contains("master:"),
+            "{line}"
+        );
     }
     let seen = |path: &str| daemon.result("g4", "list", &json!({"path": path}));
     let root = seen("/");
@@ -111,14 +131,20 @@ fn nothing_of_the_hosts_is_mounted_in_a_jail() {
         .collect();
     let numbers = names.iter().filter(|name| name.parse::<u32>().is_ok());
     assert!(numbers.count() <= 2, "{names:?}");
-    assert!(!names.contains(&"sys") && !names.contains(&"kcore"), "{names:?}");
+    assert!(
+        !names.contains(&"sys") && !names.contains(&"kcore"),
+        "{names:?}"
+    );
     // Loopback, and nobody on it.
     let found = daemon.result("g4", "process", &json!({}));
     assert_eq!(found["hostname"], "g4");
     for address in ["127.0.0.1:22", "1.1.1.1:53"] {
         let reach = json!({"network": "tcp", "address": address});
         let why = daemon.result("g4", "connect", &reach);
-        assert!(why == "ECONNREFUSED" || why == "ENETUNREACH", "{address}: {why}");
+        assert!(
+            why == "ECONNREFUSED" || why == "ENETUNREACH",
+            "{address}: {why}"
+        );
     }
     let gateway = daemon.status()["listeners"][0].as_str().unwrap().to_owned();
     let gateway = gateway.strip_prefix("http://").unwrap();
@@ -170,7 +196,11 @@ fn the_environment_is_the_templates_list_and_what_the_policy_adds() {
     assert_eq!(seen("plain"), plain);
     let mut with_policy = common("g4");
     with_policy.insert("MODE".into(), "from the policy".into());
-    assert_eq!(seen("g4"), with_policy, "and nothing says that there is no network");
+    assert_eq!(
+        seen("g4"),
+        with_policy,
+        "and nothing says that there is no network"
+    );
 }
 
 /// What comes of an act outside of the jail, as root.
@@ -200,7 +230,11 @@ fn what_a_jail_forbids_fails_inside_and_can_be_done_outside() {
         ("memfd", "ENOSYS", Done),
         ("make-device", "EPERM", Done),
         ("open-kmsg", "ENOENT", Done),
-        ("open-mem", "ENOENT", MayBeAbsent("kernels without /dev/mem")),
+        (
+            "open-mem",
+            "ENOENT",
+            MayBeAbsent("kernels without /dev/mem"),
+        ),
         ("write-sysctl", "ENOENT", Done),
         ("write-cgroup", "ENOENT", Done),
         ("list-sys", "ENOENT", Done),
@@ -208,8 +242,16 @@ fn what_a_jail_forbids_fails_inside_and_can_be_done_outside() {
         ("socket-raw", "EPROTONOSUPPORT", Done),
         ("socket-packet", "EAFNOSUPPORT", Done),
         ("socket-netlink", "EAFNOSUPPORT", Done),
-        ("socket-vsock", "EAFNOSUPPORT", MayBeAbsent("kernels without vsock")),
-        ("socket-alg", "EAFNOSUPPORT", MayBeAbsent("kernels without a crypto API")),
+        (
+            "socket-vsock",
+            "EAFNOSUPPORT",
+            MayBeAbsent("kernels without vsock"),
+        ),
+        (
+            "socket-alg",
+            "EAFNOSUPPORT",
+            MayBeAbsent("kernels without a crypto API"),
+        ),
         ("become-root", "EPERM", Done),
         ("keep-groups", "EPERM", Done),
         ("chroot", "EPERM", Done),
@@ -226,7 +268,11 @@ fn what_a_jail_forbids_fails_inside_and_can_be_done_outside() {
         ("signal-first", "EPERM", Done),
         ("bpf", "SIGSYS", Answers(no_arguments)),
         ("perf", "EPERM", Answers(no_arguments)),
-        ("io-uring", "ENOSYS", MayBeAbsent("kernels without it, or with it switched off")),
+        (
+            "io-uring",
+            "ENOSYS",
+            MayBeAbsent("kernels without it, or with it switched off"),
+        ),
         ("userfaultfd", "ENOSYS", MayBeAbsent("kernels without it")),
         ("keyring", "EPERM", Done),
         ("personality", "EPERM", Done),
@@ -234,7 +280,11 @@ fn what_a_jail_forbids_fails_inside_and_can_be_done_outside() {
         ("load-kernel", "SIGSYS", Answers(no_arguments)),
         ("reboot", "SIGSYS", Answers(no_arguments)),
         ("kernel-log", "EPERM", Done),
-        ("x32-call", "SIGSYS", Answers("few kernels have that interface")),
+        (
+            "x32-call",
+            "SIGSYS",
+            Answers("few kernels have that interface"),
+        ),
     ];
     let names: Vec<&str> = acts.iter().map(|(name, ..)| *name).collect();
     let arguments = json!({ "acts": names });
@@ -253,14 +303,17 @@ fn what_a_jail_forbids_fails_inside_and_can_be_done_outside() {
                 wrong.push(format!("{name}: {outside} on both sides, although {why}"));
             }
             MayBeAbsent(why) if outside != "ok" && outside != inside => {
-                wrong.push(format!("{name} outside: {outside}, not only absent in {why}"));
+                wrong.push(format!(
+                    "{name} outside: {outside}, not only absent in {why}"
+                ));
             }
             _ => {}
         }
     }
     assert!(wrong.is_empty(), "{wrong:#?}");
     // What it may do, so that the above is not a plugin that can do nothing.
-    let fine = json!({"acts": ["nothing", "write-tmp", "write-state", "socket-inet"], "here": true});
+    let fine =
+        json!({"acts": ["nothing", "write-tmp", "write-state", "socket-inet"], "here": true});
     let fine = daemon.result("g4", "probe", &fine);
     for (name, outcome) in fine.as_object().unwrap() {
         assert_eq!(outcome, "ok", "{name}");
@@ -279,6 +332,64 @@ fn outside(function: &str, arguments: &Value) -> Value {
     let error = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{error}");
     serde_json::from_slice(&output.stdout).unwrap()
+}
+
+#[test]
+fn the_posture_says_what_is_in_force_and_what_is_not_built() {
+    if !super::can_run() {
+        return;
+    }
+    let daemon = Setup::new()
+        .plugin("g4", "goatflow-g4")
+        .policy("g4", "[controls]\nproc = 'off'\n")
+        .start();
+    let posture = |path: &str| daemon.admin().get(path).send().ok();
+    let state = |posture: &Value, id: &str| {
+        let controls = posture["controls"].as_array().unwrap();
+        let control = controls.iter().find(|control| control["id"] == id);
+        control.unwrap_or_else(|| panic!("{id}: {posture}"))["state"].clone()
+    };
+    let machine = posture("/api/pinfold/v1/posture");
+    assert_eq!(
+        (&machine["mode"], &machine["policy_trust"]),
+        (&json!("root"), &json!("development"))
+    );
+    for control in machine["controls"].as_array().unwrap() {
+        if control["wanted"] == "required" {
+            assert_eq!(control["state"], "in-force", "{control}");
+        }
+        if control["state"] != "in-force" {
+            assert!(control["reason"].is_string(), "{control}");
+        }
+    }
+    let not_built = [
+        "user-namespace",
+        "landlock",
+        "write-xor-execute",
+        "syscall-names",
+        "launcher-filter",
+        "network-pool",
+        "state-quota",
+    ];
+    for id in not_built {
+        assert_eq!(state(&machine, id), "not-built", "{id}");
+    }
+    // Around one plugin, what its policy does not ask for is off.
+    let plugin = posture("/api/pinfold/v1/posture/g4");
+    assert_eq!(plugin["plugin"], "g4");
+    assert_eq!(state(&plugin, "proc"), "off");
+    assert_eq!(state(&plugin, "seccomp"), "in-force");
+    // The running plugin itself lists what it does without.
+    let missing = daemon.ready("g4")["missing_controls"].clone();
+    let missing: Vec<_> = missing
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|one| one["id"].clone())
+        .collect();
+    for id in not_built {
+        assert!(missing.contains(&json!(id)), "{id}: {missing:?}");
+    }
 }
 
 #[test]

@@ -22,7 +22,9 @@ fn readiness_is_told_to_the_service_manager_once_plugins_serve() {
     let path = setup.path("notify");
     let manager = UnixDatagram::bind(&path).unwrap();
     fs::set_permissions(&path, fs::Permissions::from_mode(0o777)).unwrap();
-    manager.set_read_timeout(Some(pinfold_tests::LIMIT)).unwrap();
+    manager
+        .set_read_timeout(Some(pinfold_tests::LIMIT))
+        .unwrap();
     let told = || {
         let mut buffer = [0; 256];
         let count = manager.recv(&mut buffer).unwrap();
@@ -34,7 +36,10 @@ fn readiness_is_told_to_the_service_manager_once_plugins_serve() {
     assert_eq!(told(), "READY=1");
     assert_eq!(daemon.http().get("/readyz").send().status, 200);
     assert_eq!(daemon.http().get("/healthz").send().status, 200);
-    assert_eq!(daemon.http().get("/api/plugins/g4/public").send().status, 200);
+    assert_eq!(
+        daemon.http().get("/api/plugins/g4/public").send().status,
+        200
+    );
     daemon.stop();
     assert_eq!(told(), "STOPPING=1");
 }
@@ -64,6 +69,90 @@ fn a_request_under_way_is_answered_before_the_daemon_ends() {
     assert!(answer.ok()["cpu_ms"].as_u64().unwrap() > 0);
     assert!(http.get("/healthz").try_send().is_err(), "nobody listens");
     process::all_gone("a jail", jails);
+}
+
+#[test]
+fn logs_are_json_where_that_is_configured_and_hold_no_secret() {
+    if !super::can_run() {
+        return;
+    }
+    let daemon = Setup::new()
+        .file("etc/pinfold.toml", "log = 'debug'\nlog-format = 'json'\n")
+        .plugin("g4", "goatflow-g4")
+        .start();
+    let token = daemon.token("ann", &["admin"]);
+    let path = "/api/v1/plugins/g4/call/host";
+    let secret =
+        json!({"method": "cache_set", "args": {"key": "k", "value": "c3dvcmRmaXNo", "ttl": 0}});
+    let answer = daemon.http().post(path).token(&token).json(&secret).send();
+    let id = answer.header("x-request-id").unwrap().to_owned();
+    answer.ok();
+    daemon.result("g4", "print", &json!({"text": "swordfish\n"}));
+    let printed = daemon.stop().all_printed();
+    let records: Vec<serde_json::Value> = printed
+        .lines()
+        .filter(|line| !line.starts_with("pinfold-launcher: "))
+        .map(|line| serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}")))
+        .collect();
+    let is_ready = |record: &serde_json::Value| {
+        let fields = &record["fields"];
+        fields["message"] == "plugin ready" && fields["plugin.id"] == "g4"
+    };
+    assert!(records.iter().any(is_ready), "{printed}");
+    let access = |record: &serde_json::Value| {
+        let fields = &record["fields"];
+        fields["message"] == "request answered" && fields["request.id"] == id.as_str()
+    };
+    assert!(records.iter().any(access), "{printed}");
+    for secret in [token.as_str(), "swordfish", "c3dvcmRmaXNo"] {
+        assert!(
+            !printed.contains(secret),
+            "{secret} is in the log: {printed}"
+        );
+    }
+}
+
+#[test]
+fn a_daemon_that_is_told_to_stop_while_a_plugin_hangs_in_its_start_ends_in_order() {
+    if !super::can_run() {
+        return;
+    }
+    let mut daemon = Setup::new()
+        .plugin("g4", "goatflow-g4")
+        .plugin("silent", "goatflow-silent")
+        .policy("silent", "[timeouts]\nhandshake = '60s'\n")
+        .start_until(|status| status["plugins"] == json!({"ready": 1, "starting": 1}));
+    assert_eq!(daemon.status()["state"], "starting");
+    assert_eq!(daemon.http().get("/readyz").send().status, 503);
+    // What serves already does so.
+    assert_eq!(
+        daemon.http().get("/api/plugins/g4/public").send().status,
+        200
+    );
+    let traces = Traces::of(&daemon, &["g4"]);
+    daemon.signal(Signal::SIGTERM);
+    assert_eq!(daemon.wait().code(), Some(0));
+    traces.assert_no_process_and_mount();
+    traces.assert_no_group();
+}
+
+#[test]
+fn a_second_daemon_on_the_same_state_is_refused_and_the_first_goes_on() {
+    if !super::can_run() {
+        return;
+    }
+    let daemon = Setup::new().plugin("g4", "goatflow-g4").start();
+    let pid = daemon.plugin_pid("g4");
+    let (code, printed) = daemon.setup().start_and_fail();
+    assert_eq!(code, Some(1), "{printed}");
+    let own = daemon.base().join("state");
+    let why = format!(
+        "another pinfoldd uses the state directory {}",
+        own.display()
+    );
+    assert!(printed.contains(&why), "{printed}");
+    assert_eq!(daemon.plugin_pid("g4"), pid);
+    assert_eq!(daemon.result("g4", "echo", &json!([1])), json!([1]));
 }
 
 /// What must not outlive a daemon.
@@ -220,11 +309,23 @@ fn what_runs_is_the_sealed_copy_until_it_is_looked_at_again() {
     let (before, digest) = (daemon.plugin_pid("g"), daemon.ready("g")["digest"].clone());
     // Written into, not replaced: with a plugin running from this very file it would be busy.
     let program = daemon.base().join("plugins/g/g");
-    fs::write(&program, fs::read(pinfold_tests::go_fixture("goatflow-g4")).unwrap()).unwrap();
-    assert_eq!(daemon.result("g", "token", &json!({})), "", "the third generation has none");
+    fs::write(
+        &program,
+        fs::read(pinfold_tests::go_fixture("goatflow-g4")).unwrap(),
+    )
+    .unwrap();
+    assert_eq!(
+        daemon.result("g", "token", &json!({})),
+        "",
+        "the third generation has none"
+    );
     assert_eq!(daemon.plugin_pid("g"), before);
     assert_eq!(daemon.rescan(None).status, 200);
-    assert_ne!(daemon.result("g", "token", &json!({})), "", "the fourth has");
+    assert_ne!(
+        daemon.result("g", "token", &json!({})),
+        "",
+        "the fourth has"
+    );
     assert_ne!(daemon.ready("g")["digest"], digest);
     // Unchanged files are left alone.
     let pid = daemon.plugin_pid("g");

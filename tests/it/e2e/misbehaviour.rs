@@ -110,7 +110,10 @@ fn a_plugin_that_does_not_come_to_serve_fails_alone_with_its_cause() {
     // What it said itself says more than its end.
     assert!(daemon.has_logged("exit-early", "cannot find my licence file"));
     let counts = daemon.status()["plugins"].clone();
-    assert_eq!(counts, json!({"blocked": 1, "failed": subjects.len() - 1, "ready": 1}));
+    assert_eq!(
+        counts,
+        json!({"blocked": 1, "failed": subjects.len() - 1, "ready": 1})
+    );
     assert_eq!(daemon.plugin_pid("hello"), hello, "never restarted");
     // No process of theirs is left: the launcher has the jail of hello alone, process 1 and 2.
     let left = process::descendants(daemon.launcher_pid());
@@ -122,12 +125,20 @@ fn a_plugin_that_ends_in_a_call_fails_it_with_the_cause_and_can_be_started_again
     if !super::can_run() {
         return;
     }
-    let daemon = Setup::new().hello().plugin("g4", "goatflow-g4").policy("g4", SHORT).start();
+    let daemon = Setup::new()
+        .hello()
+        .plugin("g4", "goatflow-g4")
+        .policy("g4", SHORT)
+        .start();
     let admin = daemon.token("root", &["admin"]);
     while_hello_answers(&daemon, || {
         let mut generation = 1;
         for (function, arguments, cause) in [
-            ("panic", json!({"text": "at the disco"}), "exited with status 2"),
+            (
+                "panic",
+                json!({"text": "at the disco"}),
+                "exited with status 2",
+            ),
             ("exit", json!({"code": 5}), "exited with status 5"),
             ("exit", json!({"code": 0}), "exited with status 0"),
             ("signal", json!({"code": 9}), "ended by signal 9"),
@@ -143,7 +154,12 @@ fn a_plugin_that_ends_in_a_call_fails_it_with_the_cause_and_can_be_started_again
             let answer = std::thread::scope(|scope| {
                 let beside = scope.spawn(|| daemon.call("g4", "sleep", &json!({"ms": 2500})));
                 let path = format!("/api/v1/plugins/g4/call/{function}");
-                let answer = daemon.http().post(&path).token(&admin).json(&arguments).send();
+                let answer = daemon
+                    .http()
+                    .post(&path)
+                    .token(&admin)
+                    .json(&arguments)
+                    .send();
                 let beside = beside.join().unwrap().status;
                 assert!([502, 503].contains(&beside), "{function}: {beside}");
                 answer
@@ -189,11 +205,18 @@ fn a_call_that_is_not_answered_ends_at_its_deadline_and_others_go_on() {
                 .collect();
             for one in hanging {
                 let answer = one.join().unwrap();
-                assert_eq!((answer.status, &answer.json()["code"]), (504, &json!("call.deadline")));
+                assert_eq!(
+                    (answer.status, &answer.json()["code"]),
+                    (504, &json!("call.deadline"))
+                );
             }
         });
         assert!(start.elapsed() >= Duration::from_millis(500));
-        assert!(start.elapsed() < Duration::from_secs(10), "{:?}", start.elapsed());
+        assert!(
+            start.elapsed() < Duration::from_secs(10),
+            "{:?}",
+            start.elapsed()
+        );
         // It still answers what it answers in time.
         assert_eq!(daemon.result("g4", "echo", &json!([1])), json!([1]));
         daemon.ready("g4");
@@ -214,7 +237,10 @@ fn a_result_that_cannot_be_used_fails_its_call() {
         .start();
     while_hello_answers(&daemon, || {
         let cut = daemon.call("cut", "bad_result", &json!({}));
-        assert_eq!((cut.status, &cut.json()["code"]), (502, &json!("call.protocol")));
+        assert_eq!(
+            (cut.status, &cut.json()["code"]),
+            (502, &json!("call.protocol"))
+        );
         assert_eq!(daemon.result("cut", "echo", &json!([1])), json!([1]));
         assert_eq!(daemon.result("cut", "empty", &json!({})), json!(null));
 
@@ -233,7 +259,11 @@ fn floods_of_output_are_read_bounded_and_dropped() {
     if !super::can_run() {
         return;
     }
-    let daemon = Setup::new().hello().plugin("g4", "goatflow-g4").policy("g4", "").start();
+    let daemon = Setup::new()
+        .hello()
+        .plugin("g4", "goatflow-g4")
+        .policy("g4", "")
+        .start();
     let used = |daemon: &Daemon| -> u64 {
         let memory = process::field(daemon.pid(), "VmRSS").unwrap();
         memory.trim_end_matches(" kB").parse().unwrap()
@@ -251,7 +281,8 @@ fn floods_of_output_are_read_bounded_and_dropped() {
     let logs = daemon.logs("g4");
     assert!((100..=1000).contains(&logs.len()), "{}", logs.len());
     assert!(
-        logs.iter().all(|record| record["message"].as_str().unwrap().len() <= 16 << 10),
+        logs.iter()
+            .all(|record| record["message"].as_str().unwrap().len() <= 16 << 10),
         "lines are cut"
     );
     assert!(daemon.has_logged("g4", "records dropped"));
@@ -269,7 +300,9 @@ fn a_plugin_that_will_not_end_is_ended_within_its_limits() {
     let daemon = ["hang-shutdown", "ignore-quit", "g4"]
         .into_iter()
         .fold(Setup::new(), |setup, mode| {
-            setup.plugin(mode, &format!("goatflow-{mode}")).policy(mode, SHORT)
+            setup
+                .plugin(mode, &format!("goatflow-{mode}"))
+                .policy(mode, SHORT)
         })
         .start();
     // Grandchildren that left the process group, and hold its pipes.

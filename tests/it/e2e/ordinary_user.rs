@@ -1,0 +1,98 @@
+//! The whole daemon as an ordinary user: a plugin serves, and what is not in force is named.
+
+use std::fs;
+
+use pinfold_tests::require;
+
+use super::daemon::Setup;
+use super::process;
+
+/// No login, no system user, no plugin: `Setup` makes the installation this user's.
+const FREE_UID: u32 = 54_321;
+
+#[test]
+fn a_plugin_serves_and_what_is_not_in_force_is_named() {
+    if !require(&["userns", "go"]) {
+        return;
+    }
+    let daemon = Setup::of_user(FREE_UID)
+        .hello()
+        .plugin("g4", "goatflow-g4")
+        .start();
+    let own = process::uid(daemon.pid()).unwrap();
+    assert_ne!(own, 0);
+    let hello = daemon.http().get("/api/plugins/hello/greeting?name=Ada");
+    assert_eq!(hello.send().ok()["greeting"], "Hello, Ada!");
+    let token = fs::read_to_string(daemon.base().join("state/development-token")).unwrap();
+    let items = daemon
+        .http()
+        .get("/api/plugins/hello/items")
+        .token(token.trim());
+    assert_eq!(items.send().ok()["items"].as_array().unwrap().len(), 3);
+
+    // Walls that hold all the same.
+    let pid = daemon.plugin_pid("g4");
+    let field = |name| process::field(pid, name).unwrap();
+    assert_eq!(
+        (field("NoNewPrivs").as_str(), field("Seccomp").as_str()),
+        ("1", "2")
+    );
+    for set in ["CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb"] {
+        assert_eq!(field(set), "0000000000000000", "{set}");
+    }
+    for kind in ["pid", "mnt", "net", "ipc", "uts", "user"] {
+        let its = process::namespace(&pid.to_string(), kind);
+        assert_ne!(its, process::namespace("self", kind));
+    }
+    let inside = serde_json::json!({"acts": ["read-shadow", "write-etc", "mount", "clone-user"]});
+    let inside = daemon.result("g4", "probe", &inside);
+    assert_eq!(
+        inside,
+        serde_json::json!({
+            "read-shadow": "ENOENT", "write-etc": "EROFS", "mount": "SIGSYS", "clone-user": "EPERM"
+        })
+    );
+
+    // What is not in force is said, in the status and in the posture.
+    let warnings = daemon.status()["warnings"].to_string();
+    assert!(warnings.contains("policy trust: development"), "{warnings}");
+    assert!(warnings.contains("not in force: uid"), "{warnings}");
+    let posture = daemon.admin().get("/api/pinfold/v1/posture").send().ok();
+    assert_eq!(posture["mode"], "user");
+    let missing: Vec<&str> = posture["controls"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .filter(|control| control["state"] == "missing" && control["wanted"] != "off")
+        .map(|control| control["id"].as_str().unwrap())
+        .collect();
+    assert!(missing.contains(&"uid"), "{missing:?}");
+    for control in &missing {
+        let line = format!("not in force: {control} (");
+        assert!(warnings.contains(&line), "{control}: {warnings}");
+    }
+    // Everything belongs to that user, and goes with its daemon.
+    let launcher = daemon.launcher_pid();
+    let mut processes = process::descendants(launcher);
+    assert!(processes.len() >= 4, "{processes:?}");
+    processes.insert(launcher);
+    daemon.stop();
+    process::all_gone("a jail", processes);
+}
+
+#[test]
+fn a_killed_daemon_of_a_user_leaves_no_process() {
+    if !require(&["userns", "go"]) {
+        return;
+    }
+    let mut daemon = Setup::of_user(FREE_UID + 1)
+        .plugin("g4", "goatflow-g4")
+        .start();
+    daemon.result("g4", "spawn", &serde_json::json!({"n": 2}));
+    let mut processes = process::descendants(daemon.launcher_pid());
+    processes.insert(daemon.launcher_pid());
+    assert!(processes.len() >= 5, "{processes:?}");
+    daemon.signal(nix::sys::signal::Signal::SIGKILL);
+    assert!(!daemon.wait().success());
+    process::all_gone("what it left", processes);
+}
