@@ -2,12 +2,15 @@
 
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
 use pinfold_gateway::admin::dto::{LogLevel, LogStream};
 use pinfold_policy::{Digest, Generation, InstanceId, PolicyFile};
-use pinfold_sandbox::protocol::{Failure, FailureKind, Launched, Reply, Request, SocketDirectory};
+use pinfold_sandbox::protocol::{
+    ExitCause, Failure, FailureKind, Launched, Reply, Request, SocketDirectory,
+};
 use tokio::net::unix::pipe;
 
 use super::output::Drains;
@@ -20,6 +23,9 @@ use crate::state::{RunningProcess, State};
 
 /// Largest policy file that the launcher hands over.
 const POLICY_LIMIT_BYTES: usize = pinfold_policy::document::DOCUMENT_LIMIT_BYTES;
+
+/// How long what a plugin said before its end may take to be read.
+const LAST_WORDS_LIMIT: Duration = Duration::from_millis(500);
 
 impl Lifecycle {
     /// Starts the plugin.
@@ -181,15 +187,21 @@ impl Lifecycle {
             host: Arc::clone(self.catalogue.host()),
         };
         let stdout = pipe(stdout)?;
+        let mut starting = dialect.start(process, stdout);
         let started: Started = tokio::select! {
             // What killed it says more than that it is gone.
             biased;
             cause = launcher.exited(instance) => {
+                // And what it said before may be why.
+                let ended = tokio::time::timeout(LAST_WORDS_LIMIT, starting).await;
                 output.finish().await;
                 self.change(|snapshot| snapshot.last_exit = Some(cause.to_string()));
-                Err(NotStarted::failed(&format_args!("while starting: {cause}")))
+                Err(match ended {
+                    Ok(Err(error)) => NotStarted::dialect(&error).because(&cause),
+                    _ => NotStarted::failed(&format_args!("while starting: {cause}")),
+                })
             }
-            started = dialect.start(process, stdout) => match started {
+            started = &mut starting => match started {
                 Ok(started) => Ok(started),
                 Err(error) => Err(self.not_introduced(instance, &error).await),
             },
@@ -215,7 +227,7 @@ impl Lifecycle {
                 tokio::time::timeout(limit, self.catalogue.launcher().exited(instance)).await
         {
             self.change(|snapshot| snapshot.last_exit = Some(cause.to_string()));
-            return NotStarted::failed(&format_args!("{}: {cause}", Chain(error)));
+            return NotStarted::dialect(error).because(&cause);
         }
         NotStarted::dialect(error)
     }
@@ -228,6 +240,12 @@ impl NotStarted {
             reason: reason.to_string(),
             hint: None,
         }
+    }
+
+    /// The same, and how its process ended.
+    fn because(self, cause: &ExitCause) -> Self {
+        let reason = format!("{}: {cause}", self.reason);
+        Self { reason, ..self }
     }
 
     fn dialect(error: &DialectError) -> Self {
