@@ -120,6 +120,15 @@ impl Reason {
         }
     }
 
+    /// The same of a group that was not given to us, which is why.
+    pub(super) fn undelegated(self) -> Self {
+        let detail = format!(
+            "{} is not delegated to us (systemd's Delegate=yes does that)",
+            self.detail
+        );
+        Self { detail, ..self }
+    }
+
     /// No step failed; the thing is not there.
     pub(super) fn absent(step: &str, detail: impl Into<String>) -> Self {
         Self {

@@ -55,8 +55,14 @@ impl Parent {
         let mut missing = BTreeMap::new();
         for controller in Controller::ALL {
             if hierarchy.place(controller) == Place::Missing {
-                let reason = Reason::absent("find controller", "neither on v2 nor mounted on v1");
-                missing.insert(controller, reason);
+                let detail = match unified {
+                    Some(unified) => format!(
+                        "{controller} is not among the controllers of {} and not mounted on v1",
+                        unified.delegated.display()
+                    ),
+                    None => format!("{controller} is not mounted"),
+                };
+                missing.insert(controller, Reason::absent("find controller", detail));
             }
         }
         let mut v1 = Vec::new();

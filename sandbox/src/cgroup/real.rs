@@ -482,7 +482,7 @@ fn controllers_reach_the_leaves_once_a_delegated_group_is_free_of_processes() {
     let refused = v2::enable(SPARE, &delegated, &dir, &jails).unwrap_err();
     assert_eq!(refused.errno, Some(libc::EBUSY));
     assert!(
-        refused.detail.ends_with("(not delegated to us)"),
+        refused.detail.contains("is not delegated to us"),
         "{refused}"
     );
     rustix::fs::fsetxattr(

@@ -47,7 +47,10 @@ pub(super) fn create_parent(
     let delegated = Dir::open(path).map_err(|error| refused("open group", error))?;
     let dir = delegated
         .make_child(name)
-        .map_err(|error| refused("make group", error))?;
+        .map_err(|error| match error.kind() {
+            io::ErrorKind::PermissionDenied => refused("make group", error).undelegated(),
+            _ => refused("make group", error),
+        })?;
     let jails = dir
         .make_child(JAILS)
         .map_err(|error| refused("make group", error))?;
@@ -217,8 +220,7 @@ pub(super) fn enable(
             // Other processes are in the group, pinfoldd for one. Where the group was given to us
             // they move aside; elsewhere they are not ours to move.
             if !is_delegated(delegated) {
-                let detail = format!("{} (not delegated to us)", busy.detail);
-                return Err(Reason { detail, ..busy });
+                return Err(busy.undelegated());
             }
             move_aside(delegated)?;
             into(delegated)?;

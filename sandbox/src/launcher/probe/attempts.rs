@@ -109,6 +109,17 @@ fn failed(step: &str, error: impl Into<io::Error>) -> String {
     format!("{step}: {}", error.into())
 }
 
+/// As [`failed`]; the error `old` says that the kernel is older than `since`.
+fn failed_before(since: &str, old: Errno, step: &str, error: impl Into<io::Error>) -> String {
+    let error = error.into();
+    let is_old = error.raw_os_error() == Some(old.raw_os_error());
+    let reason = failed(step, error);
+    match is_old {
+        true => format!("{reason}; it came with Linux {since}"),
+        false => reason,
+    }
+}
+
 fn expect(holds: bool, otherwise: &str) -> Outcome {
     if holds { Ok(()) } else { Err(otherwise.into()) }
 }
@@ -268,7 +279,8 @@ fn no_new_privileges() -> Outcome {
 
 fn memfd_noexec() -> Outcome {
     let executable = |name: &str| memfd_create(name, MemfdFlags::CLOEXEC | EXECUTABLE);
-    executable("before").map_err(|errno| failed("make an executable memory file", errno))?;
+    let step = "make an executable memory file";
+    executable("before").map_err(|errno| failed_before("6.3", Errno::INVAL, step, errno))?;
     share_nothing(CloneFlags::CLONE_NEWPID | CloneFlags::CLONE_NEWNS)?;
     in_child(|| {
         let mount = own_proc(&[])?;
@@ -317,7 +329,8 @@ fn pass_rights() -> Outcome {
         )
     };
     pass().map_err(|errno| failed("pass a descriptor", errno))?;
-    socket::refuse_rights(&ours).map_err(|error| failed("set SO_PASSRIGHTS", error))?;
+    socket::refuse_rights(&ours)
+        .map_err(|error| failed_before("6.16", Errno::NOPROTOOPT, "set SO_PASSRIGHTS", error))?;
     expect(
         pass().fails_with(Errno::PERM),
         "a descriptor could be passed",
@@ -367,4 +380,19 @@ fn user_namespace() -> Outcome {
         rustix::process::getuid().as_raw() == id,
         "the id is not the mapped one",
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_kernel_that_is_too_old_is_told_with_the_one_that_is_not() {
+        let reason = |errno| failed_before("6.16", Errno::NOPROTOOPT, "set it", errno);
+        assert_eq!(
+            reason(Errno::NOPROTOOPT),
+            "set it: Protocol not available (os error 92); it came with Linux 6.16"
+        );
+        assert!(!reason(Errno::PERM).contains("Linux"));
+    }
 }
