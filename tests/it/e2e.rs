@@ -1,12 +1,15 @@
 //! The daemon, its launcher and Go plugins, as built: what a client, an operator and a plugin see.
 //!
 //! Each test has a daemon of its own on a development installation in a directory of its own, in
-//! which policies of the operator say what is granted. All but those as an ordinary user need root.
+//! which policies of the operator say what is granted. They run as root or as an ordinary user, but
+//! for those about what only root can give.
 
 mod authority;
 mod bad_input;
 mod daemon;
+mod forbidden;
 mod generations;
+mod host_calls;
 mod http;
 mod jail;
 mod life;
@@ -14,10 +17,22 @@ mod limits;
 mod misbehaviour;
 mod ordinary_user;
 mod process;
+mod replies;
 mod routes;
+mod setup;
 
-/// Whether an ordinary end-to-end test can run here: pinfoldd gives up root by itself, and its
-/// subjects are Go programs.
+/// Whether the daemon can run here, with plugins in Go: as root, which it gives up by itself, or as
+/// an ordinary user.
 fn can_run() -> bool {
+    let is_root = nix::unistd::geteuid().is_root();
+    pinfold_tests::require(if is_root {
+        &["root", "go"]
+    } else {
+        &["userns", "go"]
+    })
+}
+
+/// The same for what only root can give a plugin or show of it.
+fn can_run_as_root() -> bool {
     pinfold_tests::require(&["root", "go"])
 }

@@ -6,7 +6,8 @@ use std::os::unix::fs::{PermissionsExt, chown};
 use nix::fcntl::{FcntlArg, fcntl};
 use serde_json::{Value, json};
 
-use super::daemon::{Daemon, Setup};
+use super::daemon::Daemon;
+use super::setup::Setup;
 
 /// Looks at the plugin again and gives the state that it comes to, and the reason.
 fn looked_at(daemon: &Daemon, plugin: &str) -> (String, String) {
@@ -86,7 +87,7 @@ fn a_bad_manifest_blocks_its_plugin_with_line_and_reason() {
 
 #[test]
 fn a_bad_policy_blocks_its_plugin_with_file_line_and_reason() {
-    if !super::can_run() {
+    if !super::can_run_as_root() {
         return;
     }
     let daemon = Setup::new()
@@ -218,7 +219,7 @@ fn a_bad_configuration_of_the_daemon_is_refused_with_file_line_and_nearest_key()
 
 #[test]
 fn a_bad_configuration_of_the_launcher_is_refused_with_file_line_and_nearest_key() {
-    if !super::can_run() {
+    if !super::can_run_as_root() {
         return;
     }
     // Made by a first start, and then spoilt.
@@ -307,7 +308,7 @@ fn a_locked_database_fails_the_call_and_nothing_else() {
 
 #[test]
 fn a_directory_that_is_no_plugin_is_left_alone_and_odd_files_are_refused() {
-    if !super::can_run() {
+    if !super::can_run_as_root() {
         return;
     }
     let daemon = Setup::new().hello().plugin("g4", "goatflow-g4").start();

@@ -4,7 +4,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use serde_json::{Value, json};
 
-use super::daemon::{Daemon, Setup};
+use super::daemon::Daemon;
+use super::setup::Setup;
 
 /// What the subjects' own registrations ask for, and a key more.
 const GRANTS: &str = "[permissions]

@@ -2,20 +2,18 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::process::{Command, Stdio};
 
-use pinfold_tests::go_fixture;
 use serde_json::{Value, json};
 
-use super::daemon::Setup;
 use super::process;
+use super::setup::Setup;
 
 /// No process of this jail and none of ours.
 const NO_CAPABILITIES: &str = "0000000000000000";
 
 #[test]
 fn a_plugin_has_no_privileges_and_namespaces_and_an_id_of_its_own() {
-    if !super::can_run() {
+    if !super::can_run_as_root() {
         return;
     }
     let daemon = Setup::new()
@@ -83,7 +81,7 @@ fn a_plugin_has_no_privileges_and_namespaces_and_an_id_of_its_own() {
 
 #[test]
 fn nothing_of_the_hosts_is_mounted_in_a_jail() {
-    if !super::can_run() {
+    if !super::can_run_as_root() {
         return;
     }
     let daemon = Setup::new().plugin("g4", "goatflow-g4").start();
@@ -203,140 +201,9 @@ fn the_environment_is_the_templates_list_and_what_the_policy_adds() {
     );
 }
 
-/// What comes of an act outside of the jail, as root.
-enum Outside {
-    /// It can be done.
-    Done,
-    /// The kernel's own code answers, for this reason; in the jail nothing reaches that code.
-    Answers(&'static str),
-    /// This kernel may not have it at all, and then both say so.
-    MayBeAbsent(&'static str),
-}
-
-#[test]
-fn what_a_jail_forbids_fails_inside_and_can_be_done_outside() {
-    use Outside::{Answers, Done, MayBeAbsent};
-    if !super::can_run() {
-        return;
-    }
-    let no_arguments = "it is called without useful arguments, to do no harm";
-    let acts = [
-        ("read-shadow", "ENOENT", Done),
-        ("write-etc", "EROFS", Done),
-        ("write-usr", "ENOENT", Done),
-        ("write-plugin", "EROFS", Done),
-        ("exec-tmp", "EACCES", Done),
-        ("exec-memfd", "ENOSYS", Done),
-        ("memfd", "ENOSYS", Done),
-        ("make-device", "EPERM", Done),
-        ("open-kmsg", "ENOENT", Done),
-        (
-            "open-mem",
-            "ENOENT",
-            MayBeAbsent("kernels without /dev/mem"),
-        ),
-        ("write-sysctl", "ENOENT", Done),
-        ("write-cgroup", "ENOENT", Done),
-        ("list-sys", "ENOENT", Done),
-        ("open-by-handle", "EPERM", Done),
-        ("socket-raw", "EPROTONOSUPPORT", Done),
-        ("socket-packet", "EAFNOSUPPORT", Done),
-        ("socket-netlink", "EAFNOSUPPORT", Done),
-        (
-            "socket-vsock",
-            "EAFNOSUPPORT",
-            MayBeAbsent("kernels without vsock"),
-        ),
-        (
-            "socket-alg",
-            "EAFNOSUPPORT",
-            MayBeAbsent("kernels without a crypto API"),
-        ),
-        ("become-root", "EPERM", Done),
-        ("keep-groups", "EPERM", Done),
-        ("chroot", "EPERM", Done),
-        ("mount", "SIGSYS", Done),
-        ("new-mount-api", "SIGSYS", Done),
-        ("unshare-mount", "EPERM", Done),
-        ("unshare-network", "EPERM", Done),
-        ("clone-user", "EPERM", Done),
-        ("enter-namespace", "EPERM", Done),
-        ("set-hostname", "EPERM", Done),
-        ("trace-parent", "EPERM", Done),
-        ("trace-me", "EPERM", Done),
-        ("read-memory", "EPERM", Done),
-        ("signal-first", "EPERM", Done),
-        ("bpf", "SIGSYS", Answers(no_arguments)),
-        ("perf", "EPERM", Answers(no_arguments)),
-        (
-            "io-uring",
-            "ENOSYS",
-            MayBeAbsent("kernels without it, or with it switched off"),
-        ),
-        ("userfaultfd", "ENOSYS", MayBeAbsent("kernels without it")),
-        ("keyring", "EPERM", Done),
-        ("personality", "EPERM", Done),
-        ("load-module", "SIGSYS", Answers(no_arguments)),
-        ("load-kernel", "SIGSYS", Answers(no_arguments)),
-        ("reboot", "SIGSYS", Answers(no_arguments)),
-        ("kernel-log", "EPERM", Done),
-        (
-            "x32-call",
-            "SIGSYS",
-            Answers("few kernels have that interface"),
-        ),
-    ];
-    let names: Vec<&str> = acts.iter().map(|(name, ..)| *name).collect();
-    let arguments = json!({ "acts": names });
-    let outside = outside("probe", &arguments);
-    let daemon = Setup::new().plugin("g4", "goatflow-g4").start();
-    let inside = daemon.result("g4", "probe", &arguments);
-    let mut wrong = Vec::new();
-    for (name, expected, is_done) in acts {
-        let (inside, outside) = (&inside[name], &outside[name]);
-        if inside != expected {
-            wrong.push(format!("{name} inside: {inside}, expected {expected}"));
-        }
-        match is_done {
-            Done if outside != "ok" => wrong.push(format!("{name} outside: {outside}")),
-            Answers(why) if outside == inside => {
-                wrong.push(format!("{name}: {outside} on both sides, although {why}"));
-            }
-            MayBeAbsent(why) if outside != "ok" && outside != inside => {
-                wrong.push(format!(
-                    "{name} outside: {outside}, not only absent in {why}"
-                ));
-            }
-            _ => {}
-        }
-    }
-    assert!(wrong.is_empty(), "{wrong:#?}");
-    // What it may do, so that the above is not a plugin that can do nothing.
-    let fine =
-        json!({"acts": ["nothing", "write-tmp", "write-state", "socket-inet"], "here": true});
-    let fine = daemon.result("g4", "probe", &fine);
-    for (name, outcome) in fine.as_object().unwrap() {
-        assert_eq!(outcome, "ok", "{name}");
-    }
-    daemon.ready("g4");
-}
-
-/// A function of the same program, run by a Go host as root without a jail.
-fn outside(function: &str, arguments: &Value) -> Value {
-    let output = Command::new(go_fixture("host"))
-        .args(["-call", function, "-args", &arguments.to_string()])
-        .arg(go_fixture("goatflow-g4"))
-        .stdin(Stdio::null())
-        .output()
-        .unwrap();
-    let error = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{error}");
-    serde_json::from_slice(&output.stdout).unwrap()
-}
-
 #[test]
 fn the_posture_says_what_is_in_force_and_what_is_not_built() {
-    if !super::can_run() {
+    if !super::can_run_as_root() {
         return;
     }
     let daemon = Setup::new()

@@ -5,8 +5,8 @@ use std::fs;
 use pinfold_tests::{require, wait_for};
 use serde_json::json;
 
-use super::daemon::Setup;
 use super::process;
+use super::setup::Setup;
 
 const MEBIBYTE: u64 = 1 << 20;
 
@@ -77,7 +77,7 @@ fn the_control_groups_have_the_policys_limits() {
 
 #[test]
 fn a_fork_bomb_meets_its_limit_and_is_counted() {
-    if !super::can_run() {
+    if !super::can_run_as_root() {
         return;
     }
     let daemon = Setup::new()
@@ -116,7 +116,7 @@ fn a_fork_bomb_meets_its_limit_and_is_counted() {
 
 #[test]
 fn a_memory_hog_ends_out_of_memory_and_alone() {
-    if !super::can_run() {
+    if !super::can_run_as_root() {
         return;
     }
     let daemon = Setup::new()
@@ -149,7 +149,7 @@ fn a_memory_hog_ends_out_of_memory_and_alone() {
 
 #[test]
 fn a_file_in_memory_counts_against_the_memory_limit() {
-    if !super::can_run() {
+    if !super::can_run_as_root() {
         return;
     }
     let daemon = Setup::new()
@@ -180,7 +180,7 @@ fn a_file_in_memory_counts_against_the_memory_limit() {
 
 #[test]
 fn a_busy_loop_gets_its_share_and_the_rest_is_told_as_held_back() {
-    if !super::can_run() {
+    if !super::can_run_as_root() {
         return;
     }
     let daemon = Setup::new()

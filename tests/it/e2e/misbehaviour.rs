@@ -5,8 +5,9 @@ use std::time::{Duration, Instant};
 
 use serde_json::json;
 
-use super::daemon::{Daemon, Setup};
+use super::daemon::Daemon;
 use super::process;
+use super::setup::Setup;
 
 /// Asks `hello` again and again while `work` is done. Every request has to be answered, and soon.
 fn while_hello_answers<T>(daemon: &Daemon, work: impl FnOnce() -> T) -> T {
@@ -149,7 +150,7 @@ fn a_plugin_that_ends_in_a_call_fails_it_with_the_cause_and_can_be_started_again
             ),
         ] {
             let pid = daemon.plugin_pid("g4");
-            let uid = process::uid(pid).unwrap();
+            assert_eq!(process::descendants(daemon.launcher_pid()).len(), 2 * 2);
             // A call beside it, which must not wait for its own deadline either.
             let answer = std::thread::scope(|scope| {
                 let beside = scope.spawn(|| daemon.call("g4", "sleep", &json!({"ms": 2500})));
@@ -173,7 +174,9 @@ fn a_plugin_that_ends_in_a_call_fails_it_with_the_cause_and_can_be_started_again
             assert_eq!(plugin["reason"], cause, "{function} {arguments}");
             assert_eq!(plugin["last_exit"], cause);
             assert!(plugin["pid"].is_null());
-            process::all_gone("the plugin", process::of_uid(uid));
+            process::all_gone("the plugin", [pid]);
+            let jails = process::descendants(daemon.launcher_pid());
+            assert_eq!(jails.len(), 2, "that of hello: {jails:?}");
             let answer = daemon.http().get("/api/plugins/g4/public").send();
             assert!([404, 502, 503].contains(&answer.status), "{answer:?}");
 

@@ -4,8 +4,8 @@ use std::fs;
 
 use pinfold_tests::require;
 
-use super::daemon::Setup;
 use super::process;
+use super::setup::Setup;
 
 /// No login, no system user, no plugin: `Setup` makes the installation this user's.
 const FREE_UID: u32 = 54_321;
@@ -78,6 +78,30 @@ fn a_plugin_serves_and_what_is_not_in_force_is_named() {
     processes.insert(launcher);
     daemon.stop();
     process::all_gone("a jail", processes);
+}
+
+#[test]
+fn a_fork_bomb_meets_its_limit_without_a_control_group_too() {
+    if !require(&["userns", "go"]) {
+        return;
+    }
+    let daemon = Setup::of_user(FREE_UID + 2)
+        .hello()
+        .plugin("bomb", "goatflow-g4")
+        .policy("bomb", "[limits]\nprocesses = 48\n")
+        .start();
+    let launcher = daemon.launcher_pid();
+    let bomb = daemon.call("bomb", "fork_bomb", &serde_json::json!({}));
+    // Processes of both jails; threads count too, so there are fewer of the bomb's than its limit.
+    assert!(process::descendants(launcher).len() <= 2 + 1 + 48);
+    let bomb = bomb.ok();
+    assert_eq!(bomb["error"], "EAGAIN", "{bomb}");
+    // The limit is each plugin's own, although they share a user.
+    let hello = daemon.http().get("/api/plugins/hello/greeting").send();
+    assert_eq!(hello.status, 200);
+    assert_eq!(daemon.rescan(Some("bomb")).status, 200);
+    daemon.ready("bomb");
+    assert_eq!(process::descendants(launcher).len(), 2 * 2);
 }
 
 #[test]
