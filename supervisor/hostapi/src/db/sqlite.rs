@@ -40,6 +40,10 @@ const ROWS_IN_FLIGHT: usize = 8;
 /// Prepared statements kept for each connection: a query takes two.
 const STATEMENTS_KEPT: usize = 128;
 
+/// Longest statement that is kept prepared. One takes up to some hundred times its length, and
+/// plugins could fill the connections with long ones that never come again.
+const KEPT_LIMIT_BYTES: usize = 2 * 1024;
+
 /// What a database is opened with.
 #[derive(Debug)]
 pub(super) struct Settings {
@@ -115,7 +119,8 @@ impl SqliteDatabase {
         } = approved;
         let arguments = bind::arguments(parameters)?;
         let wildcard = classified.wildcard;
-        run(&self.readers, plugin, deadline, async move |lane| {
+        let kept = sql.len() <= KEPT_LIMIT_BYTES;
+        run(&self.readers, plugin, deadline, kept, async move |lane| {
             guarded::query(&mut lane.connection, &sql, wildcard, arguments).await
         })
         .await
@@ -135,7 +140,8 @@ impl SqliteDatabase {
             .ok_or(RunError::Database(DatabaseError::ReadOnly))?;
         let arguments = bind::arguments(parameters)?;
         let changes_rows = classified.kind == StatementKind::Write;
-        run(writer, plugin, deadline, async move |lane| {
+        let kept = sql.len() <= KEPT_LIMIT_BYTES;
+        run(writer, plugin, deadline, kept, async move |lane| {
             let query = sqlx::query_with(AssertSqlSafe(sql), arguments);
             let done = lane.connection.execute(query).await?;
             // For a change of schema SQLite repeats the count of the statement before.
@@ -157,7 +163,7 @@ impl SqliteDatabase {
         const SQL: &str = "SELECT lower(tbl_name) FROM main.sqlite_schema \
                            WHERE type = 'index' AND lower(name) = ?";
         let index = index.to_owned();
-        run(&self.readers, plugin, deadline, async move |lane| {
+        run(&self.readers, plugin, deadline, true, async move |lane| {
             let query = sqlx::query_scalar(SQL).bind(index);
             Ok(query.fetch_optional(&mut lane.connection).await?)
         })
@@ -188,11 +194,13 @@ async fn inspect(options: &SqliteConnectOptions) -> Result<u64, sqlx::Error> {
     Ok(u64::try_from(bytes).unwrap_or(4096).max(512))
 }
 
-/// Runs `work` on a lane of `lanes`, until the deadline.
+/// Runs `work` on a lane of `lanes`, until the deadline. `kept` says whether the lane may keep what
+/// it has prepared for it.
 async fn run<T>(
     lanes: &Lanes,
     plugin: &PluginId,
     deadline: Instant,
+    kept: bool,
     work: impl AsyncFnOnce(&mut Lane) -> Result<T, Failure>,
 ) -> Result<T, RunError> {
     let mut taken = lanes.take(plugin, deadline).await?;
@@ -204,7 +212,7 @@ async fn run<T>(
         // Not to be interrupted: dropped, the lane goes out of use until its thread comes back.
         None => Err(expired()),
         Some(Ok(value)) => {
-            taken.give_back();
+            give_back(taken, kept).await;
             Ok(value)
         }
         Some(Err(Failure::Limit(error))) => {
@@ -212,14 +220,14 @@ async fn run<T>(
             lane.stop.now();
             let idle = sqlx::Connection::ping(&mut lane.connection);
             if matches!(within(Instant::now() + GRACE, idle).await, Some(Ok(()))) {
-                taken.give_back();
+                give_back(taken, kept).await;
             }
             Err(RunError::Host(error))
         }
         Some(Err(Failure::Engine(error))) => {
             let interrupted = primary_code(&error) == Some(INTERRUPT);
             if matches!(error, sqlx::Error::Database(_)) {
-                taken.give_back();
+                give_back(taken, kept).await;
             }
             Err(if interrupted {
                 expired()
@@ -229,6 +237,17 @@ async fn run<T>(
         }
         Some(Err(Failure::Broken(error))) => Err(RunError::Database(explain(&error))),
     }
+}
+
+/// Gives a lane back that is idle. One that cannot let its statements go is ended.
+async fn give_back(mut taken: lanes::Taken<'_>, kept: bool) {
+    if !kept {
+        let clearing = sqlx::Connection::clear_cached_statements(&mut taken.lane().connection);
+        if !matches!(within(Instant::now() + GRACE, clearing).await, Some(Ok(()))) {
+            return;
+        }
+    }
+    taken.give_back();
 }
 
 async fn within<T>(deadline: Instant, work: impl Future<Output = T>) -> Option<T> {

@@ -20,8 +20,9 @@ use crate::HostError;
 /// once, and still little memory.
 const WAITING_PER_PLUGIN: usize = 256;
 
-/// Instructions of SQLite's machine between two looks at the clock: some tens of microseconds.
-const INSTRUCTIONS_BETWEEN_LOOKS: i32 = 1_000;
+/// Instructions of SQLite's machine between two looks at the clock: some microseconds, or as many
+/// times as long as one takes that works on a large value.
+const INSTRUCTIONS_BETWEEN_LOOKS: i32 = 100;
 
 /// How long closing waits for connections to end.
 const CLOSE_WAIT: Duration = Duration::from_secs(1);

@@ -63,7 +63,7 @@ async fn the_connections_for_queries_cannot_write() {
         // The guard around a query already takes no statement that is none.
         let plugin = PluginId::parse("p").unwrap();
         let deadline = Instant::now() + Duration::from_secs(5);
-        let outcome = run(&database.readers, &plugin, deadline, async |lane| {
+        let outcome = run(&database.readers, &plugin, deadline, true, async |lane| {
             Ok(lane
                 .connection
                 .execute(sqlx::raw_sql(AssertSqlSafe(sql)))
@@ -180,4 +180,55 @@ async fn a_row_that_is_too_large_fails_inside_the_engine() {
     }
     let rows = query(&database, "SELECT length(?1) AS n", megabyte).await;
     assert_eq!(rows, json!([{ "n": 1_000_000 }]));
+}
+
+/// A statement may be the longest there is and never come again: it must not stay prepared.
+#[tokio::test]
+async fn long_statements_are_not_kept() {
+    let dir = tempfile::tempdir().unwrap();
+    let database = database(dir.path()).await;
+    let kept = async || {
+        let plugin = PluginId::parse("p").unwrap();
+        let deadline = Instant::now() + Duration::from_secs(5);
+        run(&database.readers, &plugin, deadline, true, async |lane| {
+            Ok(sqlx::Connection::cached_statements_size(&lane.connection))
+        })
+        .await
+        .unwrap()
+    };
+    query(&database, "SELECT a FROM t", vec![]).await;
+    assert_eq!(kept().await, 2);
+    let padding = " ".repeat(KEPT_LIMIT_BYTES);
+    query(&database, &format!("SELECT{padding}a FROM t"), vec![]).await;
+    assert_eq!(kept().await, 0);
+    // Nor one that failed.
+    let wrong = format!("SELECT{padding}nothing FROM t");
+    let known = classified(&wrong);
+    assert!(
+        database
+            .query(approved(&wrong, &known, vec![]))
+            .await
+            .is_err()
+    );
+    assert_eq!(kept().await, 0);
+}
+
+/// One search takes as long as the product of both lengths, and cannot be interrupted.
+#[tokio::test]
+async fn long_patterns_are_refused_by_the_engine() {
+    let dir = tempfile::tempdir().unwrap();
+    let database = database(dir.path()).await;
+    for sql in [
+        "SELECT a FROM t WHERE b LIKE ?",
+        "SELECT a FROM t WHERE b GLOB ?",
+    ] {
+        let known = classified(sql);
+        let pattern = |length| vec![Value::from("x".repeat(length))];
+        query(&database, sql, pattern(200)).await;
+        let outcome = database.query(approved(sql, &known, pattern(300))).await;
+        let Err(RunError::Database(DatabaseError::Rejected { message })) = outcome else {
+            panic!("{outcome:?}");
+        };
+        assert_eq!(message, "LIKE or GLOB pattern too complex");
+    }
 }
