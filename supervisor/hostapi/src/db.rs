@@ -18,8 +18,8 @@ use serde_json::Value;
 
 pub use open::{DatabaseConfig, OpenDatabaseError, OpenFailure};
 pub use sql::{
-    Classified, Dialect, PARAMETER_LIMIT, SQL_LIMIT_BYTES, StatementError, StatementKind, classify,
-    fuzz_classify,
+    Classified, Dialect, NEEDLE_LIMIT_BYTES, PARAMETER_LIMIT, SQL_LIMIT_BYTES, StatementError,
+    StatementKind, classify, fuzz_classify,
 };
 
 use crate::error::Fault;
@@ -193,6 +193,8 @@ impl Databases {
             });
         }
 
+        check_needles(&classified, &parameters)?;
+
         let plugin = &caller.plugin;
         text.truncate(end);
         let approved = Approved {
@@ -234,6 +236,21 @@ fn check_sizes(sql: &str, parameters: &[Value]) -> Result<(), HostError> {
         return Err(HostError::TooLarge {
             what: "the parameters together",
             limit_bytes,
+        });
+    }
+    Ok(())
+}
+
+/// What is searched for must be short, as [`NEEDLE_LIMIT_BYTES`] says.
+fn check_needles(classified: &Classified, parameters: &[Value]) -> Result<(), HostError> {
+    let mut needles = classified
+        .needles
+        .iter()
+        .filter_map(|at| parameters.get(*at));
+    if needles.any(|needle| bytes_of(needle) > NEEDLE_LIMIT_BYTES) {
+        return Err(HostError::TooLarge {
+            what: "a parameter that is searched for",
+            limit_bytes: NEEDLE_LIMIT_BYTES,
         });
     }
     Ok(())

@@ -6,7 +6,9 @@
 //! the database's own might read differently, for the decision is worth only as much as their
 //! agreement.
 
+mod expansion;
 mod function;
+mod needle;
 mod schema;
 mod screen;
 mod tables;
@@ -16,6 +18,9 @@ use std::collections::BTreeSet;
 use sqlparser::ast::{SetExpr, Statement};
 use sqlparser::dialect::SQLiteDialect;
 use sqlparser::parser::Parser;
+use sqlparser::tokenizer::Location;
+
+pub use self::needle::NEEDLE_LIMIT_BYTES;
 
 /// Longest statement, in bytes.
 pub const SQL_LIMIT_BYTES: usize = 64 * 1024;
@@ -61,6 +66,11 @@ pub struct Classified {
     pub dropped_index: Option<String>,
     /// How many values it needs.
     pub placeholders: usize,
+    /// Which of them, from 0, are searched for in texts: none may be longer than
+    /// [`NEEDLE_LIMIT_BYTES`].
+    pub needles: BTreeSet<usize>,
+    /// Where they stand, until it is known which they are.
+    needle_places: BTreeSet<Location>,
     /// Whether the number of result columns depends on the schema (`*`).
     pub wildcard: bool,
 }
@@ -101,6 +111,18 @@ pub enum StatementError {
     /// An expression that is nested too deeply.
     #[error("statement is nested too deeply")]
     TooDeep,
+    /// One whose work is not bounded by its length: names of a `WITH` that stand for each other many
+    /// times over, or dozens of searches in texts.
+    #[error("statement is too much work: it repeats a WITH, or searches in texts, too often")]
+    TooMuchWork,
+    /// A text to search for that is long, or that only the database knows.
+    #[error(
+        "what {function} searches for must be a literal or a parameter of at most {NEEDLE_LIMIT_BYTES} bytes"
+    )]
+    Needle {
+        /// The function.
+        function: String,
+    },
     /// A kind of statement, or a part of one, that no plugin may use.
     #[error("{what} is not permitted")]
     NotPermitted {
@@ -172,6 +194,12 @@ pub(super) fn understand(
     };
     let mut found = of_statement(&statement)?;
     found.placeholders = screened.placeholders;
+    let places = std::mem::take(&mut found.needle_places);
+    let needles = screened.places.iter();
+    found.needles = needles
+        .filter(|(place, _)| places.contains(place))
+        .map(|(_, parameter)| *parameter)
+        .collect();
     Ok((found, screened.end))
 }
 
@@ -247,8 +275,11 @@ pub fn fuzz_classify(sql: &str) {
         schema,
         dropped_index,
         placeholders,
+        needles,
+        needle_places,
         wildcard: _,
     } = &found;
+    assert!(needle_places.is_empty() && needles.iter().all(|needle| needle < placeholders));
     assert!(*placeholders <= PARAMETER_LIMIT);
     for name in reads.iter().chain(writes).chain(schema) {
         assert_eq!(*name, name.to_ascii_lowercase());

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use pinfold_hostapi::{DatabaseError, Decision, HostCall, HostError, Retry};
+use pinfold_hostapi::{DatabaseError, Decision, HostCall, HostError, NEEDLE_LIMIT_BYTES, Retry};
 use pinfold_policy::ByteSize;
 use serde_json::{Value, json};
 
@@ -293,12 +293,12 @@ async fn what_cannot_be_interrupted_costs_only_its_own_plugin() {
     let world = World::new().await;
     let slow = caller("slow", ITEMS);
     let call = || {
-        let (hay, needle) = ("a".repeat(600_000), "a".repeat(300_000) + "b");
-        let parameters = vec![hay.into(), needle.into()];
+        // Large values in one straight line: the engine looks up where its program turns back.
+        let columns = vec!["length(hex(upper(?1)))"; 300].join(", ");
         HostCall::DbQuery {
             database: None,
-            sql: "SELECT instr(?, ?)".into(),
-            parameters,
+            sql: format!("SELECT {columns}"),
+            parameters: vec!["a".repeat(2_000_000).into()],
         }
     };
     let started = Instant::now();
@@ -309,7 +309,7 @@ async fn what_cannot_be_interrupted_costs_only_its_own_plugin() {
         world.api.call(&slow, call(), &limit),
     );
     for outcome in [first, second, third] {
-        // On a very fast machine the search may end in time.
+        // On a very fast machine it may end in time.
         assert!(
             matches!(outcome, Err(HostError::Deadline) | Ok(_)),
             "{outcome:?}"
@@ -323,6 +323,25 @@ async fn what_cannot_be_interrupted_costs_only_its_own_plugin() {
     query_for(&world, "other", "SELECT name FROM items", 3_000)
         .await
         .unwrap();
+}
+
+/// What takes as long as the product of two lengths is not begun.
+#[tokio::test]
+async fn searching_for_a_long_text_is_refused() {
+    let world = World::new().await;
+    let plugin = caller("p", ITEMS);
+    let sql = "SELECT name FROM items WHERE instr(name, ?)";
+    let search = async |length| {
+        world
+            .query_with(&plugin, sql, vec!["a".repeat(length).into()])
+            .await
+    };
+    assert!(search(NEEDLE_LIMIT_BYTES).await.is_ok());
+    let error = search(NEEDLE_LIMIT_BYTES + 1).await.unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "a parameter that is searched for is larger than 256 bytes"
+    );
 }
 
 #[tokio::test]

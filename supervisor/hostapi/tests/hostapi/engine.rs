@@ -16,7 +16,7 @@ fn is_let_through(sql: &str) -> bool {
 
 /// Functions that this engine has and no plugin may call. A new SQLite brings new ones: each is
 /// looked at here once.
-const NOT_PERMITTED: [&str; 41] = [
+const NOT_PERMITTED: [&str; 43] = [
     // Load code, or take and give pointers.
     "load_extension",
     "fts3_tokenizer",
@@ -38,6 +38,9 @@ const NOT_PERMITTED: [&str; 41] = [
     // Make large values of a number.
     "zeroblob",
     "randomblob",
+    // Take the product of two lengths, within one instruction.
+    "json_patch",
+    "jsonb_patch",
     // Tell of other calls on the same connection.
     "changes",
     "last_insert_rowid",

@@ -12,6 +12,8 @@ use sqlparser::ast::{
     RenameTableNameKind, Statement, TableConstraint,
 };
 
+use sqlparser::tokenizer::Location;
+
 use super::tables::{Walk, table_name, writable};
 use super::{Classified, StatementError, StatementKind};
 
@@ -49,6 +51,8 @@ pub(super) fn of_schema_change(statement: &Statement) -> Result<Classified, Stat
         schema: change.schema,
         dropped_index: change.dropped_index,
         placeholders: 0,
+        needle_places: change.needles,
+        needles: BTreeSet::new(),
         wildcard: false,
     })
 }
@@ -62,6 +66,7 @@ struct Change {
     reads: BTreeSet<String>,
     schema: BTreeSet<String>,
     dropped_index: Option<String>,
+    needles: BTreeSet<Location>,
 }
 
 impl Change {
@@ -70,6 +75,7 @@ impl Change {
         let walk = Walk::over(statement, &[statement], Some(target))?;
         self.reads.extend(walk.reads);
         self.schema.extend(walk.written);
+        self.needles.extend(walk.needles);
         Ok(())
     }
 

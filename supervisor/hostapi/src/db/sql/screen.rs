@@ -22,6 +22,8 @@ const TOKEN_LIMIT: usize = 20_000;
 pub(super) struct Screened {
     pub(super) tokens: Vec<TokenWithSpan>,
     pub(super) placeholders: usize,
+    /// Each placeholder's place, and which parameter it stands for, from 0.
+    pub(super) places: Vec<(Location, usize)>,
     /// The first word, where the statement starts with one.
     pub(super) first_word: Option<String>,
     /// Byte after the statement: where its first semicolon stands, or the end of the text.
@@ -72,11 +74,12 @@ pub(super) fn screen(sql: &str, dialect: &dyn Dialect) -> Result<Screened, State
             });
         }
         depth.see(token)?;
-        placeholders.see(token)?;
+        placeholders.see(token, span.start)?;
     }
     Ok(Screened {
         tokens,
         placeholders: placeholders.needed,
+        places: placeholders.places,
         first_word,
         end: end.unwrap_or(sql.len()),
     })
@@ -238,10 +241,11 @@ fn chains(token: &Token) -> bool {
 struct Placeholders {
     needed: usize,
     numbered: Option<bool>,
+    places: Vec<(Location, usize)>,
 }
 
 impl Placeholders {
-    fn see(&mut self, token: &Token) -> Result<(), StatementError> {
+    fn see(&mut self, token: &Token, place: Location) -> Result<(), StatementError> {
         let Token::Placeholder(text) = token else {
             return Ok(());
         };
@@ -256,11 +260,13 @@ impl Placeholders {
         if numbered {
             match digits.parse() {
                 Ok(number @ 1..=PARAMETER_LIMIT) if digits.bytes().all(|c| c.is_ascii_digit()) => {
+                    self.places.push((place, number - 1));
                     self.needed = self.needed.max(number);
                 }
                 _ => return Err(refused()),
             }
         } else {
+            self.places.push((place, self.needed));
             self.needed += 1;
             if self.needed > PARAMETER_LIMIT {
                 return Err(StatementError::TooManyPlaceholders);

@@ -12,8 +12,10 @@ use sqlparser::ast::{
     Expr, FromTable, ObjectName, ObjectNamePart, Query, Select, SelectItem, SetExpr, Statement,
     TableFactor, TableObject, TableWithJoins, Visit, Visitor,
 };
+use sqlparser::tokenizer::Location;
 
-use super::{Classified, StatementError, StatementKind, function};
+use super::expansion::{Expansion, Part};
+use super::{Classified, StatementError, StatementKind, function, needle};
 
 /// What `statement`, which is a query, reads.
 pub(super) fn of_query(statement: &Statement) -> Result<Classified, StatementError> {
@@ -82,8 +84,11 @@ pub(super) struct Walk<'a> {
     /// Statements that may stand here; any other is one hidden in an expression.
     statements: Vec<&'a Statement>,
     target: Option<&'a ObjectName>,
-    /// Names defined by the `WITH`s around the current place, innermost last.
-    scopes: Vec<Vec<String>>,
+    /// Names defined by the `WITH`s around the current place, innermost last, and what they stand for.
+    scopes: Vec<Vec<(String, Part)>>,
+    expansion: Expansion,
+    /// Places of the placeholders that are searched for.
+    pub(super) needles: BTreeSet<Location>,
     /// The next relation is a function's name, already checked.
     is_function: bool,
     pub(super) reads: BTreeSet<String>,
@@ -103,7 +108,10 @@ impl<'a> Walk<'a> {
             ..Self::default()
         };
         match statement.visit(&mut walk) {
-            ControlFlow::Continue(()) => Ok(walk),
+            ControlFlow::Continue(()) => {
+                walk.expansion.check()?;
+                Ok(walk)
+            }
             ControlFlow::Break(error) => Err(*error),
         }
     }
@@ -116,6 +124,8 @@ impl<'a> Walk<'a> {
             schema: BTreeSet::new(),
             dropped_index: None,
             placeholders: 0,
+            needle_places: self.needles,
+            needles: BTreeSet::new(),
             wildcard: self.wildcard,
         }
     }
@@ -125,17 +135,14 @@ impl<'a> Walk<'a> {
             return Ok(());
         }
         let (qualified, table) = table_name(name)?;
+        self.expansion.count(1);
         if self.target.is_some_and(|target| std::ptr::eq(target, name)) {
             self.written = Some(writable(table)?);
             return Ok(());
         }
-        if !qualified
-            && self
-                .scopes
-                .iter()
-                .flatten()
-                .any(|defined| *defined == table)
-        {
+        let mut defined = self.scopes.iter().rev().flatten();
+        if !qualified && let Some((_, part)) = defined.find(|(name, _)| *name == table) {
+            self.expansion.refer(*part);
             return Ok(());
         }
         self.reads.insert(readable(table)?);
@@ -163,6 +170,7 @@ impl<'a> Walk<'a> {
     }
 
     fn query(&mut self, query: &Query) -> Result<(), StatementError> {
+        self.expansion.enter(query);
         let mut defined = Vec::new();
         for cte in query.with.iter().flat_map(|with| &with.cte_tables) {
             if cte.from.is_some() {
@@ -170,7 +178,8 @@ impl<'a> Walk<'a> {
                     what: "this form of WITH",
                 });
             }
-            defined.push(cte.alias.name.value.to_ascii_lowercase());
+            let part = self.expansion.define(&cte.query);
+            defined.push((cte.alias.name.value.to_ascii_lowercase(), part));
         }
         self.scopes.push(defined);
         if !query.locks.is_empty() || !query.pipe_operators.is_empty() {
@@ -196,6 +205,7 @@ impl<'a> Walk<'a> {
     }
 
     fn select(&mut self, select: &Select) -> Result<(), StatementError> {
+        self.expansion.count(SELECT_WEIGHT);
         if select.into.is_some() || !select.lateral_views.is_empty() {
             return Err(StatementError::NotPermitted {
                 what: "this form of SELECT",
@@ -207,6 +217,15 @@ impl<'a> Walk<'a> {
                 SelectItem::Wildcard(_) | SelectItem::QualifiedWildcard(..)
             )
         });
+        Ok(())
+    }
+
+    fn expr(&mut self, expr: &Expr) -> Result<(), StatementError> {
+        if let Expr::Function(function) = expr {
+            function::check(&function.name)?;
+        }
+        let weight = needle::weigh(expr, &mut self.needles)?;
+        self.expansion.count(1 + weight);
         Ok(())
     }
 
@@ -223,6 +242,9 @@ impl<'a> Walk<'a> {
         })
     }
 }
+
+/// What a `SELECT` costs the database beside its expressions, as many of which take as much memory.
+const SELECT_WEIGHT: u64 = 10;
 
 /// The visitor's way of saying `?`.
 fn flow(result: Result<(), StatementError>) -> ControlFlow<Box<StatementError>> {
@@ -241,6 +263,7 @@ impl Visitor for Walk<'_> {
 
     fn post_visit_query(&mut self, _query: &Query) -> ControlFlow<Self::Break> {
         self.scopes.pop();
+        self.expansion.leave();
         ControlFlow::Continue(())
     }
 
@@ -261,10 +284,7 @@ impl Visitor for Walk<'_> {
     }
 
     fn pre_visit_expr(&mut self, expr: &Expr) -> ControlFlow<Self::Break> {
-        flow(match expr {
-            Expr::Function(function) => function::check(&function.name),
-            _ => Ok(()),
-        })
+        flow(self.expr(expr))
     }
 }
 

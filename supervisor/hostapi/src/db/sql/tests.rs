@@ -477,6 +477,88 @@ fn no_statement_takes_long_to_understand() {
     );
 }
 
+/// Each name reads the one before `times` times.
+fn chain(names: usize, times: usize) -> String {
+    let mut sql = "WITH c0 AS (SELECT 1 AS x)".to_owned();
+    for at in 1..=names {
+        let before = vec![format!("c{}", at - 1); times].join(" NATURAL JOIN ");
+        sql += &format!(", c{at} AS (SELECT x FROM {before} LIMIT 1)");
+    }
+    sql + &format!(" SELECT x FROM c{names}")
+}
+
+#[test]
+fn names_that_multiply_are_bounded_by_what_they_stand_for() {
+    for fine in [chain(10, 2), chain(4, 8), chain(150, 1), chain(1, 60)] {
+        assert_eq!(found(&fine).reads, BTreeSet::new());
+    }
+    for bomb in [chain(20, 2), chain(8, 8), chain(900, 1)] {
+        assert_eq!(refused(&bomb), StatementError::TooMuchWork, "{bomb}");
+    }
+    // Wherever the names are used, and whichever comes first.
+    let bomb = chain(20, 2);
+    let (head, _) = bomb.rsplit_once(" SELECT").unwrap();
+    for tail in [
+        "DELETE FROM items WHERE 1 IN (SELECT x FROM c20)",
+        "INSERT INTO items SELECT x FROM c20",
+        "SELECT (SELECT x FROM c20)",
+        "SELECT 1 FROM (SELECT 1 WHERE EXISTS (SELECT 1 FROM c20))",
+    ] {
+        let bomb = format!("{head} {tail}");
+        assert_eq!(refused(&bomb), StatementError::TooMuchWork, "{bomb}");
+    }
+    // A name is its own rows so far, not its query once more.
+    found(
+        "WITH RECURSIVE n(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM n LIMIT 9) SELECT x FROM n",
+    );
+}
+
+#[test]
+fn what_is_searched_for_is_seen_to_be_short() {
+    for (sql, needles) in [
+        (
+            "SELECT replace(name, ' ', '-'), instr(name, char(10)) FROM items",
+            vec![],
+        ),
+        (
+            "SELECT ?, instr(name, lower(?)), rtrim(name, ?) FROM items WHERE a = ?",
+            vec![1, 2],
+        ),
+        ("SELECT replace(?2, ?1, ?3)", vec![0]),
+        (
+            "SELECT trim(name), ltrim(name), unhex(name) FROM items",
+            vec![],
+        ),
+        ("SELECT name LIKE '%' || ? || '%' FROM items", vec![]),
+        ("CREATE INDEX i ON items (instr(name, 'x'))", vec![]),
+    ] {
+        assert_eq!(Vec::from_iter(found(sql).needles), needles, "{sql}");
+    }
+    let long = format!("SELECT replace(name, '{}', '') FROM items", "x".repeat(300));
+    for sql in [
+        long.as_str(),
+        "SELECT instr(name, name) FROM items",
+        "SELECT \"instr\"(name, printf('%.*c', 9000000, 'a') || 'b') FROM items",
+        "SELECT replace(name, (SELECT name FROM items), '') FROM items",
+        "SELECT rtrim(name, name || 'x') FROM items",
+        "SELECT \"trim\"(name, name) FROM items",
+        "SELECT unhex(name, name) FROM items",
+        "UPDATE items SET name = instr(name, hex(name))",
+        "DELETE FROM items WHERE instr(name, upper(name))",
+    ] {
+        assert!(
+            matches!(refused(sql), StatementError::Needle { .. }),
+            "{sql}"
+        );
+    }
+    let many = |times| vec!["name LIKE ?"; times].join(" OR ");
+    found(&format!("SELECT 1 FROM items WHERE {}", many(40)));
+    let sql = format!("SELECT 1 FROM items WHERE {}", many(60));
+    assert_eq!(refused(&sql), StatementError::TooMuchWork);
+    let sql = format!("SELECT {} FROM items", vec!["name GLOB '*'"; 60].join(", "));
+    assert_eq!(refused(&sql), StatementError::TooMuchWork);
+}
+
 #[test]
 fn the_list_of_functions_is_in_order() {
     assert!(function::PERMITTED.is_sorted());
