@@ -8,6 +8,7 @@
 
 mod arguments;
 mod callback;
+mod first;
 mod host;
 mod instance;
 mod manifest;

@@ -5,6 +5,12 @@ use pinfold_policy::{
 };
 use serde::Deserialize;
 
+use super::first::First;
+
+/// Most permissions that are asked for, and most scopes of all of them together.
+const PERMISSION_LIMIT: usize = 64;
+const SCOPE_LIMIT: usize = 1024;
+
 /// Largest manifest read: real ones have a few hundred bytes.
 pub(crate) const MANIFEST_LIMIT_BYTES: usize = 256 * 1024;
 
@@ -76,7 +82,9 @@ pub(crate) enum PermissionError {
     },
     #[error("permission {kind}: access {access:?} is unknown, write read, write or readwrite")]
     Access { kind: String, access: String },
-    #[error("{count} permissions with {scopes} scopes in all, at most 64 and 1024 are read")]
+    #[error(
+        "{count} permissions with {scopes} scopes in all, at most {PERMISSION_LIMIT} and {SCOPE_LIMIT} are read"
+    )]
     TooMany { count: usize, scopes: usize },
 }
 
@@ -108,7 +116,7 @@ pub(crate) struct ResourceRequest {
     call_timeout: String,
     init_timeout: String,
     shutdown_timeout: String,
-    pub(crate) permissions: Option<Vec<AskedPermission>>,
+    permissions: Option<First<AskedPermission, { PERMISSION_LIMIT + 1 }>>,
     #[serde(rename = "max_file_storage_bytes")]
     _max_file_storage_bytes: i64,
 }
@@ -120,7 +128,7 @@ pub(crate) struct AskedPermission {
     #[serde(rename = "type")]
     kind: String,
     access: Option<String>,
-    scope: Option<Vec<String>>,
+    scope: Option<First<String, { SCOPE_LIMIT + 1 }>>,
 }
 
 impl Manifest {
@@ -157,13 +165,7 @@ impl Manifest {
             });
         }
         let wishes = document.resources.wishes()?;
-        let asked = permissions(
-            document
-                .resources
-                .permissions
-                .as_deref()
-                .unwrap_or_default(),
-        )?;
+        let asked = document.resources.asked()?.unwrap_or_default();
         let (version, description) = (document.version, document.description);
         let (author, license) = (document.author, document.license);
         Ok(Self {
@@ -239,6 +241,11 @@ fn read_yaml(text: &str) -> Result<Document, ManifestError> {
 }
 
 impl ResourceRequest {
+    /// What is asked for; `None` where nothing is said of permissions.
+    pub(crate) fn asked(&self) -> Result<Option<Permissions>, PermissionError> {
+        self.permissions.as_ref().map(permissions).transpose()
+    }
+
     fn wishes(&self) -> Result<Wishes, ManifestError> {
         let span = |key, value: &String| {
             if value.is_empty() {
@@ -287,21 +294,24 @@ const KINDS: [&str; 9] = [
 
 /// The contract's list of permissions in our form. Kinds that this host has no service for (`file`,
 /// `article`, `ticket`, `entity`) are read and come to nothing: there is nothing to grant.
-pub(crate) fn permissions(list: &[AskedPermission]) -> Result<Permissions, PermissionError> {
+fn permissions(
+    list: &First<AskedPermission, { PERMISSION_LIMIT + 1 }>,
+) -> Result<Permissions, PermissionError> {
     let scopes = list
+        .kept
         .iter()
-        .map(|one| one.scope.as_ref().map_or(0, Vec::len))
+        .map(|one| one.scope.as_ref().map_or(0, |scope| scope.count))
         .sum();
-    if list.len() > 64 || scopes > 1024 {
+    if list.count > PERMISSION_LIMIT || scopes > SCOPE_LIMIT {
         return Err(PermissionError::TooMany {
-            count: list.len(),
+            count: list.count,
             scopes,
         });
     }
     let mut asked = Permissions::default();
-    for one in list {
+    for one in &list.kept {
         let scope = || -> Vec<Pattern> {
-            match one.scope.as_deref() {
+            match one.scope.as_ref().map(|scope| scope.kept.as_slice()) {
                 None | Some([]) => vec![Pattern::any()],
                 Some(scope) => scope.iter().map(Pattern::new).collect(),
             }

@@ -3,10 +3,19 @@
 use pinfold_policy::{Middleware, Offer, Permissions, Route, RouteMethod};
 use serde::Deserialize;
 
-use super::manifest::{PermissionError, ResourceRequest, permissions};
+use super::first::First;
+use super::manifest::{PermissionError, ResourceRequest};
 
 /// Most routes of one plugin: bounds the table that every request walks.
 const ROUTE_LIMIT: usize = 1024;
+/// Most middlewares of one route: two are known.
+const MIDDLEWARE_LIMIT: usize = 16;
+/// Longest name of a handler in bytes: each call carries it.
+const HANDLER_LIMIT_BYTES: usize = 256;
+/// Longest registration in bytes, translations and templates, which are read over, included.
+pub(super) const REGISTRATION_LIMIT_BYTES: usize = 4 * 1024 * 1024;
+/// Longest version, in characters: it stands in lists, logs and answers.
+const VERSION_LIMIT_CHARACTERS: usize = 64;
 /// Longest path of a route in bytes.
 const PATH_LIMIT_BYTES: usize = 512;
 
@@ -16,11 +25,11 @@ const PATH_LIMIT_BYTES: usize = 512;
 #[serde(default)]
 pub(crate) struct Registration {
     pub(crate) name: String,
-    pub(crate) version: String,
+    version: String,
     pub(crate) description: String,
     pub(crate) author: String,
     pub(crate) license: String,
-    routes: Option<Vec<RouteSpec>>,
+    routes: Option<First<RouteSpec, ROUTE_LIMIT>>,
     resources: Option<ResourceRequest>,
     widgets: Option<Vec<serde::de::IgnoredAny>>,
     jobs: Option<Vec<serde::de::IgnoredAny>>,
@@ -33,7 +42,7 @@ struct RouteSpec {
     method: String,
     path: String,
     handler: String,
-    middleware: Option<Vec<String>>,
+    middleware: Option<First<String, MIDDLEWARE_LIMIT>>,
     description: String,
 }
 
@@ -47,7 +56,7 @@ pub(crate) struct GobRegistration {
     description: String,
     author: String,
     license: String,
-    routes: Vec<GobRoute>,
+    routes: First<GobRoute, ROUTE_LIMIT>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -56,14 +65,16 @@ struct GobRoute {
     method: String,
     path: String,
     handler: String,
-    middleware: Vec<String>,
+    middleware: First<String, MIDDLEWARE_LIMIT>,
     description: String,
 }
 
 impl From<GobRegistration> for Registration {
     fn from(gob: GobRegistration) -> Self {
-        let routes = gob
+        let count = gob.routes.count;
+        let kept = gob
             .routes
+            .kept
             .into_iter()
             .map(
                 |GobRoute {
@@ -87,7 +98,7 @@ impl From<GobRegistration> for Registration {
             description: gob.description,
             author: gob.author,
             license: gob.license,
-            routes: Some(routes),
+            routes: Some(First { kept, count }),
             ..Self::default()
         }
     }
@@ -96,27 +107,30 @@ impl From<GobRegistration> for Registration {
 impl Registration {
     /// What the registration asks for: `None` where it says nothing of permissions.
     pub(crate) fn asked(&self) -> Result<Option<Permissions>, PermissionError> {
-        let list = self
-            .resources
-            .as_ref()
-            .and_then(|request| request.permissions.as_deref());
-        list.map(permissions).transpose()
+        match &self.resources {
+            Some(request) => request.asked(),
+            None => Ok(None),
+        }
+    }
+
+    /// The version as it may stand in a line: cut, without control characters.
+    pub(crate) fn version(&self) -> String {
+        let shown = self.version.chars().take(VERSION_LIMIT_CHARACTERS);
+        shown
+            .map(|c| if c.is_control() { '\u{fffd}' } else { c })
+            .collect()
     }
 
     /// What is served of it, and what is not with the reason.
     pub(crate) fn offer(&self) -> Offer {
         let mut offer = Offer::default();
-        let specs = self.routes.as_deref().unwrap_or_default();
-        if let Some(dropped) = specs
-            .len()
-            .checked_sub(ROUTE_LIMIT)
-            .filter(|dropped| *dropped > 0)
-        {
+        let dropped = self.routes.as_ref().map_or(0, First::dropped);
+        if dropped > 0 {
             offer.refused.push(format!(
                 "{dropped} routes: at most {ROUTE_LIMIT} are mounted"
             ));
         }
-        for spec in specs.iter().take(ROUTE_LIMIT) {
+        for spec in self.routes.iter().flat_map(|routes| &routes.kept) {
             match spec.route() {
                 Ok(route) => offer.routes.push(route),
                 Err(reason) => {
@@ -154,8 +168,10 @@ enum RouteError {
     Path,
     #[error("path segment {segment:?} is no plain text, :name or, last, *rest")]
     Segment { segment: String },
-    #[error("no handler is named")]
+    #[error("no handler is named, or one of more than {HANDLER_LIMIT_BYTES} bytes")]
     Handler,
+    #[error("more than {MIDDLEWARE_LIMIT} middlewares are named")]
+    Middlewares,
 }
 
 impl RouteSpec {
@@ -166,11 +182,15 @@ impl RouteSpec {
                 method: name.chars().take(16).collect(),
             })?,
         };
-        if self.handler.is_empty() {
+        if self.handler.is_empty() || self.handler.len() > HANDLER_LIMIT_BYTES {
             return Err(RouteError::Handler);
         }
+        let named = self.middleware.as_ref();
+        if named.is_some_and(|named| named.dropped() > 0) {
+            return Err(RouteError::Middlewares);
+        }
         let mut middleware = Vec::new();
-        for name in self.middleware.iter().flatten() {
+        for name in named.iter().flat_map(|named| &named.kept) {
             middleware.push(match name.as_str() {
                 "auth" => Middleware::Auth,
                 "admin" => Middleware::Admin,
@@ -271,6 +291,31 @@ mod tests {
             assert_eq!(offer.routes, []);
             assert!(offer.refused.concat().contains(reason), "{offer:?}");
         }
+    }
+
+    #[test]
+    fn lists_without_end_are_counted_and_the_version_is_a_line() {
+        let registration: Registration = serde_json::from_str(&format!(
+            r#"{{"name":"x","version":"1\u001b[31m\n{}","routes":[{}{{}}],"resources":{{"permissions":[{}{{}}]}}}}"#,
+            "9".repeat(100),
+            r#"{"path":"/a","handler":"h"},"#.repeat(3000),
+            "{},".repeat(3000),
+        ))
+        .unwrap();
+        let version = registration.version();
+        assert!(
+            version.starts_with("1\u{fffd}[31m\u{fffd}9") && version.len() < 80,
+            "{version}"
+        );
+        let all = registration.offer();
+        assert_eq!(all.routes.len(), ROUTE_LIMIT);
+        assert_eq!(all.refused, ["1977 routes: at most 1024 are mounted"]);
+        assert!(registration.asked().is_err());
+        let many = vec!["\"auth\""; 20].join(",");
+        let routes = offer(&format!(
+            r#"[{{"path":"/a","handler":"h","middleware":[{many}]}}]"#
+        ));
+        assert_eq!(routes.routes, []);
     }
 
     #[test]

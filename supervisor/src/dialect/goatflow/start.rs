@@ -19,7 +19,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::callback::{self, CallTokens};
 use super::instance::GoatflowInstance;
-use super::registration::{GobRegistration, Registration};
+use super::registration::{GobRegistration, REGISTRATION_LIMIT_BYTES, Registration};
 use super::wire::InitRequest;
 use super::{DISPENSED, HOST_VERSION};
 use crate::chain::Chain;
@@ -60,7 +60,7 @@ pub(super) async fn start(
     let asked = registration
         .asked()
         .map_err(|error| DialectError::Registration {
-            reason: Chain(&error).to_string(),
+            reason: one_line(&error),
         })?;
     let tokens = Arc::new(CallTokens::default());
     let stop = CancellationToken::new();
@@ -86,7 +86,7 @@ pub(super) async fn start(
     let Nothing = step("initialise", limit, call).await?;
     end_with_failure.disarm();
     let call_limit = process.timeouts().call.0;
-    let version = registration.version.clone();
+    let version = registration.version();
     let offer = registration.offer();
     let instance = GoatflowInstance::new(session, client, tokens, call_limit, stop);
     Ok(Started {
@@ -167,8 +167,20 @@ async fn session(
 fn failed(step: &'static str, error: &dyn std::error::Error) -> DialectError {
     DialectError::Step {
         step,
-        reason: Chain(error).to_string(),
+        reason: one_line(error),
     }
+}
+
+/// Longest reason, in characters: part of it may be the plugin's own words.
+const REASON_LIMIT_CHARACTERS: usize = 1000;
+
+/// An error with its causes as one line, whatever the plugin put into it.
+fn one_line(error: &dyn std::error::Error) -> String {
+    let text = Chain(error).to_string();
+    let shown = text.chars().take(REASON_LIMIT_CHARACTERS);
+    shown
+        .map(|c| if c.is_control() { '\u{fffd}' } else { c })
+        .collect()
 }
 
 /// A step's outcome; one that took too long, or that the plugin's end cut short, is told apart.
@@ -211,9 +223,17 @@ async fn register(client: &Client, limit: Span) -> Result<Registration, DialectE
     let call = client.call_with("Plugin.GKRegister", (&nothing, &()), deadline, read);
     match step("register", limit, call).await? {
         Registered::Struct(registration) => Ok(registration.into()),
+        Registered::Json(json) if json.len() > REGISTRATION_LIMIT_BYTES => {
+            Err(DialectError::Registration {
+                reason: format!(
+                    "it has {} bytes, at most {REGISTRATION_LIMIT_BYTES} are read",
+                    json.len()
+                ),
+            })
+        }
         Registered::Json(json) => {
             serde_json::from_slice(&json).map_err(|error| DialectError::Registration {
-                reason: format!("not the JSON expected: {error}"),
+                reason: format!("not the JSON expected: {}", one_line(&error)),
             })
         }
     }
@@ -256,6 +276,18 @@ fn config(plugin: &PluginId) -> BTreeMap<String, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_plugins_words_are_one_bounded_line() {
+        let error = netrpc::CallError::Remote {
+            text: format!("no\n\x1b[2Jfake line{}", "x".repeat(5000)),
+        };
+        let DialectError::Step { reason, .. } = failed("initialise", &error) else {
+            panic!("another error");
+        };
+        assert!(reason.starts_with("no\u{fffd}\u{fffd}[2Jfake line"));
+        assert_eq!(reason.chars().count(), REASON_LIMIT_CHARACTERS);
+    }
 
     #[test]
     fn only_plain_names_in_the_two_directories_are_sockets() {
