@@ -31,10 +31,13 @@ pub(crate) async fn call(
     caller: &Caller,
     form: ConfigForm,
     method: &str,
-    arguments: &[u8],
+    arguments: Vec<u8>,
     context: &CallContext,
 ) -> Result<Bytes, String> {
-    let call = match parse(caller, method, arguments)? {
+    let parsed = parse(caller, method, &arguments)?;
+    // A call may wait for its turn, and what it does not need may be most of its arguments.
+    drop(arguments);
+    let call = match parsed {
         Parsed::Call(call) => call,
         Parsed::Refused(text) => return Err(text),
     };
