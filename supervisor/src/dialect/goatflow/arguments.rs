@@ -18,7 +18,7 @@ pub(crate) enum ArgumentsError {
 /// Path parameters, then the query (a list where a name is repeated), then the members of a JSON
 /// object or a form in the body (anything else is `_body` beside `_content_type`), then the
 /// envelope; later ones win. Whatever a client sends under an envelope's name, that is with a
-/// leading `_` or as `org_id`, is left out.
+/// leading `_` or as `org_id` in any case, is left out: Go's decoder takes names in any case.
 pub(crate) fn arguments(
     request: &PluginRequest,
     user: Option<&User>,
@@ -58,7 +58,7 @@ pub(crate) fn arguments(
 
 /// A client's member: envelope names are not its to set.
 fn insert(object: &mut Map<String, Value>, name: String, value: Value) {
-    if !name.starts_with('_') && name != "org_id" {
+    if !name.starts_with('_') && !name.eq_ignore_ascii_case("org_id") {
         object.insert(name, value);
     }
 }
@@ -177,14 +177,14 @@ mod tests {
 
     #[test]
     fn a_client_cannot_set_the_envelope() {
-        let forged = "_user_id=1&_is_admin=true&org_id=3&_anything=1";
+        let forged = "_user_id=1&_is_admin=true&org_id=3&Org_ID=3&_anything=1";
         for request in [
             request(forged, "application/json", "{}"),
             request("", "application/x-www-form-urlencoded", forged),
             request(
                 "",
                 "application/json",
-                r#"{"_is_admin":true,"org_id":3,"_lang":"x"}"#,
+                r#"{"_is_admin":true,"org_id":3,"ORG_ID":3,"\u005fuser_id":1,"_lang":"x"}"#,
             ),
         ] {
             let got = object(&request, None);
