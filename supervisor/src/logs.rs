@@ -15,6 +15,10 @@ use tokio::time::Instant;
 
 /// Records kept for each plugin.
 const RING_RECORDS: usize = 1000;
+/// Memory that the records of one plugin may take, in bytes, roughly.
+const RING_BYTES: usize = 4 * 1024 * 1024;
+/// What a record takes beside its texts, and a value among its fields, in bytes, roughly.
+const NODE_BYTES: usize = 64;
 /// Longest line kept, in bytes: the rest is cut.
 pub(crate) const LINE_LIMIT_BYTES: usize = 8 * 1024;
 /// Bytes a second that are kept, in the long run: enough for a chatty program.
@@ -38,7 +42,9 @@ pub(crate) struct PluginLog {
 
 #[derive(Debug)]
 struct Ring {
-    records: VecDeque<LogRecord>,
+    /// Each with the memory that it takes.
+    records: VecDeque<(LogRecord, usize)>,
+    bytes: usize,
     budget_bytes: u64,
     filled: Instant,
     dropped_records: u64,
@@ -102,6 +108,7 @@ impl Default for PluginLog {
         Self {
             ring: Mutex::new(Ring {
                 records: VecDeque::new(),
+                bytes: 0,
                 budget_bytes: BURST_BYTES,
                 filled: Instant::now(),
                 dropped_records: 0,
@@ -115,11 +122,8 @@ impl PluginLog {
     pub(crate) fn push(&self, origin: Origin, message: &[u8], fields: Map<String, Value>) {
         let message = printable(message);
         let mut ring = self.ring.lock().unwrap_or_else(PoisonError::into_inner);
-        let size: usize = fields
-            .iter()
-            .map(|(name, value)| name.len() + size_of_value(value))
-            .sum();
-        if !ring.afford(message.len().saturating_add(size).saturating_add(64) as u64) {
+        let size = size_of_record(&message, &fields);
+        if !ring.afford(size as u64) {
             ring.dropped_records = ring.dropped_records.saturating_add(1);
             return;
         }
@@ -159,6 +163,7 @@ impl PluginLog {
             .records
             .iter()
             .rev()
+            .map(|(record, _)| record)
             .filter(|record| query.stream.is_none_or(|stream| record.stream == stream))
             .filter(|record| query.level.is_none_or(|least| record.level >= least))
             .take(query.limit)
@@ -193,27 +198,48 @@ impl Ring {
     }
 
     fn keep(&mut self, origin: Origin, message: String, fields: Map<String, Value>) {
-        if self.records.len() >= RING_RECORDS {
-            self.records.pop_front();
+        let size = size_of_record(&message, &fields);
+        self.bytes = self.bytes.saturating_add(size);
+        while self.records.len() >= RING_RECORDS || self.bytes > RING_BYTES {
+            let Some((_, gone)) = self.records.pop_front() else {
+                break;
+            };
+            self.bytes = self.bytes.saturating_sub(gone);
         }
-        self.records.push_back(LogRecord {
+        let record = LogRecord {
             time: Utc::now(),
             stream: origin.stream,
             level: origin.level,
             generation: origin.generation.0,
             message,
             fields,
-        });
+        };
+        self.records.push_back((record, size));
     }
 }
 
-/// About how many bytes a value holds, without recursion past its top.
+/// About how many bytes of memory a record takes.
+fn size_of_record(message: &str, fields: &Map<String, Value>) -> usize {
+    let fields: usize = fields
+        .iter()
+        .map(|(name, value)| name.len() + size_of_value(value))
+        .sum();
+    NODE_BYTES + message.len() + fields
+}
+
+/// About how many bytes of memory a value takes: an empty list, three bytes of JSON, is not small.
+/// What is here came from a parser that bounds nesting.
 fn size_of_value(value: &Value) -> usize {
-    match value {
+    let inner = match value {
         Value::String(text) => text.len(),
-        Value::Array(_) | Value::Object(_) => value.to_string().len(),
-        _ => 8,
-    }
+        Value::Array(items) => items.iter().map(size_of_value).sum(),
+        Value::Object(members) => members
+            .iter()
+            .map(|(name, value)| name.len() + size_of_value(value))
+            .sum(),
+        _ => 0,
+    };
+    NODE_BYTES + inner
 }
 
 /// Valid text without control characters: what a plugin prints may be meant for a terminal.
@@ -273,6 +299,22 @@ mod tests {
             log.newest(query).first().unwrap().message,
             "\\u{1b}[31mred\u{fffd}"
         );
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn small_texts_that_become_large_values_are_bounded_by_what_they_take() {
+        let log = PluginLog::default();
+        let from = origin(LogStream::Stderr, LogLevel::Info);
+        let text = format!("{{\"a\":[{}[]]}}", "[],".repeat(5_000));
+        let Value::Object(fields) = serde_json::from_str(&text).unwrap() else {
+            panic!("an object");
+        };
+        for _ in 0..RING_RECORDS {
+            log.push(from, b"m", fields.clone());
+            tokio::time::advance(Duration::from_secs(2)).await;
+        }
+        let kept = log.newest(all()).len();
+        assert!((5..20).contains(&kept), "{kept} of some 320 KiB each");
     }
 
     #[tokio::test(start_paused = true)]
