@@ -10,6 +10,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use chrono::Utc;
+use sqlx::SqliteConnection;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
@@ -19,8 +20,11 @@ use super::{Store, StoreError, failed};
 const GROUP_DELAY: Duration = Duration::from_millis(100);
 /// Records waiting to be written: a tenth of a second of many busy plugins.
 const QUEUE_RECORDS: usize = 8192;
-/// Records kept; older ones are removed.
+/// Records kept of what plugins and clients do, and as many of what administrators do; older ones
+/// are removed. Apart, or a plugin could flush what an administrator did out of the trail.
 const KEPT_RECORDS: i64 = 200_000;
+/// How many records are written between two looks at what is too many.
+const TRIM_EVERY: i64 = 1_000;
 
 /// One thing that was done or refused. Equal ones are folded into a count.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -147,8 +151,9 @@ impl Store {
         let operation = "write the audit trail";
         let mut transaction = self.pool.begin().await.map_err(failed(operation))?;
         let time = Utc::now().to_rfc3339();
+        let mut newest = 0;
         for (entry, count) in group {
-            sqlx::query(
+            let inserted = sqlx::query(
                 "INSERT INTO audit (time, actor, action, subject, decision, permission, request_id, count)
                  VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
             )
@@ -163,19 +168,65 @@ impl Store {
             .execute(&mut *transaction)
             .await
             .map_err(failed(operation))?;
+            newest = inserted.last_insert_rowid();
         }
-        sqlx::query("DELETE FROM audit WHERE number <= (SELECT max(number) FROM audit) - ?")
-            .bind(KEPT_RECORDS)
-            .execute(&mut *transaction)
-            .await
-            .map_err(failed(operation))?;
+        let written = i64::try_from(group.len()).unwrap_or(i64::MAX);
+        if newest % TRIM_EVERY < written {
+            trim(&mut transaction, KEPT_RECORDS)
+                .await
+                .map_err(failed(operation))?;
+        }
         transaction.commit().await.map_err(failed(operation))
     }
+}
+
+/// Removes what is older than the newest `kept` records, and of administrators' what is older than
+/// the newest `kept` of theirs.
+async fn trim(connection: &mut SqliteConnection, kept: i64) -> Result<(), sqlx::Error> {
+    const OTHERS: &str = "DELETE FROM audit WHERE action NOT GLOB 'admin.*'
+         AND number <= (SELECT max(number) FROM audit) - ?";
+    const ADMINISTRATORS: &str = "DELETE FROM audit WHERE action GLOB 'admin.*'
+         AND number <= (SELECT number FROM audit WHERE action GLOB 'admin.*'
+                        ORDER BY number DESC LIMIT 1 OFFSET ?)";
+    for sql in [OTHERS, ADMINISTRATORS] {
+        sqlx::query(sql)
+            .bind(kept)
+            .execute(&mut *connection)
+            .await?;
+    }
+    Ok(())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test]
+    async fn a_flood_does_not_flush_out_what_administrators_did() {
+        let directory = tempfile::tempdir().unwrap();
+        let store = Store::open(&directory.path().join("pinfold.db"))
+            .await
+            .unwrap();
+        for n in 0..3 {
+            let admin = Entry::admin("uid:0".into(), "admin.token.create", n.to_string());
+            store.audit(admin).await.unwrap();
+        }
+        for n in 0..20 {
+            store.audit(entry(&n.to_string())).await.unwrap();
+        }
+        let mut connection = store.pool.acquire().await.unwrap();
+        for (kept, left) in [(10, "admin:3 others:10"), (2, "admin:2 others:2")] {
+            trim(&mut connection, kept).await.unwrap();
+            let counted: String = sqlx::query_scalar(
+                "SELECT 'admin:' || sum(action GLOB 'admin.*')
+                     || ' others:' || sum(action NOT GLOB 'admin.*') FROM audit",
+            )
+            .fetch_one(&mut *connection)
+            .await
+            .unwrap();
+            assert_eq!(counted, left);
+        }
+    }
 
     fn entry(subject: &str) -> Entry {
         Entry {
