@@ -8,7 +8,7 @@ use hyper::body::Body;
 use pinfold_policy::{Generation, PluginId};
 use tracing::Level;
 
-use crate::audit::Actor;
+use crate::audit::{Actor, known_method};
 use crate::request_id::RequestId;
 use crate::respond::ErrorCode;
 use crate::route::Target;
@@ -72,7 +72,7 @@ impl AccessLog {
             target: "pinfold::access",
             Level::INFO,
             request.id = self.id.as_str(),
-            http.request.method = self.method.as_str(),
+            http.request.method = known_method(&self.method),
             http.route = pattern.or(self.route.as_deref()),
             http.response.status_code = answer.status().as_u16(),
             http.response.body.size = answer.body().size_hint().exact(),
@@ -107,7 +107,7 @@ impl Drop for AccessLog {
             target: "pinfold::access",
             Level::INFO,
             request.id = self.id.as_str(),
-            http.request.method = self.method.as_str(),
+            http.request.method = known_method(&self.method),
             http.route = self.route.as_deref(),
             plugin.id = self.plugin.as_ref().map(|(plugin, _)| plugin.as_str()),
             plugin.generation = self.plugin.as_ref().map(|(_, generation)| generation.0),

@@ -83,9 +83,44 @@ pub(crate) fn decided(
     audit.record(AuditRecord {
         request_id: id.as_str().to_owned(),
         actor: log.actor.clone(),
-        method: method.as_str().to_owned(),
+        method: known_method(method).to_owned(),
         route: log.route.clone(),
         plugin: log.plugin.clone(),
         decision,
     });
+}
+
+/// The method as it stands in records and logs. One that HTTP does not define is whatever a client
+/// made up, thousands of bytes long and another each time.
+pub(crate) fn known_method(method: &Method) -> &str {
+    const KNOWN: [Method; 9] = [
+        Method::GET,
+        Method::HEAD,
+        Method::POST,
+        Method::PUT,
+        Method::PATCH,
+        Method::DELETE,
+        Method::OPTIONS,
+        Method::TRACE,
+        Method::CONNECT,
+    ];
+    if KNOWN.contains(method) {
+        method.as_str()
+    } else {
+        "other"
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn methods_that_clients_make_up_are_one() {
+        assert_eq!(known_method(&Method::PATCH), "PATCH");
+        let long = "X".repeat(5_000);
+        for made_up in ["PROPFIND", "GETT", &long] {
+            assert_eq!(known_method(&made_up.parse().unwrap()), "other");
+        }
+    }
 }
