@@ -1,10 +1,17 @@
 //! Copying a plugin's directory into the plugin directory, whole or not at all.
 
-use std::fs;
-use std::io;
-use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, PermissionsExt as _, chown};
+use std::ffi::{OsStr, OsString};
+use std::fs::{self, File};
+use std::io::{self, Read as _};
+use std::os::fd::AsFd;
+use std::os::unix::ffi::OsStrExt as _;
+use std::os::unix::fs::{
+    DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _, chown,
+};
 use std::path::{Path, PathBuf};
 
+use nix::dir::Dir;
+use nix::fcntl::{AT_FDCWD, OFlag, OpenHow, ResolveFlag, openat2};
 use nix::unistd::{Gid, Uid};
 use pinfold_policy::PluginId;
 
@@ -46,7 +53,8 @@ pub(crate) fn replace(
         bytes: 0,
         owner,
     };
-    copy.directory(source, &new, 0)?;
+    let opened = open_real(source).map_err(failed(source))?;
+    copy.directory(opened, source, &new, 0)?;
     match fs::rename(&target, &old) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => {
             return Err(failed(&target)(error));
@@ -76,7 +84,15 @@ struct Copy {
 }
 
 impl Copy {
-    fn directory(&mut self, from: &Path, to: &Path, depth: usize) -> Result<(), InstallError> {
+    /// Copies what `opened` is, by descriptors alone: whoever may write there could otherwise have
+    /// root follow a link that was a file a moment ago. `from` only names it.
+    fn directory(
+        &mut self,
+        opened: File,
+        from: &Path,
+        to: &Path,
+        depth: usize,
+    ) -> Result<(), InstallError> {
         if depth > DEPTH_LIMIT {
             let error = io::Error::other(format!("deeper than {DEPTH_LIMIT} directories"));
             return Err(failed(from)(error));
@@ -86,14 +102,14 @@ impl Copy {
             .create(to)
             .map_err(failed(to))?;
         self.give(to)?;
-        for entry in fs::read_dir(from).map_err(failed(from))? {
-            let entry = entry.map_err(failed(from))?;
-            let (from, to) = (entry.path(), to.join(entry.file_name()));
-            let kind = entry.file_type().map_err(failed(&from))?;
-            if kind.is_dir() {
-                self.directory(&from, &to, depth + 1)?;
-            } else if kind.is_file() {
-                self.file(&from, &to)?;
+        for name in self.names(&opened, from)? {
+            let (from, to) = (from.join(&name), to.join(&name));
+            let entry = open_beneath(&opened, &name).map_err(failed(&from))?;
+            let metadata = entry.metadata().map_err(failed(&from))?;
+            if metadata.is_dir() {
+                self.directory(entry, &from, &to, depth + 1)?;
+            } else if metadata.is_file() {
+                self.file(entry, &metadata, &from, &to)?;
             } else {
                 return Err(failed(&from)(io::Error::other(
                     "neither a file nor a directory",
@@ -103,15 +119,39 @@ impl Copy {
         Ok(())
     }
 
-    fn file(&mut self, from: &Path, to: &Path) -> Result<(), InstallError> {
-        let metadata = fs::symlink_metadata(from).map_err(failed(from))?;
-        self.files += 1;
-        self.bytes = self.bytes.saturating_add(metadata.size());
-        if self.files > FILE_LIMIT || self.bytes > BYTE_LIMIT {
-            let error = format!("more than {FILE_LIMIT} files or {BYTE_LIMIT} bytes in all");
-            return Err(failed(from)(io::Error::other(error)));
+    fn names(&mut self, opened: &File, from: &Path) -> Result<Vec<OsString>, InstallError> {
+        let copy = opened.try_clone().map_err(failed(from))?;
+        let mut listed = Dir::from_fd(copy.into()).map_err(|errno| failed(from)(errno.into()))?;
+        let mut names = Vec::new();
+        for entry in listed.iter() {
+            let entry = entry.map_err(|errno| failed(from)(errno.into()))?;
+            let name = entry.file_name().to_bytes();
+            if !matches!(name, b"." | b"..") {
+                self.files += 1;
+                self.check_limits(from)?;
+                names.push(OsStr::from_bytes(name).to_owned());
+            }
         }
-        fs::copy(from, to).map_err(failed(from))?;
+        Ok(names)
+    }
+
+    fn file(
+        &mut self,
+        source: File,
+        metadata: &fs::Metadata,
+        from: &Path,
+        to: &Path,
+    ) -> Result<(), InstallError> {
+        let mut target = fs::OpenOptions::new()
+            .write(true)
+            .create_new(true)
+            .mode(0o600)
+            .open(to)
+            .map_err(failed(to))?;
+        let left = BYTE_LIMIT.saturating_sub(self.bytes).saturating_add(1);
+        let copied = io::copy(&mut source.take(left), &mut target).map_err(failed(from))?;
+        self.bytes = self.bytes.saturating_add(copied);
+        self.check_limits(from)?;
         let mode = if metadata.mode() & 0o111 == 0 {
             0o644
         } else {
@@ -121,12 +161,38 @@ impl Copy {
         self.give(to)
     }
 
+    fn check_limits(&self, from: &Path) -> Result<(), InstallError> {
+        if self.files > FILE_LIMIT || self.bytes > BYTE_LIMIT {
+            let error = format!("more than {FILE_LIMIT} files or {BYTE_LIMIT} bytes in all");
+            return Err(failed(from)(io::Error::other(error)));
+        }
+        Ok(())
+    }
+
     fn give(&self, path: &Path) -> Result<(), InstallError> {
         let Some((uid, gid)) = self.owner else {
             return Ok(());
         };
         chown(path, Some(uid.as_raw()), Some(gid.as_raw())).map_err(failed(path))
     }
+}
+
+/// Opens a plugin's directory by its real path: a link that takes its place later is refused.
+fn open_real(path: &Path) -> io::Result<File> {
+    let real = fs::canonicalize(path)?;
+    open(AT_FDCWD, real.as_os_str(), ResolveFlag::empty())
+}
+
+/// Opens one name in a directory; a link is refused, a FIFO holds nobody up.
+fn open_beneath(directory: &File, name: &OsStr) -> io::Result<File> {
+    open(directory, name, ResolveFlag::RESOLVE_BENEATH)
+}
+
+fn open(directory: impl AsFd, name: &OsStr, more: ResolveFlag) -> io::Result<File> {
+    let flags = OFlag::O_RDONLY | OFlag::O_NONBLOCK | OFlag::O_NOCTTY | OFlag::O_CLOEXEC;
+    let resolve = ResolveFlag::RESOLVE_NO_SYMLINKS | ResolveFlag::RESOLVE_NO_MAGICLINKS | more;
+    let how = OpenHow::new().flags(flags).resolve(resolve);
+    Ok(File::from(openat2(directory, name, how)?))
 }
 
 #[cfg(test)]
@@ -149,6 +215,10 @@ mod tests {
         std::os::unix::fs::symlink("/etc/passwd", source.join("link")).unwrap();
         let error = replace(&source, &target, &plugin, None).unwrap_err();
         assert!(error.path.ends_with("link"), "{error:?}");
+        fs::remove_file(source.join("link")).unwrap();
+        nix::unistd::mkfifo(&source.join("pipe"), nix::sys::stat::Mode::S_IRUSR).unwrap();
+        let error = replace(&source, &target, &plugin, None).unwrap_err();
+        assert!(error.path.ends_with("pipe"), "{error:?}");
         assert!(
             target.join("hello/assets/b").exists(),
             "what was there stays"
