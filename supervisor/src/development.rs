@@ -4,7 +4,9 @@
 use std::ffi::OsStr;
 use std::fs;
 use std::io::Write as _;
-use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _, chown};
+use std::os::unix::fs::{
+    DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _, chown,
+};
 use std::path::{Path, PathBuf};
 
 use nix::unistd::{Gid, Uid, User};
@@ -39,6 +41,8 @@ pub(crate) enum DevelopmentError {
     User(#[source] nix::Error),
     #[error("{path} is not named like a plugin: {reason}")]
     PluginName { path: PathBuf, reason: String },
+    #[error("{path} is no directory of this user's alone: nothing is made in it")]
+    NotOurs { path: PathBuf },
     #[error("make the demonstration database")]
     Seed(#[source] sqlx::Error),
 }
@@ -94,6 +98,7 @@ pub(crate) fn set_up(base: &Path, plugins: &[PathBuf]) -> Result<Place, Developm
         .mode(0o755)
         .create(base)
         .map_err(file("make", base))?;
+    check_ours(base)?;
     directory("etc", 0o755, nobody_else)?;
     let policy_dir = directory("etc/policy.d", 0o755, nobody_else)?;
     let keys_dir = directory("etc/keys.d", 0o755, nobody_else)?;
@@ -146,6 +151,19 @@ fn configuration(place: &Place) -> Config {
         config.hostapi.config.insert(key.into(), value.into());
     }
     config
+}
+
+/// Whoever else may write in the base could put links there, and root would give away what they
+/// lead to.
+fn check_ours(base: &Path) -> Result<(), DevelopmentError> {
+    let found = fs::symlink_metadata(base).map_err(file("look at", base))?;
+    let ours = found.is_dir()
+        && found.uid() == nix::unistd::geteuid().as_raw()
+        && found.mode() & 0o022 == 0;
+    if ours {
+        return Ok(());
+    }
+    Err(DevelopmentError::NotOurs { path: base.into() })
 }
 
 fn make_directory(path: &Path, mode: u32) -> Result<(), DevelopmentError> {
@@ -248,3 +266,21 @@ const SEED: &str = "
     CREATE TABLE items (id INTEGER PRIMARY KEY, name TEXT NOT NULL, price REAL NOT NULL);
     INSERT INTO items (name, price) VALUES ('anvil', 49.5), ('bucket', 7.25), ('candle', 1.1);
 ";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_base_that_others_may_write_to_is_refused() {
+        let base = tempfile::tempdir().unwrap();
+        check_ours(base.path()).unwrap();
+        let mode = |mode| fs::set_permissions(base.path(), fs::Permissions::from_mode(mode));
+        mode(0o777).unwrap();
+        assert!(check_ours(base.path()).is_err());
+        mode(0o755).unwrap();
+        let link = base.path().join("link");
+        std::os::unix::fs::symlink(base.path(), &link).unwrap();
+        assert!(check_ours(&link).is_err());
+    }
+}
