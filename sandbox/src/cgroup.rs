@@ -22,6 +22,7 @@
 
 mod applied;
 mod clear;
+mod delegation;
 mod dir;
 mod error;
 mod hierarchy;

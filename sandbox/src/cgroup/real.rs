@@ -6,6 +6,8 @@
     reason = "programs that meet limits are started here"
 )]
 
+mod delegation;
+
 use std::fs;
 use std::io::{BufRead, BufReader};
 use std::os::fd::{AsFd, OwnedFd};
@@ -18,8 +20,6 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use pinfold_policy::Control;
 use tempfile::TempDir;
 
-use super::dir::Dir;
-use super::v2;
 use super::{
     Controller, Hierarchy, How, Interest, Killed, Leaf, Limits, Parent, Place, ProcPaths, Removal,
     State, Watch, WatchKind, sweep,
@@ -412,99 +412,6 @@ fn a_probe_finds_what_a_launch_will_get() {
         assert!(!ours.exists(), "{}", ours.display());
     }
     assert_eq!(fs::read_dir(home.locks.path()).unwrap().count(), 0);
-}
-
-/// A controller that limits nothing here, and is on the unified tree of a hybrid machine.
-const SPARE: &str = "hugetlb";
-
-/// A group right below the root of the unified tree; ends with the value.
-struct Scratch {
-    root: Dir,
-    name: String,
-}
-
-impl Scratch {
-    fn new(hierarchy: &Hierarchy) -> (Self, Dir) {
-        let own = &hierarchy.unified().unwrap().own;
-        let root = Dir::open(own).unwrap();
-        root.write("cgroup.subtree_control", &format!("+{SPARE}"))
-            .unwrap();
-        let name = format!("pinfold-test-{}", std::process::id());
-        let dir = root.make_child(&name).unwrap();
-        (Self { root, name }, dir)
-    }
-}
-
-impl Drop for Scratch {
-    fn drop(&mut self) {
-        super::clear::clear(&self.root, &self.name).unwrap();
-        self.root
-            .write("cgroup.subtree_control", &format!("-{SPARE}"))
-            .unwrap();
-    }
-}
-
-#[test]
-fn controllers_reach_the_leaves_once_a_delegated_group_is_free_of_processes() {
-    let test = "controllers_reach_the_leaves_once_a_delegated_group_is_free_of_processes";
-    let Some(home) = able(test) else {
-        return;
-    };
-    let at_root = |unified: &super::hierarchy::Unified| {
-        let listed = fs::read_to_string(unified.own.join("cgroup.controllers")).unwrap();
-        // The root alone passes controllers on while processes are in it.
-        let is_root = !unified.own.join("cgroup.type").exists();
-        is_root && listed.split_whitespace().any(|name| name == SPARE)
-    };
-    if !home.hierarchy.unified().is_some_and(at_root) {
-        eprintln!("skipped: {test}: needs {SPARE} at the root of the unified tree");
-        return;
-    }
-    let (scratch, delegated) = Scratch::new(&home.hierarchy);
-    let dir = delegated.make_child("pinfold").unwrap();
-    let jails = dir.make_child("jails").unwrap();
-    // Somebody else is in the group: a daemon in the same scope.
-    let join = format!(
-        "echo 0 > {}/cgroup.procs; echo ready; exec sleep 60",
-        delegated.path().display()
-    );
-    let mut daemon = Command::new("/bin/sh")
-        .args(["-c", &join])
-        .stdout(Stdio::piped())
-        .spawn()
-        .unwrap();
-    let mut line = String::new();
-    BufReader::new(daemon.stdout.take().unwrap())
-        .read_line(&mut line)
-        .unwrap();
-    assert_eq!(line, "ready\n");
-
-    let refused = v2::enable(SPARE, &delegated, &dir, &jails).unwrap_err();
-    assert_eq!(refused.errno, Some(libc::EBUSY));
-    assert!(
-        refused.detail.contains("is not delegated to us"),
-        "{refused}"
-    );
-    rustix::fs::fsetxattr(
-        &delegated,
-        "user.delegate",
-        b"1",
-        rustix::fs::XattrFlags::empty(),
-    )
-    .unwrap();
-    v2::enable(SPARE, &delegated, &dir, &jails).unwrap();
-
-    let leaf = jails.make_child("leaf").unwrap();
-    assert_eq!(leaf.read("cgroup.controllers").unwrap().trim(), SPARE);
-    let members = delegated.open_child(super::parent::MEMBERS).unwrap();
-    assert_eq!(
-        members.processes().unwrap(),
-        [i32::try_from(daemon.id()).unwrap()]
-    );
-    assert!(delegated.processes().unwrap().is_empty());
-    // Clearing kills what is in it.
-    drop(scratch);
-    assert_eq!(daemon.wait().unwrap().signal(), Some(libc::SIGKILL));
 }
 
 /// Says to a test, started as a process of its own, where its locks are.

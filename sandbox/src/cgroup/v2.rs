@@ -7,9 +7,10 @@ use std::sync::Arc;
 use pinfold_policy::Control;
 use rustix::io::Errno;
 
+use super::delegation::{free_of_processes, members_of};
 use super::dir::Dir;
 use super::hierarchy::Unified;
-use super::parent::{JAILS, LAUNCHER, MEMBERS};
+use super::parent::{JAILS, LAUNCHER};
 use super::v1::cpu_quota_us;
 use super::{Applied, CgroupError, Controller, How, Limits, Reason};
 
@@ -217,58 +218,11 @@ pub(super) fn enable(
     };
     match into(delegated) {
         Err(busy) if busy.errno == Some(Errno::BUSY.raw_os_error()) => {
-            // Other processes are in the group, pinfoldd for one. Where the group was given to us
-            // they move aside; elsewhere they are not ours to move.
-            if !is_delegated(delegated) {
-                return Err(busy.undelegated());
-            }
-            move_aside(delegated)?;
+            free_of_processes(delegated, busy)?;
             into(delegated)?;
         }
         outcome => outcome?,
     }
     into(dir)?;
     into(jails)
-}
-
-/// Whether systemd marked the group as given away (`Delegate=`).
-fn is_delegated(dir: &Dir) -> bool {
-    ["user.delegate", "trusted.delegate"]
-        .into_iter()
-        .any(|name| {
-            let mut value = [0; 1];
-            rustix::fs::fgetxattr(dir, name, &mut value[..]).is_ok_and(|n| n == 1 && value == *b"1")
-        })
-}
-
-/// How often to look again: processes fork while they are being moved.
-const MOVE_PASSES: usize = 8;
-
-/// Moves the processes of a group that was given to us into a group below it.
-fn move_aside(delegated: &Dir) -> Result<(), Reason> {
-    let refused = |step: &str, error: &io::Error| Reason::refused(step, delegated.path(), error);
-    let members = members_of(delegated).map_err(|error| refused("make group", &error))?;
-    for _ in 0..MOVE_PASSES {
-        let processes = delegated
-            .processes()
-            .map_err(|error| Reason::absent("list processes", error.to_string()))?;
-        if processes.is_empty() {
-            return Ok(());
-        }
-        for process in processes {
-            match members.write("cgroup.procs", &process.to_string()) {
-                Err(error) if error.raw_os_error() == Some(Errno::SRCH.raw_os_error()) => {}
-                moved => moved.map_err(|error| refused("move processes aside", &error))?,
-            }
-        }
-    }
-    Ok(())
-}
-
-/// The group below a delegated one for processes that may not be in that itself.
-fn members_of(delegated: &Dir) -> io::Result<Dir> {
-    match delegated.make_child(MEMBERS) {
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => delegated.open_child(MEMBERS),
-        made => made,
-    }
 }
