@@ -5,7 +5,6 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use pinfold_gob::Limits;
 use pinfold_hostapi::{Caller, HostApi};
 use pinfold_policy::CallContext;
 use pinfold_rpc::broker::Offer;
@@ -19,8 +18,6 @@ use super::wire::{HostRequest, HostResponse};
 const CALL_TOKEN_FIELD: &str = "CallToken";
 /// Deadline of a call back that is made on nobody's behalf.
 const OWN_CALL_LIMIT: Duration = Duration::from_secs(30);
-/// Longest request: the parameters of a statement, twice over for their form as JSON.
-const REQUEST_LIMIT_BYTES: usize = 2 * pinfold_hostapi::PARAMETERS_LIMIT_BYTES;
 /// Calls back served at once. A database takes two queries of one plugin at a time, and each that
 /// waits may hold its parameters, each that is answered a whole result: this many of them.
 const CALLS_AT_ONCE: usize = 32;
@@ -84,8 +81,8 @@ pub(super) async fn serve(
         };
         let services = Arc::new(services(host, Arc::clone(&caller), tokens));
         let config = ServerConfig {
-            limits: Limits::default().with_message_bytes(REQUEST_LIMIT_BYTES),
             max_concurrent: CALLS_AT_ONCE,
+            ..ServerConfig::default()
         };
         let end = netrpc::serve(stream, services, config).await;
         tracing::debug!(plugin.id = %caller.plugin, end = %end, "plugin's host connection ended");
