@@ -1,7 +1,8 @@
 //! `pinfold token`: bearer tokens for the gateway.
 
-use std::io;
-use std::path::PathBuf;
+use std::io::{self, Read as _};
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::{Path, PathBuf};
 
 use chrono::{DateTime, TimeDelta, Utc};
 use pinfold_gateway::admin::dto::{CreatedToken, NewToken, TokenView};
@@ -141,21 +142,63 @@ fn print(context: &Context) -> Result<(), Failure> {
         return Err(PrintError::Service.into());
     }
     let path = context.place.development_token();
-    let token =
-        std::fs::read_to_string(&path).map_err(|source| PrintError::Read { path, source })?;
+    let token = read(&path).map_err(|source| PrintError::Read { path, source })?;
     if context.output.is_json() {
         return Ok(context
             .output
-            .json(&serde_json::json!({ "token": token.trim() }))?);
+            .json(&serde_json::json!({ "token": token }))?);
     }
     let mut page = Page::default();
-    page.line(token.trim());
+    page.line(token);
     Ok(context.output.page(&page)?)
+}
+
+/// Longer than any token.
+const TOKEN_LIMIT_BYTES: u64 = 128;
+
+/// Reads the token that the daemon left. The file lies where the daemon can write, and root may be
+/// the one who reads: no link is followed, nothing is waited for, and what is no token is not given
+/// out, for the next thing that happens to it is to be sent to the daemon.
+fn read(path: &Path) -> io::Result<String> {
+    let flags = rustix::fs::OFlags::NOFOLLOW | rustix::fs::OFlags::NONBLOCK;
+    let file = std::fs::File::options()
+        .read(true)
+        .custom_flags(flags.bits().cast_signed())
+        .open(path)?;
+    let mut text = String::new();
+    file.take(TOKEN_LIMIT_BYTES).read_to_string(&mut text)?;
+    let token = text.trim();
+    let shaped = token
+        .strip_prefix("pf_")
+        .is_some_and(|digits| !digits.is_empty() && digits.bytes().all(|c| c.is_ascii_hexdigit()));
+    if shaped {
+        Ok(token.to_owned())
+    } else {
+        Err(io::Error::new(io::ErrorKind::InvalidData, "it is no token"))
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn only_a_token_in_a_file_of_its_own_is_read() {
+        let base = tempfile::tempdir().unwrap();
+        let path = base.path().join("development-token");
+        std::fs::write(&path, "pf_00ff\n").unwrap();
+        assert_eq!(read(&path).unwrap(), "pf_00ff");
+        let link = base.path().join("link");
+        std::os::unix::fs::symlink(&path, &link).unwrap();
+        assert!(read(&link).is_err());
+        for secret in ["root:x:0:0", "pf_", "pf_00ff\nroot:x:0:0"] {
+            std::fs::write(&path, secret).unwrap();
+            assert!(read(&path).is_err(), "{secret}");
+        }
+        let pipe = base.path().join("pipe");
+        nix::unistd::mkfifo(&pipe, nix::sys::stat::Mode::S_IRUSR).unwrap();
+        assert!(read(&pipe).is_err());
+    }
 
     #[test]
     fn the_list_says_which_tokens_are_good() {
