@@ -6,6 +6,7 @@ use std::io::Read;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::sync::OnceLock;
+use std::time::{Duration, Instant};
 
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
@@ -19,6 +20,10 @@ const TIME_ZONE: &str = "/etc/localtime";
 const BUNDLE_LIMIT_BYTES: u64 = 2 * 1024 * 1024;
 /// Several times the largest time zone.
 const TIME_ZONE_LIMIT_BYTES: u64 = 16 * 1024;
+
+/// How long somebody else may hold a copy of a descriptor for writing: a child that another thread
+/// has started and that has not executed yet. The launcher has one thread.
+const WRITER_LIMIT: Duration = Duration::from_secs(1);
 
 /// What a user id outside a user namespace's map looks like from inside.
 const OVERFLOW_UID: u32 = 65_534;
@@ -76,8 +81,13 @@ fn bundle_directory(bytes: &[u8]) -> Result<OwnedFd, Errno> {
         rest = rest.get(written..).unwrap_or_default();
     }
     drop(file);
-    crate::sys::mount::set_attributes(mount.as_fd(), READ_ONLY | INERT_WITHOUT_LINKS)?;
-    Ok(mount)
+    let limit = Instant::now() + WRITER_LIMIT;
+    loop {
+        match crate::sys::mount::set_attributes(mount.as_fd(), READ_ONLY | INERT_WITHOUT_LINKS) {
+            Err(Errno::BUSY) if Instant::now() < limit => std::thread::yield_now(),
+            set => return set.map(|()| mount),
+        }
+    }
 }
 
 /// Reads a file of root's that nobody else can change; anything else is as if it were not there.

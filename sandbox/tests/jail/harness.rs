@@ -16,7 +16,7 @@ use std::process::Command;
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
-use pinfold_policy::{InstanceId, Limits, Wanted};
+use pinfold_policy::{Control, InstanceId, Limits, Wanted};
 use pinfold_sandbox::jail::{
     ExitStatus, Fault, GroupFds, Ids, Jail, JailError, JailSpec, Progress, Starting, sealed_reaper,
     start, start_with_fault,
@@ -191,6 +191,21 @@ pub(crate) fn no_filter() -> Vec<u8> {
     instruction.extend([0, 0]);
     instruction.extend(ALLOW.to_ne_bytes());
     instruction
+}
+
+/// Whether this kernel can forbid executing memory files, as Linux does from 6.3 on.
+pub(crate) fn can_ban_memory_files() -> bool {
+    Path::new("/proc/sys/vm/memfd_noexec").exists()
+}
+
+/// What is not in force of that which this kernel has.
+pub(crate) fn missing_here(jail: &Jail) -> Vec<(Control, String)> {
+    let is_absent = |control: Control| control == Control::MemfdNoexec && !can_ban_memory_files();
+    let missing = jail.missing.iter();
+    missing
+        .filter(|(control, _)| !is_absent(*control))
+        .cloned()
+        .collect()
 }
 
 /// Whether this process runs the named test and no other; if not, starts one that does and expects

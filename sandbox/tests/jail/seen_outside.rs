@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fs;
 
 use super::ability;
-use super::harness::{PLUGIN_ID, REAPER_ID, launch, lines, reaper, spec};
+use super::harness::{PLUGIN_ID, REAPER_ID, launch, lines, missing_here, reaper, spec};
 use pinfold_policy::Control;
 use pinfold_sandbox::jail::Jail;
 use rustix::fs::SealFlags;
@@ -59,7 +59,7 @@ fn the_plugin_has_a_uid_of_its_own_no_capability_and_a_filter() {
         format!("{} 2", jail.plugin_pid)
     );
     assert_eq!(
-        jail.missing,
+        missing_here(&jail),
         [(Control::UserNamespace, "not built".to_owned())]
     );
 }
