@@ -10,7 +10,9 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, bail, ensure};
 use pinfold_gob::{Nothing, Schema, gob_struct};
 use pinfold_policy::{Digest, Generation, InstanceId, LauncherConfig, PluginId};
-use pinfold_rpc::handshake::{Address, Expectation, FirstLine, HandshakeLine};
+use pinfold_rpc::handshake::{
+    Address, Expectation, FirstLine, HandshakeLine, PortRange, environment,
+};
 use pinfold_rpc::netrpc::{Client, Request, ServerConfig, Services, serve};
 use pinfold_rpc::session::{PluginSession, SessionConfig};
 use pinfold_sandbox::client;
@@ -131,6 +133,13 @@ impl Plugin {
     }
 }
 
+/// The variables that make a program a plugin of ours.
+fn handshake() -> BTreeMap<String, String> {
+    environment("GOATKIT_PLUGIN", "goatkit-v1", &[1], PortRange::default())
+        .into_iter()
+        .collect()
+}
+
 fn deadline() -> Deadline {
     Deadline::now() + LIMIT
 }
@@ -168,10 +177,7 @@ pub(super) fn unjailed(plugin: &Path, load: Load) -> anyhow::Result<Figure> {
         let begin = Instant::now();
         let mut child = Command::new(plugin)
             .env_clear()
-            .envs([
-                ("GOATKIT_PLUGIN", "goatkit-v1"),
-                ("PLUGIN_PROTOCOL_VERSIONS", "1"),
-            ])
+            .envs(handshake())
             .env("TMPDIR", directory.path())
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
@@ -315,7 +321,7 @@ impl Place {
             plugin: self.plugin.clone(),
             generation: Generation(1),
             digest: self.digest,
-            values: BTreeMap::new(),
+            values: handshake(),
         };
         match self.client.call(&request, LIMIT)? {
             Reply::Launched(launched) => Ok((launched.instance, launched.stdout)),
