@@ -209,6 +209,10 @@ fn version_1_limits_are_written_beneath_the_launchers_own_group() {
         file("memory/here", "memory.memsw.limit_in_bytes"),
         "67108864"
     );
+    assert_eq!(
+        file("memory/here", "memory.kmem.tcp.limit_in_bytes"),
+        "16777216"
+    );
     assert_eq!(file("cpu,cpuacct", "cpu.cfs_period_us"), "100000");
     assert_eq!(file("cpu,cpuacct", "cpu.cfs_quota_us"), "150000");
     assert_eq!(file("pids/sub", "pids.max"), "48");

@@ -151,6 +151,9 @@ fn limit(group: &Cgroup, controller: Controller, limits: &Limits, path: &Path) -
     })
 }
 
+/// Part of the memory limit that buffers of sockets may have, beside it: one in so many.
+const SOCKETS_SHARE: i64 = 4;
+
 /// Memory first, then memory and swap together: the second may not be below the first.
 fn limit_memory(group: &Cgroup, bytes: u64, path: &Path) -> Applied {
     let memory: Option<&MemController> = group.controller_of();
@@ -161,16 +164,22 @@ fn limit_memory(group: &Cgroup, bytes: u64, path: &Path) -> Applied {
             .map_err(|error| reason(&error, "write memory.limit_in_bytes", path))?;
         Ok(memory)
     });
-    match set {
-        Err(reason) => Applied::missing(Control::Memory, reason),
-        Ok(memory) => match memory.set_memswap_limit(bytes) {
-            Ok(()) => Applied::enforced(Control::Memory, How::V1),
-            // The kernel may have been started without accounting of swap on v1.
-            Err(error) => {
-                let reason = reason(&error, "write memory.memsw.limit_in_bytes", path);
-                Applied::partial(Control::Memory, How::V1, reason)
-            }
-        },
+    let memory = match set {
+        Err(reason) => return Applied::missing(Control::Memory, reason),
+        Ok(memory) => memory,
+    };
+    // The kernel may have been started without accounting of swap on v1.
+    let swap = memory
+        .set_memswap_limit(bytes)
+        .map_err(|error| reason(&error, "write memory.memsw.limit_in_bytes", path));
+    // Buffers of sockets are counted apart here, and not at all until they have a limit: over
+    // loopback alone a jail could fill what the whole machine has for them.
+    let sockets = memory
+        .set_tcp_limit(bytes / SOCKETS_SHARE)
+        .map_err(|error| reason(&error, "write memory.kmem.tcp.limit_in_bytes", path));
+    match swap.and(sockets) {
+        Ok(()) => Applied::enforced(Control::Memory, How::V1),
+        Err(reason) => Applied::partial(Control::Memory, How::V1, reason),
     }
 }
 
