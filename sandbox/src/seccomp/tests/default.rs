@@ -96,6 +96,10 @@ fn answers_are_those_that_programs_expect() {
         // CLONE_VM | CLONE_THREAD | …, as a thread is made; then with CLONE_NEWUSER.
         ("clone", [0x003d_0f00, 0, 0, 0, 0, 0], Action::Allow),
         ("clone", [0x1000_0011, 0, 0, 0, 0, 0], refused(Eperm)),
+        // MAP_PRIVATE | MAP_ANONYMOUS, and with MAP_HUGETLB of a size.
+        ("mmap", [0, 4096, 3, 0x22, 0, 0], Action::Allow),
+        ("mmap", [0, 4096, 3, 0x4_0022, 0, 0], refused(Einval)),
+        ("mmap", [0, 4096, 3, 0x1_5404_0022, 0, 0], refused(Einval)),
         ("socket", [1, 0x8_0001, 0, 0, 0, 0], Action::Allow),
         ("socket", [2, 1, 6, 0, 0, 0], Action::Allow),
         ("socket", [2, 1, 262, 0, 0, 0], refused(Eprotonosupport)),
