@@ -236,7 +236,7 @@ pub(super) fn jailed(launcher: &Path, plugin: &Path, load: Load) -> anyhow::Resu
     let place = Place::new(launcher, plugin)?;
     runtime()?.block_on(async {
         let begin = Instant::now();
-        let (instance, stdout) = place.launch()?;
+        let (instance, stdout, _stderr) = place.launch()?;
         let path = socket_path(stdout).await?;
         let name = path
             .rsplit_once('/')
@@ -316,7 +316,9 @@ impl Place {
         })
     }
 
-    fn launch(&self) -> anyhow::Result<(InstanceId, OwnedFd)> {
+    /// The instance with its outputs. Standard error is to be kept: a plugin that writes to a closed
+    /// one dies of it.
+    fn launch(&self) -> anyhow::Result<(InstanceId, OwnedFd, OwnedFd)> {
         let request = protocol::Request::Launch {
             plugin: self.plugin.clone(),
             generation: Generation(1),
@@ -324,7 +326,12 @@ impl Place {
             values: handshake(),
         };
         match self.client.call(&request, LIMIT)? {
-            Reply::Launched(launched) => Ok((launched.instance, launched.stdout)),
+            Reply::Launched(protocol::Launched {
+                instance,
+                stdout,
+                stderr,
+                ..
+            }) => Ok((instance, stdout, stderr)),
             _ => bail!("the launcher answered something else"),
         }
     }
