@@ -94,15 +94,10 @@ impl Catalogue {
         self.plugins().values().map(Handle::snapshot).collect()
     }
 
-    /// Looks at the plugin directory, or at one plugin in it: starts what is new, ends what is
-    /// gone, and looks again at the rest. A plugin that is named is started anew in any case.
-    /// Waits until each has settled.
-    pub(crate) async fn rescan(
-        self: &Arc<Self>,
-        only: Option<&PluginId>,
-    ) -> Result<Vec<Arc<Snapshot>>, ScanError> {
+    /// The plugins that have a directory now.
+    pub(crate) async fn found(&self) -> Result<BTreeSet<PluginId>, ScanError> {
         let directory = self.parts.plugin_dir.clone();
-        let found = tokio::task::spawn_blocking(move || list(&directory))
+        tokio::task::spawn_blocking(move || list(&directory))
             .await
             .unwrap_or_else(|error| {
                 let path = self.parts.plugin_dir.clone();
@@ -110,7 +105,17 @@ impl Catalogue {
                     path,
                     source: std::io::Error::other(error),
                 })
-            })?;
+            })
+    }
+
+    /// Looks at the plugin directory, or at one plugin in it: starts what is new, ends what is
+    /// gone, and looks again at the rest. A plugin that is named is started anew in any case.
+    /// Waits until each has settled.
+    pub(crate) async fn rescan(
+        self: &Arc<Self>,
+        only: Option<&PluginId>,
+    ) -> Result<Vec<Arc<Snapshot>>, ScanError> {
+        let found = self.found().await?;
         let concerned = |plugin: &PluginId| only.is_none_or(|only| only == plugin);
         let known: Vec<(PluginId, Handle)> = self
             .plugins()

@@ -5,7 +5,7 @@
 
 pub(crate) mod goatflow;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::Duration;
@@ -65,6 +65,8 @@ pub(crate) struct Manifest {
 /// A started process and what it may do.
 pub(crate) struct Process {
     pub(crate) plugin: PluginId,
+    /// Every plugin with a directory, this one among them.
+    pub(crate) known: BTreeSet<PluginId>,
     pub(crate) manifest: Manifest,
     pub(crate) policy: PolicyFile,
     pub(crate) generation: pinfold_policy::Generation,

@@ -173,8 +173,14 @@ impl Lifecycle {
         output.add(LogStream::Stderr, pipe(stderr)?);
         let (shutdown, quit) = (policy.timeouts.shutdown.0, policy.timeouts.quit.0);
         let launcher = Arc::clone(self.catalogue.launcher());
+        let known = self
+            .catalogue
+            .found()
+            .await
+            .map_err(|error| NotStarted::failed(&Chain(&error)))?;
         let process = Process {
             plugin: self.plugin.clone(),
+            known,
             manifest,
             policy,
             generation,

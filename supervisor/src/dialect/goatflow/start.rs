@@ -1,7 +1,7 @@
 //! From a started process to a plugin that serves: handshake, session, registration,
 //! initialisation.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use pinfold_gateway::admin::dto::LogStream;
@@ -70,7 +70,7 @@ pub(super) async fn start(
         .offer()
         .map_err(|error| failed("offer the host API", &error))?;
     let init = InitRequest {
-        config: config(&process.plugin),
+        config: config(&process.plugin, &process.known, environment()),
         host_api_id: offer.id(),
     };
     let caller = Arc::new(process.caller(asked.clone()));
@@ -248,8 +248,13 @@ fn check_name(plugin: &PluginId, registration: &Registration) -> Result<(), Dial
 }
 
 /// What a plugin is told when it is initialised: the contract's four keys, then what the daemon's
-/// own environment has for this plugin as `GOATFLOW_PLUGIN_<NAME>_<KEY>`.
-fn config(plugin: &PluginId) -> BTreeMap<String, String> {
+/// own environment has for this plugin as `GOATFLOW_PLUGIN_<NAME>_<KEY>`. A variable that reads as
+/// another known plugin's too is for the longer name; of two names that read the same, for neither.
+fn config(
+    plugin: &PluginId,
+    known: &BTreeSet<PluginId>,
+    environment: impl Iterator<Item = (String, String)>,
+) -> BTreeMap<String, String> {
     let mut config: BTreeMap<String, String> = [
         ("host_version", HOST_VERSION.to_owned()),
         ("plugin_name", plugin.to_string()),
@@ -258,24 +263,69 @@ fn config(plugin: &PluginId) -> BTreeMap<String, String> {
     ]
     .map(|(key, value)| (key.to_owned(), value))
     .into();
-    let prefix = format!(
-        "GOATFLOW_PLUGIN_{}_",
-        plugin.as_str().to_ascii_uppercase().replace('-', "_")
-    );
-    for (name, value) in std::env::vars_os() {
-        let (Some(name), Some(value)) = (name.to_str(), value.to_str()) else {
+    let own = variable_prefix(plugin);
+    let closer: Vec<String> = known
+        .iter()
+        .filter(|other| *other != plugin)
+        .map(variable_prefix)
+        .filter(|other| other.starts_with(&own))
+        .collect();
+    for (name, value) in environment {
+        if closer.iter().any(|other| name.starts_with(other.as_str())) {
             continue;
-        };
-        if let Some(key) = name.strip_prefix(&prefix).filter(|key| !key.is_empty()) {
-            config.insert(key.to_ascii_lowercase(), value.to_owned());
+        }
+        if let Some(key) = name.strip_prefix(&own).filter(|key| !key.is_empty()) {
+            config.insert(key.to_ascii_lowercase(), value);
         }
     }
     config
 }
 
+/// What the names of a plugin's variables begin with.
+fn variable_prefix(plugin: &PluginId) -> String {
+    let name = plugin.as_str().to_ascii_uppercase().replace('-', "_");
+    format!("GOATFLOW_PLUGIN_{name}_")
+}
+
+/// The daemon's environment, without what is not text.
+fn environment() -> impl Iterator<Item = (String, String)> {
+    std::env::vars_os()
+        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// The keys beside the contract's four that `plugin` is given where all of `known` are there.
+    fn own_keys(plugin: &str, known: &[&str]) -> Vec<String> {
+        let id = |name: &str| PluginId::parse(name).unwrap();
+        let known = known.iter().map(|name| id(name)).collect();
+        let environment = [
+            ("GOATFLOW_PLUGIN_PAY_URL", "u"),
+            ("GOATFLOW_PLUGIN_PAY_CARD_KEY", "k"),
+            ("GOATFLOW_PLUGIN_PAY_", "no key"),
+            ("GOATFLOW_PLUGIN_PAYER_KEY", "another's"),
+        ]
+        .map(|(name, value)| (name.to_owned(), value.to_owned()));
+        let mut config = config(&id(plugin), &known, environment.into_iter());
+        for key in ["host_version", "plugin_name", "plugin_dir", "work_dir"] {
+            config.remove(key).unwrap();
+        }
+        config.into_keys().collect()
+    }
+
+    #[test]
+    fn a_plugin_whose_name_begins_anothers_is_not_given_its_variables() {
+        assert_eq!(own_keys("pay", &["pay"]), ["card_key", "url"]);
+        assert_eq!(own_keys("pay", &["pay", "pay-card"]), ["url"]);
+        assert_eq!(own_keys("pay-card", &["pay", "pay-card"]), ["key"]);
+        assert_eq!(
+            own_keys("pay-card", &["pay-card", "pay_card"]),
+            [""; 0],
+            "two names that read the same"
+        );
+    }
 
     #[test]
     fn a_plugins_words_are_one_bounded_line() {
