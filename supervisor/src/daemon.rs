@@ -98,8 +98,10 @@ fn begin(arguments: Arguments) -> anyhow::Result<()> {
         Some(path) => path,
         None => beside("pinfold-launcher")?,
     };
+    // Only a developer's installation may take policies that the daemon wrote itself.
+    let flags = (!arguments.dev).then_some("--no-dev-grants");
     let (client, launcher) =
-        pinfold_sandbox::client::spawn(&program, &place.launcher_config, [] as [&str; 0])?;
+        pinfold_sandbox::client::spawn(&program, &place.launcher_config, flags)?;
     let own_user = !nix::unistd::geteuid().is_root();
     if !own_user {
         privileges::become_user(&launcher_config.daemon_user).context("give up root")?;

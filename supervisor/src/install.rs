@@ -14,13 +14,9 @@ use nix::dir::Dir;
 use nix::fcntl::{AT_FDCWD, OFlag, OpenHow, ResolveFlag, openat2};
 use nix::unistd::{Gid, Uid};
 use pinfold_policy::PluginId;
+use pinfold_sandbox::stage::{DEPTH_LIMIT, ENTRIES_LIMIT, PACKAGE_LIMIT_BYTES};
 
-/// Deepest directory of a plugin, most files and most bytes: what a stage may have, too.
-const DEPTH_LIMIT: usize = 16;
-const FILE_LIMIT: usize = 4096;
-const BYTE_LIMIT: u64 = 1 << 30;
-
-/// A file of a plugin cannot be copied.
+/// A file of a plugin cannot be copied, or is one more than a stage may have.
 #[derive(Debug, thiserror::Error)]
 #[error("copy {path}")]
 pub(crate) struct InstallError {
@@ -148,7 +144,9 @@ impl Copy {
             .mode(0o600)
             .open(to)
             .map_err(failed(to))?;
-        let left = BYTE_LIMIT.saturating_sub(self.bytes).saturating_add(1);
+        let left = PACKAGE_LIMIT_BYTES
+            .saturating_sub(self.bytes)
+            .saturating_add(1);
         let copied = io::copy(&mut source.take(left), &mut target).map_err(failed(from))?;
         self.bytes = self.bytes.saturating_add(copied);
         self.check_limits(from)?;
@@ -162,8 +160,9 @@ impl Copy {
     }
 
     fn check_limits(&self, from: &Path) -> Result<(), InstallError> {
-        if self.files > FILE_LIMIT || self.bytes > BYTE_LIMIT {
-            let error = format!("more than {FILE_LIMIT} files or {BYTE_LIMIT} bytes in all");
+        if self.files > ENTRIES_LIMIT || self.bytes > PACKAGE_LIMIT_BYTES {
+            let error =
+                format!("more than {ENTRIES_LIMIT} files or {PACKAGE_LIMIT_BYTES} bytes in all");
             return Err(failed(from)(io::Error::other(error)));
         }
         Ok(())
