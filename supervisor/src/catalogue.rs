@@ -1,5 +1,7 @@
 //! Every plugin that is known, and the table of what serves now.
 
+mod change;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -13,11 +15,15 @@ use tokio_util::task::TaskTracker;
 use crate::chain::Chain;
 use crate::development::DevelopmentGrants;
 use crate::dialect::{self, Dialect, Started};
+use crate::events::Events;
 use crate::launcher::Launcher;
 use crate::lifecycle::{Command, Handle, Lifecycle};
 use crate::logs::Logs;
 use crate::state::Snapshot;
-use crate::store::Store;
+use crate::store::{Store, StoreError};
+
+#[allow(unused_imports, reason = "the administration API takes it up")]
+pub(crate) use change::ChangeError;
 
 /// Most plugins of one daemon: bounds what a directory full of junk can start.
 const PLUGIN_LIMIT: usize = 1024;
@@ -41,6 +47,7 @@ pub(crate) struct Catalogue {
     /// By the order in which plugins were first seen: of two that declare the same route, the
     /// elder keeps it.
     entries: Mutex<BTreeMap<i64, Arc<Entry>>>,
+    events: Events,
     tasks: TaskTracker,
 }
 
@@ -60,6 +67,7 @@ impl Catalogue {
             dialects: dialect::all(),
             plugins: Mutex::default(),
             entries: Mutex::default(),
+            events: Events::default(),
             tasks: TaskTracker::new(),
         })
     }
@@ -70,6 +78,11 @@ impl Catalogue {
 
     pub(crate) fn host(&self) -> &Arc<HostApi> {
         &self.parts.host
+    }
+
+    /// What happened to the plugins.
+    pub(crate) fn events(&self) -> &Events {
+        &self.events
     }
 
     pub(crate) fn logs(&self) -> &Logs {
@@ -127,9 +140,16 @@ impl Catalogue {
             let present = found.contains(&plugin);
             async move {
                 match (present, only) {
-                    (false, _) => {
+                    (false, only) => {
                         handle.command(Command::Stop).await;
                         self.forget(&plugin).await;
+                        // Named, it was removed on purpose. One whose directory has merely gone
+                        // may come again.
+                        if only.is_some()
+                            && let Err(error) = self.parts.store.clear_flags(&plugin).await
+                        {
+                            tracing::warn!(plugin.id = %plugin, error = %Chain(&error), "plugin's flags kept");
+                        }
                     }
                     (true, Some(_)) => handle.command(Command::Restart).await,
                     (true, None) => handle.command(Command::Refresh).await,
@@ -149,8 +169,13 @@ impl Catalogue {
         if let Some(handle) = self.handle(plugin) {
             return Some(handle);
         }
-        let number = match self.parts.store.plugin_number(plugin).await {
-            Ok(number) => number,
+        let store = &self.parts.store;
+        let known = async {
+            let number = store.plugin_number(plugin).await?;
+            Ok::<_, StoreError>((number, store.is_enabled(plugin).await?))
+        };
+        let (number, enabled) = match known.await {
+            Ok(known) => known,
             Err(error) => {
                 tracing::error!(plugin.id = %plugin, error = %Chain(&error), "plugin not started");
                 return None;
@@ -164,7 +189,7 @@ impl Catalogue {
             tracing::error!(plugin.id = %plugin, limit = PLUGIN_LIMIT, "too many plugins, one left out");
             return None;
         }
-        let (lifecycle, handle) = Lifecycle::new(plugin.clone(), number, Arc::clone(self));
+        let (lifecycle, handle) = Lifecycle::new(plugin.clone(), number, enabled, Arc::clone(self));
         plugins.insert(plugin.clone(), handle.clone());
         self.tasks.spawn(lifecycle.run());
         Some(handle)

@@ -383,7 +383,7 @@ fn view(snapshot: &Snapshot) -> PluginView {
         dialect: snapshot.dialect.unwrap_or_default().into(),
         state: snapshot.state.as_str().into(),
         generation: snapshot.generation.0,
-        enabled: true,
+        enabled: snapshot.enabled,
         routes: registered
             .map(|r| r.offer.routes.clone())
             .unwrap_or_default(),

@@ -9,6 +9,7 @@
 #![forbid(unsafe_code)]
 
 mod banner;
+#[allow(dead_code, reason = "the administration API takes it up")]
 mod catalogue;
 mod chain;
 pub mod cli;
@@ -17,9 +18,12 @@ mod control;
 pub mod daemon;
 mod development;
 mod dialect;
+#[allow(dead_code, reason = "the administration API takes it up")]
+mod events;
 mod grants;
 mod install;
 mod launcher;
+#[allow(dead_code, reason = "the administration API takes it up")]
 mod lifecycle;
 mod logs;
 mod place;
@@ -28,7 +32,9 @@ mod privileges;
 mod recorder;
 pub mod run;
 mod stage;
+#[allow(dead_code, reason = "the administration API takes it up")]
 mod state;
+#[allow(dead_code, reason = "the administration API takes it up")]
 mod store;
 mod telemetry;
 mod tokens;

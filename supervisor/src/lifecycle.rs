@@ -20,6 +20,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use crate::catalogue::Catalogue;
 use crate::chain::Chain;
 use crate::dialect::Started;
+use crate::events::{EventKind, Happening};
 use crate::logs::PluginLog;
 use crate::state::{Registered, Snapshot, State};
 
@@ -36,6 +37,10 @@ pub(crate) enum Command {
     Restart(oneshot::Sender<()>),
     /// Look again, and leave it alone if it serves from the same files.
     Refresh(oneshot::Sender<()>),
+    /// Let it run, and start it.
+    Enable(oneshot::Sender<()>),
+    /// End it, and start it no more until it is enabled.
+    Disable(oneshot::Sender<()>),
     /// End it and the task.
     Stop(oneshot::Sender<()>),
 }
@@ -111,9 +116,18 @@ struct NotStarted {
 
 impl Lifecycle {
     /// A task for `plugin`, not yet running, and the handle to it.
-    pub(crate) fn new(plugin: PluginId, number: i64, catalogue: Arc<Catalogue>) -> (Self, Handle) {
+    pub(crate) fn new(
+        plugin: PluginId,
+        number: i64,
+        enabled: bool,
+        catalogue: Arc<Catalogue>,
+    ) -> (Self, Handle) {
         let (sender, commands) = mpsc::channel(COMMAND_QUEUE);
-        let (snapshot, observed) = watch::channel(Arc::new(Snapshot::discovered(plugin.clone())));
+        let first = Snapshot {
+            enabled,
+            ..Snapshot::discovered(plugin.clone())
+        };
+        let (snapshot, observed) = watch::channel(Arc::new(first));
         let log = catalogue.logs().of(&plugin);
         let handle = Handle {
             commands: sender,
@@ -137,15 +151,21 @@ impl Lifecycle {
     pub(crate) async fn run(mut self) {
         let mut waiting: Option<oneshot::Sender<()>> = None;
         loop {
-            let serving = match self.start().await {
-                Ok(serving) => {
-                    self.publish(&serving);
-                    Some(serving)
+            let enabled = self.snapshot.borrow().enabled;
+            let serving = if enabled {
+                match self.start().await {
+                    Ok(serving) => {
+                        self.publish(&serving);
+                        Some(serving)
+                    }
+                    Err(not_started) => {
+                        self.not_started(not_started);
+                        None
+                    }
                 }
-                Err(not_started) => {
-                    self.not_started(not_started);
-                    None
-                }
+            } else {
+                self.enter(State::Disabled, None, |_| {});
+                None
             };
             if let Some(done) = waiting.take() {
                 done.send(()).unwrap_or_default();
@@ -181,6 +201,21 @@ impl Lifecycle {
                     Some(Command::Refresh(done)) if self.unchanged(serving.as_ref()).await => {
                         done.send(()).unwrap_or_default();
                     }
+                    Some(Command::Enable(done)) if serving.is_some() => {
+                        done.send(()).unwrap_or_default();
+                    }
+                    Some(Command::Enable(done)) => {
+                        self.change(|snapshot| snapshot.enabled = true);
+                        return Some(done);
+                    }
+                    Some(Command::Disable(done)) => {
+                        self.change(|snapshot| snapshot.enabled = false);
+                        if let Some(serving) = serving.take() {
+                            self.stop(serving).await;
+                        }
+                        self.enter(State::Disabled, None, |snapshot| snapshot.reason = None);
+                        done.send(()).unwrap_or_default();
+                    }
                     Some(Command::Refresh(done) | Command::Restart(done)) => {
                         if let Some(serving) = serving.take() {
                             self.stop(serving).await;
@@ -192,7 +227,7 @@ impl Lifecycle {
                             self.stop(serving).await;
                         }
                         self.catalogue.withdraw(self.number);
-                        self.change(|snapshot| snapshot.state = State::Stopped);
+                        self.enter(State::Stopped, None, |_| {});
                         done.send(()).unwrap_or_default();
                         return None;
                     }
@@ -228,20 +263,14 @@ impl Lifecycle {
                 &format!("not served: {line}"),
             );
         }
-        self.change(|snapshot| {
-            snapshot.state = State::Ready;
+        let cause = format!("version {}", started.version);
+        self.enter(State::Ready, Some(cause), |snapshot| {
             snapshot.registered = Some(Registered {
                 version: started.version.clone(),
                 offer,
                 asked: started.asked.clone(),
             });
         });
-        tracing::info!(
-            plugin.id = %self.plugin,
-            plugin.version = %started.version,
-            plugin.generation = snapshot.generation.0,
-            "plugin ready"
-        );
     }
 
     fn not_started(
@@ -253,14 +282,6 @@ impl Lifecycle {
         }: NotStarted,
     ) {
         let generation = self.snapshot.borrow().generation;
-        tracing::error!(
-            plugin.id = %self.plugin,
-            plugin.generation = generation.0,
-            plugin.state = state.as_str(),
-            error = %reason,
-            hint = hint.as_deref(),
-            "plugin not started"
-        );
         self.log.note(
             generation,
             LogLevel::Error,
@@ -271,8 +292,7 @@ impl Lifecycle {
             None => reason,
         };
         self.catalogue.withdraw(self.number);
-        self.change(|snapshot| {
-            snapshot.state = state;
+        self.enter(state, Some(reason.clone()), |snapshot| {
             snapshot.reason = Some(reason);
             snapshot.running = None;
         });
@@ -299,17 +319,9 @@ impl Lifecycle {
         self.catalogue.launcher().forget(serving.instance);
         serving.output.finish().await;
         let generation = self.snapshot.borrow().generation;
-        tracing::error!(
-            plugin.id = %self.plugin,
-            plugin.generation = generation.0,
-            plugin.state = State::Failed.as_str(),
-            error = %cause,
-            "plugin ended"
-        );
         self.log
             .note(generation, LogLevel::Error, &format!("ended: {cause}"));
-        self.change(|snapshot| {
-            snapshot.state = State::Failed;
+        self.enter(State::Failed, Some(cause.clone()), |snapshot| {
             snapshot.reason = Some(cause.clone());
             snapshot.last_exit = Some(cause);
             snapshot.running = None;
@@ -319,7 +331,7 @@ impl Lifecycle {
     /// Ends a plugin in order: no new calls, its contract's own way, SIGTERM, the whole jail.
     async fn stop(&self, serving: Serving) {
         self.catalogue.withdraw(self.number);
-        self.change(|snapshot| snapshot.state = State::Draining);
+        self.enter(State::Draining, None, |_| {});
         serving
             .started
             .instance
@@ -334,16 +346,9 @@ impl Lifecycle {
         launcher.forget(serving.instance);
         serving.output.finish().await;
         let generation = self.snapshot.borrow().generation;
-        tracing::info!(
-            plugin.id = %self.plugin,
-            plugin.generation = generation.0,
-            cause = %cause,
-            "plugin stopped"
-        );
         self.log
             .note(generation, LogLevel::Info, &format!("stopped: {cause}"));
-        self.change(|snapshot| {
-            snapshot.state = State::Stopped;
+        self.enter(State::Stopped, Some(cause.to_string()), |snapshot| {
             snapshot.reason = None;
             snapshot.last_exit = Some(cause.to_string());
             snapshot.running = None;
@@ -383,21 +388,33 @@ impl Lifecycle {
         }
     }
 
+    /// Edits what is known of the plugin, not its state.
     fn change(&self, edit: impl FnOnce(&mut Snapshot)) {
-        self.snapshot.send_modify(|shared| {
-            let before = shared.state;
-            let snapshot = Arc::make_mut(shared);
+        self.snapshot
+            .send_modify(|shared| edit(Arc::make_mut(shared)));
+    }
+
+    /// Changes the plugin's state: the one place that does, and so the one that tells of it.
+    fn enter(&self, state: State, cause: Option<String>, edit: impl FnOnce(&mut Snapshot)) {
+        let mut before = state;
+        self.change(|snapshot| {
+            before = snapshot.state;
             edit(snapshot);
-            if snapshot.state != before {
+            snapshot.state = state;
+            if state != before {
                 snapshot.since = Utc::now();
-                tracing::debug!(
-                    plugin.id = %snapshot.plugin,
-                    plugin.state = snapshot.state.as_str(),
-                    plugin.state.from = before.as_str(),
-                    "plugin state changed"
-                );
             }
         });
+        if state != before {
+            self.catalogue.events().record(Happening {
+                plugin: self.plugin.clone(),
+                generation: self.snapshot.borrow().generation,
+                kind: EventKind::StateChanged,
+                from: Some(before),
+                to: Some(state),
+                cause,
+            });
+        }
     }
 }
 

@@ -1,11 +1,17 @@
 //! What is known of one plugin: the snapshot that its task publishes and everybody else reads.
 
+use std::time::Duration;
+
 use chrono::{DateTime, Utc};
 use pinfold_policy::{Digest, Generation, InstanceId, Offer, Permissions, PluginId, PolicyFile};
 
 use crate::dialect::Manifest;
 
 /// Where a plugin is in its life.
+///
+/// Two words of the usual order are no states here. Whether files are trusted is decided by the
+/// launcher between staging and execution, on the very bytes that run, so that nothing is ever
+/// verified and not started; and no dialect that is spoken has dependencies to resolve.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum State {
     /// Its directory was seen.
@@ -16,12 +22,18 @@ pub(crate) enum State {
     Starting,
     /// It serves.
     Ready,
+    /// It serves, and does not answer when it is asked whether it lives.
+    Degraded,
     /// It takes no new calls and is being ended.
     Draining,
     /// It was ended on request.
     Stopped,
-    /// It could not be started, or ended by itself.
+    /// It ended by itself and is started again after a while.
+    BackingOff,
+    /// It could not be started, or ended by itself too often.
     Failed,
+    /// An operator has switched it off: it has no process.
+    Disabled,
     /// It may not run as it is: no policy, not trusted, or not what the policy names.
     Blocked,
 }
@@ -33,19 +45,29 @@ impl State {
             Self::Staged => "staged",
             Self::Starting => "starting",
             Self::Ready => "ready",
+            Self::Degraded => "degraded",
             Self::Draining => "draining",
             Self::Stopped => "stopped",
+            Self::BackingOff => "backing-off",
             Self::Failed => "failed",
+            Self::Disabled => "disabled",
             Self::Blocked => "blocked",
         }
     }
 
-    /// Whether nothing more happens without a command or an event from outside.
+    /// Whether there is nothing to wait for now. A plugin that backs off is started again, but
+    /// nobody knows whether that will do.
     pub(crate) const fn is_settled(self) -> bool {
-        matches!(
-            self,
-            Self::Ready | Self::Stopped | Self::Failed | Self::Blocked
-        )
+        match self {
+            Self::Ready
+            | Self::Degraded
+            | Self::Stopped
+            | Self::BackingOff
+            | Self::Failed
+            | Self::Disabled
+            | Self::Blocked => true,
+            Self::Discovered | Self::Staged | Self::Starting | Self::Draining => false,
+        }
     }
 }
 
@@ -57,7 +79,9 @@ pub(crate) struct Snapshot {
     pub(crate) since: DateTime<Utc>,
     /// Why it is in this state, where that is not plain.
     pub(crate) reason: Option<String>,
-    /// Generation of the latest instance; 0 before the first.
+    /// Whether the operator lets it run.
+    pub(crate) enabled: bool,
+    /// Generation of the instance that serves, else of the latest one; 0 before the first.
     pub(crate) generation: Generation,
     pub(crate) dialect: Option<&'static str>,
     pub(crate) digest: Option<Digest>,
@@ -69,6 +93,35 @@ pub(crate) struct Snapshot {
     pub(crate) registered: Option<Registered>,
     /// How the last instance ended.
     pub(crate) last_exit: Option<String>,
+    /// How often it was started again after it had ended by itself, since the daemon's start.
+    pub(crate) restarts: u64,
+    /// When it is started again, while it backs off.
+    pub(crate) next_start: Option<DateTime<Utc>>,
+    /// What the instance that serves answered when asked whether it lives.
+    pub(crate) health: Option<Health>,
+    /// A newer version that was not taken, while the old one goes on.
+    pub(crate) rejected: Option<Rejected>,
+}
+
+/// How an instance answers when it is asked whether it lives.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Health {
+    /// When it was last asked.
+    pub(crate) last_ping: Option<DateTime<Utc>>,
+    /// How often in a row it has not answered in time.
+    pub(crate) failures: u32,
+    /// How long its latest answer took.
+    pub(crate) round_trip: Option<Duration>,
+}
+
+/// A version of a plugin that was not taken.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Rejected {
+    pub(crate) time: DateTime<Utc>,
+    /// Its files, where they could be staged.
+    pub(crate) digest: Option<Digest>,
+    /// Why, with what to do where there is something.
+    pub(crate) reason: String,
 }
 
 /// The process of the current instance.
@@ -96,6 +149,7 @@ impl Snapshot {
             state: State::Discovered,
             since: Utc::now(),
             reason: None,
+            enabled: true,
             generation: Generation(0),
             dialect: None,
             digest: None,
@@ -105,6 +159,10 @@ impl Snapshot {
             running: None,
             registered: None,
             last_exit: None,
+            restarts: 0,
+            next_start: None,
+            health: None,
+            rejected: None,
         }
     }
 

@@ -45,7 +45,8 @@ pub enum StoreError {
 }
 
 /// Each step takes the schema from its index to the next; never edited, only added to.
-const MIGRATIONS: &[&str] = &["
+const MIGRATIONS: &[&str] = &[
+    "
     CREATE TABLE token (
         id TEXT PRIMARY KEY,
         name TEXT NOT NULL UNIQUE,
@@ -71,7 +72,17 @@ const MIGRATIONS: &[&str] = &["
         number INTEGER PRIMARY KEY AUTOINCREMENT,
         id TEXT NOT NULL UNIQUE
     ) STRICT;
-    "];
+    ",
+    // Apart from `plugin`, whose rows go with a plugin's directory: what an operator has switched
+    // off stays so when it comes again.
+    "
+    CREATE TABLE plugin_flag (
+        id TEXT PRIMARY KEY,
+        enabled INTEGER NOT NULL,
+        changed TEXT NOT NULL
+    ) STRICT;
+    ",
+];
 
 /// An open store.
 #[derive(Clone, Debug)]

@@ -30,17 +30,13 @@ const LAST_WORDS_LIMIT: Duration = Duration::from_millis(500);
 impl Lifecycle {
     /// Starts the plugin.
     pub(super) async fn start(&self) -> Result<Serving, NotStarted> {
-        self.change(|snapshot| {
-            snapshot.state = State::Discovered;
-            snapshot.reason = None;
-        });
+        self.enter(State::Discovered, None, |snapshot| snapshot.reason = None);
         let (digest, stage) = self
             .stage()
             .await
             .map_err(|error| refused("stage", &error))?;
         let (dialect, manifest) = self.manifest(&stage)?;
-        self.change(|snapshot| {
-            snapshot.state = State::Staged;
+        self.enter(State::Staged, None, |snapshot| {
             snapshot.digest = Some(digest);
             snapshot.dialect = Some(dialect.name());
             snapshot.manifest = Some(manifest.clone());
@@ -52,9 +48,8 @@ impl Lifecycle {
             })
             .map_err(|error| NotStarted::failed(&Chain(&error)))?;
         let generation = Generation(self.snapshot.borrow().generation.0.saturating_add(1));
-        self.change(|snapshot| {
-            snapshot.state = State::Starting;
-            snapshot.generation = generation;
+        self.enter(State::Starting, None, |snapshot| {
+            snapshot.generation = generation
         });
         let launched = self.launch(dialect.as_ref(), generation, digest).await?;
         let instance = launched.instance;

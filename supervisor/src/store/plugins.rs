@@ -1,5 +1,7 @@
 //! In which order plugins were first seen: of two that declare the same route, the elder keeps it.
+//! And which of them an operator has switched off.
 
+use chrono::Utc;
 use pinfold_policy::PluginId;
 
 use super::{Store, StoreError, failed};
@@ -29,6 +31,46 @@ impl Store {
             .map(drop)
             .map_err(failed("forget a plugin"))
     }
+
+    /// Whether the plugin may run: it may where nobody has said otherwise.
+    pub(crate) async fn is_enabled(&self, plugin: &PluginId) -> Result<bool, StoreError> {
+        let flag: Option<bool> = sqlx::query_scalar("SELECT enabled FROM plugin_flag WHERE id = ?")
+            .bind(plugin.as_str())
+            .fetch_optional(&self.pool)
+            .await
+            .map_err(failed("read whether a plugin is enabled"))?;
+        Ok(flag.unwrap_or(true))
+    }
+
+    /// Keeps whether the plugin may run, whatever becomes of its directory. Committed when this
+    /// returns.
+    pub(crate) async fn set_enabled(
+        &self,
+        plugin: &PluginId,
+        enabled: bool,
+    ) -> Result<(), StoreError> {
+        sqlx::query(
+            "INSERT INTO plugin_flag (id, enabled, changed) VALUES (?, ?, ?)
+             ON CONFLICT (id) DO UPDATE SET enabled = excluded.enabled, changed = excluded.changed",
+        )
+        .bind(plugin.as_str())
+        .bind(enabled)
+        .bind(Utc::now().to_rfc3339())
+        .execute(&self.pool)
+        .await
+        .map(drop)
+        .map_err(failed("keep whether a plugin is enabled"))
+    }
+
+    /// Drops what an operator has said of a plugin that was removed for good.
+    pub(crate) async fn clear_flags(&self, plugin: &PluginId) -> Result<(), StoreError> {
+        sqlx::query("DELETE FROM plugin_flag WHERE id = ?")
+            .bind(plugin.as_str())
+            .execute(&self.pool)
+            .await
+            .map(drop)
+            .map_err(failed("forget whether a plugin is enabled"))
+    }
 }
 
 #[cfg(test)]
@@ -47,5 +89,24 @@ mod tests {
         assert_eq!(first, store.plugin_number(&b).await.unwrap());
         store.forget_plugin(&b).await.unwrap();
         assert!(store.plugin_number(&b).await.unwrap() > store.plugin_number(&a).await.unwrap());
+    }
+
+    #[tokio::test]
+    async fn a_plugin_stays_switched_off_when_it_goes_and_comes_again() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("pinfold.db");
+        let a = "a".parse().unwrap();
+        let store = Store::open(&path).await.unwrap();
+        assert!(store.is_enabled(&a).await.unwrap());
+        store.set_enabled(&a, false).await.unwrap();
+        store.forget_plugin(&a).await.unwrap();
+        store.close().await;
+        let store = Store::open(&path).await.unwrap();
+        assert!(!store.is_enabled(&a).await.unwrap());
+        store.set_enabled(&a, true).await.unwrap();
+        assert!(store.is_enabled(&a).await.unwrap());
+        store.set_enabled(&a, false).await.unwrap();
+        store.clear_flags(&a).await.unwrap();
+        assert!(store.is_enabled(&a).await.unwrap());
     }
 }
