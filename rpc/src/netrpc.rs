@@ -18,4 +18,4 @@ pub use body::Body;
 pub use client::{Client, ClientConfig};
 pub use error::{CallError, End};
 pub use server::{ServerConfig, serve};
-pub use services::{Request, Services};
+pub use services::{Place, Request, Services};

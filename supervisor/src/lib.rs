@@ -27,6 +27,7 @@ mod launcher;
 mod lifecycle;
 mod logs;
 mod place;
+mod plugin_calls;
 mod posture;
 mod privileges;
 mod recorder;

@@ -29,6 +29,7 @@ use crate::development::{self, DevelopmentGrants};
 use crate::launcher::Launcher;
 use crate::logs::Logs;
 use crate::place::Place;
+use crate::plugin_calls::TableCalls;
 use crate::recorder::Recorder;
 use crate::store::{self, Store, StoreError};
 use crate::tokens::KnownTokens;
@@ -124,9 +125,10 @@ pub async fn run(start: Start) -> Result<(), RunError> {
     let (trail, writer) = store::audit::trail(&store);
     let recorder = Arc::new(Recorder(trail));
     let logs = Arc::new(Logs::default());
-    let host = host_api(&place, &config, &logs, &recorder).await?;
-    let launcher = Launcher::new(client).map_err(begin("open the launcher's socket"))?;
     let table = Arc::new(ArcSwap::from_pointee(Table::default()));
+    let calls = TableCalls::new(Arc::clone(&table));
+    let host = host_api(&place, &config, &logs, &recorder, &calls).await?;
+    let launcher = Launcher::new(client).map_err(begin("open the launcher's socket"))?;
     let catalogue = Catalogue::new(Parts {
         launcher: Arc::clone(&launcher),
         host,
@@ -139,6 +141,7 @@ pub async fn run(start: Start) -> Result<(), RunError> {
             .map(DevelopmentGrants::new),
         store: store.clone(),
     });
+    calls.set_catalogue(&catalogue);
     let listener = TcpListener::bind(config.listen)
         .await
         .map_err(begin(format!("listen on {}", config.listen)))?;
@@ -320,6 +323,7 @@ async fn host_api(
     config: &Config,
     logs: &Arc<Logs>,
     recorder: &Arc<Recorder>,
+    calls: &Arc<TableCalls>,
 ) -> Result<Arc<HostApi>, RunError> {
     let databases = Databases::open(&config.hostapi.database, &place.database())
         .await
@@ -329,6 +333,7 @@ async fn host_api(
         cache: Cache::new(),
         config: config.hostapi.config.clone(),
         logs: Arc::clone(logs) as _,
+        plugins: Arc::clone(calls) as _,
     };
     Ok(Arc::new(HostApi::new(services, Arc::clone(recorder) as _)))
 }

@@ -16,6 +16,7 @@ mod life;
 mod limits;
 mod misbehaviour;
 mod ordinary_user;
+mod plugin_calls;
 mod process;
 mod replies;
 mod routes;

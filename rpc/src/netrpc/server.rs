@@ -11,7 +11,7 @@ use super::error::End;
 use super::header::{RequestHeader, ResponseHeaderRef};
 use super::outbox::Outbox;
 use super::reader::Reader;
-use super::services::{Reply, Services};
+use super::services::{Place, Reply, Services};
 
 static RESPONSE: LazyLock<Schema> = LazyLock::new(Schema::of::<ResponseHeaderRef<'_>>);
 
@@ -94,15 +94,18 @@ impl Serving {
         // A peer that does not read its replies is not read from either.
         self.outbox.room().await;
         // Closed by nobody.
-        let permit = Arc::clone(&self.permits)
+        let place = Arc::clone(&self.permits)
             .acquire_owned()
             .await
+            .map(Place::new)
             .map_err(|_| End::Closed)?;
         while self.tasks.try_join_next().is_some() {}
         let header: RequestHeader = reader.header().await?;
         let body = reader.body().await?;
         let answer = match (self.services.find(&header.service_method), body) {
-            (Ok(method), Ok(body)) => method.call(body).map_err(|error| format!("gob: {error}")),
+            (Ok(method), Ok(body)) => method
+                .call(body, place.clone())
+                .map_err(|error| format!("gob: {error}")),
             (Err(text), _) => Err(text),
             (Ok(_), Err(error)) => Err(format!("gob: {error}")),
         };
@@ -114,7 +117,7 @@ impl Serving {
                     let outcome = answer.await;
                     respond(&outbox, &header, outcome);
                     outbox.room().await;
-                    drop(permit);
+                    drop(place);
                 });
             }
         }

@@ -2,11 +2,12 @@
 use std::collections::HashMap;
 use std::future::Future;
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use pinfold_gob::{DecodeError, EncodeError, GobType, Schema, WireType};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use tokio::sync::OwnedSemaphorePermit;
 
 use super::body::Body;
 use super::header::ResponseHeaderRef;
@@ -20,6 +21,25 @@ pub struct Request<A> {
     pub arg: A,
     /// The argument's type as the peer sent it: what fields its version of the struct has, say.
     pub arg_type: WireType,
+    /// Its place among those that are served at once.
+    pub place: Place,
+}
+
+/// A request's place among those that a server serves at once. It is given back when the reply has
+/// been written, unless [`leave`](Place::leave) gave it back before.
+#[derive(Clone, Debug)]
+pub struct Place(Arc<Mutex<Option<OwnedSemaphorePermit>>>);
+
+impl Place {
+    pub(super) fn new(permit: OwnedSemaphorePermit) -> Self {
+        Self(Arc::new(Mutex::new(Some(permit))))
+    }
+
+    /// Lets another request be read while this one is served on: for one that waits for what may
+    /// itself send requests here, and that is bounded otherwise.
+    pub fn leave(&self) {
+        drop(self.0.lock().unwrap_or_else(PoisonError::into_inner).take());
+    }
 }
 
 /// Methods that a peer may call. Names are `Service.Method`.
@@ -44,11 +64,12 @@ impl Services {
         Fut: Future<Output = Result<R, String>> + Send + 'static,
     {
         let handler = Arc::new(handler);
-        let method = move |body: Body<'_>| {
+        let method = move |body: Body<'_>, place: Place| {
             let arg_type = body.wire_type().clone();
             let answer = handler(Request {
                 arg: body.decode()?,
                 arg_type,
+                place,
             });
             let outcome =
                 async move { answer.await.map(|reply| Box::new(reply) as Box<dyn Reply>) };
@@ -90,15 +111,15 @@ pub(super) type Answer = Pin<Box<dyn Future<Output = Result<Box<dyn Reply>, Stri
 /// A method with its types left out.
 pub(super) trait Method: Send + Sync {
     /// Decodes the argument; what is given back does the work.
-    fn call(&self, body: Body<'_>) -> Result<Answer, DecodeError>;
+    fn call(&self, body: Body<'_>, place: Place) -> Result<Answer, DecodeError>;
 }
 
 impl<F> Method for F
 where
-    F: Fn(Body<'_>) -> Result<Answer, DecodeError> + Send + Sync,
+    F: Fn(Body<'_>, Place) -> Result<Answer, DecodeError> + Send + Sync,
 {
-    fn call(&self, body: Body<'_>) -> Result<Answer, DecodeError> {
-        self(body)
+    fn call(&self, body: Body<'_>, place: Place) -> Result<Answer, DecodeError> {
+        self(body, place)
     }
 }
 

@@ -20,7 +20,7 @@ pub enum Decision {
     Allow,
     /// Refused: not granted, or a statement that is never allowed.
     Deny,
-    /// Refused: over a rate.
+    /// Refused: over a rate, or over what may be under way at once.
     Limit,
     /// Allowed, and failed.
     Error,
@@ -41,7 +41,9 @@ impl Decision {
     pub(crate) fn of(error: &HostError) -> Self {
         match error {
             HostError::Refused(_) | HostError::Statement(_) => Self::Deny,
-            HostError::RateLimited { .. } => Self::Limit,
+            HostError::RateLimited { .. }
+            | HostError::TooManyUnderWay { .. }
+            | HostError::PluginCallDepth { .. } => Self::Limit,
             _ => Self::Error,
         }
     }
@@ -55,7 +57,7 @@ pub struct AuditEntry {
     pub plugin: PluginId,
     /// Which of its instances.
     pub generation: Generation,
-    /// `db`, `cache`, `log` or `config`.
+    /// `db`, `cache`, `log`, `config` or `plugin`.
     pub service: &'static str,
     /// Operation within the service.
     pub method: &'static str,
@@ -64,7 +66,7 @@ pub struct AuditEntry {
     /// The permission that was missing, where one was.
     pub permission: Option<String>,
     /// What it was about: `database/table` with `:r`, `:w` or `:ddl`, separated by spaces, or a
-    /// key; control characters replaced, at most 256 characters. Empty for `log`, and where a
+    /// key, or `plugin/function`; control characters replaced, at most 256 characters. Empty for `log`, and where a
     /// call was refused before it was known.
     pub subject: String,
     /// [`HostError::code`] of what was answered, where that was an error.

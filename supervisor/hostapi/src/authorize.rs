@@ -20,6 +20,9 @@ pub(crate) fn service(permissions: &Effective, call: &HostCall) -> Result<(), Re
         HostCall::CacheDelete { .. } => permissions.cache("delete"),
         HostCall::Log { .. } => Ok(()),
         HostCall::ConfigGet { key } => permissions.config(key),
+        HostCall::PluginCall {
+            plugin, function, ..
+        } => permissions.plugin_call(plugin, function),
     }
 }
 

@@ -61,10 +61,19 @@ pub enum HostCall {
         /// Its key.
         key: String,
     },
+    /// A function of another plugin.
+    PluginCall {
+        /// The plugin's name.
+        plugin: String,
+        /// Its function.
+        function: String,
+        /// Arguments, JSON text.
+        arguments: Bytes,
+    },
 }
 
 impl HostCall {
-    /// The service, which is what rates are counted by: `db`, `cache`, `log` or `config`.
+    /// The service, which is what rates are counted by: `db`, `cache`, `log`, `config` or `plugin`.
     #[must_use]
     pub const fn service(&self) -> &'static str {
         match self {
@@ -72,6 +81,7 @@ impl HostCall {
             Self::CacheGet { .. } | Self::CacheSet { .. } | Self::CacheDelete { .. } => "cache",
             Self::Log { .. } => "log",
             Self::ConfigGet { .. } => "config",
+            Self::PluginCall { .. } => "plugin",
         }
     }
 
@@ -85,6 +95,7 @@ impl HostCall {
             Self::CacheSet { .. } => "set",
             Self::CacheDelete { .. } => "delete",
             Self::Log { .. } => "record",
+            Self::PluginCall { .. } => "call",
         }
     }
 }
@@ -103,6 +114,8 @@ pub enum HostReply {
     Done,
     /// [`HostCall::ConfigGet`]: the value.
     Text(String),
+    /// [`HostCall::PluginCall`]: the result, JSON text.
+    Json(Bytes),
 }
 
 /// Severity of a plugin's log line.

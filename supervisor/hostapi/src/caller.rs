@@ -3,7 +3,9 @@
 use std::sync::Arc;
 
 use pinfold_policy::{Effective, Generation, PluginId, Rates};
+use tokio::sync::Semaphore;
 
+use crate::plugin::PLUGIN_CALLS_AT_ONCE;
 use crate::quota::Meters;
 
 /// Who is calling: made when the instance's connection is made, never from anything that the
@@ -17,6 +19,7 @@ pub struct Caller {
     /// What it effectively may do.
     pub permissions: Arc<Effective>,
     pub(crate) meters: Meters,
+    pub(crate) plugin_calls: Semaphore,
 }
 
 impl Caller {
@@ -34,6 +37,7 @@ impl Caller {
             generation,
             permissions,
             meters: Meters::new(rates),
+            plugin_calls: Semaphore::new(PLUGIN_CALLS_AT_ONCE),
         }
     }
 }

@@ -18,6 +18,7 @@ use crate::call::{HostCall, HostReply};
 use crate::config;
 use crate::db::{Databases, STATEMENT_TIME_LIMIT, Statement};
 use crate::log::{LogSink, bounded_fields, bounded_message};
+use crate::plugin::{self, PluginCalls};
 use crate::{Caller, HostError};
 
 /// What calls are carried out with.
@@ -30,6 +31,8 @@ pub struct Services {
     pub config: BTreeMap<String, String>,
     /// Where plugins' log lines go.
     pub logs: Arc<dyn LogSink>,
+    /// How plugins reach each other.
+    pub plugins: Arc<dyn PluginCalls>,
 }
 
 /// The dispatcher with its services. Shared behind an `Arc`; calls of one plugin run concurrently,
@@ -110,6 +113,9 @@ impl HostApi {
             | HostCall::CacheSet { key, .. }
             | HostCall::CacheDelete { key }
             | HostCall::ConfigGet { key } => subject.clone_from(key),
+            HostCall::PluginCall {
+                plugin, function, ..
+            } => *subject = format!("{plugin}/{function}"),
             HostCall::DbQuery { .. } | HostCall::DbExec { .. } | HostCall::Log { .. } => {}
         }
         authorised?;
@@ -178,6 +184,19 @@ impl HostApi {
                 Ok(HostReply::Done)
             }
             HostCall::ConfigGet { key } => config::get(&services.config, &key).map(HostReply::Text),
+            HostCall::PluginCall {
+                plugin: target,
+                function,
+                arguments,
+            } => plugin::call(
+                &services.plugins,
+                caller,
+                (target, function),
+                arguments,
+                context,
+            )
+            .await
+            .map(HostReply::Json),
         }
     }
 }
@@ -188,6 +207,9 @@ fn check_key(call: &HostCall) -> Result<(), HostError> {
         HostCall::CacheGet { key }
         | HostCall::CacheSet { key, .. }
         | HostCall::CacheDelete { key } => cache::check_key(key),
+        HostCall::PluginCall {
+            plugin, function, ..
+        } => plugin::check_names(plugin, function),
         HostCall::DbQuery { .. } | HostCall::DbExec { .. } | HostCall::Log { .. } => Ok(()),
     }
 }

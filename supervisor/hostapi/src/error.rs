@@ -2,9 +2,10 @@
 
 use std::time::Duration;
 
-use pinfold_policy::Refusal;
+use pinfold_policy::{PluginId, Refusal};
 
 use crate::cache::CACHE_TOTAL_LIMIT_BYTES;
+use crate::plugin::{PLUGIN_CALL_DEPTH_LIMIT, PluginCallError};
 use crate::{DatabaseError, StatementError};
 
 /// Why a call was not carried out. The text, with its sources joined by `: `, may be shown to the
@@ -19,7 +20,7 @@ pub enum HostError {
     /// Over the service's rate.
     #[error("{} rate limit exceeded", rate_name(.service))]
     RateLimited {
-        /// `db`, `cache`, `log` or `config`.
+        /// As [`crate::HostCall::service`].
         service: &'static str,
         /// After how long a call passes again; absent where the rate is zero.
         retry_after: Option<Duration>,
@@ -75,6 +76,32 @@ pub enum HostError {
         /// The key asked for.
         key: String,
     },
+    /// A chain of calls from plugin to plugin is too long.
+    #[error("plugin call depth exceeded (max {PLUGIN_CALL_DEPTH_LIMIT}): {caller} -> {target}")]
+    PluginCallDepth {
+        /// Who calls.
+        caller: PluginId,
+        /// Who was to be called.
+        target: String,
+    },
+    /// The call of another plugin gave no result.
+    #[error("call of plugin {target:?}, function {function:?}")]
+    PluginCall {
+        /// The plugin asked for.
+        target: String,
+        /// Its function.
+        function: String,
+        /// Why.
+        source: PluginCallError,
+    },
+    /// As many calls of one kind are under way as the plugin may have.
+    #[error("more than {limit} {what} are under way")]
+    TooManyUnderWay {
+        /// What kind, in the plural.
+        what: &'static str,
+        /// The limit.
+        limit: usize,
+    },
     /// The caches of all plugins together are at their limit.
     #[error("cache is full: the plugins together hold {CACHE_TOTAL_LIMIT_BYTES} bytes")]
     CacheFull,
@@ -83,6 +110,7 @@ pub enum HostError {
 fn rate_name(service: &str) -> &str {
     match service {
         "db" => "DB query",
+        "plugin" => "plugin call",
         other => other,
     }
 }
@@ -96,7 +124,7 @@ pub enum Fault {
     Plugin,
     /// Pinfold.
     Host,
-    /// What Pinfold calls: a database.
+    /// What Pinfold calls: a database, another plugin.
     Upstream,
 }
 
@@ -112,17 +140,26 @@ pub enum Retry {
 }
 
 /// When a lock or a full queue is worth another try.
-const CONTENTION_RETRY: Duration = Duration::from_millis(100);
+pub(crate) const CONTENTION_RETRY: Duration = Duration::from_millis(100);
 
 impl HostError {
     /// Every code that [`HostError::code`] can return.
-    pub const CODES: [&'static str; 20] = [
+    pub const CODES: [&'static str; 29] = [
         "hostapi.refused",
         "hostapi.rate-limited",
         "hostapi.too-large",
         "hostapi.deadline",
         "hostapi.config.unknown-key",
         "hostapi.cache.full",
+        "hostapi.under-way",
+        "hostapi.plugin.depth",
+        "hostapi.plugin.not-found",
+        "hostapi.plugin.disabled",
+        "hostapi.plugin.not-ready",
+        "hostapi.plugin.deadline",
+        "hostapi.plugin.overloaded",
+        "hostapi.plugin.failed",
+        "hostapi.plugin.broken",
         "hostapi.db.statement",
         "hostapi.db.unparsable",
         "hostapi.db.unknown-database",
@@ -156,6 +193,9 @@ impl HostError {
             Self::Deadline => "hostapi.deadline",
             Self::UnknownConfigKey { .. } => "hostapi.config.unknown-key",
             Self::CacheFull => "hostapi.cache.full",
+            Self::TooManyUnderWay { .. } => "hostapi.under-way",
+            Self::PluginCallDepth { .. } => "hostapi.plugin.depth",
+            Self::PluginCall { source, .. } => source.code(),
         }
     }
 
@@ -169,12 +209,15 @@ impl HostError {
             | Self::TooLarge { .. }
             | Self::TooManyRows { .. }
             | Self::ParameterCount { .. }
+            | Self::TooManyUnderWay { .. }
+            | Self::PluginCallDepth { .. }
             | Self::Deadline => Fault::Plugin,
             Self::UnknownDatabase { .. } | Self::NoDatabases | Self::UnknownConfigKey { .. } => {
                 Fault::Operator
             }
             Self::CacheFull => Fault::Host,
             Self::Database { source, .. } => source.fault(),
+            Self::PluginCall { source, .. } => source.fault(),
         }
     }
 
@@ -186,7 +229,8 @@ impl HostError {
                 retry_after: Some(after),
                 ..
             } => Retry::After(*after),
-            Self::CacheFull => Retry::After(CONTENTION_RETRY),
+            Self::CacheFull | Self::TooManyUnderWay { .. } => Retry::After(CONTENTION_RETRY),
+            Self::PluginCall { source, .. } => source.retry(),
             Self::Database {
                 source: DatabaseError::Locked | DatabaseError::QueueFull,
                 ..

@@ -5,7 +5,7 @@
 //! are its dialect's. It keeps no log and no audit trail of its own: both go to sinks.
 //!
 //! Main types: [`HostApi`] and its [`Services`], [`Caller`], [`HostCall`], [`HostReply`],
-//! [`HostError`]; [`Databases`] and [`Cache`]; [`AuditSink`] and [`LogSink`].
+//! [`HostError`]; [`Databases`] and [`Cache`]; [`AuditSink`], [`LogSink`] and [`PluginCalls`].
 #![forbid(unsafe_code)]
 
 mod audit;
@@ -18,6 +18,7 @@ mod db;
 mod dispatch;
 mod error;
 mod log;
+mod plugin;
 mod quota;
 
 pub use audit::{AuditEntry, AuditSink, Decision};
@@ -37,3 +38,7 @@ pub use db::{
 pub use dispatch::{HostApi, Services};
 pub use error::{Fault, HostError, Retry};
 pub use log::{LOG_FIELDS_LIMIT_BYTES, LOG_MESSAGE_LIMIT_BYTES, LogSink};
+pub use plugin::{
+    FUNCTION_NAME_LIMIT_BYTES, PLUGIN_CALL_DEPTH_LIMIT, PLUGIN_CALL_LIMIT_BYTES,
+    PLUGIN_CALLS_AT_ONCE, PluginCallError, PluginCalls,
+};

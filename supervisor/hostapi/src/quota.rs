@@ -26,6 +26,7 @@ pub(crate) struct Meters {
     cache: Meter,
     log: Meter,
     config: Meter,
+    plugin: Meter,
     queries: Option<Meter>,
 }
 
@@ -40,6 +41,7 @@ impl Meters {
             cache: service(),
             log: service(),
             config: service(),
+            plugin: service(),
             queries: rates
                 .queries_per_minute
                 .map(|rate| Meter::new(rate, Quota::per_minute)),
@@ -53,6 +55,7 @@ impl Meters {
             "db" => &self.db,
             "cache" => &self.cache,
             "log" => &self.log,
+            "plugin" => &self.plugin,
             _ => &self.config,
         };
         let limited = |retry_after| HostError::RateLimited {

@@ -12,9 +12,11 @@
 mod control;
 mod digest;
 pub mod document;
+mod http_grant;
 mod id;
 mod launcher_config;
 mod model;
+mod network;
 mod permission;
 mod policy_file;
 mod quantity;
@@ -24,10 +26,12 @@ mod template;
 
 pub use control::{Control, Wanted};
 pub use digest::{Digest, DigestParseError, StageManifest, StagedFile};
+pub use http_grant::{HttpGrant, HttpTarget};
 pub use id::{Generation, InstanceId, PluginId, PluginIdError};
 pub use launcher_config::{DevGrants, LauncherConfig, LauncherConfigError, UidRange};
 pub use model::{CallContext, Middleware, Offer, Route, RouteMethod, User};
-pub use permission::{Access, DbGrant, HttpGrant, Pattern, Permissions};
+pub use network::{Network, NetworkError};
+pub use permission::{Access, DbGrant, Pattern, Permissions};
 pub use policy_file::{ControlWish, Limits, PolicyError, PolicyFile, Rates, Timeouts, Trust};
 pub use quantity::{ByteSize, CpuShare, QuantityError, Span};
 pub use refusal::{Effective, Refusal};

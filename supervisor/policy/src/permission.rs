@@ -6,7 +6,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use crate::PluginId;
+use crate::HttpGrant;
 
 /// Direction of access to a service.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -118,17 +118,6 @@ fn main_database() -> String {
     "main".into()
 }
 
-/// Hosts that may be reached over HTTP.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case", deny_unknown_fields)]
-pub struct HttpGrant {
-    /// Host names; `*.example.com` also means `example.com`.
-    pub hosts: Vec<Pattern>,
-    /// Methods, upper case; empty means any.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub methods: Vec<String>,
-}
-
 /// A set of permissions. What is not listed is not there: the default is nothing.
 ///
 /// Always allowed and therefore absent: `log`.
@@ -150,7 +139,8 @@ pub struct Permissions {
     /// Keys of the host's configuration that may be read. `*` alone leaves out sensitive keys.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub config: Vec<Pattern>,
-    /// Other plugins whose functions may be called.
+    /// Other plugins whose functions may be called: a plugin for all of its functions, or
+    /// `plugin/function`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub plugin_call: Vec<Pattern>,
 }
@@ -189,8 +179,18 @@ impl Permissions {
                 lines.insert(format!("cache:{one}"));
             }
         }
-        for HttpGrant { hosts, methods } in &self.http {
+        for HttpGrant {
+            hosts,
+            methods,
+            addresses,
+        } in &self.http
+        {
             for host in hosts {
+                lines.extend(
+                    addresses
+                        .iter()
+                        .map(|network| format!("http:address:{network}:{host}")),
+                );
                 if methods.is_empty() {
                     lines.insert(format!("http:*:{host}"));
                 }
@@ -213,12 +213,18 @@ impl Permissions {
         *self == Self::default()
     }
 
-    /// Whether calls of `target`'s functions are permitted.
+    /// Whether calls of this function of `target` are permitted. A pattern with a `/` names plugin
+    /// and function, any other one all functions of the plugins that it matches.
     #[must_use]
-    pub fn may_call(&self, target: &PluginId) -> bool {
+    pub fn may_call(&self, target: &str, function: &str) -> bool {
         self.plugin_call
             .iter()
-            .any(|pattern| pattern.matches(target.as_str()))
+            .any(|pattern| match pattern.as_str().split_once('/') {
+                Some((plugin, one)) => {
+                    Pattern::new(plugin).matches(target) && Pattern::new(one).matches(function)
+                }
+                None => pattern.matches(target),
+            })
     }
 }
 
@@ -254,6 +260,27 @@ mod tests {
         assert!(!Pattern::new("item").matches("items"));
         assert!(!Pattern::new("*_log").matches("a_log_b"));
         assert!(Pattern::new("Gk_*").matches("gk_items"));
+    }
+
+    #[test]
+    fn calls_of_plugins_are_scoped_by_plugin_and_function() {
+        let granted: Permissions =
+            toml::from_str(r#"plugin-call = ["stats", "kb-*", "mail/send_*"]"#).unwrap();
+        for (target, function, may) in [
+            ("stats", "anything", true),
+            ("stats2", "anything", false),
+            ("kb-one", "anything", true),
+            ("mail", "send_one", true),
+            ("mail", "read", false),
+            ("mail2", "send_one", false),
+            ("stats/x", "send_one", false),
+        ] {
+            assert_eq!(
+                granted.may_call(target, function),
+                may,
+                "{target} {function}"
+            );
+        }
     }
 
     #[test]

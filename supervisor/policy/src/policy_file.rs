@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use crate::document::{self, DocumentError, KnownKeys};
-use crate::{ByteSize, Control, CpuShare, Digest, Permissions, Span, Wanted};
+use crate::{ByteSize, Control, CpuShare, Digest, HttpGrant, Permissions, Span, Wanted};
 
 /// A policy file as written: `policy.d/PLUGIN.toml`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -153,6 +153,9 @@ pub struct Rates {
     /// Queries and statements a minute; absent leaves it to the rate above.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub queries_per_minute: Option<u32>,
+    /// HTTP requests a minute; absent is 60.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub http_requests_per_minute: Option<u32>,
 }
 
 const KEYS: &KnownKeys = &[
@@ -179,7 +182,7 @@ const KEYS: &KnownKeys = &[
         &["db", "cache", "http", "email", "config", "plugin-call"],
     ),
     ("permissions.db", &["database", "tables", "access", "ddl"]),
-    ("permissions.http", &["hosts", "methods"]),
+    ("permissions.http", &["hosts", "methods", "addresses"]),
     (
         "limits",
         &["memory", "cpu", "processes", "tmp", "files", "file-size"],
@@ -194,6 +197,7 @@ const KEYS: &KnownKeys = &[
             "calls-per-second",
             "host-calls-per-second",
             "queries-per-minute",
+            "http-requests-per-minute",
         ],
     ),
     ("controls.*", &["wanted", "i-accept-the-risk"]),
@@ -308,6 +312,14 @@ impl PolicyFile {
             });
         }
         self.check_limits()?;
+        let faults = |grant: &HttpGrant| grant.fault();
+        if let Some((value, why)) = self.permissions.http.iter().find_map(faults) {
+            return Err(PolicyError::Value {
+                key: "permissions.http",
+                value,
+                why,
+            });
+        }
         for (id, wish) in &self.controls {
             check_wish(id, wish)?;
         }

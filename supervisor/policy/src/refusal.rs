@@ -1,7 +1,8 @@
 //! The permission decision: what a plugin effectively may do, and why not.
 
+use crate::http_grant::Portless;
 use crate::permission::{Access, Pattern, Permissions};
-use crate::{DbGrant, PluginId};
+use crate::{DbGrant, HttpTarget, Network};
 
 /// What a plugin effectively may do: what the policy grants of what the plugin asked for.
 ///
@@ -54,6 +55,24 @@ pub enum Refusal {
     /// Outgoing HTTP altogether.
     #[error("HTTP outbound access not granted")]
     Http,
+    /// This host, port or method.
+    #[error("HTTP access to {url:?} not permitted (allowed: [{}])", .allowed.join(" "))]
+    HttpTarget {
+        /// The URL that was to be reached.
+        url: String,
+        /// Method, host and port.
+        target: String,
+        /// Hosts that are granted.
+        allowed: Vec<String>,
+    },
+    /// The host is granted, but its address is in a range that is not public.
+    #[error("HTTP access to {url:?} not permitted (its address is not public, and not granted)")]
+    HttpAddress {
+        /// The URL that was to be reached.
+        url: String,
+        /// The address, which the text leaves out: names of a private network are nobody's to ask for.
+        address: String,
+    },
     /// Mail altogether.
     #[error("email access not granted")]
     Email,
@@ -74,6 +93,8 @@ pub enum Refusal {
     PluginCall {
         /// The plugin that was to be called.
         target: String,
+        /// Its function.
+        function: String,
         /// Patterns that are granted.
         allowed: Vec<String>,
     },
@@ -105,11 +126,15 @@ impl Refusal {
             Self::Cache { operation: "get" } => "cache:read".into(),
             Self::Cache { .. } => "cache:write".into(),
             Self::Http => "http".into(),
+            Self::HttpTarget { target, .. } => format!("http:{target}"),
+            Self::HttpAddress { address, .. } => format!("http:address:{address}"),
             Self::Email => "email:send".into(),
             Self::Config => "config:read".into(),
             Self::ConfigKey { key } => format!("config:read:{key}"),
             Self::PluginCalls => "plugin:call".into(),
-            Self::PluginCall { target, .. } => format!("plugin:call:{target}"),
+            Self::PluginCall {
+                target, function, ..
+            } => format!("plugin:call:{target}/{function}"),
         }
     }
 }
@@ -280,7 +305,7 @@ impl Effective {
         })
     }
 
-    /// May anything be reached over HTTP at all? Which hosts is decided where addresses are known.
+    /// May anything be reached over HTTP at all?
     ///
     /// # Errors
     /// [`Refusal::Http`].
@@ -292,6 +317,42 @@ impl Effective {
                 Ok(())
             }
         })
+    }
+
+    /// May this be reached over HTTP? Gives the networks that are not public and in which its
+    /// address may be.
+    ///
+    /// # Errors
+    /// [`Refusal::Http`] or [`Refusal::HttpTarget`].
+    pub fn http_target(&self, target: &HttpTarget<'_>) -> Result<Vec<Network>, Refusal> {
+        self.http()?;
+        let refused = |p: &Permissions| Refusal::HttpTarget {
+            url: target.url.into(),
+            target: format!("{}:{}:{}", target.method, target.host, target.port),
+            allowed: (p.http.iter())
+                .flat_map(|grant| &grant.hosts)
+                .map(Pattern::to_string)
+                .collect(),
+        };
+        let grants: Vec<_> = (self.granted.http.iter())
+            .filter(|grant| grant.reaches(target, Portless::Default))
+            .collect();
+        if grants.is_empty() {
+            return Err(refused(&self.granted));
+        }
+        let asks = |p: &Permissions| {
+            p.http
+                .iter()
+                .any(|grant| grant.reaches(target, Portless::Any))
+        };
+        if !self.asked.iter().any(asks) {
+            let asked = self.asked.iter().find(|p| !p.http.is_empty());
+            return Err(refused(asked.unwrap_or(&self.granted)));
+        }
+        Ok(grants
+            .into_iter()
+            .flat_map(|grant| grant.addresses.iter().copied())
+            .collect())
     }
 
     /// May mail be sent at all?
@@ -308,19 +369,20 @@ impl Effective {
         })
     }
 
-    /// May functions of `target` be called?
+    /// May this function of `target` be called?
     ///
     /// # Errors
     /// [`Refusal::PluginCalls`] or [`Refusal::PluginCall`].
-    pub fn plugin_call(&self, target: &PluginId) -> Result<(), Refusal> {
+    pub fn plugin_call(&self, target: &str, function: &str) -> Result<(), Refusal> {
         self.both(|p| {
             if p.plugin_call.is_empty() {
                 Err(Refusal::PluginCalls)
-            } else if p.may_call(target) {
+            } else if p.may_call(target, function) {
                 Ok(())
             } else {
                 Err(Refusal::PluginCall {
-                    target: target.to_string(),
+                    target: target.into(),
+                    function: function.into(),
                     allowed: p.plugin_call.iter().map(Pattern::to_string).collect(),
                 })
             }
@@ -429,6 +491,45 @@ mod tests {
         let named = effective("config = ['smtp.*']", &["config = ['smtp.host']"]);
         assert_eq!(named.config("smtp.host"), Ok(()));
         assert!(named.config("smtp.password").is_err());
+    }
+
+    #[test]
+    fn a_host_needs_both_the_grant_and_the_asking_and_networks_the_grant() {
+        let granted = r#"http = [{ hosts = ["api.test", "in.test:8443"], addresses = ["10.0.0.0/8"] },
+            { hosts = ["*.test"], methods = ["GET"] }]"#;
+        let asked = r#"http = [{ hosts = ["api.test"] }, { hosts = ["in.test"] }]"#;
+        let both = effective(granted, &[asked]);
+        let target = |method, host, port| HttpTarget {
+            method,
+            host,
+            port,
+            default_port: port == 443,
+            url: "u",
+        };
+        let ten: Vec<Network> = vec!["10.0.0.0/8".parse().unwrap()];
+        assert_eq!(
+            both.http_target(&target("POST", "api.test", 443)),
+            Ok(ten.clone())
+        );
+        assert_eq!(both.http_target(&target("GET", "in.test", 8443)), Ok(ten));
+        assert_eq!(both.http_target(&target("GET", "in.test", 443)), Ok(vec![]));
+        for (method, host, port) in [
+            ("POST", "in.test", 443),
+            ("GET", "api.test", 8443),
+            ("GET", "other.test", 443),
+        ] {
+            let refusal = both.http_target(&target(method, host, port)).unwrap_err();
+            assert_eq!(refusal.permission(), format!("http:{method}:{host}:{port}"));
+        }
+        let refusal = both
+            .http_target(&target("GET", "x.example", 443))
+            .unwrap_err();
+        assert_eq!(
+            refusal.to_string(),
+            r#"HTTP access to "u" not permitted (allowed: [api.test in.test:8443 *.test])"#
+        );
+        let refusal = effective("", &[asked]).http_target(&target("GET", "api.test", 443));
+        assert_eq!(refusal, Err(Refusal::Http));
     }
 
     #[test]

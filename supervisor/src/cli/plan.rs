@@ -271,6 +271,7 @@ fn lines(policy: &PolicyFile) -> [(&'static str, Vec<String>); 6] {
             ("calls-per-second", rates.calls_per_second),
             ("host-calls-per-second", rates.host_calls_per_second),
             ("queries-per-minute", rates.queries_per_minute),
+            ("http-requests-per-minute", rates.http_requests_per_minute),
         ]
         .into_iter()
         .filter_map(|(name, rate)| Some(format!("{name} {}", rate?))),

@@ -149,13 +149,11 @@ fn host_methods_that_are_not_served_say_so() {
     if !super::can_run() {
         return;
     }
-    let granted =
-        format!("{GRANTS}http = [{{ hosts = ['*'] }}]\nemail = ['*']\nplugin-call = ['*']\n");
+    let granted = format!("{GRANTS}http = [{{ hosts = ['*'] }}]\nemail = ['*']\n");
     let asks = "resources:
   permissions:
     - type: http
     - type: email
-    - type: plugin_call
 ";
     let daemon = Setup::new()
         .plugin("plain", "goatflow-g4")
@@ -163,7 +161,6 @@ fn host_methods_that_are_not_served_say_so() {
         .plugin_asking("granted", "goatflow-g4", asks)
         .policy("granted", &granted)
         .start();
-    let call = json!({"plugin": "granted", "function": "echo", "args": null});
     for (method, arguments, missing) in [
         (
             "http_request",
@@ -175,7 +172,6 @@ fn host_methods_that_are_not_served_say_so() {
             json!({"to": "a@b.test"}),
             "email access not granted",
         ),
-        ("plugin_call", call, "plugin-to-plugin calls not granted"),
     ] {
         assert_eq!(
             daemon.refusal("plain", method, &arguments),

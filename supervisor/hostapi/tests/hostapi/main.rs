@@ -13,5 +13,6 @@ mod dispatch;
 mod engine;
 mod limits;
 mod oracle;
+mod plugins;
 mod schema;
 mod world;

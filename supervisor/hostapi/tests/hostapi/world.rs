@@ -5,9 +5,12 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
+use futures_util::FutureExt as _;
+use futures_util::future::BoxFuture;
 use pinfold_hostapi::{
     AuditEntry, AuditSink, Cache, Caller, DatabaseConfig, Databases, HostApi, HostCall, HostError,
-    HostReply, LogLevel, LogSink, Services,
+    HostReply, LogLevel, LogSink, PLUGIN_CALL_LIMIT_BYTES, PluginCallError, PluginCalls, Services,
 };
 use pinfold_policy::{CallContext, Effective, Generation, Permissions, PluginId, Rates};
 use serde_json::{Map, Value};
@@ -39,6 +42,33 @@ pub(crate) struct World {
 pub(crate) struct Records {
     pub(crate) audit: Mutex<Vec<AuditEntry>>,
     pub(crate) lines: Mutex<Vec<Line>>,
+    /// Contexts of the calls that reached another plugin.
+    pub(crate) calls: Mutex<Vec<CallContext>>,
+}
+
+/// The other plugins: of one, `other`, with the functions `echo`, `fail`, `large` and `hang`.
+struct Others(Arc<Records>);
+
+impl PluginCalls for Others {
+    fn call<'a>(
+        &'a self,
+        target: &'a PluginId,
+        function: &'a str,
+        arguments: Bytes,
+        context: CallContext,
+    ) -> BoxFuture<'a, Result<Bytes, PluginCallError>> {
+        self.0.calls.lock().unwrap().push(context);
+        async move {
+            match (target.as_str(), function) {
+                ("other", "echo") => Ok(arguments),
+                ("other", "fail") => Err(PluginCallError::Plugin { text: "no".into() }),
+                ("other", "large") => Ok(vec![b'1'; PLUGIN_CALL_LIMIT_BYTES + 1].into()),
+                ("other", _) => std::future::pending().await,
+                _ => Err(PluginCallError::NotFound),
+            }
+        }
+        .boxed()
+    }
 }
 
 /// A plugin's log line: whose, level, message, fields.
@@ -95,6 +125,7 @@ impl World {
                 ("smtp.password".to_owned(), SECRET.to_owned()),
             ]),
             logs: Arc::clone(&records) as Arc<dyn LogSink>,
+            plugins: Arc::new(Others(Arc::clone(&records))),
         };
         let audit = Arc::clone(&records) as Arc<dyn AuditSink>;
         Self {

@@ -20,7 +20,6 @@ pub(super) fn of(
     for (name, granted) in [
         ("http", !permissions.http.is_empty()),
         ("email", !permissions.email.is_empty()),
-        ("plugin calls", !permissions.plugin_call.is_empty()),
     ] {
         if granted {
             notes.push(format!(

@@ -45,6 +45,16 @@ impl CallTokens {
         self.lock().get(token).cloned()
     }
 
+    /// Depth of the deepest call under way; 0 without one. A call back that names none may belong to
+    /// any of them, and one that does not say so must not thereby begin a new chain.
+    fn deepest(&self) -> u32 {
+        let open = self.lock();
+        open.values()
+            .map(|context| context.depth)
+            .max()
+            .unwrap_or(0)
+    }
+
     fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<String, CallContext>> {
         self.open.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -117,14 +127,10 @@ async fn answer(
     } else {
         ConfigForm::Bare
     };
-    let HostRequest {
-        method,
-        args,
-        call_token,
-    } = request.arg;
+    let call_token = request.arg.call_token.as_str();
     let context = if call_token.is_empty() {
-        own_context()
-    } else if let Some(context) = tokens.context(&call_token) {
+        own_context(tokens.deepest())
+    } else if let Some(context) = tokens.context(call_token) {
         context
     } else {
         let error = "unknown or finished call context".to_owned();
@@ -133,7 +139,8 @@ async fn answer(
             error,
         };
     };
-    match host::call(host, caller, form, &method, args, &context).await {
+    let place = request.place;
+    match host::call(host, caller, form, request.arg, (&context, &place)).await {
         Ok(result) => HostResponse {
             result: result.into(),
             error: String::new(),
@@ -145,13 +152,13 @@ async fn answer(
     }
 }
 
-fn own_context() -> CallContext {
+fn own_context(depth: u32) -> CallContext {
     CallContext {
         request_id: String::new(),
         user: None,
         language: None,
         deadline: Instant::now() + OWN_CALL_LIMIT,
-        depth: 0,
+        depth,
     }
 }
 
@@ -164,13 +171,15 @@ mod tests {
         let tokens = Arc::new(CallTokens::default());
         let context = CallContext {
             request_id: "r1".into(),
-            ..own_context()
+            ..own_context(3)
         };
         let call = tokens.open(context);
         let token = call.token.clone();
         assert_eq!(tokens.context(&token).unwrap().request_id, "r1");
         assert!(tokens.context("forged").is_none());
+        assert_eq!(tokens.deepest(), 3);
         drop(call);
         assert!(tokens.context(&token).is_none());
+        assert_eq!(tokens.deepest(), 0);
     }
 }

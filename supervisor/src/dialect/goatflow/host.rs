@@ -3,12 +3,15 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use pinfold_hostapi::{Caller, HostApi, HostCall, HostError, HostReply, LogLevel};
+use pinfold_hostapi::{Caller, HostApi, HostCall, HostError, HostReply, LogLevel, PluginCallError};
 use pinfold_policy::CallContext;
+use pinfold_rpc::netrpc::Place;
 use serde::Deserialize;
+use serde_json::value::RawValue;
 use serde_json::{Map, Value, json};
 
 use super::reply::base64;
+use super::wire::HostRequest;
 
 /// How a plugin's generation reads the reply to `config_get`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,10 +33,15 @@ pub(crate) async fn call(
     host: &HostApi,
     caller: &Caller,
     form: ConfigForm,
-    method: &str,
-    arguments: Vec<u8>,
-    context: &CallContext,
+    request: HostRequest,
+    (context, place): (&CallContext, &Place),
 ) -> Result<Bytes, String> {
+    let HostRequest {
+        method,
+        args: arguments,
+        ..
+    } = request;
+    let method = method.as_str();
     let parsed = parse(caller, method, &arguments)?;
     // A call may wait for its turn, and what it does not need may be most of its arguments.
     drop(arguments);
@@ -41,6 +49,11 @@ pub(crate) async fn call(
         Parsed::Call(call) => call,
         Parsed::Refused(text) => return Err(text),
     };
+    // It waits for another plugin, which may be waiting for calls of this one: it must not keep
+    // them from being read. How many there are is the service's to limit.
+    if matches!(call, HostCall::PluginCall { .. }) {
+        place.leave();
+    }
     let set = matches!(
         call,
         HostCall::CacheSet { .. } | HostCall::CacheDelete { .. }
@@ -83,8 +96,12 @@ struct Log {
 }
 
 #[derive(Deserialize)]
-struct Target {
+struct PluginCall<'a> {
     plugin: String,
+    #[serde(default)]
+    function: String,
+    #[serde(borrow, default)]
+    args: Option<&'a RawValue>,
 }
 
 fn parse(caller: &Caller, method: &str, arguments: &[u8]) -> Result<Parsed, String> {
@@ -154,6 +171,20 @@ fn parse(caller: &Caller, method: &str, arguments: &[u8]) -> Result<Parsed, Stri
         "config_get" => HostCall::ConfigGet {
             key: read::<Key>(method, arguments)?.key,
         },
+        "plugin_call" => {
+            let PluginCall {
+                plugin,
+                function,
+                args,
+            } = read(method, arguments)?;
+            // No arguments are null, as Go writes them.
+            let arguments = args.map_or("null", RawValue::get);
+            HostCall::PluginCall {
+                plugin,
+                function,
+                arguments: Bytes::copy_from_slice(arguments.as_bytes()),
+            }
+        }
         // Refused for want of the permission in the contract's words; granted, they are still
         // methods that this host does not have.
         "http_request" => {
@@ -169,14 +200,6 @@ fn parse(caller: &Caller, method: &str, arguments: &[u8]) -> Result<Parsed, Stri
                 method,
                 caller.permissions.email(),
             )));
-        }
-        "plugin_call" => {
-            let target = read::<Target>(method, arguments)?.plugin;
-            let target = target
-                .parse()
-                .map_err(|error| format!("{method}: {error}"))?;
-            let refusal = caller.permissions.plugin_call(&target);
-            return Ok(Parsed::Refused(absent(caller, method, refusal)));
         }
         _ => return Ok(Parsed::Refused(unknown(method))),
     };
@@ -223,8 +246,37 @@ fn error_text(caller: &Caller, writes: bool, error: &HostError) -> String {
             "db" => prefixed(caller, &"DB query rate limit exceeded"),
             service => prefixed(caller, &format_args!("{service} rate limit exceeded")),
         },
+        HostError::PluginCall {
+            target,
+            function,
+            source,
+        } => plugin_call_text(caller, target, function, source),
         error if writes => error.to_string(),
         error => chain(error),
+    }
+}
+
+/// The contract's words for a call that gave no result; the other plugin's own error is passed on
+/// as it is.
+fn plugin_call_text(
+    caller: &Caller,
+    target: &str,
+    function: &str,
+    error: &PluginCallError,
+) -> String {
+    let caller = &caller.plugin;
+    match error {
+        PluginCallError::NotFound => {
+            format!("plugin {target:?} not found (required by \"{caller}\" to call {function:?})")
+        }
+        PluginCallError::Disabled => {
+            format!("plugin {target:?} is disabled (required by \"{caller}\")")
+        }
+        PluginCallError::Deadline => {
+            format!("plugin {target:?} call {function:?}: context deadline exceeded")
+        }
+        PluginCallError::Plugin { text } => text.clone(),
+        error => format!("plugin {target:?} call {function:?}: {error}"),
     }
 }
 
@@ -242,7 +294,7 @@ fn chain(error: &dyn std::error::Error) -> String {
 
 fn encode(reply: HostReply, form: ConfigForm) -> Bytes {
     let value = match reply {
-        HostReply::Rows(rows) => return rows,
+        HostReply::Rows(json) | HostReply::Json(json) => return json,
         HostReply::Affected(count) => json!({ "affected": count }),
         HostReply::Cached(value) => {
             json!({ "found": value.is_some(), "value": value.map(|bytes| base64::encode(&bytes)) })

@@ -332,6 +332,7 @@ fn permissions(
             "http" => asked.http.push(HttpGrant {
                 hosts: scope(),
                 methods: Vec::new(),
+                addresses: Vec::new(),
             }),
             "email" => asked.email.extend(scope()),
             "config"
