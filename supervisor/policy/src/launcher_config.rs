@@ -15,7 +15,7 @@ pub struct LauncherConfig {
     pub plugin_dir: PathBuf,
     /// Policy files: `PLUGIN.toml`.
     pub policy_dir: PathBuf,
-    /// Keys that may sign plugins: `NAME.pub`.
+    /// Keys that may sign plugins: `NAME.pub`, each with its `NAME.toml`.
     pub keys_dir: PathBuf,
     /// The launcher's own state: stages, plugins' lasting directories, their user ids.
     pub state_dir: PathBuf,

@@ -1,26 +1,32 @@
 //! What a plugin is and may do, as pure data: ids, sizes, digests, permissions, policy files,
-//! launch templates, the launcher's configuration, and the common model of what a plugin offers.
+//! launch templates, signatures and the keys that make them, the launcher's configuration, and the
+//! common model of what a plugin offers.
 //!
 //! No I/O, no async, no clock, no YAML. Text becomes a type here, once; nothing further in
 //! re-checks a string.
 //!
 //! Main types: [`PluginId`], [`PolicyFile`], [`Permissions`] and [`Effective`] (what is asked,
 //! granted, and both), [`LaunchTemplate`], [`LauncherConfig`], [`StageManifest`] and its
-//! [`Digest`], [`Offer`] and [`CallContext`].
+//! [`Digest`], [`Signature`] and [`TrustedKey`], [`Offer`] and [`CallContext`].
 #![forbid(unsafe_code)]
 
 mod control;
 mod digest;
 pub mod document;
 mod http_grant;
+mod hex;
 mod id;
+mod key;
 mod launcher_config;
 mod model;
 mod network;
+mod moment;
 mod permission;
 mod policy_file;
+mod private_key;
 mod quantity;
 mod refusal;
+mod signature;
 mod suggest;
 mod template;
 
@@ -28,13 +34,23 @@ pub use control::{Control, Wanted};
 pub use digest::{Digest, DigestParseError, StageManifest, StagedFile};
 pub use http_grant::{HttpGrant, HttpTarget};
 pub use id::{Generation, InstanceId, PluginId, PluginIdError};
+pub use key::{
+    KEYS_LIMIT, KeyName, KeyNameError, KeyRefusal, KeyRules, KeyRulesError, PUBLIC_KEY_LIMIT_BYTES,
+    REASON_LIMIT_BYTES, Revoked, TrustedKey,
+};
 pub use launcher_config::{DevGrants, LauncherConfig, LauncherConfigError, UidRange};
 pub use model::{CallContext, Middleware, Offer, Route, RouteMethod, User};
 pub use network::{Network, NetworkError};
 pub use permission::{Access, DbGrant, Pattern, Permissions};
+pub use moment::{Moment, MomentError};
 pub use policy_file::{ControlWish, Limits, PolicyError, PolicyFile, Rates, Timeouts, Trust};
+pub use private_key::{PrivateKey, PrivateKeyError};
 pub use quantity::{ByteSize, CpuShare, QuantityError, Span};
 pub use refusal::{Effective, Refusal};
+pub use signature::{
+    FileHash, PublicKey, PublicKeyError, SIGNATURE_LIMIT_BYTES, SIGNATURE_SUFFIX, Signature,
+    SignatureError,
+};
 pub use suggest::{UnknownKey, nearest};
 pub use template::{
     CharacterClass, FROM_DAEMON_LIMIT_BYTES, FromDaemon, LaunchTemplate, TemplateError,

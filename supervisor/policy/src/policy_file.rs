@@ -5,7 +5,9 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use crate::document::{self, DocumentError, KnownKeys};
-use crate::{ByteSize, Control, CpuShare, Digest, HttpGrant, Permissions, Span, Wanted};
+use crate::{
+    ByteSize, Control, CpuShare, Digest, HttpGrant, KEYS_LIMIT, KeyName, Permissions, Span, Wanted,
+};
 
 /// A policy file as written: `policy.d/PLUGIN.toml`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -59,10 +61,9 @@ pub struct Trust {
     /// Anything in the directory runs.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub unsigned: bool,
-    /// Names of keys, one of which must have signed. Not verified by this version: a policy that
-    /// has it refuses the launch.
+    /// Names of keys of the keys directory, one of which must have signed the entry.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub signed_by: Vec<String>,
+    pub signed_by: Vec<KeyName>,
 }
 
 /// How much a control is wanted: a word, or a word and why the risk is taken.
@@ -305,6 +306,13 @@ impl PolicyFile {
         match kinds.into_iter().filter(|kind| *kind).count() {
             1 => {}
             found => return Err(PolicyError::Trust { found }),
+        }
+        if trust.signed_by.len() > KEYS_LIMIT {
+            return Err(PolicyError::Value {
+                key: "trust.signed-by",
+                value: format!("{} long", trust.signed_by.len()),
+                why: "there are at most 256 keys",
+            });
         }
         if !is_entry(&self.entry) {
             return Err(PolicyError::Entry {
