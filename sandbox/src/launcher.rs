@@ -13,6 +13,7 @@
 //! other half, giving up capabilities, is), a listening socket, `Handover`.
 
 mod args;
+mod clock;
 mod connect;
 mod controls;
 mod decide;
@@ -20,6 +21,7 @@ mod failure;
 mod files;
 mod ground;
 mod instance;
+mod keys;
 mod launch;
 mod lifecycle;
 mod log;

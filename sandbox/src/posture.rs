@@ -15,6 +15,13 @@ pub struct Posture {
     pub mode: Mode,
     /// Whose policies count.
     pub policy_trust: PolicyTrust,
+    /// Whether only signed plugins start here.
+    #[serde(default)]
+    pub require_signatures: bool,
+    /// Of that plugin's newest stage: what a launch would now say to the trust in it, the words of
+    /// [`crate::protocol::Launched::trust`], or `refused: ` and why.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub trust: Option<String>,
     /// The plugin whose policy decided what is wanted; none: the defaults.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub plugin: Option<String>,
@@ -170,6 +177,8 @@ mod tests {
         let posture = Posture {
             mode: Mode::User,
             policy_trust: PolicyTrust::Development,
+            require_signatures: true,
+            trust: Some("pinned digest".into()),
             plugin: Some("hello".into()),
             controls: Control::ALL
                 .iter()

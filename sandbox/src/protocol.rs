@@ -67,6 +67,14 @@ pub enum Request {
         /// The instance.
         instance: InstanceId,
     },
+    /// Whether a launch of this stage would now be refused for want of trust: a key may have been
+    /// revoked or have expired. Starts and ends nothing.
+    Trust {
+        /// The plugin.
+        plugin: PluginId,
+        /// Which stage.
+        digest: Digest,
+    },
 }
 
 /// The two directories of a jail in which a plugin's socket may lie.
@@ -114,6 +122,11 @@ pub enum Reply {
     Killed,
     /// To `Stats`.
     Stats(Stats),
+    /// To `Trust`, where a launch would not be refused; where it would, the failure is the launch's.
+    Trusted {
+        /// The words of [`Launched::trust`].
+        basis: String,
+    },
 }
 
 /// A started instance.
@@ -137,6 +150,9 @@ pub struct Launched {
     pub development_policy: bool,
     /// Controls that are wanted as `preferred` and are not in force for this instance.
     pub missing: Vec<String>,
+    /// What the trust in it rests on: `signed by "release" (assets unsigned)`, `pinned digest`,
+    /// `unsigned`.
+    pub trust: String,
 }
 
 /// Resources used by an instance. What no controller here tells is absent.
@@ -227,6 +243,9 @@ pub enum FailureKind {
     Request,
     /// No policy, or one that is refused, or not trusted.
     Policy,
+    /// The plugin's bytes are not what the policy trusts: another digest, no signature, a bad one, a
+    /// key that does not count. A signature that is still to come mends it.
+    Trust,
     /// The plugin's files.
     Stage,
     /// A required control that this machine cannot give.

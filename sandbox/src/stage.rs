@@ -3,9 +3,10 @@
 //! [`Staging`] copies a plugin's directory in a short-lived child: each file is read once, hashed
 //! and written into a fresh tmpfs that is mounted nowhere; then the tmpfs is made read-only as a
 //! file system, which the kernel refuses while anybody could still write, and what is in it is
-//! hashed again and compared. [`Shelf`] keeps the results under their digest.
+//! hashed again and compared. [`Shelf`] keeps the results under their digest, with the detached
+//! [`Signatures`] that lay beside the files.
 //!
-//! Not here: whether a digest is trusted. Packages over [`PACKAGE_LIMIT_BYTES`] are refused:
+//! Not here: whether a digest or a signature is trusted. Packages over [`PACKAGE_LIMIT_BYTES`] are refused:
 //! there is no stage on disk yet.
 
 mod attach;
@@ -13,8 +14,10 @@ mod copy;
 mod memory;
 mod reader;
 mod shelf;
+mod signatures;
 mod verdict;
 
+use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
@@ -30,6 +33,7 @@ pub(crate) use attach::prepare as prepare_attaching;
 pub(crate) use memory::probe;
 pub use reader::{Reader, ReaderError};
 pub use shelf::{Kept, PLUGINS_LIMIT, STAGES_LIMIT, STAGES_LIMIT_BYTES, Shelf, ShelfError};
+pub use signatures::{DetachedSignature, SIGNATURES_LIMIT, Signatures};
 
 /// Most bytes of a package's files together: they are kept in memory.
 pub const PACKAGE_LIMIT_BYTES: u64 = 64 * 1024 * 1024;
@@ -49,6 +53,7 @@ pub struct Stage {
     mount: OwnedFd,
     digest: Digest,
     bytes: u64,
+    signatures: Signatures,
     /// Where it is attached, before Linux 6.15.
     _attached: Option<Attached>,
 }
@@ -104,7 +109,7 @@ pub struct Staging {
     plugin: PluginId,
     plugin_directory: PathBuf,
     child: Child,
-    verdict: OwnedFd,
+    verdict: File,
     mount: OwnedFd,
     attach_dir: PathBuf,
     deadline: Instant,
@@ -125,11 +130,10 @@ impl Staging {
     ) -> Result<Self, StageError> {
         let failed = |step| move |source: io::Error| StageError::Step { step, source };
         let mount = memory::create().map_err(failed("make a file system in memory"))?;
-        let (verdict, told) = nix::unistd::pipe2(nix::fcntl::OFlag::O_CLOEXEC)
-            .map_err(|errno| failed("make a pipe")(errno.into()))?;
-        let child = child::spawn(&[mount.as_fd(), told.as_fd()], || {
+        let verdict = verdict::file().map_err(failed("make a memory file"))?;
+        let child = child::spawn(&[mount.as_fd(), verdict.as_fd()], || {
             let outcome = copy::copy(plugin_dir, plugin, reader, mount.as_fd());
-            verdict::tell(&told, &outcome)
+            verdict::tell(&verdict, outcome)
         })
         .map_err(failed("start the copying child"))?;
         Ok(Self {
@@ -184,6 +188,7 @@ impl Staging {
                 mount: self.mount,
                 digest: copied.digest,
                 bytes: copied.bytes,
+                signatures: copied.signatures,
             }),
             (Ended::Status(_), Some(Err(refused))) => Err(refused.into_error(plugin_directory)),
             (ended, _) => Err(StageError::Child {

@@ -71,6 +71,14 @@ pub enum TrustError {
         /// The most that is read.
         limit: u64,
     },
+    /// More in it than any such directory has.
+    #[error("{path:?} has over {limit} files")]
+    Entries {
+        /// The directory.
+        path: PathBuf,
+        /// The most that are looked at.
+        limit: usize,
+    },
     /// It cannot be read.
     #[error("read {path:?}")]
     Read {
@@ -222,6 +230,37 @@ impl TrustedDir {
         Ok(bytes)
     }
 
+    /// The names in this directory, sorted, `.` and `..` left out.
+    ///
+    /// # Errors
+    /// [`TrustError::Entries`] where there are over `limit`, [`TrustError::Read`]. Names that are not
+    /// UTF-8 are left out: nothing of ours is called like that.
+    pub fn names(&self, limit: usize) -> Result<Vec<String>, TrustError> {
+        let failed = |errno: rustix::io::Errno| TrustError::Read {
+            path: self.path.clone(),
+            source: errno.into(),
+        };
+        // The descriptor may be one that only leads on.
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let readable = open_beneath(&self.descriptor, OsStr::new("."), flags).map_err(failed)?;
+        let mut names = Vec::new();
+        for (count, entry) in rustix::fs::Dir::new(readable).map_err(failed)?.enumerate() {
+            let entry = entry.map_err(failed)?;
+            if count >= limit.saturating_add(2) {
+                return Err(TrustError::Entries {
+                    path: self.path.clone(),
+                    limit,
+                });
+            }
+            match entry.file_name().to_str() {
+                Ok("." | "..") | Err(_) => {}
+                Ok(name) => names.push(name.to_owned()),
+            }
+        }
+        names.sort_unstable();
+        Ok(names)
+    }
+
     /// Where it was found.
     #[must_use]
     pub fn path(&self) -> &Path {
@@ -331,6 +370,11 @@ mod tests {
         ));
         let absent = read_file(&directory.path().join("b.toml"), 5).unwrap_err();
         assert!(absent.is_absent());
+        fs::write(directory.path().join("b"), "").unwrap();
+        let opened = TrustedDir::open(directory.path(), None).unwrap();
+        assert_eq!(opened.names(2).unwrap(), ["a.toml", "b"]);
+        let error = opened.names(1).unwrap_err();
+        assert!(matches!(error, TrustError::Entries { limit: 1, .. }));
     }
 
     #[test]

@@ -22,5 +22,7 @@ mod sockets;
 mod staging;
 #[path = "launcher/starts.rs"]
 mod starts;
+#[path = "launcher/trust.rs"]
+mod trust;
 #[path = "launcher/user_mode.rs"]
 mod user_mode;

@@ -1,4 +1,5 @@
-//! The root-owned files that say what a jail is: policies, launch templates, syscall profiles.
+//! The root-owned files that say what a jail is: policies, launch templates, syscall profiles; and
+//! where the keys lie.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -7,6 +8,7 @@ use std::rc::Rc;
 use pinfold_policy::{LaunchTemplate, PluginId, PolicyError, PolicyFile, TemplateError};
 use sha2::{Digest as _, Sha256};
 
+use super::keys::Keys;
 use crate::seccomp::{Arch, CompileError, Profile, ProfileError};
 use crate::trust::{TrustError, TrustedDir};
 
@@ -26,7 +28,8 @@ pub(super) enum Place {
 }
 
 impl Place {
-    fn with<T>(
+    /// Reads what lies there.
+    pub(super) fn with<T>(
         &self,
         read: impl FnOnce(&TrustedDir) -> Result<T, TrustError>,
     ) -> Result<T, TrustError> {
@@ -36,7 +39,7 @@ impl Place {
         }
     }
 
-    fn path(&self) -> &Path {
+    pub(super) fn path(&self) -> &Path {
         match self {
             Self::Walked { path, .. } => path,
             Self::Held(directory) => directory.path(),
@@ -50,6 +53,7 @@ pub(super) struct Files {
     pub(super) policies: Place,
     pub(super) development_policies: Option<Place>,
     pub(super) data: Option<Place>,
+    pub(super) keys: Keys,
     filters: BTreeMap<[u8; 32], Rc<[u8]>>,
 }
 
@@ -106,11 +110,13 @@ impl Files {
         policies: Place,
         development_policies: Option<Place>,
         data: Option<Place>,
+        keys: Option<Place>,
     ) -> Self {
         Self {
             policies,
             development_policies,
             data,
+            keys: Keys(keys),
             filters: BTreeMap::new(),
         }
     }
@@ -121,6 +127,7 @@ impl Files {
             Some(&mut self.policies),
             self.development_policies.as_mut(),
             self.data.as_mut(),
+            self.keys.0.as_mut(),
         ];
         for place in places.into_iter().flatten() {
             if let Place::Held(directory) = place {

@@ -12,6 +12,7 @@ use pinfold_policy::{LauncherConfig, LauncherConfigError};
 use rustix::process::{DumpableBehavior, Resource, Rlimit, getrlimit, setrlimit};
 
 use super::args::Args;
+use super::clock::Clock;
 use super::files::{Files, Place};
 use super::{log, namespace, rights};
 use crate::cgroup::{self, CgroupError, Hierarchy, Parent, ProcPaths};
@@ -51,6 +52,7 @@ pub(super) struct Ground {
     pub(super) uids: Option<Uids>,
     pub(super) host_env: BTreeMap<String, String>,
     pub(super) require_signatures: bool,
+    pub(super) clock: Clock,
     /// Held as long as the launcher lives: one launcher for each state directory.
     _state_lock: File,
 }
@@ -229,6 +231,7 @@ impl Ground {
             uids,
             host_env,
             require_signatures,
+            clock: Clock::start(),
             _state_lock: state_lock,
         })
     }
@@ -265,10 +268,13 @@ fn places(config: &LauncherConfig, mode: Mode, reader: &Reader) -> Result<Files,
         .as_ref()
         .map(|path| place("dev-policy-dir", path, Some(reader.uid())));
     let data = config.data_dir.as_ref().filter(|path| path.exists());
+    // As root one that is made later is found.
+    let keys = Some(&config.keys_dir).filter(|path| mode == Mode::Root || path.exists());
     Ok(Files::new(
         place("policy-dir", &config.policy_dir, None)?,
         development.transpose()?,
         data.map(|path| place("data-dir", path, None)).transpose()?,
+        keys.map(|path| place("keys-dir", path, None)).transpose()?,
     ))
 }
 
@@ -276,6 +282,7 @@ fn detach_others(config: &LauncherConfig) -> Result<(), StartError> {
     let mut trees = vec![
         config.plugin_dir.as_path(),
         &config.policy_dir,
+        &config.keys_dir,
         &config.state_dir,
         &config.uid_lease_dir,
     ];

@@ -13,7 +13,7 @@ use pinfold_policy::{
 use rustix::fs::{FileType, Mode, OFlags, ResolveFlags};
 
 use super::controls::{self, Findings, Tried};
-use super::decide::decide;
+use super::decide::{Basis, Question, decide};
 use super::files::Policy;
 use super::ground::Ground;
 use super::instance::{Instance, Phase, Running, Wish, names, take};
@@ -22,7 +22,7 @@ use crate::cgroup::{self, Leaf, Removal, WatchKind};
 use crate::jail::{self, GroupFds, Ids, Jail, JailError, JailSpec, Progress, Starting, Step};
 use crate::posture;
 use crate::protocol::{Failure, FailureKind, Launched, RequestId};
-use crate::stage::Stage;
+use crate::stage::{Signatures, Stage};
 
 /// Time for the set-up of a jail.
 const SET_UP: Duration = Duration::from_secs(5);
@@ -47,6 +47,7 @@ pub(super) struct Launching {
     starting: Starting,
     spec: JailSpec,
     policy: Policy,
+    basis: Basis,
     missing: Vec<Control>,
 }
 
@@ -110,6 +111,7 @@ impl Launching {
             tmp_directory: self.spec.tmp_directory.clone(),
             development_policy: self.policy.is_development,
             missing: names(&missing),
+            trust: self.basis.to_string(),
         };
         let running = Running {
             jail,
@@ -119,24 +121,49 @@ impl Launching {
     }
 }
 
-/// P1 to P8.
-pub(super) fn start(
-    ground: &mut Ground,
-    findings: &Findings,
-    stage: Rc<Stage>,
-    id: InstanceId,
-    wanting: Wanting,
-) -> Result<Instance, Failure> {
-    let plugin = &wanting.plugin;
+/// P1: reads the plugin's policy, and decides by it and the keys of now whether this stage may run.
+pub(super) fn judge(
+    ground: &Ground,
+    plugin: &PluginId,
+    staged: Digest,
+    signatures: &Signatures,
+) -> Result<(Policy, Basis), Failure> {
     let policy = ground
         .files
         .policy(plugin)
         .map_err(|error| failure::of(FailureKind::Policy, &error))?;
+    let question = Question {
+        plugin,
+        policy: &policy.file,
+        staged,
+        signatures,
+        require_signatures: ground.require_signatures,
+        now: ground.clock.now(),
+    };
+    match decide(&question, &ground.files.keys) {
+        Ok(basis) => Ok((policy, basis)),
+        Err(untrusted) => {
+            let message = format!("plugin \"{plugin}\": {}", log::chain(&untrusted));
+            let failure = failure::new(FailureKind::Trust, message);
+            Err(match untrusted.hint(plugin) {
+                Some(hint) => failure::with_hint(failure, hint),
+                None => failure,
+            })
+        }
+    }
+}
+
+/// P1 to P8.
+pub(super) fn start(
+    ground: &mut Ground,
+    findings: &Findings,
+    (stage, signatures): (Rc<Stage>, Rc<Signatures>),
+    id: InstanceId,
+    wanting: Wanting,
+) -> Result<Instance, Failure> {
+    let plugin = &wanting.plugin;
+    let (policy, basis) = judge(ground, plugin, stage.digest(), &signatures)?;
     let file = &policy.file;
-    decide(&file.trust, stage.digest(), ground.require_signatures).map_err(|untrusted| {
-        let message = format!("plugin \"{plugin}\": {untrusted}");
-        failure::with_hint(failure::new(FailureKind::Policy, message), untrusted.hint())
-    })?;
     let template = ground
         .files
         .template(&file.dialect)
@@ -225,7 +252,7 @@ pub(super) fn start(
     let starting = jail::start(half.ground.reaper.as_fd(), &spec)
         .map_err(|error| start_failure(&error, file))?;
     log::line(&format!(
-        "instance {id} of {plugin}, generation {}, starts from {}",
+        "instance {id} of {plugin}, generation {}, starts from {}: {basis}",
         wanting.generation,
         stage.digest()
     ));
@@ -247,6 +274,7 @@ pub(super) fn start(
             starting,
             spec,
             policy,
+            basis,
             missing,
         })),
         asked: None,

@@ -1,9 +1,10 @@
 //! Requests: each is answered at once, or handed to what will answer it.
 
 use std::io;
+use std::rc::Rc;
 use std::time::Instant;
 
-use pinfold_policy::{InstanceId, PluginId};
+use pinfold_policy::{Digest, InstanceId, PluginId};
 use rustix::event::epoll::EventFlags;
 
 use super::connect::{self, CONNECTING_LIMIT};
@@ -19,7 +20,7 @@ use crate::protocol::packet::Packet;
 use crate::protocol::{
     Failure, FailureKind, KillHow, Reply, Request, RequestId, SocketDirectory, Stats, codec,
 };
-use crate::stage::{StageError, Staging};
+use crate::stage::{Signatures, Stage, StageError, Staging};
 
 /// Most directories copied at a time.
 const STAGINGS_LIMIT: usize = 4;
@@ -69,6 +70,7 @@ impl Launcher {
             } => self.connect(id, instance, directory, &name),
             Request::Kill { instance, how } => self.kill(instance, how).map(Some),
             Request::Stats { instance } => self.stats(instance).map(Some),
+            Request::Trust { plugin, digest } => self.trust(&plugin, &digest).map(Some),
         };
         match answer {
             Ok(Some(reply)) => self.outbox.reply(id, Ok(reply)),
@@ -129,7 +131,7 @@ impl Launcher {
         };
         let stages = self.shelf.iter().flat_map(|kept| {
             let digest = kept.stage.digest();
-            kept.plugins.iter().map(move |plugin| StageState {
+            kept.plugins.keys().map(move |plugin| StageState {
                 plugin: plugin.to_string(),
                 digest,
                 bytes: kept.stage.bytes(),
@@ -142,6 +144,10 @@ impl Launcher {
                 Some(_) => PolicyTrust::Development,
                 None => PolicyTrust::Operator,
             },
+            require_signatures: self.ground.require_signatures,
+            trust: plugin
+                .as_ref()
+                .and_then(|plugin| self.trust_of_newest(plugin)),
             plugin: plugin.map(String::from),
             controls: controls::states(&self.findings, policy.as_ref()),
             host: advice(),
@@ -152,7 +158,17 @@ impl Launcher {
         Ok(Reply::Posture { toml })
     }
 
-    fn instances_of(&self, plugin: &PluginId, digest: pinfold_policy::Digest) -> u32 {
+    /// What a launch of the plugin's newest stage would say to the trust in it.
+    fn trust_of_newest(&self, plugin: &PluginId) -> Option<String> {
+        let digest = self.shelf.newest(plugin)?;
+        Some(match self.trust(plugin, &digest) {
+            Ok(Reply::Trusted { basis }) => basis,
+            Ok(_) => return None,
+            Err(failure) => format!("refused: {failure}"),
+        })
+    }
+
+    fn instances_of(&self, plugin: &PluginId, digest: Digest) -> u32 {
         let count = self
             .instances
             .values()
@@ -247,14 +263,7 @@ impl Launcher {
             let message = format!("{INSTANCES_LIMIT} instances are there, which is the most");
             return Err(failure::new(FailureKind::Host, message));
         }
-        let Some(stage) = self.shelf.get(&wanting.plugin, &wanting.digest) else {
-            let message = format!(
-                "there is no stage of plugin \"{}\" with digest {}",
-                wanting.plugin, wanting.digest
-            );
-            let failure = failure::new(FailureKind::Request, message);
-            return Err(failure::with_hint(failure, "stage the plugin first"));
-        };
+        let stage = self.staged(&wanting.plugin, &wanting.digest)?;
         let id = InstanceId(self.next_instance);
         self.next_instance += 1;
         let instance = launch::start(&mut self.ground, &self.findings, stage, id, wanting)?;
@@ -265,6 +274,27 @@ impl Launcher {
             return Err(failure::of(FailureKind::Host, &error));
         }
         Ok(None)
+    }
+
+    fn staged(
+        &self,
+        plugin: &PluginId,
+        digest: &Digest,
+    ) -> Result<(Rc<Stage>, Rc<Signatures>), Failure> {
+        self.shelf.get(plugin, digest).ok_or_else(|| {
+            let message = format!("there is no stage of plugin \"{plugin}\" with digest {digest}");
+            let failure = failure::new(FailureKind::Request, message);
+            failure::with_hint(failure, "stage the plugin first")
+        })
+    }
+
+    /// What a launch would say to the trust in a stage; nothing is started or ended.
+    fn trust(&self, plugin: &PluginId, digest: &Digest) -> Result<Reply, Failure> {
+        let (stage, signatures) = self.staged(plugin, digest)?;
+        let (_, basis) = launch::judge(&self.ground, plugin, stage.digest(), &signatures)?;
+        Ok(Reply::Trusted {
+            basis: basis.to_string(),
+        })
     }
 
     fn connect(

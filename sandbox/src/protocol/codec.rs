@@ -18,7 +18,7 @@ pub(crate) use answer::{decode_incoming, encode_event, encode_reply};
 pub(crate) use request::{decode_request, encode_request, request_id};
 
 /// Version of this encoding. Launcher and daemon are installed together, so there is one.
-const VERSION: u8 = 1;
+const VERSION: u8 = 2;
 
 /// Longest failure message, in bytes: a chain of causes with paths. Longer ones are cut.
 const MESSAGE_LIMIT_BYTES: usize = 4096;
@@ -106,6 +106,7 @@ mod kind {
     pub(super) const CONNECT: u8 = 0x04;
     pub(super) const KILL: u8 = 0x05;
     pub(super) const STATS: u8 = 0x06;
+    pub(super) const TRUST: u8 = 0x07;
     /// A reply has the request's type with this bit.
     pub(super) const REPLY: u8 = 0x40;
     pub(super) const FAILURE: u8 = 0x7f;

@@ -19,7 +19,7 @@ use rustix::io::Errno;
 use sha2::{Digest as _, Sha256};
 
 use super::verdict::{Copied, Refused};
-use super::{DEPTH_LIMIT, ENTRIES_LIMIT, PACKAGE_LIMIT_BYTES, Reader, memory};
+use super::{DEPTH_LIMIT, ENTRIES_LIMIT, PACKAGE_LIMIT_BYTES, Reader, Signatures, memory};
 
 /// Bytes read at a time.
 const BUFFER_BYTES: usize = 128 * 1024;
@@ -56,6 +56,7 @@ pub(super) fn copy(
         check(mount, file, &mut buffer)?;
     }
     Ok(Copied {
+        signatures: Signatures::gather(mount, &files)?,
         digest: StageManifest::new(files).digest(),
         bytes,
     })

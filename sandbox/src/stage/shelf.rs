@@ -5,7 +5,7 @@ use std::rc::Rc;
 
 use pinfold_policy::{Digest, PluginId};
 
-use super::Stage;
+use super::{Signatures, Stage};
 
 /// Most stages kept.
 pub const STAGES_LIMIT: usize = 1024;
@@ -30,9 +30,10 @@ pub struct Shelf {
 pub struct Kept {
     /// The stage.
     pub stage: Rc<Stage>,
-    /// The plugins whose directories had this content. Only these are launched from it: otherwise
-    /// one plugin's program could run under another's policy.
-    pub plugins: BTreeSet<PluginId>,
+    /// The plugins whose directories had this content, each with the signatures that lay there when
+    /// it was staged last: these are not part of the digest. Only these plugins are launched from
+    /// it: otherwise one plugin's program could run under another's policy.
+    pub plugins: BTreeMap<PluginId, Rc<Signatures>>,
     used: u64,
 }
 
@@ -58,20 +59,21 @@ pub enum ShelfError {
 
 impl Shelf {
     /// Keeps a stage as the newest of `plugin`; one of the same digest that is kept already stays
-    /// and the new copy goes.
+    /// and the new copy goes, but for its signatures.
     ///
     /// # Errors
     /// [`ShelfError`] where the limits are met by stages that may not go.
-    pub fn put(&mut self, plugin: &PluginId, stage: Stage) -> Result<Rc<Stage>, ShelfError> {
+    pub fn put(&mut self, plugin: &PluginId, mut stage: Stage) -> Result<Rc<Stage>, ShelfError> {
         if self.newest.len() >= PLUGINS_LIMIT && !self.newest.contains_key(plugin) {
             return Err(ShelfError::Plugins);
         }
         self.clock += 1;
         let digest = stage.digest();
+        let signatures = Rc::new(std::mem::take(&mut stage.signatures));
         let before = self.newest.insert(plugin.clone(), digest);
         if let Some(kept) = self.stages.get_mut(&digest) {
             kept.used = self.clock;
-            kept.plugins.insert(plugin.clone());
+            kept.plugins.insert(plugin.clone(), signatures);
             return Ok(Rc::clone(&kept.stage));
         }
         self.make_room(stage.bytes()).inspect_err(|_| {
@@ -84,20 +86,25 @@ impl Shelf {
         let stage = Rc::new(stage);
         let kept = Kept {
             stage: Rc::clone(&stage),
-            plugins: [plugin.clone()].into(),
+            plugins: [(plugin.clone(), signatures)].into(),
             used: self.clock,
         };
         self.stages.insert(digest, kept);
         Ok(stage)
     }
 
-    /// The stage of this plugin with this digest.
+    /// The stage of this plugin with this digest, and its signatures.
     #[must_use]
-    pub fn get(&self, plugin: &PluginId, digest: &Digest) -> Option<Rc<Stage>> {
+    pub fn get(&self, plugin: &PluginId, digest: &Digest) -> Option<(Rc<Stage>, Rc<Signatures>)> {
         let kept = self.stages.get(digest)?;
-        kept.plugins
-            .contains(plugin)
-            .then(|| Rc::clone(&kept.stage))
+        let signatures = kept.plugins.get(plugin)?;
+        Some((Rc::clone(&kept.stage), Rc::clone(signatures)))
+    }
+
+    /// The digest of a plugin's newest stage.
+    #[must_use]
+    pub fn newest(&self, plugin: &PluginId) -> Option<Digest> {
+        self.newest.get(plugin).copied()
     }
 
     /// Every stage.
@@ -147,6 +154,7 @@ mod tests {
             mount: std::fs::File::open("/").unwrap().into(),
             digest: Digest([number; 32]),
             bytes,
+            signatures: Signatures::default(),
             _attached: None,
         }
     }
@@ -183,6 +191,34 @@ mod tests {
         assert!(shelf.get(&plugin("b"), &Digest([1; 32])).is_some());
         assert!(shelf.get(&plugin("c"), &Digest([1; 32])).is_none());
         assert_eq!(shelf.iter().count(), 1);
+    }
+
+    #[test]
+    fn a_signature_that_comes_later_counts_for_its_plugin_alone() {
+        let signed = |content: &[u8]| {
+            Signatures::from(vec![super::super::DetachedSignature {
+                file: "probe".into(),
+                sha256: [1; 32],
+                content: content.to_vec(),
+            }])
+        };
+        let with = |signatures| Stage {
+            signatures,
+            ..stage(1, 5)
+        };
+        let mut shelf = Shelf::default();
+        let of = |shelf: &Shelf, name| {
+            let (_, signatures) = shelf.get(&plugin(name), &Digest([1; 32])).unwrap();
+            signatures.of("probe").map(|one| one.content.clone())
+        };
+        shelf.put(&plugin("a"), stage(1, 5)).unwrap();
+        shelf.put(&plugin("b"), with(signed(b"b's"))).unwrap();
+        assert_eq!(of(&shelf, "a"), None);
+        shelf.put(&plugin("a"), with(signed(b"a's"))).unwrap();
+        assert_eq!(of(&shelf, "a"), Some(b"a's".to_vec()));
+        assert_eq!(of(&shelf, "b"), Some(b"b's".to_vec()));
+        shelf.put(&plugin("b"), stage(1, 5)).unwrap();
+        assert_eq!(of(&shelf, "b"), None);
     }
 
     #[test]

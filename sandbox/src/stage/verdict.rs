@@ -1,26 +1,31 @@
-//! What the copying child tells its parent, through a pipe that holds it whole.
+//! What the copying child tells its parent, in a memory file that both hold.
 
 use std::fs::File;
-use std::io::{Read, Write};
-use std::os::fd::OwnedFd;
+use std::io::{self, Read, Seek, Write};
 use std::path::PathBuf;
 
 use pinfold_policy::Digest;
+use rustix::fs::{MemfdFlags, memfd_create};
+use serde::{Deserialize, Serialize};
 
-use super::StageError;
+use super::{Signatures, StageError};
 
-/// Below what a pipe takes without anybody reading (`PIPE_BUF`, pipe(7)).
-const VERDICT_LIMIT_BYTES: usize = 4096;
+/// Longest verdict: the most signatures there are, with the longest paths, as TOML.
+const VERDICT_LIMIT_BYTES: u64 = 512 * 1024;
+
+/// Longest reason, in bytes; longer ones are cut.
+const REASON_LIMIT_BYTES: usize = 4096;
 
 /// What was copied.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Copied {
     pub(super) digest: Digest,
     pub(super) bytes: u64,
+    pub(super) signatures: Signatures,
 }
 
 /// Why nothing was.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) enum Refused {
     /// The plugin's files.
     Files(String),
@@ -41,75 +46,108 @@ impl Refused {
             },
         }
     }
+
+    fn cut(&self) -> Self {
+        let cut = |text: &str| {
+            let end = text.floor_char_boundary(REASON_LIMIT_BYTES);
+            text.get(..end).unwrap_or_default().to_owned()
+        };
+        match self {
+            Self::Files(message) => Self::Files(cut(message)),
+            Self::Host(message) => Self::Host(cut(message)),
+        }
+    }
+}
+
+/// Either of them, as TOML has it.
+#[derive(Serialize, Deserialize)]
+struct Told {
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    refused: Option<Refused>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    copied: Option<Copied>,
+}
+
+/// An empty memory file for a verdict.
+pub(super) fn file() -> io::Result<File> {
+    let flags = MemfdFlags::CLOEXEC;
+    Ok(memfd_create("pinfold-verdict", flags)?.into())
 }
 
 /// Writes the verdict; gives the child's exit status.
-pub(super) fn tell(pipe: &OwnedFd, outcome: &Result<Copied, Refused>) -> u8 {
-    let (status, text) = match outcome {
-        Ok(copied) => (0, format!("copied {} {}", copied.bytes, copied.digest)),
-        Err(Refused::Files(message)) => (1, format!("files {message}")),
-        Err(Refused::Host(message)) => (1, format!("host {message}")),
+pub(super) fn tell(mut file: &File, outcome: Result<Copied, Refused>) -> u8 {
+    let (status, told) = match outcome {
+        Ok(copied) => {
+            let told = Told {
+                refused: None,
+                copied: Some(copied),
+            };
+            (0, told)
+        }
+        Err(refused) => {
+            let told = Told {
+                refused: Some(refused.cut()),
+                copied: None,
+            };
+            (1, told)
+        }
     };
-    let mut end = text.len().min(VERDICT_LIMIT_BYTES);
-    while !text.is_char_boundary(end) {
-        end -= 1;
-    }
-    let bytes = text.as_bytes().get(..end).unwrap_or_default();
-    let write = |mut pipe: File| pipe.write_all(bytes);
-    match pipe.try_clone().map(File::from).and_then(write) {
+    let written = toml::to_string(&told)
+        .map_err(io::Error::other)
+        .and_then(|text| file.write_all(text.as_bytes()));
+    match written {
         Ok(()) => status,
         Err(_) => 2,
     }
 }
 
 /// Reads the verdict of a child that has ended; none where it ended without one.
-pub(super) fn read(pipe: &OwnedFd) -> Option<Result<Copied, Refused>> {
+pub(super) fn read(mut file: &File) -> Option<Result<Copied, Refused>> {
     let mut text = String::new();
-    File::from(pipe.try_clone().ok()?)
-        .take(VERDICT_LIMIT_BYTES as u64)
+    file.rewind().ok()?;
+    file.take(VERDICT_LIMIT_BYTES)
         .read_to_string(&mut text)
         .ok()?;
-    let (kind, rest) = text.split_once(' ')?;
-    match kind {
-        "copied" => {
-            let (bytes, digest) = rest.split_once(' ')?;
-            Some(Ok(Copied {
-                digest: digest.parse().ok()?,
-                bytes: bytes.parse().ok()?,
-            }))
-        }
-        "files" => Some(Err(Refused::Files(rest.to_owned()))),
-        "host" => Some(Err(Refused::Host(rest.to_owned()))),
+    let told: Told = toml::from_str(&text).ok()?;
+    match (told.refused, told.copied) {
+        (Some(refused), None) => Some(Err(refused)),
+        (None, Some(copied)) => Some(Ok(copied)),
         _ => None,
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::{DetachedSignature, SIGNATURES_LIMIT};
     use super::*;
 
+    fn through(outcome: Result<Copied, Refused>) -> (u8, Result<Copied, Refused>) {
+        let file = file().unwrap();
+        let status = tell(&file, outcome);
+        (status, read(&file).unwrap())
+    }
+
     #[test]
-    fn verdicts_come_through_the_pipe_and_nothing_else_does() {
-        let through = |outcome: &Result<Copied, Refused>| {
-            let (reading, writing) = nix::unistd::pipe().unwrap();
-            let status = tell(&writing, outcome);
-            drop(writing);
-            (status, read(&reading).unwrap())
+    fn verdicts_come_through_the_file_and_nothing_else_does() {
+        // The longest there is: every character of the paths needs six for its escape.
+        let signature = DetachedSignature {
+            file: "\u{1}".repeat(512),
+            sha256: [255; 32],
+            content: vec![255; 130],
         };
         let copied = Ok(Copied {
             digest: Digest([7; 32]),
             bytes: 12,
+            signatures: vec![signature; SIGNATURES_LIMIT].into(),
         });
-        assert_eq!(through(&copied), (0, copied));
-        let refused = Err(Refused::Files("a: is a FIFO".into()));
-        assert_eq!(through(&refused), (1, refused));
-        let long = Err(Refused::Host("ä".repeat(VERDICT_LIMIT_BYTES)));
-        let (1, Err(Refused::Host(cut))) = through(&long) else {
+        assert_eq!(through(copied.clone()), (0, copied));
+        let refused = Err(Refused::Files("a:\nis a \"FIFO\"".into()));
+        assert_eq!(through(refused.clone()), (1, refused));
+        let long = Err(Refused::Host("ä".repeat(REASON_LIMIT_BYTES)));
+        let (1, Err(Refused::Host(cut))) = through(long) else {
             panic!("another verdict");
         };
-        assert!(cut.len() < VERDICT_LIMIT_BYTES && cut.starts_with("ää"));
-        let (reading, writing) = nix::unistd::pipe().unwrap();
-        drop(writing);
-        assert_eq!(read(&reading), None);
+        assert!(cut.len() <= REASON_LIMIT_BYTES && cut.starts_with("ää"));
+        assert_eq!(read(&file().unwrap()), None);
     }
 }

@@ -78,10 +78,6 @@ fn a_broken_policy_is_refused_with_line_and_key() {
     assert!(failure.message.contains(text), "{failure}");
     for (more, what) in [
         (
-            "[trust]\nsigned-by = [\"release\"]\n",
-            "not verified by this version",
-        ),
-        (
             "[controls]\nlandlock = \"required\"\n",
             "control landlock is required and not built",
         ),
@@ -112,7 +108,7 @@ fn only_the_pinned_digest_runs() {
     let (changed, _) = machine.stage("hello").unwrap();
     assert_ne!(changed, digest);
     let failure = machine.launch_with("hello", changed, &[]).unwrap_err();
-    assert_eq!(failure.kind, FailureKind::Policy);
+    assert_eq!(failure.kind, FailureKind::Trust);
     assert!(failure.message.contains(&digest.to_string()), "{failure}");
     assert!(failure.message.contains(&changed.to_string()), "{failure}");
     // What was staged before still runs.
@@ -137,7 +133,7 @@ fn where_signatures_are_required_nothing_else_runs() {
         machine.add_plugin("hello");
         machine.add_policy("hello", &["exit=0"], "");
         let failure = refused(&machine, "hello");
-        assert_eq!(failure.kind, FailureKind::Policy);
+        assert_eq!(failure.kind, FailureKind::Trust);
         assert!(failure.message.contains("requires signatures"), "{failure}");
     }
     // It only tightens.

@@ -8,8 +8,10 @@ use std::os::unix::net::UnixStream;
 use pinfold_policy::Control;
 use pinfold_sandbox::posture::{Mode, State};
 use pinfold_sandbox::protocol::{ExitCause, FailureKind, KillHow, SocketDirectory};
+use sha2::{Digest as _, Sha256};
 
 use crate::machine::{Machine, Setup, eventually, has_root, lines_until, output, skip};
+use crate::trust::{BY_RELEASE, private, write};
 
 /// A user whom every machine has.
 const USER: &str = "daemon";
@@ -67,6 +69,39 @@ fn a_users_launcher_runs_plugins_in_a_jail_and_tells_how_they_end() {
     assert_eq!(cause("mount", &["mount"]), ExitCause::SyscallRefused);
     let segv = format!("signal={}", libc::SIGSEGV);
     assert_eq!(cause("segv", &[&segv]), ExitCause::Signal(libc::SIGSEGV));
+}
+
+#[test]
+fn a_users_launcher_verifies_signatures_by_that_users_keys() {
+    let test = "a_users_launcher_verifies_signatures_by_that_users_keys";
+    let Some(machine) = start(test) else {
+        return;
+    };
+    let entry = machine.add_plugin("hello").join("probe");
+    machine.add_policy("hello", &["exit=0"], &format!("{BY_RELEASE}{LOWERED}"));
+    let signer = private(1);
+    let key = machine.path("keys/release.pub");
+    let rules = "schema = 1\nplugins = [\"hello\"]\n";
+    write(key.clone(), &signer.public_key().to_string());
+    write(key.with_extension("toml"), rules);
+    let hash = Sha256::digest(fs::read(&entry).unwrap()).into();
+    write(
+        entry.with_file_name("probe.sig"),
+        &signer.sign(&hash).to_string(),
+    );
+    let launch = || {
+        let (digest, _) = machine.stage("hello")?;
+        machine.launch_with("hello", digest, &[])
+    };
+    let launched = launch().unwrap();
+    assert_eq!(launched.trust, r#"signed by "release" (assets unsigned)"#);
+    assert_eq!(machine.exited(launched.instance), ExitCause::Code(0));
+    write(key.clone(), &private(2).public_key().to_string());
+    assert_eq!(launch().unwrap_err().kind, FailureKind::Trust);
+    write(key.clone(), &signer.public_key().to_string());
+    fs::set_permissions(&key, fs::Permissions::from_mode(0o666)).unwrap();
+    let failure = launch().unwrap_err();
+    assert!(failure.message.contains("mode 0666"), "{failure}");
 }
 
 #[test]

@@ -268,7 +268,7 @@ fn refused(what: &str, error: &LauncherError) -> NotStarted {
     let blocked = matches!(
         error,
         LauncherError::Failed(Failure {
-            kind: FailureKind::Policy | FailureKind::Control,
+            kind: FailureKind::Policy | FailureKind::Trust | FailureKind::Control,
             ..
         })
     );

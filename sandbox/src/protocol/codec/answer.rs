@@ -41,6 +41,7 @@ pub(crate) fn encode_reply(
             for control in &launched.missing {
                 out.text("missing", control)?;
             }
+            out.text("trust", cut(&launched.trust))?;
             descriptors.extend([
                 launched.pidfd,
                 launched.stdout,
@@ -61,6 +62,10 @@ pub(crate) fn encode_reply(
                     Ok(())
                 })?;
             }
+        }
+        Ok(Reply::Trusted { basis }) => {
+            out.header(kind::TRUST | kind::REPLY, id);
+            out.text("trust", cut(&basis))?;
         }
         Err(failure) => {
             out.header(kind::FAILURE, id);
@@ -164,13 +169,14 @@ fn stats_fields(stats: &Stats) -> [Option<u64>; 8] {
     ]
 }
 
-const FAILURE_KINDS: [FailureKind; 6] = [
+const FAILURE_KINDS: [FailureKind; 7] = [
     FailureKind::Request,
     FailureKind::Policy,
     FailureKind::Stage,
     FailureKind::Control,
     FailureKind::Plugin,
     FailureKind::Host,
+    FailureKind::Trust,
 ];
 
 fn failure_kind_code(kind: FailureKind) -> u8 {
@@ -181,6 +187,7 @@ fn failure_kind_code(kind: FailureKind) -> u8 {
         FailureKind::Control => 3,
         FailureKind::Plugin => 4,
         FailureKind::Host => 5,
+        FailureKind::Trust => 6,
     }
 }
 
@@ -230,6 +237,7 @@ impl Reader<'_> {
         const CONNECTED: u8 = kind::CONNECT | kind::REPLY;
         const KILLED: u8 = kind::KILL | kind::REPLY;
         const STATS: u8 = kind::STATS | kind::REPLY;
+        const TRUSTED: u8 = kind::TRUST | kind::REPLY;
         Ok(match kind {
             PROBED => Reply::Posture { toml: next()? },
             STAGED => Reply::Staged {
@@ -244,6 +252,7 @@ impl Reader<'_> {
                 missing: (0..self.count("missing")?)
                     .map(|_| self.text("missing"))
                     .collect::<Result<_, _>>()?,
+                trust: self.text("trust")?,
                 pidfd: next()?,
                 stdout: next()?,
                 stderr: next()?,
@@ -251,6 +260,9 @@ impl Reader<'_> {
             }),
             CONNECTED => Reply::Connected { socket: next()? },
             KILLED => Reply::Killed,
+            TRUSTED => Reply::Trusted {
+                basis: self.text("trust")?,
+            },
             STATS => {
                 let mut field = || self.option("statistics", |read| read.u64("statistics"));
                 Reply::Stats(Stats {

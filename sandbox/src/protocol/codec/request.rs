@@ -65,6 +65,11 @@ pub(crate) fn encode_request(id: RequestId, request: &Request) -> Result<Vec<u8>
             out.header(kind::STATS, id);
             out.u64(instance.0);
         }
+        Request::Trust { plugin, digest } => {
+            out.header(kind::TRUST, id);
+            out.plugin(plugin)?;
+            out.bytes.extend(digest.0);
+        }
     }
     out.finish()
 }
@@ -123,6 +128,10 @@ pub(crate) fn decode_request(packet: Packet) -> Result<(RequestId, Request), Cod
         },
         kind::STATS => Request::Stats {
             instance: InstanceId(read.u64("instance")?),
+        },
+        kind::TRUST => Request::Trust {
+            plugin: read.plugin()?,
+            digest: Digest(read.array("digest")?),
         },
         value => {
             let field = "type";

@@ -58,6 +58,10 @@ fn request() -> impl Strategy<Value = Request> {
             },
         }),
         instance.prop_map(|instance| Request::Stats { instance }),
+        (plugin(), any::<[u8; 32]>()).prop_map(|(plugin, digest)| Request::Trust {
+            plugin,
+            digest: Digest(digest),
+        }),
     ]
 }
 
@@ -160,6 +164,7 @@ fn launched() -> Reply {
         tmp_directory: "/tmp/goatflow-plugin-hello".into(),
         development_policy: true,
         missing: vec!["landlock".into()],
+        trust: "pinned digest".into(),
     })
 }
 
