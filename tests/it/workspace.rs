@@ -71,7 +71,9 @@ const LAUNCHER_LINKS: &[&str] = &[
     "const-oid",
     "cpufeatures",
     "crypto-common",
+    "curve25519-dalek",
     "digest",
+    "ed25519",
     "hybrid-array",
     "linux-raw-sys",
     "log",
@@ -85,6 +87,8 @@ const LAUNCHER_LINKS: &[&str] = &[
     "serde_core",
     "serde_derive",
     "serde_spanned",
+    "signature",
+    "subtle",
     "syn",
     "thiserror-impl",
     "toml_datetime",
@@ -93,6 +97,7 @@ const LAUNCHER_LINKS: &[&str] = &[
     "typenum",
     "unicode-ident",
     "winnow",
+    "zeroize",
 ];
 
 /// Process 1 of a jail has these and no allocator.

@@ -194,8 +194,8 @@ fn a_malformed_signature_is_refused_whatever_the_policy_says() {
         assert!(world().content(newline.as_bytes()).decide().is_ok());
         for bad in [
             format!("{good}\n\n"),
-            good[1..].into(),
-            format!("x{}", &good[1..]),
+            good.get(1..).unwrap().into(),
+            format!("x{}", good.get(1..).unwrap()),
         ] {
             world()
                 .content(bad.as_bytes())

@@ -119,7 +119,7 @@ fn a_key_whose_coordinate_is_not_reduced_is_refused() {
 
 #[test]
 fn a_signature_file_is_its_digits_and_at_most_one_newline() {
-    let digits = "0aF".repeat(43)[..128].to_owned();
+    let digits = "0aF".repeat(43).get(..128).unwrap().to_owned();
     for text in [digits.clone(), digits.to_uppercase(), format!("{digits}\n")] {
         assert_eq!(
             Signature::parse(text.as_bytes()).unwrap().to_string(),
@@ -136,16 +136,16 @@ fn a_signature_file_is_its_digits_and_at_most_one_newline() {
             SignatureError::Length { found: 130 },
         ),
         (
-            digits[1..].to_owned(),
+            digits.get(1..).unwrap().to_owned(),
             SignatureError::Length { found: 127 },
         ),
         (String::new(), SignatureError::Length { found: 0 }),
         (
-            format!(" {}", &digits[1..]),
+            format!(" {}", digits.get(1..).unwrap()),
             SignatureError::Digit { at: 0 },
         ),
         (
-            format!("{}\n\n", &digits[1..]),
+            format!("{}\n\n", digits.get(1..).unwrap()),
             SignatureError::Digit { at: 127 },
         ),
     ] {
