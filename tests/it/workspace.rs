@@ -72,6 +72,7 @@ const LAUNCHER_LINKS: &[&str] = &[
     "cpufeatures",
     "crypto-common",
     "curve25519-dalek",
+    "curve25519-dalek-derive",
     "digest",
     "ed25519",
     "hybrid-array",
