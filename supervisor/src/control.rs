@@ -9,7 +9,7 @@ use bytes::Bytes;
 use chrono::{DateTime, Utc};
 use futures_util::FutureExt as _;
 use pinfold_gateway::admin::dto::{
-    ControlState, ControlView, CreatedToken, DaemonState, LogQuery, LogRecord, NewToken,
+    ControlState, ControlView, CreatedToken, DaemonState, LogLevel, LogQuery, LogRecord, NewToken,
     PluginDetail, PluginView, PostureView, StatusView, TokenView,
 };
 use pinfold_gateway::admin::{Control, ControlError, ControlFuture};
@@ -126,6 +126,16 @@ impl Control for Administration {
         .boxed()
     }
 
+    fn trust_lost<'a>(&'a self, plugin: &'a PluginId) -> ControlFuture<'a, Option<String>> {
+        async move {
+            match self.catalogue.handle(plugin) {
+                Some(handle) => self.lost(&handle.snapshot()).await,
+                None => Ok(None),
+            }
+        }
+        .boxed()
+    }
+
     fn logs(&self, plugin: &PluginId, query: LogQuery) -> Vec<LogRecord> {
         let handle = self.catalogue.handle(plugin);
         handle.map_or_else(Vec::new, |handle| handle.log().newest(query))
@@ -182,10 +192,18 @@ impl Control for Administration {
                 action: "read the plugin directory",
                 cause: Chain(&error).to_string(),
             })?;
-            Ok(settled
-                .iter()
-                .map(|snapshot| self.detail(snapshot))
-                .collect())
+            let mut details = Vec::with_capacity(settled.len());
+            for snapshot in &settled {
+                let trust_lost = self.lost(snapshot).await?;
+                if let Some(why) = &trust_lost {
+                    self.tell_of_lost_trust(snapshot, why);
+                }
+                details.push(PluginDetail {
+                    trust_lost,
+                    ..self.detail(snapshot)
+                });
+            }
+            Ok(details)
         }
         .boxed()
     }
@@ -267,6 +285,44 @@ impl Administration {
             .map_err(|error| not_stored("write the audit trail", &error))
     }
 
+    /// Asks the launcher whether it would start what runs once more.
+    async fn lost(&self, snapshot: &Snapshot) -> Result<Option<String>, ControlError> {
+        let (Some(_), Some(digest)) = (&snapshot.running, snapshot.digest) else {
+            return Ok(None);
+        };
+        let request = Request::Trust {
+            plugin: snapshot.plugin.clone(),
+            digest,
+        };
+        match self.catalogue.launcher().ask(request).await {
+            Ok(_) => Ok(None),
+            // No policy any more, or no trust.
+            Err(LauncherError::Failed(failure)) => Ok(Some(match failure.hint {
+                Some(hint) => format!("{} (hint: {hint})", failure.message),
+                None => failure.message,
+            })),
+            Err(error) => Err(ControlError::Failed {
+                action: "ask the launcher",
+                cause: Chain(&error).to_string(),
+            }),
+        }
+    }
+
+    fn tell_of_lost_trust(&self, snapshot: &Snapshot, why: &str) {
+        tracing::warn!(
+            plugin.id = %snapshot.plugin,
+            plugin.generation = snapshot.generation.0,
+            error = why,
+            "plugin goes on without trust, and cannot be started again"
+        );
+        if let Some(handle) = self.catalogue.handle(&snapshot.plugin) {
+            let line = format!("goes on, and cannot be started again: {why}");
+            handle
+                .log()
+                .note(snapshot.generation, LogLevel::Warn, &line);
+        }
+    }
+
     /// What is in force here, or for one plugin.
     pub(crate) async fn probe(&self, plugin: Option<PluginId>) -> Result<Posture, LauncherError> {
         let Reply::Posture { toml } = self
@@ -312,6 +368,11 @@ impl Administration {
         PluginDetail {
             view: view(snapshot),
             digest: snapshot.digest.map(|digest| digest.to_string()),
+            trust: snapshot
+                .running
+                .as_ref()
+                .map(|running| running.trust.clone()),
+            trust_lost: None,
             pid: snapshot.running.as_ref().map(|running| running.pid),
             manifest: manifest.map(manifest_texts).unwrap_or_default(),
             asked_by_manifest: manifest.map(|m| lines(&m.asked)).unwrap_or_default(),
@@ -501,6 +562,10 @@ fn posture_view(plugin: Option<PluginId>, posture: Posture) -> PostureView {
             stage.digest, stage.plugin, stage.bytes, stage.instances
         )
     });
+    let trust = posture.trust.iter().map(|trust| format!("trust: {trust}"));
+    let required = posture
+        .require_signatures
+        .then(|| "signatures are required".to_owned());
     PostureView {
         plugin,
         mode: match posture.mode {
@@ -515,6 +580,6 @@ fn posture_view(plugin: Option<PluginId>, posture: Posture) -> PostureView {
             pinfold_sandbox::posture::PolicyTrust::Development => "development".into(),
         },
         controls: controls.collect(),
-        notes: advice.chain(stages).collect(),
+        notes: trust.chain(required).chain(advice).chain(stages).collect(),
     }
 }

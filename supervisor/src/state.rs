@@ -131,6 +131,8 @@ pub(crate) struct RunningProcess {
     pub(crate) pid: u32,
     /// Controls that the policy prefers and that are not in force for it.
     pub(crate) missing: Vec<String>,
+    /// What the trust in it rests on, in the launcher's words.
+    pub(crate) trust: String,
 }
 
 /// What an instance registered.

@@ -13,14 +13,14 @@
 mod control;
 mod digest;
 pub mod document;
-mod http_grant;
 mod hex;
+mod http_grant;
 mod id;
 mod key;
 mod launcher_config;
 mod model;
-mod network;
 mod moment;
+mod network;
 mod permission;
 mod policy_file;
 mod private_key;
@@ -40,9 +40,9 @@ pub use key::{
 };
 pub use launcher_config::{DevGrants, LauncherConfig, LauncherConfigError, UidRange};
 pub use model::{CallContext, Middleware, Offer, Route, RouteMethod, User};
+pub use moment::{Moment, MomentError};
 pub use network::{Network, NetworkError};
 pub use permission::{Access, DbGrant, Pattern, Permissions};
-pub use moment::{Moment, MomentError};
 pub use policy_file::{ControlWish, Limits, PolicyError, PolicyFile, Rates, Timeouts, Trust};
 pub use private_key::{PrivateKey, PrivateKeyError};
 pub use quantity::{ByteSize, CpuShare, QuantityError, Span};

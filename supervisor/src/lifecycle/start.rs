@@ -141,6 +141,7 @@ impl Lifecycle {
             instance,
             pid,
             missing: launched.missing,
+            trust: launched.trust,
         };
         self.change(|snapshot| {
             snapshot.policy = Some(policy.clone());

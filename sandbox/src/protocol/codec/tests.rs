@@ -185,6 +185,7 @@ fn a_launch_reply_carries_its_descriptors_in_order() {
     assert_eq!(read.tmp_directory, "/tmp/goatflow-plugin-hello");
     assert!(read.development_policy);
     assert_eq!(read.missing, ["landlock"]);
+    assert_eq!(read.trust, "pinned digest");
 }
 
 #[test]
@@ -203,6 +204,35 @@ fn statistics_keep_what_is_absent_absent() {
         panic!("not the reply that was sent");
     };
     assert_eq!(read, stats);
+}
+
+#[test]
+fn what_is_said_of_trust_has_these_bytes() {
+    let request = Request::Trust {
+        plugin: "ab".parse().unwrap(),
+        digest: Digest([9; 32]),
+    };
+    let mut bytes = vec![2, 7, 0, 0, 0, 5, 0, 2, b'a', b'b'];
+    bytes.extend([9; 32]);
+    assert_eq!(encode_request(5, &request).unwrap(), bytes);
+    let basis = "unsigned".to_owned();
+    let answer = encode_reply(5, Ok(Reply::Trusted { basis })).unwrap();
+    assert_eq!(answer.bytes, b"\x02\x47\0\0\0\x05\0\x08unsigned");
+    assert!(matches!(
+        decode_incoming(answer).unwrap(),
+        Incoming::Reply { id: 5, result: Ok(Reply::Trusted { basis }) } if basis == "unsigned"
+    ));
+    let refused = Failure {
+        kind: FailureKind::Trust,
+        message: "no".into(),
+        hint: None,
+    };
+    let answer = encode_reply(5, Err(refused.clone())).unwrap();
+    assert_eq!(answer.bytes, b"\x02\x7f\0\0\0\x05\x06\0\x02no\0");
+    assert!(matches!(
+        decode_incoming(answer).unwrap(),
+        Incoming::Reply { id: 5, result: Err(failure) } if failure == refused
+    ));
 }
 
 #[test]

@@ -35,6 +35,10 @@ pub trait Control: Send + Sync + 'static {
     /// What the running instance of a plugin uses, by name with its unit; empty where none runs.
     fn stats<'a>(&'a self, plugin: &'a PluginId) -> ControlFuture<'a, BTreeMap<String, u64>>;
 
+    /// Why what runs of a plugin could not be started again now, for want of trust in its bytes;
+    /// `None` where it could, or where none runs.
+    fn trust_lost<'a>(&'a self, plugin: &'a PluginId) -> ControlFuture<'a, Option<String>>;
+
     /// What a plugin printed and logged, oldest first, at most `query.limit` of the latest.
     fn logs(&self, plugin: &PluginId, query: LogQuery) -> Vec<LogRecord>;
 

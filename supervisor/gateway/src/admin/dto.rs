@@ -89,6 +89,12 @@ pub struct PluginDetail {
     pub view: PluginView,
     /// Digest of the stage that runs, `sha256:…`.
     pub digest: Option<String>,
+    /// What the trust in the running instance rests on: `signed by "release" (assets unsigned)`,
+    /// `pinned digest`, `unsigned`.
+    pub trust: Option<String>,
+    /// Why the running instance could not be started again as it is: its key was revoked or has
+    /// expired since, the policy trusts something else now. It goes on.
+    pub trust_lost: Option<String>,
     /// Process id on the host of the plugin's own process.
     pub pid: Option<u32>,
     /// What the manifest says, by key, as text for people.

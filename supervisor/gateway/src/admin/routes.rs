@@ -81,7 +81,12 @@ async fn plugin(State(api): Api, id: OnePath) -> Answered<Json<PluginDetail>> {
     let id = plugin_id(&id?)?;
     let detail = find(&*api.control, &id)?;
     let stats = api.control.stats(&id).await?;
-    Ok(Json(PluginDetail { stats, ..detail }))
+    let trust_lost = api.control.trust_lost(&id).await?;
+    Ok(Json(PluginDetail {
+        stats,
+        trust_lost,
+        ..detail
+    }))
 }
 
 async fn logs(

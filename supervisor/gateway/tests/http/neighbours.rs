@@ -266,6 +266,8 @@ fn detail(name: &str, state: &str) -> PluginDetail {
     PluginDetail {
         view: view(name, state),
         digest: Some("sha256:00".into()),
+        trust: Some("pinned digest".into()),
+        trust_lost: None,
         pid: Some(42),
         manifest: BTreeMap::new(),
         asked_by_manifest: vec!["db read".into()],
@@ -321,6 +323,11 @@ impl Control for Daemon {
 
     fn stats<'a>(&'a self, _: &'a PluginId) -> ControlFuture<'a, BTreeMap<String, u64>> {
         Box::pin(async { Ok(BTreeMap::from([("tasks_current".to_owned(), 7)])) })
+    }
+
+    fn trust_lost<'a>(&'a self, plugin: &'a PluginId) -> ControlFuture<'a, Option<String>> {
+        let lost = (plugin.as_str() == "hello").then(|| "key \"release\" was revoked".to_owned());
+        Box::pin(async { Ok(lost) })
     }
 
     fn logs(&self, _: &PluginId, query: LogQuery) -> Vec<LogRecord> {

@@ -38,6 +38,16 @@ fn page(detail: &PluginDetail) -> Page {
         detail.pid.map_or_else(String::new, |pid| pid.to_string()),
     )
     .field("digest", detail.digest.as_deref().unwrap_or_default())
+    .field("trust", detail.trust.as_deref().unwrap_or_default())
+    .field(
+        "but now",
+        detail
+            .trust_lost
+            .as_deref()
+            .map_or_else(String::new, |why| {
+                format!("it could not be started again: {why}")
+            }),
+    )
     .field("last exit", detail.last_exit.as_deref().unwrap_or_default());
     page.list("routes", routes(detail))
         .list("urls", &detail.urls)
