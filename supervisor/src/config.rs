@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
-use pinfold_hostapi::DatabaseConfig;
+use pinfold_hostapi::{DatabaseConfig, HttpConfig};
 use pinfold_policy::document::{self, DocumentError, KnownKeys};
 use pinfold_policy::{ByteSize, Span};
 use serde::{Deserialize, Serialize};
@@ -92,6 +92,8 @@ pub struct HostApiSection {
     pub database: BTreeMap<String, DatabaseConfig>,
     /// What `config_get` can read.
     pub config: BTreeMap<String, String>,
+    /// Outgoing HTTP.
+    pub http: HttpConfig,
 }
 
 impl Default for Config {
@@ -131,10 +133,21 @@ const KEYS: &KnownKeys = &[
             "plugin-list",
         ],
     ),
-    ("hostapi", &["database", "config"]),
+    ("hostapi", &["database", "config", "http"]),
     (
         "hostapi.database.*",
         &["url", "read-only", "create", "max-size"],
+    ),
+    (
+        "hostapi.http",
+        &[
+            "timeout",
+            "request-limit",
+            "response-limit",
+            "in-flight-per-plugin",
+            "roots",
+            "extra-roots",
+        ],
     ),
 ];
 
@@ -210,6 +223,16 @@ impl Config {
         }
         if config.gateway.connections == 0 || config.gateway.in_flight_per_plugin == 0 {
             return refuse("gateway.connections", "0".into(), "nobody could be served");
+        }
+        let http = &config.hostapi.http;
+        for (key, size) in [
+            ("hostapi.http.request-limit", http.request_limit),
+            ("hostapi.http.response-limit", http.response_limit),
+        ] {
+            // A reply travels as base64 in one message: what is larger no plugin could take.
+            if size > ByteSize::mebibytes(64) {
+                return refuse(key, size.to_string(), "at most 64MiB");
+            }
         }
         Ok(config)
     }

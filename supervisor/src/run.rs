@@ -13,7 +13,7 @@ use chrono::Utc;
 use pinfold_gateway::admin::dto::{DaemonState, NewToken};
 use pinfold_gateway::admin::{Control, serve_unix};
 use pinfold_gateway::{Compat, Gateway, GatewayConfig, ListForm, Table};
-use pinfold_hostapi::{Cache, Databases, HostApi, Services};
+use pinfold_hostapi::{Cache, Databases, HostApi, HttpClient, Services};
 use pinfold_policy::{LauncherConfig, User};
 use pinfold_sandbox::client::{Client, ClientError};
 use tokio::net::{TcpListener, UnixListener};
@@ -333,6 +333,7 @@ async fn host_api(
         cache: Cache::new(),
         config: config.hostapi.config.clone(),
         logs: Arc::clone(logs) as _,
+        http: HttpClient::new(&config.hostapi.http).map_err(begin("set up outgoing HTTP"))?,
         plugins: Arc::clone(calls) as _,
     };
     Ok(Arc::new(HostApi::new(services, Arc::clone(recorder) as _)))

@@ -11,6 +11,7 @@ mod forbidden;
 mod generations;
 mod host_calls;
 mod http;
+mod http_requests;
 mod jail;
 mod life;
 mod limits;

@@ -57,7 +57,7 @@ pub struct AuditEntry {
     pub plugin: PluginId,
     /// Which of its instances.
     pub generation: Generation,
-    /// `db`, `cache`, `log`, `config` or `plugin`.
+    /// `db`, `cache`, `log`, `config`, `http` or `plugin`.
     pub service: &'static str,
     /// Operation within the service.
     pub method: &'static str,
@@ -66,7 +66,8 @@ pub struct AuditEntry {
     /// The permission that was missing, where one was.
     pub permission: Option<String>,
     /// What it was about: `database/table` with `:r`, `:w` or `:ddl`, separated by spaces, or a
-    /// key, or `plugin/function`; control characters replaced, at most 256 characters. Empty for `log`, and where a
+    /// key, `plugin/function`, or
+    /// `METHOD scheme://host:port` of each request of a chain; control characters replaced, at most 256 characters. Empty for `log`, and where a
     /// call was refused before it was known.
     pub subject: String,
     /// [`HostError::code`] of what was answered, where that was an error.

@@ -20,6 +20,8 @@ pub(crate) fn service(permissions: &Effective, call: &HostCall) -> Result<(), Re
         HostCall::CacheDelete { .. } => permissions.cache("delete"),
         HostCall::Log { .. } => Ok(()),
         HostCall::ConfigGet { key } => permissions.config(key),
+        // Where to is decided when the URL is parsed, and again at each redirect.
+        HostCall::HttpRequest(_) => permissions.http(),
         HostCall::PluginCall {
             plugin, function, ..
         } => permissions.plugin_call(plugin, function),

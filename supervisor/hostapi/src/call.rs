@@ -6,6 +6,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use serde_json::{Map, Value};
 
+use crate::{HttpRequest, HttpResponse};
+
 /// One call of a plugin to its host.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
@@ -61,6 +63,8 @@ pub enum HostCall {
         /// Its key.
         key: String,
     },
+    /// A request to a server elsewhere.
+    HttpRequest(HttpRequest),
     /// A function of another plugin.
     PluginCall {
         /// The plugin's name.
@@ -73,7 +77,8 @@ pub enum HostCall {
 }
 
 impl HostCall {
-    /// The service, which is what rates are counted by: `db`, `cache`, `log`, `config` or `plugin`.
+    /// The service, which is what rates are counted by: `db`, `cache`, `log`, `config`, `http`
+    /// or `plugin`.
     #[must_use]
     pub const fn service(&self) -> &'static str {
         match self {
@@ -81,6 +86,7 @@ impl HostCall {
             Self::CacheGet { .. } | Self::CacheSet { .. } | Self::CacheDelete { .. } => "cache",
             Self::Log { .. } => "log",
             Self::ConfigGet { .. } => "config",
+            Self::HttpRequest(_) => "http",
             Self::PluginCall { .. } => "plugin",
         }
     }
@@ -95,6 +101,7 @@ impl HostCall {
             Self::CacheSet { .. } => "set",
             Self::CacheDelete { .. } => "delete",
             Self::Log { .. } => "record",
+            Self::HttpRequest(_) => "request",
             Self::PluginCall { .. } => "call",
         }
     }
@@ -114,6 +121,8 @@ pub enum HostReply {
     Done,
     /// [`HostCall::ConfigGet`]: the value.
     Text(String),
+    /// [`HostCall::HttpRequest`]: the response, whatever its status.
+    Http(HttpResponse),
     /// [`HostCall::PluginCall`]: the result, JSON text.
     Json(Bytes),
 }

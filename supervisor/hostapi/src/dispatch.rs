@@ -17,6 +17,7 @@ use crate::cache::{self, Cache};
 use crate::call::{HostCall, HostReply};
 use crate::config;
 use crate::db::{Databases, STATEMENT_TIME_LIMIT, Statement};
+use crate::http::HttpClient;
 use crate::log::{LogSink, bounded_fields, bounded_message};
 use crate::plugin::{self, PluginCalls};
 use crate::{Caller, HostError};
@@ -31,6 +32,8 @@ pub struct Services {
     pub config: BTreeMap<String, String>,
     /// Where plugins' log lines go.
     pub logs: Arc<dyn LogSink>,
+    /// How plugins reach servers elsewhere.
+    pub http: HttpClient,
     /// How plugins reach each other.
     pub plugins: Arc<dyn PluginCalls>,
 }
@@ -116,7 +119,10 @@ impl HostApi {
             HostCall::PluginCall {
                 plugin, function, ..
             } => *subject = format!("{plugin}/{function}"),
-            HostCall::DbQuery { .. } | HostCall::DbExec { .. } | HostCall::Log { .. } => {}
+            HostCall::DbQuery { .. }
+            | HostCall::DbExec { .. }
+            | HostCall::Log { .. }
+            | HostCall::HttpRequest(_) => {}
         }
         authorised?;
         if context.deadline <= Instant::now() {
@@ -184,6 +190,11 @@ impl HostApi {
                 Ok(HostReply::Done)
             }
             HostCall::ConfigGet { key } => config::get(&services.config, &key).map(HostReply::Text),
+            HostCall::HttpRequest(request) => services
+                .http
+                .run(caller, request, context.deadline, subject)
+                .await
+                .map(HostReply::Http),
             HostCall::PluginCall {
                 plugin: target,
                 function,
@@ -210,7 +221,10 @@ fn check_key(call: &HostCall) -> Result<(), HostError> {
         HostCall::PluginCall {
             plugin, function, ..
         } => plugin::check_names(plugin, function),
-        HostCall::DbQuery { .. } | HostCall::DbExec { .. } | HostCall::Log { .. } => Ok(()),
+        HostCall::DbQuery { .. }
+        | HostCall::DbExec { .. }
+        | HostCall::Log { .. }
+        | HostCall::HttpRequest(_) => Ok(()),
     }
 }
 

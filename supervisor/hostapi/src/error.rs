@@ -5,6 +5,7 @@ use std::time::Duration;
 use pinfold_policy::{PluginId, Refusal};
 
 use crate::cache::CACHE_TOTAL_LIMIT_BYTES;
+use crate::http::HttpError;
 use crate::plugin::{PLUGIN_CALL_DEPTH_LIMIT, PluginCallError};
 use crate::{DatabaseError, StatementError};
 
@@ -76,6 +77,9 @@ pub enum HostError {
         /// The key asked for.
         key: String,
     },
+    /// A permitted HTTP request gave no response.
+    #[error("HTTP request failed")]
+    Http(#[from] HttpError),
     /// A chain of calls from plugin to plugin is too long.
     #[error("plugin call depth exceeded (max {PLUGIN_CALL_DEPTH_LIMIT}): {caller} -> {target}")]
     PluginCallDepth {
@@ -110,6 +114,7 @@ pub enum HostError {
 fn rate_name(service: &str) -> &str {
     match service {
         "db" => "DB query",
+        "http" => "HTTP request",
         "plugin" => "plugin call",
         other => other,
     }
@@ -124,7 +129,7 @@ pub enum Fault {
     Plugin,
     /// Pinfold.
     Host,
-    /// What Pinfold calls: a database, another plugin.
+    /// What Pinfold calls: a database, a server, another plugin.
     Upstream,
 }
 
@@ -144,7 +149,7 @@ pub(crate) const CONTENTION_RETRY: Duration = Duration::from_millis(100);
 
 impl HostError {
     /// Every code that [`HostError::code`] can return.
-    pub const CODES: [&'static str; 29] = [
+    pub const CODES: [&'static str; 36] = [
         "hostapi.refused",
         "hostapi.rate-limited",
         "hostapi.too-large",
@@ -152,6 +157,13 @@ impl HostError {
         "hostapi.config.unknown-key",
         "hostapi.cache.full",
         "hostapi.under-way",
+        "hostapi.http.request",
+        "hostapi.http.not-found",
+        "hostapi.http.connect",
+        "hostapi.http.tls",
+        "hostapi.http.response",
+        "hostapi.http.deadline",
+        "hostapi.http.redirect",
         "hostapi.plugin.depth",
         "hostapi.plugin.not-found",
         "hostapi.plugin.disabled",
@@ -195,6 +207,7 @@ impl HostError {
             Self::CacheFull => "hostapi.cache.full",
             Self::TooManyUnderWay { .. } => "hostapi.under-way",
             Self::PluginCallDepth { .. } => "hostapi.plugin.depth",
+            Self::Http(error) => error.code(),
             Self::PluginCall { source, .. } => source.code(),
         }
     }
@@ -217,6 +230,8 @@ impl HostError {
             }
             Self::CacheFull => Fault::Host,
             Self::Database { source, .. } => source.fault(),
+            Self::Http(error) if error.is_of_plugin() => Fault::Plugin,
+            Self::Http(_) => Fault::Upstream,
             Self::PluginCall { source, .. } => source.fault(),
         }
     }

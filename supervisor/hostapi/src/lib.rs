@@ -5,7 +5,7 @@
 //! are its dialect's. It keeps no log and no audit trail of its own: both go to sinks.
 //!
 //! Main types: [`HostApi`] and its [`Services`], [`Caller`], [`HostCall`], [`HostReply`],
-//! [`HostError`]; [`Databases`] and [`Cache`]; [`AuditSink`], [`LogSink`] and [`PluginCalls`].
+//! [`HostError`]; [`Databases`], [`Cache`] and [`HttpClient`]; [`AuditSink`], [`LogSink`] and [`PluginCalls`].
 #![forbid(unsafe_code)]
 
 mod audit;
@@ -17,9 +17,11 @@ mod config;
 mod db;
 mod dispatch;
 mod error;
+mod http;
 mod log;
 mod plugin;
 mod quota;
+mod under_way;
 
 pub use audit::{AuditEntry, AuditSink, Decision};
 pub use cache::{
@@ -37,6 +39,11 @@ pub use db::{
 };
 pub use dispatch::{HostApi, Services};
 pub use error::{Fault, HostError, Retry};
+pub use http::{
+    HEADER_LIMIT, HEADERS_LIMIT_BYTES, HttpClient, HttpConfig, HttpError, HttpRequest,
+    HttpResponse, HttpSetupError, LookupPlace, Resolve, Roots, RootsError, SystemResolver,
+    URL_LIMIT_BYTES,
+};
 pub use log::{LOG_FIELDS_LIMIT_BYTES, LOG_MESSAGE_LIMIT_BYTES, LogSink};
 pub use plugin::{
     FUNCTION_NAME_LIMIT_BYTES, PLUGIN_CALL_DEPTH_LIMIT, PLUGIN_CALL_LIMIT_BYTES,

@@ -18,6 +18,9 @@ use crate::{HostCall, HostError};
 /// far below what the host would notice.
 const DEFAULT_CALLS_PER_SECOND: u32 = 1_000;
 
+/// HTTP requests a minute where the policy says nothing: GoatFlow's figure.
+const DEFAULT_REQUESTS_PER_MINUTE: u32 = 60;
+
 /// The buckets of one instance. They start full and hold as much as the rate allows at once: a
 /// second's worth of calls, a minute's worth of queries.
 #[derive(Debug)]
@@ -26,8 +29,10 @@ pub(crate) struct Meters {
     cache: Meter,
     log: Meter,
     config: Meter,
+    http: Meter,
     plugin: Meter,
     queries: Option<Meter>,
+    requests: Meter,
 }
 
 impl Meters {
@@ -41,7 +46,14 @@ impl Meters {
             cache: service(),
             log: service(),
             config: service(),
+            http: service(),
             plugin: service(),
+            requests: Meter::new(
+                rates
+                    .http_requests_per_minute
+                    .unwrap_or(DEFAULT_REQUESTS_PER_MINUTE),
+                Quota::per_minute,
+            ),
             queries: rates
                 .queries_per_minute
                 .map(|rate| Meter::new(rate, Quota::per_minute)),
@@ -55,6 +67,7 @@ impl Meters {
             "db" => &self.db,
             "cache" => &self.cache,
             "log" => &self.log,
+            "http" => &self.http,
             "plugin" => &self.plugin,
             _ => &self.config,
         };
@@ -63,8 +76,9 @@ impl Meters {
             retry_after,
         };
         meter.draw().map_err(limited)?;
-        match &self.queries {
-            Some(queries) if service == "db" => queries.draw().map_err(limited),
+        match (service, &self.queries) {
+            ("db", Some(queries)) => queries.draw().map_err(limited),
+            ("http", _) => self.requests.draw().map_err(limited),
             _ => Ok(()),
         }
     }

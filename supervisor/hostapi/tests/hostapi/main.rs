@@ -11,6 +11,7 @@ mod attacks;
 mod database;
 mod dispatch;
 mod engine;
+mod http;
 mod limits;
 mod oracle;
 mod plugins;

@@ -10,7 +10,8 @@ use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
 use pinfold_hostapi::{
     AuditEntry, AuditSink, Cache, Caller, DatabaseConfig, Databases, HostApi, HostCall, HostError,
-    HostReply, LogLevel, LogSink, PLUGIN_CALL_LIMIT_BYTES, PluginCallError, PluginCalls, Services,
+    HostReply, HttpClient, HttpConfig, LogLevel, LogSink, PLUGIN_CALL_LIMIT_BYTES, PluginCallError,
+    PluginCalls, Resolve, Roots, Services,
 };
 use pinfold_policy::{CallContext, Effective, Generation, Permissions, PluginId, Rates};
 use serde_json::{Map, Value};
@@ -115,7 +116,21 @@ impl World {
         Self::over(dir, databases)
     }
 
+    /// A world without databases, whose plugins reach servers that `resolver` knows.
+    pub(crate) fn with_http(config: &HttpConfig, resolver: Arc<dyn Resolve>) -> Self {
+        let http = HttpClient::with_resolver(config, resolver).unwrap();
+        Self::of(tempfile::tempdir().unwrap(), Databases::default(), http)
+    }
+
     pub(crate) fn over(dir: TempDir, databases: Databases) -> Self {
+        let nobody = HttpConfig {
+            roots: Roots::None,
+            ..HttpConfig::default()
+        };
+        Self::of(dir, databases, HttpClient::new(&nobody).unwrap())
+    }
+
+    fn of(dir: TempDir, databases: Databases, http: HttpClient) -> Self {
         let records = Arc::new(Records::default());
         let services = Services {
             databases,
@@ -125,6 +140,7 @@ impl World {
                 ("smtp.password".to_owned(), SECRET.to_owned()),
             ]),
             logs: Arc::clone(&records) as Arc<dyn LogSink>,
+            http,
             plugins: Arc::new(Others(Arc::clone(&records))),
         };
         let audit = Arc::clone(&records) as Arc<dyn AuditSink>;

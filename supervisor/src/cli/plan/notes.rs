@@ -17,15 +17,8 @@ pub(super) fn of(
         notes.push("it asks for no permission: the log is all it can reach".to_owned());
     }
     let permissions = &policy.permissions;
-    for (name, granted) in [
-        ("http", !permissions.http.is_empty()),
-        ("email", !permissions.email.is_empty()),
-    ] {
-        if granted {
-            notes.push(format!(
-                "{name}: granted in the policy, not served by this version"
-            ));
-        }
+    if !permissions.email.is_empty() {
+        notes.push("email: granted in the policy, not served by this version".to_owned());
     }
     if policy.trust.unsigned {
         notes.push("unsigned: whoever can write the plugin's directory decides what runs".into());

@@ -164,7 +164,7 @@ fn granting_the_same_again_changes_nothing() {
 #[test]
 fn permissions_that_nothing_serves_and_open_trust_are_noted() {
     let mut declared = manifest();
-    declared.asked = toml::from_str("http = [{ hosts = ['example.com'] }]").unwrap();
+    declared.asked = toml::from_str("email = ['a@example.com']").unwrap();
     let policy = proposed(
         None,
         "goatflow",
@@ -175,7 +175,7 @@ fn permissions_that_nothing_serves_and_open_trust_are_noted() {
         },
     );
     let notes = notes::of(&declared, None, &policy);
-    assert!(notes.contains(&"http: granted in the policy, not served by this version".into()));
+    assert!(notes.contains(&"email: granted in the policy, not served by this version".into()));
     assert!(
         notes.iter().any(|note| note.starts_with("unsigned: ")),
         "{notes:?}"

@@ -1,9 +1,13 @@
 //! A goatflow plugin's calls back into the host: its JSON forms around the one dispatcher.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use bytes::Bytes;
-use pinfold_hostapi::{Caller, HostApi, HostCall, HostError, HostReply, LogLevel, PluginCallError};
+use pinfold_hostapi::{
+    Caller, HostApi, HostCall, HostError, HostReply, HttpRequest, HttpResponse, LogLevel,
+    PluginCallError,
+};
 use pinfold_policy::CallContext;
 use pinfold_rpc::netrpc::Place;
 use serde::Deserialize;
@@ -49,9 +53,9 @@ pub(crate) async fn call(
         Parsed::Call(call) => call,
         Parsed::Refused(text) => return Err(text),
     };
-    // It waits for another plugin, which may be waiting for calls of this one: it must not keep
+    // It waits for others, another plugin perhaps that waits for calls of this one: it must not keep
     // them from being read. How many there are is the service's to limit.
-    if matches!(call, HostCall::PluginCall { .. }) {
+    if matches!(call, HostCall::PluginCall { .. } | HostCall::HttpRequest(_)) {
         place.leave();
     }
     let set = matches!(
@@ -93,6 +97,18 @@ struct Log {
     message: String,
     #[serde(default)]
     fields: Option<Map<String, Value>>,
+}
+
+#[derive(Deserialize)]
+struct HttpCall {
+    #[serde(default)]
+    method: String,
+    #[serde(default)]
+    url: String,
+    #[serde(default)]
+    headers: Option<BTreeMap<String, String>>,
+    #[serde(default)]
+    body: Option<String>,
 }
 
 #[derive(Deserialize)]
@@ -171,6 +187,22 @@ fn parse(caller: &Caller, method: &str, arguments: &[u8]) -> Result<Parsed, Stri
         "config_get" => HostCall::ConfigGet {
             key: read::<Key>(method, arguments)?.key,
         },
+        "http_request" => {
+            let HttpCall {
+                method: verb,
+                url,
+                headers,
+                body,
+            } = read(method, arguments)?;
+            let body = base64::decode(body.as_deref().unwrap_or_default())
+                .ok_or_else(|| format!("{method}: body is not padded base64"))?;
+            HostCall::HttpRequest(HttpRequest {
+                method: verb,
+                url,
+                headers: headers.unwrap_or_default().into_iter().collect(),
+                body: body.into(),
+            })
+        }
         "plugin_call" => {
             let PluginCall {
                 plugin,
@@ -187,13 +219,6 @@ fn parse(caller: &Caller, method: &str, arguments: &[u8]) -> Result<Parsed, Stri
         }
         // Refused for want of the permission in the contract's words; granted, they are still
         // methods that this host does not have.
-        "http_request" => {
-            return Ok(Parsed::Refused(absent(
-                caller,
-                method,
-                caller.permissions.http(),
-            )));
-        }
         "send_email" => {
             return Ok(Parsed::Refused(absent(
                 caller,
@@ -244,6 +269,7 @@ fn error_text(caller: &Caller, writes: bool, error: &HostError) -> String {
         HostError::Refused(refusal) => prefixed(caller, refusal),
         HostError::RateLimited { service, .. } => match *service {
             "db" => prefixed(caller, &"DB query rate limit exceeded"),
+            "http" => prefixed(caller, &"HTTP request rate limit exceeded"),
             service => prefixed(caller, &format_args!("{service} rate limit exceeded")),
         },
         HostError::PluginCall {
@@ -295,6 +321,7 @@ fn chain(error: &dyn std::error::Error) -> String {
 fn encode(reply: HostReply, form: ConfigForm) -> Bytes {
     let value = match reply {
         HostReply::Rows(json) | HostReply::Json(json) => return json,
+        HostReply::Http(response) => return http_response(response, form),
         HostReply::Affected(count) => json!({ "affected": count }),
         HostReply::Cached(value) => {
             json!({ "found": value.is_some(), "value": value.map(|bytes| base64::encode(&bytes)) })
@@ -305,5 +332,23 @@ fn encode(reply: HostReply, form: ConfigForm) -> Bytes {
         },
         _ => json!({ "ok": true }),
     };
+    Bytes::from(value.to_string())
+}
+
+/// Header lines are told to generation 4 alone: the others' replies have exactly two members.
+fn http_response(response: HttpResponse, form: ConfigForm) -> Bytes {
+    let HttpResponse {
+        status,
+        headers,
+        body,
+    } = response;
+    let mut value = json!({ "status": status, "body": base64::encode(&body) });
+    if form == ConfigForm::Object {
+        let headers: Map<String, Value> = headers
+            .into_iter()
+            .map(|(name, value)| (name, Value::String(value)))
+            .collect();
+        value["headers"] = Value::Object(headers);
+    }
     Bytes::from(value.to_string())
 }

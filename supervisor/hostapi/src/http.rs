@@ -1,0 +1,256 @@
+//! Outgoing HTTP: to granted hosts, at addresses that were vetted after they were looked up.
+//!
+//! A request is parsed once; its host, port and method are compared with the grants; its host is
+//! looked up and every address vetted; and the connection goes to one of those addresses, so that a
+//! name cannot be one thing when it is checked and another when it is used. Each redirect goes
+//! through all of it again. Nothing in the environment, proxies among it, changes where a request
+//! goes.
+
+mod address;
+mod config;
+mod connect;
+mod exchange;
+mod redirect;
+mod request;
+mod resolve;
+
+use std::collections::BTreeMap;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use http::HeaderMap;
+use pinfold_policy::Refusal;
+use rustls::ClientConfig;
+
+pub use config::{HttpConfig, HttpSetupError, Roots, RootsError};
+pub use request::{HEADER_LIMIT, HEADERS_LIMIT_BYTES, HttpRequest, HttpResponse, URL_LIMIT_BYTES};
+pub(crate) use resolve::LOOKUPS_PER_PLUGIN;
+pub use resolve::{LookupPlace, Resolve, SystemResolver};
+
+use self::redirect::REDIRECT_LIMIT;
+use self::request::{Hop, is_of_connection};
+use crate::under_way::UnderWay;
+use crate::{Caller, HostError};
+
+/// Requests of all plugins together: bounds memory and sockets.
+const REQUESTS_AT_ONCE: usize = 256;
+
+/// Outgoing HTTP for plugins.
+pub struct HttpClient {
+    tls: Arc<ClientConfig>,
+    resolver: Arc<dyn Resolve>,
+    timeout: Duration,
+    request_limit: usize,
+    response_limit: usize,
+    per_plugin: usize,
+    under_way: UnderWay,
+}
+
+/// Why a request that was permitted gave no response. The text may be shown to the plugin.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum HttpError {
+    /// The URL.
+    #[error("the URL {why}")]
+    Url {
+        /// What is wrong with it.
+        why: &'static str,
+    },
+    /// The method.
+    #[error("the method {method:?} is not sent")]
+    Method {
+        /// The method, cut.
+        method: String,
+    },
+    /// A header line.
+    #[error("the header {name:?} has an invalid name or value")]
+    Header {
+        /// Its name, cut.
+        name: String,
+    },
+    /// The host's name has no address, or cannot be looked up.
+    #[error("the host is not found")]
+    NotFound,
+    /// No connection.
+    #[error("cannot connect: {kind}")]
+    Connect {
+        /// Why not.
+        kind: io::ErrorKind,
+    },
+    /// No TLS.
+    #[error("TLS failed: {reason}")]
+    Tls {
+        /// Why not.
+        reason: String,
+    },
+    /// The connection ended before the response did.
+    #[error("the connection ended before the response")]
+    Interrupted,
+    /// What came is no HTTP response, or its header is too large.
+    #[error("the response is not usable HTTP")]
+    Response,
+    /// The time limit or the call's deadline.
+    #[error("deadline exceeded")]
+    Deadline,
+    /// More redirects than are followed.
+    #[error("stopped after {REDIRECT_LIMIT} redirects")]
+    Redirects,
+    /// A redirect to something that is no URL.
+    #[error("a redirect leads to no URL")]
+    Location,
+    /// A redirect from `https` to `http`.
+    #[error("a redirect leads from https to http")]
+    Downgrade,
+}
+
+impl HttpError {
+    pub(crate) const fn code(&self) -> &'static str {
+        match self {
+            Self::Url { .. } | Self::Method { .. } | Self::Header { .. } => "hostapi.http.request",
+            Self::NotFound => "hostapi.http.not-found",
+            Self::Connect { .. } => "hostapi.http.connect",
+            Self::Tls { .. } => "hostapi.http.tls",
+            Self::Interrupted | Self::Response => "hostapi.http.response",
+            Self::Deadline => "hostapi.http.deadline",
+            Self::Redirects | Self::Location | Self::Downgrade => "hostapi.http.redirect",
+        }
+    }
+
+    /// Whether it is the plugin's own doing.
+    pub(crate) const fn is_of_plugin(&self) -> bool {
+        matches!(
+            self,
+            Self::Url { .. } | Self::Method { .. } | Self::Header { .. }
+        )
+    }
+}
+
+impl HttpClient {
+    /// A client that looks names up as the system does.
+    ///
+    /// # Errors
+    /// [`HttpSetupError`] where the trusted certificates cannot be had.
+    pub fn new(config: &HttpConfig) -> Result<Self, HttpSetupError> {
+        Self::with_resolver(config, Arc::new(SystemResolver::default()))
+    }
+
+    /// A client that looks names up by `resolver`.
+    ///
+    /// # Errors
+    /// [`HttpSetupError`] where the trusted certificates cannot be had.
+    pub fn with_resolver(
+        config: &HttpConfig,
+        resolver: Arc<dyn Resolve>,
+    ) -> Result<Self, HttpSetupError> {
+        let bytes = |size: pinfold_policy::ByteSize| usize::try_from(size.0).unwrap_or(usize::MAX);
+        Ok(Self {
+            tls: config::tls(config)?,
+            resolver,
+            timeout: config.timeout.0,
+            request_limit: bytes(config.request_limit),
+            response_limit: bytes(config.response_limit),
+            per_plugin: usize::try_from(config.in_flight_per_plugin).unwrap_or(usize::MAX),
+            under_way: UnderWay::default(),
+        })
+    }
+
+    /// Carries one request out, redirects followed. `subject` becomes where it goes as soon as that
+    /// is known.
+    pub(crate) async fn run(
+        &self,
+        caller: &Caller,
+        request: HttpRequest,
+        deadline: Instant,
+        subject: &mut String,
+    ) -> Result<HttpResponse, HostError> {
+        let hop = Hop::parse(request, self.request_limit)?;
+        subject.push_str(&hop.described());
+        let too_many = |limit| HostError::TooManyUnderWay {
+            what: "HTTP requests",
+            limit,
+        };
+        let _of_plugin = (caller.http_requests.enter(self.per_plugin))
+            .ok_or_else(|| too_many(self.per_plugin))?;
+        let _of_all =
+            (self.under_way.enter(REQUESTS_AT_ONCE)).ok_or_else(|| too_many(REQUESTS_AT_ONCE))?;
+        let deadline = deadline.min(Instant::now() + self.timeout);
+        tokio::time::timeout_at(deadline.into(), self.follow(caller, hop, subject))
+            .await
+            .unwrap_or_else(|_| Err(HttpError::Deadline.into()))
+    }
+
+    async fn follow(
+        &self,
+        caller: &Caller,
+        mut hop: Hop,
+        subject: &mut String,
+    ) -> Result<HttpResponse, HostError> {
+        for _ in 0..=REDIRECT_LIMIT {
+            let stream = self.reach(caller, &hop).await?;
+            let leads_on = |response: &http::Response<_>| {
+                !matches!(
+                    redirect::next(&hop, response.status(), response.headers()),
+                    Ok(None)
+                )
+            };
+            let (head, body) = exchange::exchange(stream, &hop, self.response_limit, |response| {
+                !leads_on(response)
+            })
+            .await?;
+            match redirect::next(&hop, head.status, &head.headers)? {
+                None => {
+                    return Ok(HttpResponse {
+                        status: head.status.as_u16(),
+                        headers: lines(&head.headers),
+                        body,
+                    });
+                }
+                Some(next) => hop = next,
+            }
+            subject.push_str(" -> ");
+            subject.push_str(&hop.described());
+        }
+        Err(HttpError::Redirects.into())
+    }
+
+    /// A connection to where `hop` goes, if it may go there.
+    async fn reach(&self, caller: &Caller, hop: &Hop) -> Result<connect::Stream, HostError> {
+        let target = hop.target()?;
+        let granted = caller.permissions.http_target(&target)?;
+        let host = hop.host()?;
+        let found = resolve::addresses(self.resolver.as_ref(), &host, &caller.lookups)
+            .await
+            .map_err(|_| HttpError::NotFound)?;
+        let first = *found.first().ok_or(HttpError::NotFound)?;
+        let vetted: Vec<SocketAddr> = found
+            .into_iter()
+            .filter(|address| address::is_permitted(*address, &granted))
+            .map(|address| SocketAddr::new(address, target.port))
+            .collect();
+        if vetted.is_empty() {
+            return Err(Refusal::HttpAddress {
+                url: target.url.to_owned(),
+                address: first.to_string(),
+            }
+            .into());
+        }
+        Ok(connect::connect(vetted, hop, &self.tls).await?)
+    }
+}
+
+/// A response's header lines; lines of one name are one, as HTTP joins them.
+fn lines(headers: &HeaderMap) -> Vec<(String, String)> {
+    let mut joined: BTreeMap<&str, String> = BTreeMap::new();
+    for (name, value) in headers.iter().filter(|(name, _)| !is_of_connection(name)) {
+        let value = String::from_utf8_lossy(value.as_bytes());
+        let line = joined.entry(name.as_str()).or_default();
+        if !line.is_empty() {
+            line.push_str(", ");
+        }
+        line.push_str(&value);
+    }
+    let owned = |(name, value): (&str, String)| (name.to_owned(), value);
+    joined.into_iter().map(owned).collect()
+}

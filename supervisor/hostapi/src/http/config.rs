@@ -1,0 +1,139 @@
+//! `[hostapi.http]`: limits, and which certificates are trusted.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use pinfold_policy::{ByteSize, Span};
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::{self, PemObject};
+use rustls::{ClientConfig, RootCertStore};
+use serde::{Deserialize, Serialize};
+
+/// Outgoing HTTP, for all plugins.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
+pub struct HttpConfig {
+    /// Longest time for a request with all its redirects; the call's own deadline may be earlier.
+    pub timeout: Span,
+    /// Largest body that is sent.
+    pub request_limit: ByteSize,
+    /// Largest body that is given back.
+    pub response_limit: ByteSize,
+    /// Requests that one plugin may have under way.
+    pub in_flight_per_plugin: u32,
+    /// Which certification authorities are trusted.
+    pub roots: Roots,
+    /// A file of further ones, PEM.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub extra_roots: Option<PathBuf>,
+}
+
+/// Which certification authorities are trusted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Roots {
+    /// Those of the system; where it has none, Mozilla's as they were when this was built.
+    #[default]
+    System,
+    /// Mozilla's as they were when this was built.
+    Bundled,
+    /// None but those of `extra-roots`.
+    None,
+}
+
+impl Default for HttpConfig {
+    fn default() -> Self {
+        Self {
+            timeout: Span::seconds(30),
+            request_limit: ByteSize::mebibytes(4),
+            response_limit: ByteSize::mebibytes(4),
+            in_flight_per_plugin: 16,
+            roots: Roots::System,
+            extra_roots: None,
+        }
+    }
+}
+
+/// Why outgoing HTTP cannot be set up.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum HttpSetupError {
+    /// The file of further certification authorities cannot be used.
+    #[error("hostapi.http.extra-roots: {}", .path.display())]
+    ExtraRoots {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: RootsError,
+    },
+    /// TLS itself.
+    #[error("set up TLS for outgoing HTTP")]
+    Tls(#[source] rustls::Error),
+}
+
+/// What is wrong with a file of certification authorities.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum RootsError {
+    /// It cannot be read, or is no PEM.
+    #[error("not a readable PEM file")]
+    Pem(#[source] pem::Error),
+    /// A certificate in it.
+    #[error("certificate {number} is refused")]
+    Certificate {
+        /// Which one, from 1.
+        number: usize,
+        /// Why.
+        source: rustls::Error,
+    },
+    /// Nothing in it.
+    #[error("it has no certificate")]
+    Empty,
+}
+
+/// How TLS is spoken: certificates checked against the roots, TLS 1.2 and 1.3, no client
+/// certificate, nothing that the environment could change.
+pub(super) fn tls(config: &HttpConfig) -> Result<Arc<ClientConfig>, HttpSetupError> {
+    let mut roots = RootCertStore::empty();
+    if config.roots == Roots::System {
+        let found = rustls_native_certs::load_native_certs();
+        for error in &found.errors {
+            tracing::warn!(error = %error, "system certificates not read");
+        }
+        roots.add_parsable_certificates(found.certs);
+        if roots.is_empty() {
+            tracing::info!("no system certificates, bundled ones used for outgoing HTTP");
+        }
+    }
+    if config.roots == Roots::Bundled || (config.roots == Roots::System && roots.is_empty()) {
+        roots.extend(webpki_roots::TLS_SERVER_ROOTS.iter().cloned());
+    }
+    if let Some(path) = &config.extra_roots {
+        add_file(&mut roots, path).map_err(|source| HttpSetupError::ExtraRoots {
+            path: path.clone(),
+            source,
+        })?;
+    }
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let client = ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .map_err(HttpSetupError::Tls)?
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    Ok(Arc::new(client))
+}
+
+fn add_file(roots: &mut RootCertStore, path: &PathBuf) -> Result<(), RootsError> {
+    let certificates = CertificateDer::pem_file_iter(path).map_err(RootsError::Pem)?;
+    let mut number = 0;
+    for certificate in certificates {
+        number += 1;
+        roots
+            .add(certificate.map_err(RootsError::Pem)?)
+            .map_err(|source| RootsError::Certificate { number, source })?;
+    }
+    if number == 0 {
+        return Err(RootsError::Empty);
+    }
+    Ok(())
+}

@@ -1,0 +1,94 @@
+//! A connection to an address that was vetted, and to no other.
+
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use rustls::ClientConfig;
+use rustls::pki_types::ServerName;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
+use url::Host;
+
+use super::HttpError;
+use super::request::Hop;
+
+/// What requests and replies travel on.
+pub(super) type Stream = Box<dyn ReadWrite>;
+
+/// Both directions.
+pub(super) trait ReadWrite: AsyncRead + AsyncWrite + Send + Unpin {}
+
+impl<S: AsyncRead + AsyncWrite + Send + Unpin> ReadWrite for S {}
+
+/// How long one address has while there are others.
+const ATTEMPT_LIMIT: Duration = Duration::from_secs(5);
+
+/// Connects to the first of `addresses` that answers, and speaks TLS with `hop`'s host where its
+/// scheme says so. The name is not looked up again.
+pub(super) async fn connect(
+    addresses: Vec<SocketAddr>,
+    hop: &Hop,
+    tls: &Arc<ClientConfig>,
+) -> Result<Stream, HttpError> {
+    let mut last = io::Error::from(io::ErrorKind::AddrNotAvailable);
+    let count = addresses.len();
+    for (at, address) in addresses.into_iter().enumerate() {
+        let attempt = TcpStream::connect(address);
+        let outcome = if at + 1 == count {
+            attempt.await
+        } else {
+            tokio::time::timeout(ATTEMPT_LIMIT, attempt)
+                .await
+                .unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
+        };
+        match outcome {
+            Ok(stream) => {
+                stream.set_nodelay(true).unwrap_or_default();
+                return secure(stream, hop, tls).await;
+            }
+            Err(error) => last = error,
+        }
+    }
+    Err(HttpError::Connect { kind: last.kind() })
+}
+
+async fn secure(
+    stream: TcpStream,
+    hop: &Hop,
+    tls: &Arc<ClientConfig>,
+) -> Result<Stream, HttpError> {
+    if hop.url.scheme() != "https" {
+        return Ok(Box::new(stream));
+    }
+    let name = match hop.host()? {
+        Host::Domain(name) => {
+            ServerName::try_from(name.to_owned()).map_err(|_| HttpError::Tls {
+                reason: "the host's name can be in no certificate".into(),
+            })?
+        }
+        Host::Ipv4(address) => ServerName::IpAddress(IpAddr::V4(address).into()),
+        Host::Ipv6(address) => ServerName::IpAddress(IpAddr::V6(address).into()),
+    };
+    let connected = TlsConnector::from(Arc::clone(tls))
+        .connect(name, stream)
+        .await;
+    match connected {
+        Ok(stream) => Ok(Box::new(stream)),
+        Err(error) => Err(HttpError::Tls {
+            reason: tls_reason(&error),
+        }),
+    }
+}
+
+/// The innermost cause: that a certificate is not trusted, say.
+fn tls_reason(error: &(dyn std::error::Error + 'static)) -> String {
+    let mut cause = error;
+    while let Some(source) = cause.source() {
+        cause = source;
+    }
+    let text = cause.to_string();
+    text.chars().filter(|c| !c.is_control()).take(200).collect()
+}
