@@ -143,17 +143,16 @@ impl PluginLog {
         ring.keep(origin, message, fields);
     }
 
-    /// What the daemon itself notes about the plugin.
+    /// What the daemon itself notes about the plugin's life. It is kept whatever the rate: a flood
+    /// just before the end must not hide the end.
     pub(crate) fn note(&self, generation: Generation, level: LogLevel, message: &str) {
-        self.push(
-            Origin {
-                stream: LogStream::Host,
-                level,
-                generation,
-            },
-            message.as_bytes(),
-            Map::new(),
-        );
+        let origin = Origin {
+            stream: LogStream::Host,
+            level,
+            generation,
+        };
+        let mut ring = self.ring.lock().unwrap_or_else(PoisonError::into_inner);
+        ring.keep(origin, printable(message.as_bytes()), Map::new());
     }
 
     /// The newest records that the query asks for, oldest first.
@@ -247,7 +246,7 @@ fn printable(bytes: &[u8]) -> String {
     let cut = bytes.get(..LINE_LIMIT_BYTES).unwrap_or(bytes);
     let mut text = String::with_capacity(cut.len());
     for c in String::from_utf8_lossy(cut).chars() {
-        if c.is_control() && c != '\t' {
+        if is_unprintable(c) && c != '\t' {
             text.extend(c.escape_default());
         } else {
             text.push(c);
@@ -257,6 +256,17 @@ fn printable(bytes: &[u8]) -> String {
         text.push('…');
     }
     text
+}
+
+/// Whether a character acts on a terminal or on the text around it instead of being shown: control
+/// characters, line separators, and what turns the direction of writing, by which a line can be made
+/// to read as another one.
+pub(crate) fn is_unprintable(c: char) -> bool {
+    c.is_control()
+        || matches!(
+            c,
+            '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{feff}'
+        )
 }
 
 #[cfg(test)]
@@ -277,6 +287,24 @@ mod tests {
             level: None,
             stream: None,
         }
+    }
+
+    #[test]
+    fn what_a_plugin_prints_cannot_hide_its_end_nor_turn_a_lines_direction() {
+        let log = PluginLog::default();
+        let from = origin(LogStream::Stdout, LogLevel::Info);
+        for _ in 0..1000 {
+            log.push(from, &[b'x'; LINE_LIMIT_BYTES], Map::new());
+        }
+        log.push(from, b"dropped", Map::new());
+        let note = "ended: \u{202e}\u{2028}exited with status 0";
+        log.note(Generation(1), LogLevel::Error, note);
+        let last = log.newest(all()).pop().unwrap();
+        assert_eq!(last.stream, LogStream::Host);
+        assert_eq!(
+            last.message,
+            "ended: \\u{202e}\\u{2028}exited with status 0"
+        );
     }
 
     #[test]

@@ -6,10 +6,12 @@
 
 mod authority;
 mod bad_input;
+mod chaos;
 mod daemon;
 mod forbidden;
 mod generations;
 mod host_calls;
+mod hostile;
 mod http;
 mod http_requests;
 mod jail;

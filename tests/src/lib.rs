@@ -15,10 +15,12 @@ mod ability;
 mod binary;
 mod go;
 mod scratch;
+mod tell;
 mod wait;
 
 pub use ability::require;
 pub use binary::{binary, repository, target_dir};
 pub use go::go_fixture;
 pub use scratch::scratch;
+pub use tell::tell;
 pub use wait::{LIMIT, wait_for};

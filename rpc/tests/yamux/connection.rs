@@ -202,3 +202,15 @@ async fn peers_that_ping_each_other_stay_connected() {
     theirs.read_exact(&mut [0]).await.unwrap();
     assert!(client.end().is_none() && server.end().is_none());
 }
+
+#[tokio::test]
+async fn a_long_write_on_a_stream_that_the_peer_has_dropped_comes_to_its_end() {
+    let (client, server) = pair();
+    let (mut ours, theirs) = stream_pair(&client, &mut server.incoming()).await;
+    drop(theirs);
+    // Many windows, none of which anybody reads.
+    ours.write_all(&vec![0; 4 << 20]).await.unwrap();
+    let mut nothing = Vec::new();
+    ours.read_to_end(&mut nothing).await.unwrap();
+    assert!(nothing.is_empty());
+}

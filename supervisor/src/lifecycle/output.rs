@@ -9,6 +9,7 @@ use std::time::Duration;
 use pinfold_gateway::admin::dto::{LogLevel, LogStream};
 use pinfold_policy::Generation;
 use pinfold_rpc::log::{Level, LogReader, Piece, Record};
+use serde_json::Map;
 use tokio::io::{AsyncRead, AsyncReadExt as _};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -52,6 +53,18 @@ impl Drains {
                 () = stop.cancelled() => {}
             }
         });
+    }
+
+    /// Notes beside what it printed that a call was answered in a way that its contract does not
+    /// know. Within the log's rate: a plugin can have this said as often as it is called.
+    pub(crate) fn note_breach(&self, text: &str) {
+        let origin = Origin {
+            stream: LogStream::Host,
+            level: LogLevel::Warn,
+            generation: self.generation,
+        };
+        let message = format!("broke its contract: {text}");
+        self.log.push(origin, message.as_bytes(), Map::new());
     }
 
     /// Waits a moment for the last lines.

@@ -32,10 +32,23 @@ pub(super) fn descendants(pid: u32) -> BTreeSet<u32> {
     found
 }
 
-fn parents() -> BTreeMap<u32, u32> {
+/// Every process of this machine that can be seen.
+pub(super) fn all() -> Vec<u32> {
     fs::read_dir("/proc")
         .unwrap()
         .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
+        .collect()
+}
+
+/// The arguments that it was started with, in one text.
+pub(super) fn arguments(pid: u32) -> String {
+    let bytes = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+    String::from_utf8_lossy(&bytes).into_owned()
+}
+
+fn parents() -> BTreeMap<u32, u32> {
+    all()
+        .into_iter()
         .filter_map(|pid| Some((pid, parent(pid)?)))
         .collect()
 }
@@ -100,6 +113,17 @@ pub(super) fn try_group(pid: u32, controller: &str) -> Option<PathBuf> {
         is_it.then(|| fields.next()).flatten()
     })?;
     Some(PathBuf::from(format!("/sys/fs/cgroup/{controller}{path}")))
+}
+
+/// Directories of its control groups, in every hierarchy.
+pub(super) fn groups(pid: u32) -> Vec<PathBuf> {
+    let groups = fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap_or_default();
+    let directory = |line: &str| {
+        let mut fields = line.splitn(3, ':').skip(1);
+        let (names, path) = (fields.next()?, fields.next()?);
+        Some(PathBuf::from(format!("/sys/fs/cgroup/{names}{path}")))
+    };
+    groups.lines().filter_map(directory).collect()
 }
 
 pub(super) fn signal(pid: u32, signal: Signal) {

@@ -147,7 +147,8 @@ cpu = 'preferred'
         )
     }
 
-    fn spawn(&self) -> Child {
+    /// Starts the daemon and waits for nothing.
+    pub(super) fn spawn(&self) -> Child {
         if let Some(uid) = self.uid
             && self.base().exists()
         {

@@ -169,7 +169,11 @@ impl Session {
         let length = u32::try_from(data.len()).unwrap_or(u32::MAX);
         stream.receive_window = stream.receive_window.saturating_sub(length);
         stream.fin_received |= fin;
-        if !stream.released {
+        if stream.released {
+            // Thrown away, and granted anew as if it had been read: a peer in the middle of a long
+            // write would otherwise wait for ever, and never come to read that the stream is over.
+            self.top_up(key);
+        } else {
             stream.received.extend_from_slice(data);
             self.buffered = self.buffered.saturating_add(data.len());
             self.events.push(Event::Readable(key));

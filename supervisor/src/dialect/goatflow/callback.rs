@@ -8,11 +8,13 @@ use std::time::{Duration, Instant};
 use pinfold_hostapi::{Caller, HostApi};
 use pinfold_policy::CallContext;
 use pinfold_rpc::broker::Offer;
-use pinfold_rpc::netrpc::{self, Request, ServerConfig, Services};
+use pinfold_rpc::netrpc::{self, End, Request, ServerConfig, Services};
 use tokio_util::sync::CancellationToken;
 
 use super::host::{self, ConfigForm};
 use super::wire::{HostRequest, HostResponse};
+use crate::chain::Chain;
+use crate::lifecycle::output::Drains;
 
 /// The field that only generation 4 has: it tells the generations apart.
 const CALL_TOKEN_FIELD: &str = "CallToken";
@@ -79,6 +81,7 @@ pub(super) async fn serve(
     host: Arc<HostApi>,
     caller: Arc<Caller>,
     tokens: Arc<CallTokens>,
+    output: Arc<Drains>,
     stop: CancellationToken,
 ) {
     let serving = async {
@@ -96,6 +99,9 @@ pub(super) async fn serve(
         };
         let end = netrpc::serve(stream, services, config).await;
         tracing::debug!(plugin.id = %caller.plugin, end = %end, "plugin's host connection ended");
+        if matches!(end, End::Decode { .. }) {
+            output.note_breach(&format!("its host calls ended: {}", Chain(&end)));
+        }
     };
     tokio::select! {
         () = serving => {}

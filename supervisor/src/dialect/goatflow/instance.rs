@@ -17,21 +17,28 @@ use tokio_util::sync::CancellationToken;
 
 use super::arguments::arguments;
 use super::callback::CallTokens;
-use super::reply::response;
+use super::reply::{check, response};
 use super::wire::{CALL_REQUEST, CallRequest, CallResponse};
+use crate::chain::Chain;
 use crate::dialect::Running;
+use crate::lifecycle::output::Drains;
 
 /// Longest error text of a plugin that is passed on, in bytes.
 const ERROR_TEXT_LIMIT_BYTES: usize = 4 * 1024;
 /// How long a call that lost its connection waits to be told why: the report of the process's end
 /// is on its way.
 const CAUSE_LIMIT: Duration = Duration::from_millis(500);
+/// How long the end of the session is waited for when a stream in it has ended: it says why. Both
+/// come in one turn of the connection's task.
+pub(super) const SESSION_END_LIMIT: Duration = Duration::from_millis(100);
 
 /// A plugin that serves.
 pub(super) struct GoatflowInstance {
     session: PluginSession,
     client: Client,
     tokens: Arc<CallTokens>,
+    /// Where its log is.
+    output: Arc<Drains>,
     /// Longest time for one call.
     call_limit: Duration,
     /// Ends what serves the plugin's calls back.
@@ -47,6 +54,7 @@ impl GoatflowInstance {
         session: PluginSession,
         client: Client,
         tokens: Arc<CallTokens>,
+        output: Arc<Drains>,
         call_limit: Duration,
         stop: CancellationToken,
     ) -> Self {
@@ -55,6 +63,7 @@ impl GoatflowInstance {
             session,
             client,
             tokens,
+            output,
             call_limit,
             stop,
             broken,
@@ -92,7 +101,7 @@ impl GoatflowInstance {
         match error {
             netrpc::CallError::Deadline => CallError::Deadline,
             netrpc::CallError::Closed { cause } => {
-                let text = cause.to_string();
+                let text = Chain(&*cause).to_string();
                 // Where the process lives on, its lifecycle learns here that it is of no more use.
                 self.broken.send_if_modified(|known| {
                     known.is_none() && known.replace(text.clone()).is_none()
@@ -107,11 +116,16 @@ impl GoatflowInstance {
                 }
             }
             // The call itself never fails this way: the plugin's error is in its reply.
-            netrpc::CallError::Remote { text } => CallError::Protocol { text: cut(text) },
-            error => CallError::Protocol {
-                text: crate::chain::Chain(&error).to_string(),
-            },
+            netrpc::CallError::Remote { text } => self.breach(cut(text)),
+            error => self.breach(Chain(&error).to_string()),
         }
+    }
+
+    /// An answer that breaks the contract: its caller is told no more than that, the plugin's log has
+    /// what was wrong with it.
+    fn breach(&self, text: String) -> CallError {
+        self.output.note_breach(&text);
+        CallError::Protocol { text }
     }
 }
 
@@ -139,9 +153,7 @@ impl Instance for GoatflowInstance {
             let result = self
                 .call_function(&request.route.handler, &arguments, context)
                 .await?;
-            response(result).map_err(|error| CallError::Protocol {
-                text: error.to_string(),
-            })
+            response(result).map_err(|error| self.breach(error.to_string()))
         }
         .boxed()
     }
@@ -158,12 +170,8 @@ impl Instance for GoatflowInstance {
             if result.is_empty() {
                 return Ok(Bytes::from_static(b"null"));
             }
-            match serde_json::from_slice::<serde::de::IgnoredAny>(&result) {
-                Ok(_) => Ok(result),
-                Err(error) => Err(CallError::Protocol {
-                    text: format!("the plugin's result is not JSON: {error}"),
-                }),
-            }
+            check(&result).map_err(|error| self.breach(error.to_string()))?;
+            Ok(result)
         }
         .boxed()
     }
@@ -201,11 +209,16 @@ impl Running for GoatflowInstance {
     fn closed(&self) -> BoxFuture<'_, String> {
         async move {
             let mut broken = self.broken.subscribe();
-            tokio::select! {
-                cause = self.session.closed() => cause.to_string(),
+            let broken = tokio::select! {
+                biased;
+                cause = self.session.closed() => return Chain(&*cause).to_string(),
                 cause = broken.wait_for(Option::is_some) => {
                     cause.ok().and_then(|cause| cause.clone()).unwrap_or_default()
                 }
+            };
+            match tokio::time::timeout(SESSION_END_LIMIT, self.session.closed()).await {
+                Ok(cause) => Chain(&*cause).to_string(),
+                Err(_) => broken,
             }
         }
         .boxed()

@@ -32,6 +32,8 @@ struct Marked<'a> {
 pub(crate) enum ReplyError {
     #[error("the plugin's result is not JSON (line {line}, column {column})")]
     NotJson { line: usize, column: usize },
+    #[error("the plugin's result is not UTF-8 at byte {offset}")]
+    NotUtf8 { offset: usize },
     #[error("the plugin's redirect is no header value of at most 2048 bytes")]
     Redirect,
     #[error("the plugin's binary data is not padded base64")]
@@ -75,9 +77,13 @@ pub(crate) fn response(result: Bytes) -> Result<PluginResponse, ReplyError> {
     Ok(json(StatusCode::OK, result))
 }
 
-/// Whether it is JSON at all, without building it.
-fn check(result: &[u8]) -> Result<(), ReplyError> {
-    serde_json::from_slice::<serde::de::IgnoredAny>(result)
+/// Whether it is JSON at all, in UTF-8 throughout, without building it.
+pub(super) fn check(result: &[u8]) -> Result<(), ReplyError> {
+    // What is ignored is not looked into: its text is checked here.
+    let text = std::str::from_utf8(result).map_err(|error| ReplyError::NotUtf8 {
+        offset: error.valid_up_to(),
+    })?;
+    serde_json::from_str::<serde::de::IgnoredAny>(text)
         .map(|_| ())
         .map_err(|error| ReplyError::NotJson {
             line: error.line(),

@@ -10,6 +10,7 @@ use pinfold_policy::{PluginId, Span};
 use pinfold_rpc::handshake::{Address, Expectation, FirstLine, HandshakeLine};
 use pinfold_rpc::netrpc::{self, Body, Client, End};
 use pinfold_rpc::session::{PluginSession, SessionConfig};
+use pinfold_rpc::yamux::SessionError;
 use pinfold_sandbox::protocol::SocketDirectory;
 use tokio::io::AsyncReadExt as _;
 use tokio::net::UnixStream;
@@ -18,12 +19,13 @@ use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::callback::{self, CallTokens};
-use super::instance::GoatflowInstance;
+use super::instance::{GoatflowInstance, SESSION_END_LIMIT};
 use super::registration::{GobRegistration, REGISTRATION_LIMIT_BYTES, Registration};
 use super::wire::InitRequest;
 use super::{DISPENSED, HOST_VERSION};
 use crate::chain::Chain;
 use crate::dialect::{DialectError, Process, Started};
+use crate::logs::is_unprintable;
 
 /// Version of the contract that the handshake negotiates.
 pub(super) const PROTOCOL_VERSION: i64 = 1;
@@ -49,13 +51,9 @@ pub(super) async fn start(
     let (session, stdio) = session(socket).await?;
     process.output.add(LogStream::Stdout, stdio.stdout);
     process.output.add(LogStream::Stderr, stdio.stderr);
-    let client = step(
-        "dispense",
-        limit,
-        session.dispense(DISPENSED, Instant::now() + limit.0),
-    )
-    .await?;
-    let registration = register(&client, limit).await?;
+    let dispensing = session.dispense(DISPENSED, Instant::now() + limit.0);
+    let client = step(&session, "dispense", limit, dispensing).await?;
+    let registration = register(&session, &client, limit).await?;
     check_name(&process.plugin, &registration)?;
     let asked = registration
         .asked()
@@ -79,16 +77,18 @@ pub(super) async fn start(
         Arc::clone(&process.host),
         caller,
         Arc::clone(&tokens),
+        Arc::clone(&process.output),
         stop.clone(),
     ));
     let limit = process.timeouts().init;
     let call = client.call::<InitRequest, Nothing>("Plugin.Init", &init, Instant::now() + limit.0);
-    let Nothing = step("initialise", limit, call).await?;
+    let Nothing = step(&session, "initialise", limit, call).await?;
     end_with_failure.disarm();
     let call_limit = process.timeouts().call.0;
     let version = registration.version();
     let offer = registration.offer();
-    let instance = GoatflowInstance::new(session, client, tokens, call_limit, stop);
+    let output = Arc::clone(&process.output);
+    let instance = GoatflowInstance::new(session, client, tokens, output, call_limit, stop);
     Ok(Started {
         instance: Arc::new(instance),
         offer,
@@ -179,25 +179,40 @@ fn one_line(error: &dyn std::error::Error) -> String {
     let text = Chain(error).to_string();
     let shown = text.chars().take(REASON_LIMIT_CHARACTERS);
     shown
-        .map(|c| if c.is_control() { '\u{fffd}' } else { c })
+        .map(|c| {
+            if is_unprintable(c) {
+                char::REPLACEMENT_CHARACTER
+            } else {
+                c
+            }
+        })
         .collect()
 }
 
 /// A step's outcome; one that took too long, or that the plugin's end cut short, is told apart.
 async fn step<T, E: std::error::Error + 'static>(
+    session: &PluginSession,
     step: &'static str,
     limit: Span,
     outcome: impl Future<Output = Result<T, E>>,
 ) -> Result<T, DialectError> {
-    outcome.await.map_err(|error| match call_error(&error) {
-        Some(netrpc::CallError::Deadline) => DialectError::StepDeadline { step, limit },
+    let error = match outcome.await {
+        Ok(value) => return Ok(value),
+        Err(error) => error,
+    };
+    match call_error(&error) {
+        Some(netrpc::CallError::Deadline) => Err(DialectError::StepDeadline { step, limit }),
         Some(netrpc::CallError::Closed { cause })
             if matches!(**cause, End::PeerClosed | End::Truncated | End::Io { .. }) =>
         {
-            DialectError::Lost { step }
+            Err(match timeout(SESSION_END_LIMIT, session.closed()).await {
+                Ok(why) if matches!(*why, SessionError::PeerClosed) => DialectError::Lost { step },
+                Ok(why) => failed(step, &*why),
+                Err(_) => failed(step, &error),
+            })
         }
-        _ => failed(step, &error),
-    })
+        _ => Err(failed(step, &error)),
+    }
 }
 
 /// The failed call among an error and its causes.
@@ -211,7 +226,11 @@ enum Registered {
     Struct(GobRegistration),
 }
 
-async fn register(client: &Client, limit: Span) -> Result<Registration, DialectError> {
+async fn register(
+    session: &PluginSession,
+    client: &Client,
+    limit: Span,
+) -> Result<Registration, DialectError> {
     let read = |body: Body<'_>| -> Result<Registered, DecodeError> {
         if body.wire_type().kind() == Kind::Struct {
             return body.decode().map(Registered::Struct);
@@ -221,7 +240,7 @@ async fn register(client: &Client, limit: Span) -> Result<Registration, DialectE
     };
     let (deadline, nothing) = (Instant::now() + limit.0, Schema::interface());
     let call = client.call_with("Plugin.GKRegister", (&nothing, &()), deadline, read);
-    match step("register", limit, call).await? {
+    match step(session, "register", limit, call).await? {
         Registered::Struct(registration) => Ok(registration.into()),
         Registered::Json(json) if json.len() > REGISTRATION_LIMIT_BYTES => {
             Err(DialectError::Registration {
