@@ -19,6 +19,7 @@ use crate::events::Events;
 use crate::launcher::Launcher;
 use crate::lifecycle::{Command, Handle, Lifecycle};
 use crate::logs::Logs;
+use crate::meters::Meters;
 use crate::state::Snapshot;
 use crate::store::{Store, StoreError};
 
@@ -33,6 +34,7 @@ pub(crate) struct Parts {
     pub(crate) launcher: Arc<Launcher>,
     pub(crate) host: Arc<HostApi>,
     pub(crate) logs: Arc<Logs>,
+    pub(crate) meters: Arc<Meters>,
     pub(crate) table: Shared,
     pub(crate) plugin_dir: PathBuf,
     pub(crate) grants: Option<DevelopmentGrants>,
@@ -87,6 +89,10 @@ impl Catalogue {
 
     pub(crate) fn logs(&self) -> &Logs {
         &self.parts.logs
+    }
+
+    pub(crate) fn meters(&self) -> &Meters {
+        &self.parts.meters
     }
 
     pub(crate) fn dialects(&self) -> &[Arc<dyn Dialect>] {
@@ -191,6 +197,7 @@ impl Catalogue {
         }
         let (lifecycle, handle) = Lifecycle::new(plugin.clone(), number, enabled, Arc::clone(self));
         plugins.insert(plugin.clone(), handle.clone());
+        self.parts.meters.of(plugin);
         self.tasks.spawn(lifecycle.run());
         Some(handle)
     }
@@ -198,6 +205,7 @@ impl Catalogue {
     async fn forget(&self, plugin: &PluginId) {
         self.plugins().remove(plugin);
         self.parts.logs.forget(plugin);
+        self.parts.meters.forget(plugin);
         self.parts.host.forget(plugin).await;
         if let Err(error) = self.parts.store.forget_plugin(plugin).await {
             tracing::warn!(plugin.id = %plugin, error = %Chain(&error), "plugin's number kept");
@@ -227,6 +235,7 @@ impl Catalogue {
                 .unwrap_or_default()
                 .0,
             calls_per_second: policy.and_then(|policy| policy.rates.calls_per_second),
+            meter: Arc::clone(&self.parts.meters.of(&snapshot.plugin).calls),
         };
         let mut entries = lock(&self.entries);
         entries.insert(number, Arc::new(entry));

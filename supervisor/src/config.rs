@@ -53,6 +53,8 @@ pub struct GatewaySection {
     pub drain: Span,
     /// Most connections at once.
     pub connections: u32,
+    /// Requests in flight for all plugins together.
+    pub in_flight: u32,
     /// Requests in flight for each plugin.
     pub in_flight_per_plugin: u32,
     /// Form of `GET /api/v1/plugins`: `array` or `object`.
@@ -78,6 +80,7 @@ impl Default for GatewaySection {
             request_timeout: Span::seconds(60),
             drain: Span::seconds(20),
             connections: 4096,
+            in_flight: 3072,
             in_flight_per_plugin: 256,
             plugin_list: PluginList::Array,
         }
@@ -129,6 +132,7 @@ const KEYS: &KnownKeys = &[
             "request-timeout",
             "drain",
             "connections",
+            "in-flight",
             "in-flight-per-plugin",
             "plugin-list",
         ],
@@ -221,8 +225,17 @@ impl Config {
         if body > ByteSize::mebibytes(1024) {
             return refuse("gateway.body-limit", body.to_string(), "at most 1GiB");
         }
-        if config.gateway.connections == 0 || config.gateway.in_flight_per_plugin == 0 {
-            return refuse("gateway.connections", "0".into(), "nobody could be served");
+        for (key, places) in [
+            ("gateway.connections", config.gateway.connections),
+            ("gateway.in-flight", config.gateway.in_flight),
+            (
+                "gateway.in-flight-per-plugin",
+                config.gateway.in_flight_per_plugin,
+            ),
+        ] {
+            if places == 0 {
+                return refuse(key, "0".into(), "nobody could be served");
+            }
         }
         let http = &config.hostapi.http;
         for (key, size) in [

@@ -10,7 +10,7 @@ use chrono::{DateTime, Utc};
 use futures_util::FutureExt as _;
 use pinfold_gateway::admin::dto::{
     ControlState, ControlView, CreatedToken, DaemonState, LogLevel, LogQuery, LogRecord, NewToken,
-    PluginDetail, PluginView, PostureView, StatusView, TokenView,
+    PluginDetail, PluginView, PostureView, StatusView, TokenView, UsageView,
 };
 use pinfold_gateway::admin::{Control, ControlError, ControlFuture};
 use pinfold_gateway::{Actor, CallError, Shared};
@@ -21,6 +21,7 @@ use pinfold_sandbox::protocol::{Reply, Request, Stats};
 use crate::catalogue::Catalogue;
 use crate::chain::Chain;
 use crate::launcher::LauncherError;
+use crate::metrics::{self, Resources, Sample};
 use crate::recorder::actor_text;
 use crate::state::Snapshot;
 use crate::store::Store;
@@ -42,6 +43,9 @@ pub(crate) struct Administration {
     pub(crate) phase: Phase,
     /// What the machine gives, as found at the start.
     pub(crate) posture: ArcSwap<Option<Posture>>,
+    pub(crate) resources: Resources,
+    /// Process of the launcher, where this daemon started it.
+    pub(crate) launcher_pid: Option<u32>,
 }
 
 /// What the daemon is doing, for readiness.
@@ -136,6 +140,14 @@ impl Control for Administration {
         .boxed()
     }
 
+    fn usage(&self) -> ControlFuture<'_, UsageView> {
+        async move { Ok(self.sample().await.view()) }.boxed()
+    }
+
+    fn metrics(&self) -> ControlFuture<'_, String> {
+        async move { Ok(metrics::expose(self.sample().await)) }.boxed()
+    }
+
     fn logs(&self, plugin: &PluginId, query: LogQuery) -> Vec<LogRecord> {
         let handle = self.catalogue.handle(plugin);
         handle.map_or_else(Vec::new, |handle| handle.log().newest(query))
@@ -165,16 +177,20 @@ impl Control for Administration {
                     source,
                 });
             };
+            let failed = |source| ControlError::Call {
+                plugin: plugin.clone(),
+                source,
+            };
+            let place = entry.meter.place().map_err(failed)?;
             let limit = std::time::Instant::now() + entry.call_timeout;
             let context = CallContext {
                 deadline: context.deadline.min(limit),
                 ..context
             };
-            let called = entry.instance.call(function, arguments, context).await;
-            called.map_err(|source| ControlError::Call {
-                plugin: plugin.clone(),
-                source,
-            })
+            let call = place.call();
+            let result = entry.instance.call(function, arguments, context).await;
+            call.ended(&result);
+            result.map_err(failed)
         }
         .boxed()
     }
@@ -321,6 +337,10 @@ impl Administration {
                 .log()
                 .note(snapshot.generation, LogLevel::Warn, &line);
         }
+    }
+
+    async fn sample(&self) -> Sample {
+        metrics::sample(&self.catalogue, &self.resources, self.launcher_pid).await
     }
 
     /// What is in force here, or for one plugin.

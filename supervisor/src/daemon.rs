@@ -6,6 +6,7 @@ use std::process::ExitCode;
 
 use anyhow::Context as _;
 use clap::Parser;
+use nix::sys::stat::Mode;
 use pinfold_policy::{LauncherConfig, LauncherConfigError};
 
 use crate::config::Config;
@@ -72,6 +73,9 @@ pub fn main() -> ExitCode {
 }
 
 fn begin(arguments: Arguments) -> anyhow::Result<()> {
+    // What this process makes is its user's alone, but for what says otherwise where it is made.
+    // The launcher has a mask of its own.
+    nix::sys::stat::umask(Mode::from_bits_truncate(0o077));
     let mut place = if arguments.dev {
         let base = arguments
             .dev_dir

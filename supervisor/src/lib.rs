@@ -26,6 +26,8 @@ mod launcher;
 #[allow(dead_code, reason = "the administration API takes it up")]
 mod lifecycle;
 mod logs;
+mod meters;
+mod metrics;
 mod place;
 mod plugin_calls;
 mod posture;

@@ -4,6 +4,7 @@
 //! its rate is read and dropped, and counted.
 
 use std::collections::{HashMap, VecDeque};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -38,6 +39,8 @@ pub(crate) struct Origin {
 #[derive(Debug)]
 pub(crate) struct PluginLog {
     ring: Mutex<Ring>,
+    /// Records that were read and not kept, ever.
+    dropped_records: AtomicU64,
 }
 
 #[derive(Debug)]
@@ -113,6 +116,7 @@ impl Default for PluginLog {
                 filled: Instant::now(),
                 dropped_records: 0,
             }),
+            dropped_records: AtomicU64::new(0),
         }
     }
 }
@@ -125,6 +129,7 @@ impl PluginLog {
         let size = size_of_record(&message, &fields);
         if !ring.afford(size as u64) {
             ring.dropped_records = ring.dropped_records.saturating_add(1);
+            self.dropped_records.fetch_add(1, Ordering::Relaxed);
             return;
         }
         if ring.dropped_records > 0 {
@@ -153,6 +158,11 @@ impl PluginLog {
         };
         let mut ring = self.ring.lock().unwrap_or_else(PoisonError::into_inner);
         ring.keep(origin, printable(message.as_bytes()), Map::new());
+    }
+
+    /// Records over the log's rate, which were read and not kept.
+    pub(crate) fn dropped_records(&self) -> u64 {
+        self.dropped_records.load(Ordering::Relaxed)
     }
 
     /// The newest records that the query asks for, oldest first.
@@ -362,5 +372,6 @@ mod tests {
             records.first().unwrap().message.contains("records dropped"),
             "{records:?}"
         );
+        assert_eq!(log.dropped_records(), 400 - kept as u64);
     }
 }

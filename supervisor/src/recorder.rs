@@ -1,13 +1,19 @@
 //! Where the gateway's and the HostAPI's decisions become records of the audit trail.
 
+use std::sync::Arc;
+
 use pinfold_gateway::{Actor, Audit, AuditRecord, Decision};
 use pinfold_hostapi::{AuditEntry, AuditSink};
 
+use crate::meters::Meters;
 use crate::store::audit::{Entry, Trail};
 
-/// Turns decisions into records.
+/// Turns decisions into records, and counts those about calls of the host.
 #[derive(Clone, Debug)]
-pub(crate) struct Recorder(pub(crate) Trail);
+pub(crate) struct Recorder {
+    pub(crate) trail: Trail,
+    pub(crate) meters: Arc<Meters>,
+}
 
 impl AuditSink for Recorder {
     fn record(&self, entry: AuditEntry) {
@@ -20,7 +26,8 @@ impl AuditSink for Recorder {
             subject,
             ..
         } = entry;
-        self.0.record(Entry {
+        self.meters.host_call(&plugin, service, decision);
+        self.trail.record(Entry {
             actor: format!("plugin:{plugin}"),
             action: format!("hostapi.{service}.{method}"),
             subject,
@@ -47,7 +54,7 @@ impl Audit for Recorder {
             Decision::Deny { code } => ("deny", Some(code.to_owned())),
         };
         let plugin = plugin.map_or_else(String::new, |(plugin, _)| format!(" ({plugin})"));
-        self.0.record(Entry {
+        self.trail.record(Entry {
             actor: actor_text(&actor),
             action: "http.request".into(),
             subject: format!(

@@ -28,6 +28,8 @@ use crate::control::{Administration, Phase};
 use crate::development::{self, DevelopmentGrants};
 use crate::launcher::Launcher;
 use crate::logs::Logs;
+use crate::meters::Meters;
+use crate::metrics::Resources;
 use crate::place::Place;
 use crate::plugin_calls::TableCalls;
 use crate::recorder::Recorder;
@@ -123,7 +125,11 @@ pub async fn run(start: Start) -> Result<(), RunError> {
             .map_err(RunError::Store)?,
     );
     let (trail, writer) = store::audit::trail(&store);
-    let recorder = Arc::new(Recorder(trail));
+    let meters = Arc::new(Meters::new(&gateway_config(&config)));
+    let recorder = Arc::new(Recorder {
+        trail,
+        meters: Arc::clone(&meters),
+    });
     let logs = Arc::new(Logs::default());
     let table = Arc::new(ArcSwap::from_pointee(Table::default()));
     let calls = TableCalls::new(Arc::clone(&table));
@@ -133,6 +139,7 @@ pub async fn run(start: Start) -> Result<(), RunError> {
         launcher: Arc::clone(&launcher),
         host,
         logs,
+        meters,
         table: Arc::clone(&table),
         plugin_dir: launcher_config.plugin_dir.clone(),
         grants: launcher_config
@@ -160,6 +167,8 @@ pub async fn run(start: Start) -> Result<(), RunError> {
         url: format!("http://{address}"),
         phase: Phase::default(),
         posture: ArcSwap::default(),
+        resources: Resources::default(),
+        launcher_pid: child.as_ref().map(Child::id),
     });
     let gateway = Gateway::new(
         gateway_config(&config),
@@ -348,6 +357,7 @@ fn gateway_config(config: &Config) -> GatewayConfig {
         header_read_time_out: gateway.header_timeout.0,
         request_time_out: gateway.request_timeout.0,
         max_connections: gateway.connections as usize,
+        max_in_flight: gateway.in_flight as usize,
         max_in_flight_per_plugin: gateway.in_flight_per_plugin as usize,
         drain_time: gateway.drain.0,
         compat: Compat::Goatflow,

@@ -39,6 +39,23 @@ pub(crate) enum State {
 }
 
 impl State {
+    /// Every state, in the order of life.
+    pub(crate) const ALL: [Self; 8] = [
+        Self::Discovered,
+        Self::Staged,
+        Self::Starting,
+        Self::Ready,
+        Self::Draining,
+        Self::Stopped,
+        Self::Failed,
+        Self::Blocked,
+    ];
+
+    /// Whether an instance answers calls.
+    pub(crate) const fn serves(self) -> bool {
+        matches!(self, Self::Ready | Self::Draining)
+    }
+
     pub(crate) const fn as_str(self) -> &'static str {
         match self {
             Self::Discovered => "discovered",

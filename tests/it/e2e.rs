@@ -17,6 +17,7 @@ mod http_requests;
 mod jail;
 mod life;
 mod limits;
+mod metrics;
 mod misbehaviour;
 mod ordinary_user;
 mod plugin_calls;

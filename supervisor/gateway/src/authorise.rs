@@ -4,14 +4,20 @@ use crate::audit::Actor;
 use crate::refusal::Refusal;
 use crate::route::Needs;
 
+/// Role of a user that may read metrics and needs no more for it.
+pub(crate) const METRICS_ROLE: &str = "metrics";
+
 /// Checks what a target needs against who asks.
 pub(crate) fn authorise(needs: Needs, actor: &Actor) -> Result<(), Refusal> {
     match (needs, actor) {
         (Needs::Nothing, _) | (Needs::User, Actor::User(_)) => Ok(()),
-        (Needs::Admin, Actor::User(user)) if user.is_admin() => Ok(()),
-        (Needs::Admin, Actor::User(_)) => Err(Refusal::AdminRequired),
+        (Needs::Admin | Needs::Metrics, Actor::User(user)) if user.is_admin() => Ok(()),
+        (Needs::Metrics, Actor::User(user)) if user.roles.iter().any(|r| r == METRICS_ROLE) => {
+            Ok(())
+        }
+        (Needs::Admin | Needs::Metrics, Actor::User(_)) => Err(Refusal::AdminRequired),
         // Processes come by the admin socket, which has no routes of plugins.
-        (Needs::User | Needs::Admin, Actor::Anonymous | Actor::Process { .. }) => {
+        (Needs::User | Needs::Admin | Needs::Metrics, Actor::Anonymous | Actor::Process { .. }) => {
             Err(Refusal::LoginRequired)
         }
     }
@@ -37,6 +43,7 @@ mod tests {
             user(&[]),
             user(&["Admin"]),
             user(&["x", "admin"]),
+            user(&["metrics"]),
         ];
         let code = |needs| {
             callers
@@ -47,8 +54,9 @@ mod tests {
             Some("gateway.login_required"),
             Some("gateway.admin_required"),
         );
-        assert_eq!(code(Needs::Nothing), [None; 4]);
-        assert_eq!(code(Needs::User), [login, None, None, None]);
-        assert_eq!(code(Needs::Admin), [login, admin, admin, None]);
+        assert_eq!(code(Needs::Nothing), [None; 5]);
+        assert_eq!(code(Needs::User), [login, None, None, None, None]);
+        assert_eq!(code(Needs::Admin), [login, admin, admin, None, admin]);
+        assert_eq!(code(Needs::Metrics), [login, admin, admin, None, None]);
     }
 }

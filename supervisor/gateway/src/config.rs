@@ -29,6 +29,9 @@ pub struct GatewayConfig {
     pub write_time_out: Duration,
     /// Most connections at once; further ones wait in the kernel's queue.
     pub max_connections: usize,
+    /// Most requests under way to all plugins together; further ones are answered 503. Fewer than
+    /// connections, so that health checks and administrators still get through.
+    pub max_in_flight: usize,
     /// Most requests under way to one plugin; further ones are answered 503.
     pub max_in_flight_per_plugin: usize,
     /// How long requests under way may go on once the gateway is told to stop.
@@ -71,6 +74,7 @@ impl Default for GatewayConfig {
             request_time_out: Duration::from_secs(60),
             write_time_out: Duration::from_secs(30),
             max_connections: 1024,
+            max_in_flight: 768,
             max_in_flight_per_plugin: 256,
             drain_time: Duration::from_secs(10),
             compat: Compat::default(),
@@ -115,6 +119,7 @@ impl GatewayConfig {
             ("header-limit", self.header_limit_bytes, 8192),
             ("header-count", self.header_count, 8),
             ("max-connections", self.max_connections, 1),
+            ("max-in-flight", self.max_in_flight, 1),
             ("max-in-flight-per-plugin", self.max_in_flight_per_plugin, 1),
             ("body-budget", self.body_budget_bytes, self.body_limit_bytes),
         ] {

@@ -28,13 +28,13 @@ use crate::config::{ConfigError, GatewayConfig};
 use crate::failure::Failure;
 use crate::forward;
 use crate::goatflow::{self, Operation};
-use crate::limit::{InFlight, Limits};
+use crate::limit::Place;
 use crate::listen::{Drained, listen};
 use crate::refusal::Refusal;
 use crate::request_id::RequestId;
 use crate::respond::{self, Answer, ErrorForm};
 use crate::route::{self, Target};
-use crate::table::{Shared, Table};
+use crate::table::Shared;
 
 /// The gateway of one listener.
 pub struct Gateway {
@@ -43,7 +43,6 @@ pub struct Gateway {
     tokens: Arc<dyn Tokens>,
     control: Arc<dyn Control>,
     audit: Arc<dyn Audit>,
-    limits: Limits,
     budget: BodyBudget,
     admin: axum::Router,
 }
@@ -65,8 +64,8 @@ struct Admitted {
     target: Target,
     actor: Actor,
     decoded_path: String,
-    /// Held until the answer is there.
-    in_flight: Option<InFlight>,
+    /// Held until the answer is there, or nobody waits for it.
+    place: Option<Place>,
 }
 
 impl Gateway {
@@ -80,7 +79,6 @@ impl Gateway {
         audit: Arc<dyn Audit>,
     ) -> Self {
         Self {
-            limits: Limits::new(config.max_in_flight_per_plugin),
             budget: BodyBudget::new(config.body_budget_bytes),
             admin: admin::router(Arc::clone(&control), &config),
             config,
@@ -163,13 +161,13 @@ impl Gateway {
             let target = route::route(self.config.compat, &table, &head.method, &path)?;
             log.note(&target);
             authorise(target.needs(), &log.actor)?;
-            let in_flight = self.limit(&target, &table)?;
+            let place = limit(&target)?;
             let decoded_path = path.decoded.into_owned();
             Ok(Admitted {
                 target,
                 actor: log.actor.clone(),
                 decoded_path,
-                in_flight,
+                place,
             })
         }
         .await;
@@ -181,13 +179,6 @@ impl Gateway {
             checked.as_ref().map(|_| ()),
         );
         checked
-    }
-
-    fn limit(&self, target: &Target, table: &Table) -> Result<Option<InFlight>, Refusal> {
-        match target {
-            Target::Plugin(matched) => self.limits.enter(&matched.entry, table).map(Some),
-            _ => Ok(None),
-        }
     }
 
     /// What the request asked for.
@@ -204,14 +195,16 @@ impl Gateway {
             target,
             actor,
             decoded_path,
-            in_flight,
+            place,
         } = admitted;
         let deadline = log.started() + self.config.request_time_out;
         let context = forward::context(id, &actor, &head.headers, deadline);
         let answer = match target {
             Target::Live => status_answer(StatusCode::OK, "alive"),
             Target::Ready => self.readiness(stopping),
-            Target::Admin => return Ok(self.administer(head, body, actor, id).await),
+            Target::Admin | Target::Metrics => {
+                return Ok(self.administer(head, body, actor, id).await);
+            }
             Target::Goatflow(Operation::List) => {
                 goatflow::list(&*self.control, self.config.list_form)
             }
@@ -223,12 +216,17 @@ impl Gateway {
             Target::Plugin(matched) => {
                 let whole = self.read(body, &head.headers, deadline).await?;
                 let bytes = whole.bytes.clone();
-                let response =
-                    forward::forward(matched, head, decoded_path, bytes, context).await?;
-                respond::plugin(response)?
+                let call = place.as_ref().map(Place::call);
+                let response = forward::forward(matched, head, decoded_path, bytes, context)
+                    .await
+                    .and_then(respond::plugin);
+                if let Some(call) = call {
+                    call.ended(&response);
+                }
+                response?
             }
         };
-        drop(in_flight);
+        drop(place);
         Ok(answer.map(Either::Left))
     }
 
@@ -275,6 +273,13 @@ impl Gateway {
             DaemonState::Starting => status_answer(StatusCode::SERVICE_UNAVAILABLE, "starting"),
             DaemonState::Draining => status_answer(StatusCode::SERVICE_UNAVAILABLE, "draining"),
         }
+    }
+}
+
+fn limit(target: &Target) -> Result<Option<Place>, Refusal> {
+    match target {
+        Target::Plugin(matched) => matched.entry.meter.enter().map(Some),
+        _ => Ok(None),
     }
 }
 

@@ -23,6 +23,7 @@ mod gateway;
 mod goatflow;
 mod limit;
 mod listen;
+mod meter;
 mod path;
 mod plugin;
 mod refusal;
@@ -36,7 +37,9 @@ pub use audit::{Actor, Audit, AuditRecord, Decision};
 pub use authenticate::{Tokens, TokensError};
 pub use config::{Compat, ConfigError, GatewayConfig, ListForm};
 pub use gateway::{Gateway, ServeError};
+pub use limit::{Call, Capacity, Meter, Place};
 pub use listen::Drained;
+pub use meter::{CallCounts, OUTCOMES, REFUSALS};
 pub use path::PatternError;
 pub use plugin::{CallError, Fault, Instance, PluginRequest, PluginResponse, Retry};
 pub use table::{

@@ -30,6 +30,8 @@ pub(crate) enum Refusal {
     Rate { wait: Duration },
     #[error("plugin has as many requests under way as it may have")]
     InFlight,
+    #[error("plugins have as many requests under way as they may have together")]
+    Busy,
     #[error("request body has more than {limit_bytes} bytes")]
     BodyTooLarge { limit_bytes: usize },
     #[error("request body did not arrive in time")]
@@ -54,6 +56,7 @@ impl Refusal {
             Self::AdminRequired => "gateway.admin_required",
             Self::Rate { .. } => "gateway.rate",
             Self::InFlight => "gateway.in_flight",
+            Self::Busy => "gateway.busy",
             Self::BodyTooLarge { .. } => "gateway.body_too_large",
             Self::BodyTimeOut => "gateway.body_time_out",
             Self::BodyCut => "gateway.body_cut",
@@ -67,7 +70,7 @@ impl Refusal {
             Self::Malformed { .. } | Self::BodyCut => StatusCode::BAD_REQUEST,
             Self::TargetTooLong { .. } => StatusCode::URI_TOO_LONG,
             Self::TokenRefused | Self::LoginRequired => StatusCode::UNAUTHORIZED,
-            Self::TokensUnavailable(_) | Self::InFlight | Self::BodyBudget => {
+            Self::TokensUnavailable(_) | Self::InFlight | Self::Busy | Self::BodyBudget => {
                 StatusCode::SERVICE_UNAVAILABLE
             }
             Self::NotFound => StatusCode::NOT_FOUND,
@@ -88,6 +91,7 @@ impl Refusal {
                 | Self::AdminRequired
                 | Self::Rate { .. }
                 | Self::InFlight
+                | Self::Busy
         )
     }
 
@@ -95,7 +99,7 @@ impl Refusal {
     pub(crate) const fn wait(&self) -> Option<Duration> {
         match self {
             Self::Rate { wait } => Some(*wait),
-            Self::TokensUnavailable(_) | Self::InFlight | Self::BodyBudget => {
+            Self::TokensUnavailable(_) | Self::InFlight | Self::Busy | Self::BodyBudget => {
                 Some(Duration::from_secs(1))
             }
             _ => None,

@@ -12,6 +12,9 @@ use crate::table::{Found, Matched, Table, reserved_prefix};
 /// Longest request target (path and query) in bytes.
 const TARGET_LIMIT_BYTES: usize = 16 << 10;
 
+/// Where the gateway's listener has metrics: a path that no plugin can take.
+const METRICS: &str = "/api/pinfold/v1/metrics";
+
 /// What answers a request.
 pub(crate) enum Target {
     /// Whether the daemon runs.
@@ -20,6 +23,8 @@ pub(crate) enum Target {
     Ready,
     /// The administration API, which has routes of its own.
     Admin,
+    /// Its metrics, which others than administrators may read.
+    Metrics,
     /// GoatFlow's management paths.
     Goatflow(goatflow::Operation),
     /// A plugin.
@@ -32,6 +37,8 @@ pub(crate) enum Needs {
     Nothing,
     User,
     Admin,
+    /// An administrator, or one whose role is to read metrics.
+    Metrics,
 }
 
 impl Target {
@@ -40,6 +47,7 @@ impl Target {
         match self {
             Self::Live | Self::Ready => Needs::Nothing,
             Self::Admin => Needs::Admin,
+            Self::Metrics => Needs::Metrics,
             Self::Goatflow(operation) => operation.needs(),
             Self::Plugin(matched) => needs(&matched.route.middleware),
         }
@@ -51,6 +59,7 @@ impl Target {
             Self::Live => "/healthz",
             Self::Ready => "/readyz",
             Self::Admin => "/api/pinfold/v1/{*rest}",
+            Self::Metrics => METRICS,
             Self::Goatflow(operation) => operation.pattern(),
             Self::Plugin(matched) => &matched.route.path,
         }
@@ -90,6 +99,7 @@ pub(crate) fn route(
 ) -> Result<Target, Refusal> {
     match (reserved_prefix(&path.canonical), compat) {
         (None, _) => plugin(table, method, path),
+        (Some("/api/pinfold"), _) if path.canonical == METRICS => Ok(Target::Metrics),
         (Some("/api/pinfold"), _) => Ok(Target::Admin),
         (Some("/api/v1/plugins"), Compat::Goatflow) => {
             goatflow::route(method, &path.canonical).map(Target::Goatflow)

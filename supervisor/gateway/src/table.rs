@@ -10,6 +10,7 @@ use arc_swap::ArcSwap;
 use http::Method;
 use pinfold_policy::{Generation, PluginId, Route, RouteMethod};
 
+use crate::limit::Meter;
 use crate::path::{Pattern, PatternError, RequestPath, Rest, decode_parameter};
 use crate::plugin::Instance;
 
@@ -53,6 +54,8 @@ pub struct Entry {
     pub call_timeout: Duration,
     /// Most calls a second through the gateway; `None` is no limit.
     pub calls_per_second: Option<u32>,
+    /// What the plugin uses and has used, the same for all its generations.
+    pub meter: Arc<Meter>,
 }
 
 impl fmt::Debug for Entry {
@@ -160,6 +163,8 @@ impl Table {
     /// segment from the left. `{*name}` also matches nothing: `/f/{*path}` serves `/f/`, unless
     /// another route does. A path whose route would leave a `{name}` empty is not found. `/` is a
     /// path like any other.
+    ///
+    /// Each plugin's meter gets the rate that its entry says.
     #[must_use]
     pub fn build(entries: Vec<Arc<Entry>>) -> (Self, Vec<RouteConflict>) {
         let mut builder = Builder::default();
@@ -255,6 +260,7 @@ impl Builder {
         if let Some(route) = entry.routes.get(ROUTES_PER_PLUGIN_LIMIT) {
             self.report(&entry.plugin, route, ConflictCause::TooMany);
         }
+        entry.meter.set_rate(entry.calls_per_second);
         self.table.entries.insert(entry.plugin.clone(), entry);
     }
 

@@ -9,7 +9,7 @@ use pinfold_policy::{CallContext, PluginId};
 
 use super::dto::{
     CreatedToken, LogQuery, LogRecord, NewToken, PluginDetail, PluginView, PostureView, StatusView,
-    TokenView,
+    TokenView, UsageView,
 };
 use crate::audit::Actor;
 use crate::plugin::{CallError, Fault, Retry};
@@ -38,6 +38,12 @@ pub trait Control: Send + Sync + 'static {
     /// Why what runs of a plugin could not be started again now, for want of trust in its bytes;
     /// `None` where it could, or where none runs.
     fn trust_lost<'a>(&'a self, plugin: &'a PluginId) -> ControlFuture<'a, Option<String>>;
+
+    /// What every plugin uses and has used.
+    fn usage(&self) -> ControlFuture<'_, UsageView>;
+
+    /// The same and more for a monitoring system: OpenMetrics text, version 1.0.0.
+    fn metrics(&self) -> ControlFuture<'_, String>;
 
     /// What a plugin printed and logged, oldest first, at most `query.limit` of the latest.
     fn logs(&self, plugin: &PluginId, query: LogQuery) -> Vec<LogRecord>;

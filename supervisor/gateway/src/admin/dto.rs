@@ -121,6 +121,58 @@ pub struct PluginDetail {
     pub urls: Vec<String>,
 }
 
+/// What the plugins use and have used, at one moment. Counters begin with the daemon's start and
+/// only grow while a plugin is there.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct UsageView {
+    /// When it was looked at.
+    pub time: DateTime<Utc>,
+    /// Each plugin, by name.
+    pub plugins: Vec<PluginUsage>,
+}
+
+/// What one plugin uses and has used.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct PluginUsage {
+    /// The plugin.
+    pub id: PluginId,
+    /// State in its life.
+    pub state: String,
+    /// Times it was started again after it had ended by itself.
+    pub restarts: u64,
+    /// Requests under way to it.
+    pub in_flight: u64,
+    /// Calls made of it, however they ended.
+    pub calls: u64,
+    /// Those that gave no result; not those that their caller gave up.
+    pub failures: u64,
+    /// Requests that were refused for want of a place, or over its rate.
+    pub refused: u64,
+    /// Calls by how long they took, each in one bucket; not those that their caller gave up.
+    pub latency: Vec<LatencyBucket>,
+    /// Calls that it made of the host.
+    pub host_calls: u64,
+    /// Those of them that were refused: not granted, or over a rate.
+    pub host_calls_refused: u64,
+    /// Memory that its jail uses; absent where nothing runs or nothing tells.
+    pub memory_bytes: Option<u64>,
+    /// Memory that its jail may use.
+    pub memory_limit_bytes: Option<u64>,
+    /// Processor time that its jails used.
+    pub cpu_seconds: Option<f64>,
+    /// Processes and threads in its jail.
+    pub tasks: Option<u64>,
+}
+
+/// Calls that took no longer than this, and longer than the bucket before.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct LatencyBucket {
+    /// Upper bound; absent in the last.
+    pub up_to_seconds: Option<f64>,
+    /// Number of calls.
+    pub calls: u64,
+}
+
 /// Which controls are in force.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PostureView {

@@ -1,4 +1,5 @@
-//! Routes of the administration API. Whoever gets here is an administrator.
+//! Routes of the administration API. Whoever gets here is an administrator, or may read metrics
+//! and asks for them.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -15,7 +16,7 @@ use http::{HeaderMap, HeaderValue, StatusCode};
 use pinfold_policy::PluginId;
 
 use super::dto::{
-    LogQuery, LogRecord, NewToken, PluginDetail, PluginView, PostureView, StatusView,
+    LogQuery, LogRecord, NewToken, PluginDetail, PluginView, PostureView, StatusView, UsageView,
 };
 use super::problem::{self, ApiError};
 use super::{Control, ControlError};
@@ -56,6 +57,8 @@ pub(crate) fn router(control: Arc<dyn Control>, config: &GatewayConfig) -> Route
         .route("/plugins/{id}/call/{function}", post(call))
         .route("/plugins/{id}/rescan", post(rescan_plugin))
         .route("/rescan", post(rescan))
+        .route("/usage", get(usage))
+        .route("/metrics", get(metrics))
         .route("/posture", get(posture))
         .route("/posture/{id}", get(plugin_posture))
         .route("/tokens", get(tokens).post(create_token))
@@ -63,6 +66,12 @@ pub(crate) fn router(control: Arc<dyn Control>, config: &GatewayConfig) -> Route
         .route_layer(middleware::from_fn(problem::note_pattern));
     Router::new()
         .nest("/api/pinfold/v1", v1)
+        // Where monitoring systems look unless told otherwise. On the gateway's listener nothing
+        // is sent here but what stands below /api/pinfold.
+        .route(
+            "/metrics",
+            get(metrics).layer(middleware::from_fn(problem::note_pattern)),
+        )
         .fallback(problem::not_found)
         .layer(middleware::from_fn(no_store))
         .layer(middleware::from_fn(problem::render))
@@ -87,6 +96,17 @@ async fn plugin(State(api): Api, id: OnePath) -> Answered<Json<PluginDetail>> {
         trust_lost,
         ..detail
     }))
+}
+
+async fn usage(State(api): Api) -> Answered<Json<UsageView>> {
+    in_time(api.control.usage()).await.map(Json)
+}
+
+async fn metrics(State(api): Api) -> Answered<Response> {
+    let text = in_time(api.control.metrics()).await?;
+    let open_metrics = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+    let kind = [(CONTENT_TYPE, HeaderValue::from_static(open_metrics))];
+    Ok((kind, text).into_response())
 }
 
 async fn logs(

@@ -8,6 +8,8 @@ use pinfold_policy::CallContext;
 use proptest::prelude::*;
 
 use super::*;
+use crate::config::GatewayConfig;
+use crate::limit::Capacity;
 use crate::plugin::{CallError, PluginRequest, PluginResponse};
 
 /// An instance that is never asked.
@@ -49,6 +51,7 @@ fn entry(plugin: &str, routes: &[(RouteMethod, &str)]) -> Arc<Entry> {
         instance: Arc::new(Silent),
         call_timeout: Duration::from_secs(1),
         calls_per_second: None,
+        meter: Capacity::new(&GatewayConfig::default()).meter(),
     })
 }
 

@@ -13,8 +13,8 @@ use http::{HeaderMap, HeaderName, StatusCode};
 use pinfold_gateway::admin::dto::*;
 use pinfold_gateway::admin::{Control, ControlError, ControlFuture};
 use pinfold_gateway::{
-    Actor, Audit, AuditRecord, CallError, Drained, Entry, Gateway, GatewayConfig, Instance,
-    PluginRequest, PluginResponse, Shared, Table, Tokens, TokensError,
+    Actor, Audit, AuditRecord, CallError, Capacity, Drained, Entry, Gateway, GatewayConfig,
+    Instance, PluginRequest, PluginResponse, Shared, Table, Tokens, TokensError,
 };
 use pinfold_policy::{CallContext, Generation, Middleware, PluginId, Route, RouteMethod, User};
 use serde_json::json;
@@ -204,6 +204,7 @@ impl Tokens for FewTokens {
         Box::pin(async move {
             match token {
                 "pf_user" => Ok(user("ann", "user")),
+                "pf_metrics" => Ok(user("prometheus", "metrics")),
                 "pf_admin" => Ok(user("root", "admin")),
                 "pf_broken" => Err(TokensError {
                     cause: "secret: database is locked".into(),
@@ -328,6 +329,19 @@ impl Control for Daemon {
     fn trust_lost<'a>(&'a self, plugin: &'a PluginId) -> ControlFuture<'a, Option<String>> {
         let lost = (plugin.as_str() == "hello").then(|| "key \"release\" was revoked".to_owned());
         Box::pin(async { Ok(lost) })
+    }
+
+    fn usage(&self) -> ControlFuture<'_, UsageView> {
+        Box::pin(async {
+            Ok(UsageView {
+                time: DateTime::UNIX_EPOCH,
+                plugins: vec![],
+            })
+        })
+    }
+
+    fn metrics(&self) -> ControlFuture<'_, String> {
+        Box::pin(async { Ok("# EOF\n".into()) })
     }
 
     fn logs(&self, _: &PluginId, query: LogQuery) -> Vec<LogRecord> {
@@ -545,6 +559,7 @@ impl World {
             }),
             call_timeout: Duration::from_secs(30),
             calls_per_second: None,
+            meter: Capacity::new(&config).meter(),
         };
         change_entry(&mut entry);
         let table: Shared = Arc::new(ArcSwap::from_pointee(Table::build(vec![entry.into()]).0));
