@@ -73,9 +73,6 @@ pub fn main() -> ExitCode {
 }
 
 fn begin(arguments: Arguments) -> anyhow::Result<()> {
-    // What this process makes is its user's alone, but for what says otherwise where it is made.
-    // The launcher has a mask of its own.
-    nix::sys::stat::umask(Mode::from_bits_truncate(0o077));
     let mut place = if arguments.dev {
         let base = arguments
             .dev_dir
@@ -86,6 +83,9 @@ fn begin(arguments: Arguments) -> anyhow::Result<()> {
     } else {
         Place::service()
     };
+    // From here on what this process makes is its user's alone, but for what says otherwise where it
+    // is made. A developer's installation, before this, has directories that others pass through.
+    nix::sys::stat::umask(Mode::from_bits_truncate(0o077));
     if let Some(path) = arguments.config {
         place.config = path;
     }

@@ -69,7 +69,7 @@ impl PluginSample {
         PluginUsage {
             id: self.snapshot.plugin.clone(),
             state: self.snapshot.state.as_str().into(),
-            restarts: 0,
+            restarts: self.snapshot.restarts,
             in_flight: u64::try_from(self.in_flight).unwrap_or(u64::MAX),
             calls: self.calls.calls(),
             failures: self.calls.failures(),

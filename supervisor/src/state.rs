@@ -40,20 +40,23 @@ pub(crate) enum State {
 
 impl State {
     /// Every state, in the order of life.
-    pub(crate) const ALL: [Self; 8] = [
+    pub(crate) const ALL: [Self; 11] = [
         Self::Discovered,
         Self::Staged,
         Self::Starting,
         Self::Ready,
+        Self::Degraded,
         Self::Draining,
         Self::Stopped,
+        Self::BackingOff,
         Self::Failed,
+        Self::Disabled,
         Self::Blocked,
     ];
 
     /// Whether an instance answers calls.
     pub(crate) const fn serves(self) -> bool {
-        matches!(self, Self::Ready | Self::Draining)
+        matches!(self, Self::Ready | Self::Degraded | Self::Draining)
     }
 
     pub(crate) const fn as_str(self) -> &'static str {

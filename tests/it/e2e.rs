@@ -17,6 +17,7 @@ mod http_requests;
 mod jail;
 mod life;
 mod limits;
+mod load;
 mod metrics;
 mod misbehaviour;
 mod ordinary_user;

@@ -96,7 +96,11 @@ impl Exposition {
         counters(
             encoder,
             &family("pinfold_plugin_restarts", about),
-            |metric| self.each(|plugin, name| counter(metric, &[("plugin", name)], 0_u64)),
+            |metric| {
+                self.each(|plugin, name| {
+                    counter(metric, &[("plugin", name)], plugin.snapshot.restarts)
+                })
+            },
         )
     }
 
@@ -140,7 +144,9 @@ impl Exposition {
                     .buckets
                     .iter()
                     // What the encoder writes as +Inf.
-                    .map(|(bound, count)| (bound.map_or(f64::INFINITY, |b| b.as_secs_f64()), *count))
+                    .map(|(bound, count)| {
+                        (bound.map_or(f64::INFINITY, |b| b.as_secs_f64()), *count)
+                    })
                     .collect();
                 let count = buckets.iter().map(|(_, count)| count).sum();
                 let sum = plugin.calls.sum.as_secs_f64();

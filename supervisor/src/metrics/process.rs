@@ -72,7 +72,8 @@ mod tests {
     #[test]
     fn a_name_cannot_pass_for_fields() {
         let stat = "7 (a) 1 2 (b) S 1 2 3 4 5 6 7 8 9 10 100 50 0 0 20 0";
-        let seconds = 150.0 / f64::from(rustix::param::clock_ticks_per_second() as u32);
+        let per_second = u32::try_from(rustix::param::clock_ticks_per_second()).unwrap();
+        let seconds = 150.0 / f64::from(per_second);
         assert_eq!(cpu_seconds(stat), Some(seconds));
         assert_eq!(cpu_seconds("7 (a"), None);
         assert_eq!(
