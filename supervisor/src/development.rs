@@ -11,13 +11,18 @@ use std::path::{Path, PathBuf};
 
 use nix::unistd::{Gid, Uid, User};
 use pinfold_hostapi::DatabaseConfig;
-use pinfold_policy::{Digest, LauncherConfig, PluginId, Trust};
+use pinfold_policy::{
+    Digest, KeyName, LauncherConfig, PluginId, SIGNATURE_LIMIT_BYTES, SIGNATURE_SUFFIX, Trust,
+};
+use sha2::{Digest as _, Sha256};
 use sqlx::ConnectOptions as _;
 
 use crate::config::Config;
 use crate::dialect::Manifest;
 use crate::grants;
+use crate::keys::{self, Signers};
 use crate::place::Place;
+use crate::stage::StageFiles;
 
 /// The system user that the daemon of a root developer runs as.
 pub(crate) const DAEMON_USER: &str = "pinfold";
@@ -213,11 +218,18 @@ fn install(source: &Path, plugin_dir: &Path, owner: Owner) -> Result<(), Develop
 #[derive(Clone, Debug)]
 pub(crate) struct DevelopmentGrants {
     directory: PathBuf,
+    /// Where only signed plugins start: the keys whose signatures are written into policies.
+    keys_dir: Option<PathBuf>,
 }
 
 impl DevelopmentGrants {
-    pub(crate) fn new(directory: PathBuf) -> Self {
-        Self { directory }
+    /// Those of a launcher that takes any; `variable` is what its environment says of signatures.
+    pub(crate) fn of(config: &LauncherConfig, variable: Option<&str>) -> Option<Self> {
+        let is_required = config.requires_signatures(variable);
+        Some(Self {
+            directory: config.dev_policy_dir.clone()?,
+            keys_dir: is_required.then(|| config.keys_dir.clone()),
+        })
     }
 
     /// Writes the policy of a plugin as staged. An operator's policy wins over it.
@@ -226,10 +238,15 @@ impl DevelopmentGrants {
         plugin: &PluginId,
         dialect: &str,
         manifest: &Manifest,
-        digest: Digest,
+        (digest, stage): (Digest, &StageFiles),
     ) -> Result<(), DevelopmentError> {
+        let signed_by = match &self.keys_dir {
+            Some(keys_dir) => signers(keys_dir, plugin, &manifest.entry, stage),
+            None => Vec::new(),
+        };
         let trust = Trust {
-            digest: Some(digest),
+            digest: signed_by.is_empty().then_some(digest),
+            signed_by,
             ..Trust::default()
         };
         let text = grants::as_asked(dialect, manifest, trust).to_toml();
@@ -240,6 +257,27 @@ impl DevelopmentGrants {
         fs::rename(&new, &path).map_err(file("replace", &path))
     }
 }
+
+/// The keys that have signed the entry and count. Where there is none, or a file cannot be read, the
+/// launcher says what is wrong.
+fn signers(keys_dir: &Path, plugin: &PluginId, entry: &str, stage: &StageFiles) -> Vec<KeyName> {
+    let signature = format!("{entry}{SIGNATURE_SUFFIX}");
+    let (Ok(program), Ok(signature), Ok(keys)) = (
+        stage.read(entry, PROGRAM_LIMIT_BYTES),
+        stage.read(&signature, SIGNATURE_LIMIT_BYTES),
+        keys::all(keys_dir),
+    ) else {
+        return Vec::new();
+    };
+    let hash = Sha256::digest(&program).into();
+    match keys::signers(&keys, plugin, &hash, &signature, keys::now()) {
+        Ok(Signers::By(keys)) => keys,
+        _ => Vec::new(),
+    }
+}
+
+/// Largest program: a stage has no larger file.
+const PROGRAM_LIMIT_BYTES: usize = 64 << 20;
 
 /// Makes the demonstration database where it is absent: one table `items`.
 pub(crate) async fn seed(place: &Place) -> Result<(), DevelopmentError> {

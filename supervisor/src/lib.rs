@@ -22,6 +22,7 @@ mod dialect;
 mod events;
 mod grants;
 mod install;
+mod keys;
 mod launcher;
 #[allow(dead_code, reason = "the administration API takes it up")]
 mod lifecycle;

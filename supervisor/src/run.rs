@@ -142,10 +142,13 @@ pub async fn run(start: Start) -> Result<(), RunError> {
         meters,
         table: Arc::clone(&table),
         plugin_dir: launcher_config.plugin_dir.clone(),
-        grants: launcher_config
-            .dev_policy_dir
-            .clone()
-            .map(DevelopmentGrants::new),
+        grants: DevelopmentGrants::of(
+            &launcher_config,
+            // The launcher was started with this process's environment.
+            std::env::var(pinfold_policy::REQUIRE_SIGNATURES)
+                .ok()
+                .as_deref(),
+        ),
         store: store.clone(),
     });
     calls.set_catalogue(&catalogue);

@@ -26,6 +26,7 @@ mod process;
 mod replies;
 mod routes;
 mod setup;
+mod trust;
 
 /// Whether the daemon can run here, with plugins in Go: as root, which it gives up by itself, or as
 /// an ordinary user.

@@ -8,7 +8,7 @@ use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
-use pinfold_policy::{LauncherConfig, LauncherConfigError};
+use pinfold_policy::{LauncherConfig, LauncherConfigError, REQUIRE_SIGNATURES};
 use rustix::process::{DumpableBehavior, Resource, Rlimit, getrlimit, setrlimit};
 
 use super::args::Args;
@@ -28,9 +28,6 @@ const CONFIG_LIMIT_BYTES: u64 = pinfold_policy::document::DOCUMENT_LIMIT_BYTES a
 
 /// Descriptors enough for the most instances.
 const DESCRIPTORS: u64 = 65_536;
-
-/// The variable of GoatFlow's own host that requires signatures.
-const REQUIRE_SIGNATURES: &str = "GOATFLOW_REQUIRE_SIGNATURES";
 
 /// The one variable that templates may pass on.
 const PASSED_ON: &str = "TZ";
@@ -177,10 +174,8 @@ impl Ground {
         }
         let config = read_config(args)?;
         let reader = Reader::of(&config.daemon_user)?;
-        let require_signatures = config.require_signatures
-            || host_env
-                .remove(REQUIRE_SIGNATURES)
-                .is_some_and(|value| !matches!(value.as_str(), "" | "0" | "false"));
+        let variable = host_env.remove(REQUIRE_SIGNATURES);
+        let require_signatures = config.requires_signatures(variable.as_deref());
         make_directory(&config.state_dir)?;
         let state = open("state-dir", &config.state_dir)?;
         let mut files = places(&config, mode, &reader)?;

@@ -7,6 +7,10 @@ use serde::{Deserialize, Serialize};
 use crate::Span;
 use crate::document::{self, DocumentError, KnownKeys};
 
+/// The variable of GoatFlow's own host that requires signatures: `1`. Anything but empty, `0` and
+/// `false` counts, so that a slip does not open what was meant to be closed.
+pub const REQUIRE_SIGNATURES: &str = "GOATFLOW_REQUIRE_SIGNATURES";
+
 /// The launcher's configuration. Every path is absolute.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
@@ -139,6 +143,14 @@ impl LauncherConfig {
         Ok(config)
     }
 
+    /// Whether only signed plugins start, by this file or by the variable [`REQUIRE_SIGNATURES`] of
+    /// the launcher's environment, which can only tighten.
+    #[must_use]
+    pub fn requires_signatures(&self, variable: Option<&str>) -> bool {
+        let is_said = variable.is_some_and(|value| !matches!(value, "" | "0" | "false"));
+        self.require_signatures || is_said
+    }
+
     /// The file's text.
     #[must_use]
     pub fn to_toml(&self) -> String {
@@ -203,6 +215,24 @@ uid-range = { first = 1900000000, count = 65536 }
             LauncherConfig::parse(config.to_toml().as_bytes()),
             Ok(config)
         );
+    }
+
+    #[test]
+    fn the_environment_only_tightens() {
+        let lax = LauncherConfig::parse(SAMPLE.as_bytes()).unwrap();
+        let strict = LauncherConfig {
+            require_signatures: true,
+            ..lax.clone()
+        };
+        for (variable, is_required) in [
+            (None, false),
+            (Some("0"), false),
+            (Some("1"), true),
+            (Some("yes"), true),
+        ] {
+            assert_eq!(lax.requires_signatures(variable), is_required);
+            assert!(strict.requires_signatures(variable));
+        }
     }
 
     #[test]

@@ -38,7 +38,9 @@ pub use key::{
     KEYS_LIMIT, KeyName, KeyNameError, KeyRefusal, KeyRules, KeyRulesError, PUBLIC_KEY_LIMIT_BYTES,
     REASON_LIMIT_BYTES, Revoked, TrustedKey,
 };
-pub use launcher_config::{DevGrants, LauncherConfig, LauncherConfigError, UidRange};
+pub use launcher_config::{
+    DevGrants, LauncherConfig, LauncherConfigError, REQUIRE_SIGNATURES, UidRange,
+};
 pub use model::{CallContext, Middleware, Offer, Route, RouteMethod, User};
 pub use moment::{Moment, MomentError};
 pub use network::{Network, NetworkError};

@@ -1,5 +1,7 @@
 //! What can be typed: commands, their arguments and their help.
 
+mod signing;
+
 use std::path::PathBuf;
 
 use clap::builder::{PossibleValuesParser, TypedValueParser as _};
@@ -11,11 +13,13 @@ use pinfold_policy::PluginId;
 use super::exit::Exit;
 use super::lifetime::Lifetime;
 
+pub(super) use signing::{KeysCommand, SignArguments, TrustArguments};
+
 const LONG_ABOUT: &str = "\
 Looks after Pinfold, which runs plugins that nobody has to trust.
 
-The daemon pinfoldd is asked over its administration socket. `plugin add`, `plugin grant` and \
-`plugin remove` write plugins and policies themselves: they run as the policies' owner (root for \
+The daemon pinfoldd is asked over its administration socket. `plugin add`, `plugin grant`, \
+`plugin remove` and `keys` write plugins, policies and keys themselves: they run as the policies' owner (root for \
 the service) and take every path from launcher.toml.
 
 Without --dev the installed service is meant, or, where there is none, this user's development \
@@ -93,6 +97,16 @@ pub(super) enum Command {
         #[command(subcommand)]
         command: PluginCommand,
     },
+    /// Keys that may sign plugins: make, list, trust, revoke
+    Keys {
+        #[command(subcommand)]
+        command: KeysCommand,
+    },
+    /// Sign a plugin's program: writes FILE.sig beside it
+    ///
+    /// In GoatFlow's form: ed25519 over the SHA-256 of the whole file. Whoever runs the plugin trusts
+    /// the public key with `pinfold keys trust`.
+    Sign(SignArguments),
     /// Tokens for the gateway
     Token {
         #[command(subcommand)]
@@ -200,6 +214,9 @@ pub(super) struct GrantArguments {
     /// Trust whatever files lie in the plugin's directory, instead of these alone
     #[arg(long)]
     pub(super) unsigned: bool,
+    /// Trust these files alone, also where a trusted key has signed the program
+    #[arg(long, conflicts_with = "unsigned")]
+    pub(super) pin: bool,
 }
 
 #[derive(Debug, Subcommand)]

@@ -106,6 +106,14 @@ impl Client {
         read(&Method::POST, &path, &body).map(Some)
     }
 
+    /// Has the daemon look again at every plugin, and waits until each is ready or has failed.
+    pub(super) async fn rescan_all(&self) -> Result<Vec<PluginDetail>, ClientError> {
+        let (_, body) = self
+            .ask(Method::POST, "/rescan", Bytes::new(), LONG_LIMIT)
+            .await?;
+        read(&Method::POST, "/rescan", &body)
+    }
+
     pub(super) async fn posture(
         &self,
         plugin: Option<&PluginId>,

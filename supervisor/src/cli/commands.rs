@@ -1,6 +1,7 @@
 //! The commands, a file each, and the way from what was typed to its file.
 
 mod completions;
+mod keys;
 mod plugin_add;
 mod plugin_call;
 mod plugin_grant;
@@ -9,6 +10,7 @@ mod plugin_logs;
 mod plugin_remove;
 mod plugin_show;
 mod posture;
+mod sign;
 mod status;
 mod token;
 
@@ -22,6 +24,8 @@ pub(super) async fn run(context: &Context, command: Command) -> Result<(), Failu
         Command::Status => status::run(context).await,
         Command::Posture { plugin } => posture::run(context, plugin.as_ref()).await,
         Command::Plugin { command } => run_plugin(context, command).await,
+        Command::Keys { command } => keys::run(context, command).await,
+        Command::Sign(arguments) => sign::run(context, &arguments),
         Command::Token { command } => token::run(context, command).await,
         Command::Completions { shell } => completions::run(context.output, shell),
     }

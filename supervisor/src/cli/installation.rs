@@ -198,9 +198,16 @@ impl Installation {
         self.config.state_dir.join("state").join(plugin.as_str())
     }
 
-    /// Whether only signed plugins start, which with this version is none.
+    /// Where keys lie that may sign plugins.
+    pub(super) fn keys_dir(&self) -> &Path {
+        &self.config.keys_dir
+    }
+
+    /// Whether only signed plugins start. The launcher's environment may require it as well, which
+    /// is not seen from here but where it is this process's own.
     pub(super) fn requires_signatures(&self) -> bool {
-        self.config.require_signatures
+        let variable = std::env::var(pinfold_policy::REQUIRE_SIGNATURES).ok();
+        self.config.requires_signatures(variable.as_deref())
     }
 
     /// Whose a plugin's files become; `None`: they are this user's own. The plugin directory says
@@ -209,8 +216,8 @@ impl Installation {
         self.root.map(|root| (root.plugins, root.daemon_group))
     }
 
-    /// The group that reads policies; `None`: they are this user's alone.
-    pub(super) fn policy_group(&self) -> Option<Gid> {
+    /// The group that reads policies and keys; `None`: they are this user's alone.
+    pub(super) fn daemon_group(&self) -> Option<Gid> {
         self.root.map(|root| root.daemon_group)
     }
 }

@@ -3,6 +3,7 @@
 //! The digest is what a policy pins, so this reads what the launcher's staging reads, by the same
 //! rules: regular files and directories only, no links, no other file system, the same limits.
 
+use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::fs::File;
 use std::io::{self, Read as _};
@@ -14,7 +15,9 @@ use std::sync::Arc;
 
 use nix::dir::Dir;
 use nix::fcntl::{OFlag, OpenHow, ResolveFlag, openat2};
-use pinfold_policy::{Digest, PluginId, StageManifest, StagedFile};
+use pinfold_policy::{
+    Digest, PluginId, SIGNATURE_LIMIT_BYTES, SIGNATURE_SUFFIX, StageManifest, StagedFile,
+};
 use pinfold_sandbox::stage::{DEPTH_LIMIT, ENTRIES_LIMIT, PACKAGE_LIMIT_BYTES};
 use sha2::{Digest as _, Sha256};
 
@@ -26,10 +29,12 @@ use crate::stage::StageFiles;
 const BUFFER_BYTES: usize = 128 * 1024;
 
 /// A plugin's files.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Package {
     pub(super) files: StageManifest,
     pub(super) bytes: u64,
+    /// The beginning of each `*.sig` file, by path: at most one byte more than a signature has.
+    pub(super) signatures: BTreeMap<String, Vec<u8>>,
 }
 
 /// What a plugin's manifest says, and of which dialect it is.
@@ -100,11 +105,13 @@ impl Package {
             entries: 0,
             bytes: 0,
             files: Vec::new(),
+            signatures: BTreeMap::new(),
         };
         walk.directory(open(directory)?, "", 0)?;
         Ok(Self {
             files: StageManifest::new(walk.files),
             bytes: walk.bytes,
+            signatures: walk.signatures,
         })
     }
 
@@ -170,6 +177,7 @@ struct Walk<'a> {
     entries: usize,
     bytes: u64,
     files: Vec<StagedFile>,
+    signatures: BTreeMap<String, Vec<u8>>,
 }
 
 impl Walk<'_> {
@@ -264,6 +272,7 @@ impl Walk<'_> {
         }
         let mut hash = Sha256::new();
         let mut read: u64 = 0;
+        let mut beginning = Vec::new();
         loop {
             let count = match file.read(&mut self.buffer) {
                 Ok(0) => break,
@@ -275,7 +284,10 @@ impl Walk<'_> {
             if read > size {
                 break;
             }
-            hash.update(self.buffer.get(..count).unwrap_or_default());
+            let bytes = self.buffer.get(..count).unwrap_or_default();
+            hash.update(bytes);
+            let room = (SIGNATURE_LIMIT_BYTES + 1).saturating_sub(beginning.len());
+            beginning.extend(bytes.iter().take(room));
         }
         if read != size {
             return Err(PackageError::Changed {
@@ -283,6 +295,9 @@ impl Walk<'_> {
             });
         }
         self.bytes += size;
+        if path.ends_with(SIGNATURE_SUFFIX) {
+            self.signatures.insert(path.clone(), beginning);
+        }
         self.files.push(StagedFile {
             path,
             size,

@@ -1,6 +1,7 @@
 //! What a grant would change, for the operator to see before it is written.
 
 mod notes;
+mod trust;
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
@@ -13,6 +14,8 @@ use super::package::{Declared, Package};
 use super::policy_file::Existing;
 use crate::dialect::Manifest;
 use crate::grants;
+
+pub(super) use trust::{Choice, Chosen, Wish};
 
 /// A policy that would be written, and how it differs from the one that is there.
 #[derive(Clone, Debug, Serialize)]
@@ -74,23 +77,12 @@ impl Plan {
         declared: &Declared,
         package: &Package,
         existing: Option<&Existing>,
-        unsigned: bool,
+        chosen: Chosen,
         policy_file: PathBuf,
     ) -> Self {
         let manifest = &declared.manifest;
-        let trust = if unsigned {
-            Trust {
-                unsigned: true,
-                ..Trust::default()
-            }
-        } else {
-            Trust {
-                digest: Some(package.digest()),
-                ..Trust::default()
-            }
-        };
         let before = existing.map(|existing| &existing.policy);
-        let policy = proposed(before, declared.dialect, manifest, trust);
+        let policy = proposed(before, declared.dialect, manifest, chosen.trust);
         let empty = Vec::new;
         let sections = lines(&policy)
             .into_iter()
@@ -119,7 +111,7 @@ impl Plan {
             policy_file,
             replaces: before.is_some(),
             sections,
-            notes: notes::of(manifest, existing, &policy),
+            notes: [notes::of(manifest, existing, &policy), chosen.notes].concat(),
             policy,
         }
     }
@@ -256,7 +248,7 @@ fn lines(policy: &PolicyFile) -> [(&'static str, Vec<String>); 6] {
         trust
             .signed_by
             .iter()
-            .map(|key| format!("files signed by {key}")),
+            .map(|key| format!("a program signed by {key}, with whatever lies beside it")),
     );
     let mut resources = vec![
         format!("memory {}", limits.memory),

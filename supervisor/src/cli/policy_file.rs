@@ -1,15 +1,14 @@
-//! Policy files as their owner reads, writes and removes them.
+//! Policy files as their owner reads and writes them.
 
-use std::fs::{self, File, OpenOptions};
-use std::io::{self, Write as _};
-use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _, fchown};
+use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
 
-use nix::unistd::Gid;
 use pinfold_policy::{PluginId, PolicyError, PolicyFile};
 
 use super::exit::{Exit, Failure, of_io};
 use super::installation::Installation;
+use super::owned_file::{self, OwnedFileError};
 use super::toml_comments;
 
 /// A policy as it lies in its file.
@@ -20,16 +19,17 @@ pub(super) struct Existing {
     pub(super) has_comments: bool,
 }
 
-/// Why a policy file is not read, written or removed.
+/// Why a policy file is not read or written.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum PolicyFileError {
-    #[error("{action} {path}")]
-    File {
-        action: &'static str,
+    #[error("read {path}")]
+    Read {
         path: PathBuf,
         #[source]
         source: io::Error,
     },
+    #[error(transparent)]
+    Write(#[from] OwnedFileError),
     #[error("{path}: {source}")]
     Policy { path: PathBuf, source: PolicyError },
     #[error("the policy that its manifest comes to is refused")]
@@ -38,19 +38,16 @@ pub(super) enum PolicyFileError {
 
 impl From<PolicyFileError> for Failure {
     fn from(error: PolicyFileError) -> Self {
-        match &error {
-            PolicyFileError::File { action, source, .. } => {
-                let otherwise = match *action {
-                    "read" => Exit::Io,
-                    _ => Exit::CannotCreate,
-                };
-                let exit = of_io(otherwise, source);
+        match error {
+            PolicyFileError::Read { ref source, .. } => {
+                let exit = of_io(Exit::Io, source);
                 let failure = Self::new(exit, error);
                 match exit {
                     Exit::NoPermission => failure.hint("run it with sudo"),
                     _ => failure,
                 }
             }
+            PolicyFileError::Write(error) => error.into(),
             PolicyFileError::Policy { .. } => Self::new(Exit::Config, error)
                 .hint("mend the file, or move it away to have a new one written"),
             PolicyFileError::Proposed(_) => Self::new(Exit::Data, error),
@@ -58,20 +55,14 @@ impl From<PolicyFileError> for Failure {
     }
 }
 
-fn failed(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> PolicyFileError {
-    let path = path.to_owned();
-    move |source| PolicyFileError::File {
-        action,
-        path,
-        source,
-    }
-}
-
 /// The policy of a plugin; `None` where it has none.
 pub(super) fn read(path: &Path) -> Result<Option<Existing>, PolicyFileError> {
     let bytes = match fs::read(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-        read => read.map_err(failed("read", path))?,
+        read => read.map_err(|source| PolicyFileError::Read {
+            path: path.to_owned(),
+            source,
+        })?,
     };
     let policy = PolicyFile::parse(&bytes).map_err(|source| PolicyFileError::Policy {
         path: path.to_owned(),
@@ -94,38 +85,10 @@ pub(super) fn write(
     let text = policy.to_toml();
     // What the launcher would refuse is not written.
     PolicyFile::parse(text.as_bytes()).map_err(PolicyFileError::Proposed)?;
-    let directory = installation.policy_dir();
-    let path = installation.policy(plugin);
-    // No policy has such a name.
-    let new = directory.join(format!(".{plugin}.toml.new"));
-    remove_if_there(&new)?;
-    put(&new, text.as_bytes(), installation.policy_group()).map_err(failed("write", &new))?;
-    fs::rename(&new, &path).map_err(failed("replace", &path))?;
-    File::open(directory)
-        .and_then(|directory| directory.sync_all())
-        .map_err(failed("write", directory))
-}
-
-fn put(path: &Path, bytes: &[u8], group: Option<Gid>) -> io::Result<()> {
-    let mut file = OpenOptions::new()
-        .write(true)
-        .create_new(true)
-        .mode(0o600)
-        .open(path)?;
-    if let Some(group) = group {
-        fchown(&file, None, Some(group.as_raw()))?;
-        file.set_permissions(fs::Permissions::from_mode(0o640))?;
-    }
-    file.write_all(bytes)?;
-    file.sync_all()
-}
-
-/// Removes a file; `false` where there is none.
-pub(super) fn remove_if_there(path: &Path) -> Result<bool, PolicyFileError> {
-    match fs::remove_file(path) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
-        removed => removed.map(|()| true).map_err(failed("remove", path)),
-    }
+    let name = format!("{plugin}.toml");
+    let group = installation.daemon_group();
+    owned_file::replace(installation.policy_dir(), &name, text.as_bytes(), group)?;
+    Ok(())
 }
 
 #[cfg(test)]
@@ -173,8 +136,8 @@ mod tests {
         };
         assert_eq!(fs::metadata(&path).unwrap().mode() & 0o7777, mode);
         assert_eq!(fs::read_dir(path.parent().unwrap()).unwrap().count(), 1);
-        assert!(remove_if_there(&path).unwrap());
-        assert!(!remove_if_there(&path).unwrap());
+        assert!(owned_file::remove(&path).unwrap());
+        assert!(!owned_file::remove(&path).unwrap());
     }
 
     #[test]

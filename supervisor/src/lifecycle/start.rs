@@ -44,7 +44,7 @@ impl Lifecycle {
         self.catalogue
             .development_grants()
             .map_or(Ok(()), |grants| {
-                grants.write(&self.plugin, dialect.name(), &manifest, digest)
+                grants.write(&self.plugin, dialect.name(), &manifest, (digest, &stage))
             })
             .map_err(|error| NotStarted::failed(&Chain(&error)))?;
         let generation = Generation(self.snapshot.borrow().generation.0.saturating_add(1));

@@ -11,9 +11,10 @@ use crate::cli::exit::{Exit, Failure};
 use crate::cli::installation::Installation;
 use crate::cli::output::{self, Page};
 use crate::cli::package::{Declared, Package};
-use crate::cli::plan::Plan;
+use crate::cli::plan::{Choice, Plan, Wish};
 use crate::cli::policy_file::{self, Existing};
 use crate::cli::tell::{self, Told};
+use crate::keys;
 
 /// A plugin that is to be granted what it asks for.
 pub(super) struct Wanted<'a> {
@@ -66,7 +67,7 @@ pub(super) async fn run(
         existing: existing.as_ref(),
         how,
     };
-    let plan = wanted.plan();
+    let plan = wanted.plan()?;
     context.output.beside(&plan.page())?;
     if plan.changes_nothing() {
         output::note(
@@ -86,24 +87,36 @@ pub(super) fn not_installed(installation: &Installation, plugin: &PluginId) -> N
 }
 
 impl Wanted<'_> {
-    pub(super) fn plan(&self) -> Plan {
-        Plan::new(
+    pub(super) fn plan(&self) -> Result<Plan, Failure> {
+        let plugin = &self.declared.plugin;
+        let keys = keys::all(self.installation.keys_dir())?;
+        let choice = Choice {
+            plugin,
+            entry: &self.declared.manifest.entry,
+            package: self.package,
+            keys: &keys,
+            before: self.existing.map(|existing| &existing.policy.trust),
+            wish: match (self.how.unsigned, self.how.pin) {
+                (true, _) => Wish::Unsigned,
+                (false, true) => Wish::Pin,
+                (false, false) => Wish::Best,
+            },
+            signatures_are_required: self.installation.requires_signatures(),
+            now: keys::now(),
+        };
+        let policy_file = self.installation.policy(plugin);
+        let chosen = choice.choose()?;
+        Ok(Plan::new(
             self.declared,
             self.package,
             self.existing,
-            self.how.unsigned,
-            self.installation.policy(&self.declared.plugin),
-        )
+            chosen,
+            policy_file,
+        ))
     }
 
-    /// Asks, with a warning of what would come to nothing.
+    /// Asks.
     pub(super) fn confirm(&self, question: &str) -> Result<(), ConfirmError> {
-        if self.installation.requires_signatures() {
-            output::note(
-                "this machine requires signatures (launcher.toml), which this version does not \
-                 verify: the launcher will refuse to start the plugin",
-            );
-        }
         confirm::confirm(question, self.how.yes)
     }
 }

@@ -9,7 +9,7 @@ use crate::cli::confirm;
 use crate::cli::exit::{Exit, Failure, of_io};
 use crate::cli::installation::Installation;
 use crate::cli::output::Page;
-use crate::cli::policy_file;
+use crate::cli::owned_file;
 use crate::cli::tell::{self, Told};
 use crate::install;
 
@@ -38,11 +38,11 @@ pub(super) async fn run(context: &Context, plugin: &PluginId, yes: bool) -> Resu
     context.output.beside(&page)?;
     confirm::confirm(&format!("remove {plugin}?"), yes)?;
     // The policy first: without it nothing of the plugin starts again.
-    policy_file::remove_if_there(&policy)?;
+    owned_file::remove(&policy)?;
     install::remove_plugin(installation.plugin_dir(), plugin)
         .map_err(|error| Failure::new(of_io(Exit::CannotCreate, &error.source), error))?;
     if let Some(path) = written_by_daemon {
-        policy_file::remove_if_there(&path)?;
+        owned_file::remove(&path)?;
     }
     let told = tell::tell(&context.client, plugin).await?;
     let removed = Removed {

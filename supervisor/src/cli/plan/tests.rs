@@ -48,7 +48,14 @@ fn pinned() -> Trust {
     }
 }
 
-fn plan(existing: Option<&Existing>, unsigned: bool) -> Plan {
+fn unsigned() -> Trust {
+    Trust {
+        unsigned: true,
+        ..Trust::default()
+    }
+}
+
+fn plan(existing: Option<&Existing>, trust: Trust) -> Plan {
     let declared = Declared {
         plugin: "hello".parse().unwrap(),
         dialect: "goatflow",
@@ -58,9 +65,14 @@ fn plan(existing: Option<&Existing>, unsigned: bool) -> Plan {
     let package = Package {
         files: pinfold_policy::StageManifest::default(),
         bytes: 20_000,
+        ..Package::default()
+    };
+    let chosen = Chosen {
+        trust,
+        notes: Vec::new(),
     };
     let path = "/etc/pinfold/policy.d/hello.toml".into();
-    Plan::new(&declared, &package, existing, unsigned, path)
+    Plan::new(&declared, &package, existing, chosen, path)
 }
 
 fn reviewed() -> Existing {
@@ -78,7 +90,7 @@ fn assert_lines(text: &str, expected: &[&str]) {
 
 #[test]
 fn a_first_grant_shows_everything_as_new() {
-    let plan = plan(None, false);
+    let plan = plan(None, pinned());
     let text = plan.page().to_string();
     assert_lines(
         &text,
@@ -97,9 +109,8 @@ fn a_first_grant_shows_everything_as_new() {
         ],
     );
     assert!(!text.contains("  - ") && !text.contains("  = "), "{text}");
-    let digest = pinfold_policy::StageManifest::default().digest();
     assert!(
-        text.contains(&format!("  + these files alone: {digest}")),
+        text.contains(&format!("  + these files alone: {DIGEST}")),
         "{text}"
     );
     assert!(!plan.changes_nothing());
@@ -107,7 +118,7 @@ fn a_first_grant_shows_everything_as_new() {
 
 #[test]
 fn a_later_grant_shows_what_comes_what_goes_and_what_is_lost() {
-    let text = plan(Some(&reviewed()), false).page().to_string();
+    let text = plan(Some(&reviewed()), pinned()).page().to_string();
     assert_lines(
         &text,
         &[
@@ -152,28 +163,20 @@ fn a_grant_keeps_what_a_reviewer_set_beside_the_permissions() {
 #[test]
 fn granting_the_same_again_changes_nothing() {
     let existing = Existing {
-        policy: plan(None, true).policy().clone(),
+        policy: plan(None, unsigned()).policy().clone(),
         has_comments: true,
     };
-    let again = plan(Some(&existing), true);
+    let again = plan(Some(&existing), unsigned());
     assert!(again.changes_nothing());
     assert_eq!(again.policy(), &existing.policy);
-    assert!(!plan(Some(&existing), false).changes_nothing());
+    assert!(!plan(Some(&existing), pinned()).changes_nothing());
 }
 
 #[test]
 fn permissions_that_nothing_serves_and_open_trust_are_noted() {
     let mut declared = manifest();
     declared.asked = toml::from_str("email = ['a@example.com']").unwrap();
-    let policy = proposed(
-        None,
-        "goatflow",
-        &declared,
-        Trust {
-            unsigned: true,
-            ..Trust::default()
-        },
-    );
+    let policy = proposed(None, "goatflow", &declared, unsigned());
     let notes = notes::of(&declared, None, &policy);
     assert!(notes.contains(&"email: granted in the policy, not served by this version".into()));
     assert!(
