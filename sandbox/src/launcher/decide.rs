@@ -107,7 +107,8 @@ impl Untrusted {
     /// What to do about it.
     pub(super) fn hint(&self, plugin: &PluginId) -> Option<String> {
         let altered = "the file or its signature may have been altered: get both anew from whoever \
-                       made them, or trust the key that signed: pinfold keys trust FILE.pub";
+                       made them, or trust the key that signed (pinfold keys trust) and name it in the \
+                       policy (pinfold plugin grant)";
         Some(match self {
             Self::OtherDigest { .. } => {
                 "if the new files are wanted, review them and grant again".into()

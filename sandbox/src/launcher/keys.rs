@@ -49,10 +49,10 @@ impl KeyError {
     pub(super) fn hint(&self) -> Option<String> {
         match self {
             Self::Absent { key, .. } | Self::NoRules { key, .. } => Some(format!(
-                "if it is to be trusted: pinfold keys trust FILE.pub --name {key}"
+                "if it is to be trusted: pinfold keys trust FILE.pub --name {key} --plugin PATTERN"
             )),
             Self::Public { .. } | Self::Rules { .. } => {
-                Some("mend the file, or trust the key anew: pinfold keys trust".into())
+                Some("mend the file, or trust the key anew: pinfold keys trust FILE.pub".into())
             }
             Self::TooMany { .. } => Some("remove those that are not used".into()),
             Self::Untrusted(_) => None,

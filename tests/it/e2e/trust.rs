@@ -64,7 +64,8 @@ fn sign(file: &Path, key: &Key) {
 /// A daemon with plugin `hello`, signed by a key that its policy, made by `pinfold plugin grant`,
 /// trusts.
 struct Signed {
-    daemon: Daemon,
+    /// None while it is started anew.
+    daemon: Option<Daemon>,
     /// The program where it is installed.
     entry: PathBuf,
     key: Key,
@@ -82,7 +83,11 @@ impl Signed {
         sign(&source, &key);
         let daemon = setup.start();
         let entry = daemon.base().join("plugins/hello/hello");
-        let signed = Self { daemon, entry, key };
+        let signed = Self {
+            daemon: Some(daemon),
+            entry,
+            key,
+        };
         signed.trust(&signed.key, &["--plugin", "hello"]);
         let granted = json(&signed.pinfold(&["plugin", "grant", "hello", "--yes", "--json"]));
         let trusted = &granted["plan"]["sections"][1]["lines"][0]["text"];
@@ -94,8 +99,12 @@ impl Signed {
         signed
     }
 
+    fn daemon(&self) -> &Daemon {
+        self.daemon.as_ref().expect("it runs")
+    }
+
     fn pinfold(&self, arguments: &[&str]) -> Output {
-        pinfold(&self.daemon.base(), arguments)
+        pinfold(&self.daemon().base(), arguments)
     }
 
     fn trust(&self, key: &Key, more: &[&str]) -> Value {
@@ -109,13 +118,13 @@ impl Signed {
 
     #[track_caller]
     fn serves(&self) {
-        let plugin = self.daemon.ready("hello");
+        let plugin = self.daemon().ready("hello");
         let by = r#"signed by "release" (assets unsigned)"#;
         assert_eq!(plugin["trust"], by);
         assert_eq!(plugin["trust_lost"], Value::Null);
         assert!(self.show().contains(by));
         let greeting = self
-            .daemon
+            .daemon()
             .http()
             .get("/api/plugins/hello/greeting?name=Ada");
         assert_eq!(greeting.send().ok()["greeting"], "Hello, Ada!");
@@ -124,15 +133,17 @@ impl Signed {
     /// Has the daemon start the plugin from what lies there now, and sees it serve.
     #[track_caller]
     fn starts(&self) {
-        self.daemon.rescan(Some("hello")).ok();
+        self.daemon().rescan(Some("hello")).ok();
         self.serves();
     }
 
-    /// The same, and sees it blocked, with the reason wherever an operator looks.
+    /// Has a new daemon, to which no older version is known, start it from what lies there now; sees
+    /// it blocked, with the reason wherever an operator looks.
     #[track_caller]
-    fn is_refused(&self, why: &str) {
-        self.daemon.rescan(Some("hello")).ok();
-        let plugin = self.daemon.plugin("hello");
+    fn is_refused(&mut self, why: &str) {
+        let daemon = self.daemon.take().expect("it runs");
+        self.daemon = Some(daemon.stop().start());
+        let plugin = self.daemon().plugin("hello");
         assert_eq!(plugin["state"], "blocked", "{plugin}");
         assert_eq!(plugin["pid"], Value::Null, "nothing runs");
         let reason = plugin["reason"].as_str().unwrap();
@@ -141,8 +152,8 @@ impl Signed {
         for text in [reason, &self.show()] {
             assert!(text.contains(why), "{text} lacks {why}");
         }
-        assert!(self.daemon.has_logged("hello", why), "not in its log");
-        let printed = self.daemon.setup().printed();
+        assert!(self.daemon().has_logged("hello", why), "not in its log");
+        let printed = self.daemon().setup().printed();
         assert!(printed.contains("blocked") && printed.contains("hello"));
     }
 
@@ -171,7 +182,7 @@ fn an_altered_program_is_not_executed_and_the_reason_is_where_operators_look() {
     if !super::can_run() {
         return;
     }
-    let signed = Signed::start();
+    let mut signed = Signed::start();
     let whole = fs::read(&signed.entry).unwrap();
     signed.flip(whole.len() / 2);
     signed.is_refused("\"hello.sig\" is not a signature of these bytes by \"release\"");
@@ -197,8 +208,8 @@ fn a_signature_by_another_key_or_for_one_of_small_order_is_not_executed() {
     if !super::can_run() {
         return;
     }
-    let signed = Signed::start();
-    let other = generate(&signed.daemon.setup().path("keys"), "other");
+    let mut signed = Signed::start();
+    let other = generate(&signed.daemon().setup().path("keys"), "other");
     sign(&signed.entry, &other);
     signed.is_refused("is not a signature of these bytes by \"release\"");
     // Trusted here, but not by this plugin's policy.
@@ -207,11 +218,11 @@ fn a_signature_by_another_key_or_for_one_of_small_order_is_not_executed() {
     // A lax verifier takes this pair for a signature of anything.
     let neutral = format!("01{}", "00".repeat(31));
     signed.put_signature(&format!("{neutral}{}", "00".repeat(32)));
-    let file = signed.daemon.base().join("etc/keys.d/release.pub");
+    let file = signed.daemon().base().join("etc/keys.d/release.pub");
     let good = fs::read(&file).unwrap();
     fs::write(&file, &neutral).unwrap();
     signed.is_refused("it is of small order: anybody can sign for it");
-    let weak = signed.daemon.setup().path("keys/weak.pub");
+    let weak = signed.daemon().setup().path("keys/weak.pub");
     fs::write(&weak, neutral).unwrap();
     let refused = signed.pinfold(&["keys", "trust", weak.to_str().unwrap(), "--plugin", "*"]);
     assert_eq!(refused.status.code(), Some(65));
@@ -226,8 +237,8 @@ fn a_key_that_is_revoked_while_its_plugin_runs_ends_nothing_and_starts_nothing()
     if !super::can_run() {
         return;
     }
-    let signed = Signed::start();
-    let pid = signed.daemon.plugin_pid("hello");
+    let mut signed = Signed::start();
+    let pid = signed.daemon().plugin_pid("hello");
     let revoked = json(&signed.pinfold(&[
         "keys",
         "revoke",
@@ -239,8 +250,8 @@ fn a_key_that_is_revoked_while_its_plugin_runs_ends_nothing_and_starts_nothing()
     assert_eq!(revoked["key"]["state"], "revoked");
     assert_eq!(revoked["go_on"][0]["plugin"], "hello");
     // It goes on, and is shown so.
-    assert_eq!(signed.daemon.plugin_pid("hello"), pid);
-    let plugin = signed.daemon.ready("hello");
+    assert_eq!(signed.daemon().plugin_pid("hello"), pid);
+    let plugin = signed.daemon().ready("hello");
     assert_eq!(plugin["trust"], r#"signed by "release" (assets unsigned)"#);
     let lost = plugin["trust_lost"].as_str().unwrap();
     for text in [lost, &signed.show()] {
@@ -249,13 +260,13 @@ fn a_key_that_is_revoked_while_its_plugin_runs_ends_nothing_and_starts_nothing()
     }
     assert!(
         signed
-            .daemon
+            .daemon()
             .has_logged("hello", "goes on, and cannot be started again: ")
     );
-    let printed = signed.daemon.setup().printed();
+    let printed = signed.daemon().setup().printed();
     assert!(printed.contains("cannot be started again"), "{printed}");
     let greeting = signed
-        .daemon
+        .daemon()
         .http()
         .get("/api/plugins/hello/greeting?name=Ada");
     assert_eq!(greeting.send().ok()["greeting"], "Hello, Ada!");
@@ -274,12 +285,12 @@ fn a_key_that_is_revoked_while_its_plugin_runs_ends_nothing_and_starts_nothing()
         assert!(said.contains("this key is not trusted again"), "{said}");
     }
     // Another key, and a grant that names it.
-    let next = generate(&signed.daemon.setup().path("keys"), "next");
+    let next = generate(&signed.daemon().setup().path("keys"), "next");
     signed.trust(&next, &["--plugin", "hello"]);
     sign(&signed.entry, &next);
     let granted = signed.pinfold(&["plugin", "grant", "hello", "--yes"]);
     done(&granted);
-    let plugin = signed.daemon.ready("hello");
+    let plugin = signed.daemon().ready("hello");
     assert_eq!(plugin["trust"], r#"signed by "next" (assets unsigned)"#);
 }
 
@@ -288,12 +299,12 @@ fn an_expired_key_and_one_for_other_plugins_start_nothing() {
     if !super::can_run() {
         return;
     }
-    let signed = Signed::start();
-    let rules = signed.daemon.base().join("etc/keys.d/release.toml");
+    let mut signed = Signed::start();
+    let rules = signed.daemon().base().join("etc/keys.d/release.toml");
     let good = fs::read_to_string(&rules).unwrap();
     fs::write(&rules, format!("{good}expires = 2020-01-01T00:00:00Z\n")).unwrap();
     assert!(done(&signed.pinfold(&["keys", "list"])).contains("expired"));
-    let lost = signed.daemon.ready("hello")["trust_lost"].to_string();
+    let lost = signed.daemon().ready("hello")["trust_lost"].to_string();
     assert!(lost.contains("expired at 2020-01-01T00:00:00Z"), "{lost}");
     signed.is_refused("key \"release\" expired at 2020-01-01T00:00:00Z");
     signed.trust(&signed.key, &["--plugin", "mail*"]);
@@ -345,8 +356,9 @@ fn what_go_signs_is_accepted_and_go_accepts_what_is_signed_here() {
             String::from_utf8(output.stdout).unwrap(),
         )
     };
-    let signed = Signed::start();
-    let entry = signed.entry.to_str().unwrap();
+    let mut signed = Signed::start();
+    let entry = signed.entry.to_str().unwrap().to_owned();
+    let entry = entry.as_str();
     let public = |key: &Key| fs::read_to_string(&key.public).unwrap();
     // Ours, by Go.
     assert!(go(&["verify", &public(&signed.key), entry]).0);
@@ -356,14 +368,14 @@ fn what_go_signs_is_accepted_and_go_accepts_what_is_signed_here() {
     fs::remove_file(signature(&signed.entry)).unwrap();
     assert!(go(&["sign", private, entry]).0);
     signed.is_refused("is not a signature of these bytes by \"release\"");
-    let file = signed.daemon.setup().path("keys/go.pub");
+    let file = signed.daemon().setup().path("keys/go.pub");
     fs::write(&file, theirs).unwrap();
     done(&signed.pinfold(&["keys", "trust", file.to_str().unwrap(), "--plugin", "hello"]));
     done(&signed.pinfold(&["plugin", "grant", "hello", "--yes"]));
-    let plugin = signed.daemon.ready("hello");
+    let plugin = signed.daemon().ready("hello");
     assert_eq!(plugin["trust"], r#"signed by "go" (assets unsigned)"#);
     // A key that Go made signs here, and Go verifies that.
-    let file = signed.daemon.setup().path("keys/go.key");
+    let file = signed.daemon().setup().path("keys/go.key");
     fs::write(&file, private).unwrap();
     let sign_with = |mode| {
         use std::os::unix::fs::PermissionsExt as _;
@@ -378,8 +390,8 @@ fn what_go_signs_is_accepted_and_go_accepts_what_is_signed_here() {
         "the key itself is never printed"
     );
     assert!(go(&["verify", theirs, entry]).0);
-    signed.daemon.rescan(Some("hello")).ok();
-    signed.daemon.ready("hello");
+    signed.daemon().rescan(Some("hello")).ok();
+    signed.daemon().ready("hello");
 }
 
 #[test]
