@@ -27,7 +27,7 @@ impl AuditSink for Recorder {
             ..
         } = entry;
         self.meters.host_call(&plugin, service, decision);
-        self.trail.record(Entry {
+        self.trail.count(Entry {
             actor: format!("plugin:{plugin}"),
             action: format!("hostapi.{service}.{method}"),
             subject,

@@ -9,7 +9,7 @@ mod open;
 mod sql;
 mod sqlite;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -18,11 +18,12 @@ use serde_json::Value;
 
 pub use open::{DatabaseConfig, OpenDatabaseError, OpenFailure};
 pub use sql::{
-    Classified, Dialect, NEEDLE_LIMIT_BYTES, PARAMETER_LIMIT, SQL_LIMIT_BYTES, StatementError,
-    StatementKind, classify, fuzz_classify,
+    Classified, Dialect, NEEDLE_LIMIT_BYTES, PARAMETER_LIMIT, RowChanges, SQL_LIMIT_BYTES,
+    StatementError, StatementKind, classify, fuzz_classify,
 };
 
 use crate::error::Fault;
+use crate::log::json_bytes;
 use crate::{Caller, HostError, HostReply, authorize};
 
 /// The database that is meant where a call names none.
@@ -98,6 +99,19 @@ impl Engine {
     async fn exec(&self, approved: Approved<'_>) -> Result<u64, RunError> {
         match self {
             Self::Sqlite(database) => database.exec(approved).await,
+        }
+    }
+
+    /// The tables beside `table` that a write to it changes through foreign keys.
+    async fn reached(
+        &self,
+        plugin: &PluginId,
+        table: &str,
+        changes: RowChanges,
+        deadline: Instant,
+    ) -> Result<BTreeSet<String>, RunError> {
+        match self {
+            Self::Sqlite(database) => database.reached(plugin, table, changes, deadline).await,
         }
     }
 
@@ -186,6 +200,19 @@ impl Databases {
         }
         *subject = describe(name, &classified);
         authorize::statement(&caller.permissions, name, &classified)?;
+        if writes {
+            let written = classified.writes.iter().chain(&classified.schema);
+            let mut reached = BTreeSet::new();
+            for table in written {
+                let found = engine.reached(&caller.plugin, table, classified.changes, deadline);
+                reached.extend(found.await.map_err(failed)?);
+            }
+            if !reached.is_empty() {
+                classified.writes.extend(reached);
+                *subject = describe(name, &classified);
+                authorize::statement(&caller.permissions, name, &classified)?;
+            }
+        }
         if parameters.len() != classified.placeholders {
             return Err(HostError::ParameterCount {
                 expected: classified.placeholders,
@@ -256,18 +283,27 @@ fn check_needles(classified: &Classified, parameters: &[Value]) -> Result<(), Ho
     Ok(())
 }
 
-/// What a parameter takes, roughly.
+/// What a parameter takes: a nested value its JSON text, as which it is bound, or its place in
+/// memory, whichever is more. Empty lists and texts take next to nothing of the first and much of
+/// the second.
 fn bytes_of(value: &Value) -> usize {
     match value {
         Value::Null | Value::Bool(_) | Value::Number(_) => 8,
         Value::String(text) => text.len(),
-        Value::Array(items) => items.iter().map(bytes_of).sum::<usize>() + 2,
+        Value::Array(_) | Value::Object(_) => json_bytes(value).max(held_bytes(value)),
+    }
+}
+
+/// Bytes of memory that a value takes, roughly.
+fn held_bytes(value: &Value) -> usize {
+    let own = size_of::<Value>();
+    own + match value {
+        Value::Null | Value::Bool(_) | Value::Number(_) => 0,
+        Value::String(text) => text.len(),
+        Value::Array(items) => items.iter().map(held_bytes).sum(),
         Value::Object(fields) => {
-            fields
-                .iter()
-                .map(|(name, value)| name.len() + bytes_of(value))
-                .sum::<usize>()
-                + 2
+            let field = |(name, value): (&String, &Value)| own + name.len() + held_bytes(value);
+            fields.iter().map(field).sum()
         }
     }
 }

@@ -34,8 +34,8 @@ pub use config::CONFIG_KEY_LIMIT_BYTES;
 pub use db::{
     Classified, DatabaseConfig, DatabaseError, Databases, Dialect, NEEDLE_LIMIT_BYTES,
     OpenDatabaseError, OpenFailure, PARAMETER_LIMIT, PARAMETERS_LIMIT_BYTES, RESULT_LIMIT_BYTES,
-    ROW_LIMIT, SQL_LIMIT_BYTES, STATEMENT_TIME_LIMIT, StatementError, StatementKind, classify,
-    fuzz_classify,
+    ROW_LIMIT, RowChanges, SQL_LIMIT_BYTES, STATEMENT_TIME_LIMIT, StatementError, StatementKind,
+    classify, fuzz_classify,
 };
 pub use dispatch::{HostApi, Services};
 pub use error::{Fault, HostError, Retry};

@@ -47,7 +47,7 @@ pub(crate) fn bounded_fields(fields: Map<String, Value>) -> Map<String, Value> {
 }
 
 /// Length of the value's JSON text.
-fn json_bytes(value: &Value) -> usize {
+pub(crate) fn json_bytes(value: &Value) -> usize {
     struct Count(usize);
     impl std::io::Write for Count {
         fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {

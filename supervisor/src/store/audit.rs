@@ -2,7 +2,8 @@
 //!
 //! What an administrator does is committed before it is answered. What plugins do is collected for
 //! at most [`GROUP_DELAY`] and written together, repeats folded into a count, so that a flood
-//! fills no disk; what does not fit into the queue is counted and said.
+//! fills no disk: each plugin's by itself, so that one that floods costs no other its records, and
+//! clients' from one queue, where what does not fit is counted and said.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -15,6 +16,10 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use super::{Store, StoreError, failed};
+
+mod fold;
+
+use self::fold::Fold;
 
 /// Longest time from a record to its place on the disk.
 const GROUP_DELAY: Duration = Duration::from_millis(100);
@@ -62,10 +67,17 @@ impl Entry {
 #[derive(Clone, Debug)]
 pub(crate) struct Trail {
     queue: mpsc::Sender<Entry>,
+    folded: Arc<Fold>,
     lost: Arc<AtomicU64>,
 }
 
 impl Trail {
+    /// Counts a record of a plugin: equal ones are folded before they wait, each plugin's apart.
+    /// Never waits, and loses no count.
+    pub(crate) fn count(&self, entry: Entry) {
+        self.folded.record(entry);
+    }
+
     /// Leaves a record; never waits.
     pub(crate) fn record(&self, entry: Entry) {
         if self.queue.try_send(entry).is_err() {
@@ -78,6 +90,7 @@ impl Trail {
 pub(crate) struct Writer {
     store: Store,
     queue: mpsc::Receiver<Entry>,
+    folded: Arc<Fold>,
     lost: Arc<AtomicU64>,
 }
 
@@ -85,14 +98,17 @@ pub(crate) struct Writer {
 pub(crate) fn trail(store: &Store) -> (Trail, Writer) {
     let (sender, queue) = mpsc::channel(QUEUE_RECORDS);
     let lost = Arc::new(AtomicU64::new(0));
+    let folded = Arc::new(Fold::default());
     let writer = Writer {
         store: store.clone(),
         queue,
+        folded: Arc::clone(&folded),
         lost: Arc::clone(&lost),
     };
     (
         Trail {
             queue: sender,
+            folded,
             lost,
         },
         writer,
@@ -103,11 +119,14 @@ impl Writer {
     /// Writes until `stop`, and then what is left.
     pub(crate) async fn run(mut self, stop: CancellationToken) {
         loop {
-            let first = tokio::select! {
-                entry = self.queue.recv() => entry,
-                () = stop.cancelled() => None,
+            let (first, ending) = tokio::select! {
+                entry = self.queue.recv() => {
+                    let ending = entry.is_none();
+                    (entry, ending)
+                }
+                () = self.folded.filled() => (None, false),
+                () = stop.cancelled() => (None, true),
             };
-            let ending = first.is_none();
             if !ending {
                 // Gather; an end of the daemon need not wait for it.
                 tokio::select! {
@@ -119,6 +138,9 @@ impl Writer {
             let waiting = std::iter::from_fn(|| self.queue.try_recv().ok());
             for entry in first.into_iter().chain(waiting).take(QUEUE_RECORDS + 1) {
                 *group.entry(entry).or_default() += 1;
+            }
+            for (entry, count) in self.folded.take() {
+                *group.entry(entry).or_default() += count;
             }
             let lost = self.lost.swap(0, Ordering::Relaxed);
             if lost > 0 {
@@ -250,6 +272,9 @@ mod tests {
             trail.record(entry("a"));
         }
         trail.record(entry("b"));
+        for _ in 0..1_000 {
+            trail.count(entry("c"));
+        }
         let stop = CancellationToken::new();
         stop.cancel();
         writer.run(stop).await;
@@ -258,6 +283,13 @@ mod tests {
                 .fetch_all(&store.pool)
                 .await
                 .unwrap();
-        assert_eq!(rows, [("a".to_owned(), 100), ("b".to_owned(), 1)]);
+        assert_eq!(
+            rows,
+            [
+                ("a".to_owned(), 100),
+                ("b".to_owned(), 1),
+                ("c".to_owned(), 1_000)
+            ]
+        );
     }
 }

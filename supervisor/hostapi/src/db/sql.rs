@@ -50,6 +50,15 @@ pub enum StatementKind {
     Schema,
 }
 
+/// What a statement does to rows that are there: foreign keys may carry that on to other tables.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct RowChanges {
+    /// It may remove some.
+    pub removed: bool,
+    /// It may change some.
+    pub updated: bool,
+}
+
 /// A statement that is understood. Names of tables are in lower case and without quotes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Classified {
@@ -62,6 +71,8 @@ pub struct Classified {
     pub writes: BTreeSet<String>,
     /// Tables that are created, changed or dropped, or whose indexes are.
     pub schema: BTreeSet<String>,
+    /// What becomes of rows that are there, in the tables that are written or dropped.
+    pub changes: RowChanges,
     /// The index that is dropped: it belongs to a table that only the database knows.
     pub dropped_index: Option<String>,
     /// How many values it needs.
@@ -273,6 +284,7 @@ pub fn fuzz_classify(sql: &str) {
         reads,
         writes,
         schema,
+        changes: _,
         dropped_index,
         placeholders,
         needles,

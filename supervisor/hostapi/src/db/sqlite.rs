@@ -3,8 +3,11 @@
 mod bind;
 mod guarded;
 mod lanes;
+mod reach;
 mod rows;
+mod stop;
 
+use std::collections::BTreeSet;
 use std::future::Future;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
@@ -16,6 +19,8 @@ use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode};
 use sqlx::{AssertSqlSafe, Executor, Row};
 
 use self::lanes::{Lane, Lanes};
+use self::reach::KnownKeys;
+use super::sql::RowChanges;
 use super::{Approved, DatabaseError, RunError, StatementKind};
 use crate::HostError;
 
@@ -37,6 +42,12 @@ const GRACE: Duration = Duration::from_millis(750);
 /// whole result.
 const ROWS_IN_FLIGHT: usize = 8;
 
+/// Most bytes that a query may write: it writes nothing but temporary files, when it sorts what
+/// does not fit into memory. Sorts of a few million rows stay below it.
+const QUERY_WRITE_LIMIT_BYTES: u64 = 128 * 1024 * 1024;
+/// The same for a statement that changes rows or the schema, with what it writes to the database
+/// and its log.
+const WRITE_LIMIT_BYTES: u64 = 1024 * 1024 * 1024;
 /// Prepared statements kept for each connection: a query takes two.
 const STATEMENTS_KEPT: usize = 128;
 
@@ -60,6 +71,7 @@ pub(super) struct Settings {
 pub(super) struct SqliteDatabase {
     readers: Lanes,
     writer: Option<Lanes>,
+    keys: KnownKeys,
 }
 
 impl SqliteDatabase {
@@ -83,16 +95,26 @@ impl SqliteDatabase {
             // Statements may hold what is nobody's business.
             .disable_statement_logging();
         let reading = common.clone().read_only(true).pragma("query_only", "ON");
-        let readers = Lanes::open(reading, READERS, READERS_PER_PLUGIN).await?;
+        let readers = Lanes::open(
+            reading,
+            READERS,
+            READERS_PER_PLUGIN,
+            QUERY_WRITE_LIMIT_BYTES,
+        )
+        .await?;
         let writer = if settings.read_only {
             None
         } else {
             let page_bytes = inspect(&common).await?;
             let pages = (settings.max_size.0 / page_bytes).clamp(1, u64::from(u32::MAX) - 1);
             let writing = common.pragma("max_page_count", pages.to_string());
-            Some(Lanes::open(writing, 1, 1).await?)
+            Some(Lanes::open(writing, 1, 1, WRITE_LIMIT_BYTES).await?)
         };
-        Ok(Self { readers, writer })
+        Ok(Self {
+            readers,
+            writer,
+            keys: KnownKeys::default(),
+        })
     }
 
     pub(super) async fn close(&self) {
@@ -154,6 +176,20 @@ impl SqliteDatabase {
         .await
     }
 
+    /// The tables beside `table` that a write to it changes through foreign keys.
+    pub(super) async fn reached(
+        &self,
+        plugin: &PluginId,
+        table: &str,
+        changes: RowChanges,
+        deadline: Instant,
+    ) -> Result<BTreeSet<String>, RunError> {
+        let keys = run(&self.readers, plugin, deadline, true, async |lane| {
+            self.keys.current(&mut lane.connection).await
+        });
+        Ok(keys.await?.reached(table, changes))
+    }
+
     pub(super) async fn table_of_index(
         &self,
         plugin: &PluginId,
@@ -172,7 +208,7 @@ impl SqliteDatabase {
 }
 
 /// Largest value that the engine is meant to be built for: what is larger could not be given back.
-const VALUE_LIMIT_BYTES: u32 = 16 * 1024 * 1024;
+const VALUE_LIMIT_BYTES: u32 = 8 * 1024 * 1024;
 
 /// Bytes of a page, for the largest size is set in pages. Warns where the engine is built with its
 /// ordinary limit on values, a gigabyte: then one statement can take a few of them.
@@ -226,13 +262,17 @@ async fn run<T>(
         }
         Some(Err(Failure::Engine(error))) => {
             let interrupted = primary_code(&error) == Some(INTERRUPT);
+            let written_too_much = lane.stop.written_too_much();
             if matches!(error, sqlx::Error::Database(_)) {
                 give_back(taken, kept).await;
             }
-            Err(if interrupted {
-                expired()
-            } else {
-                RunError::Database(explain(&error))
+            Err(match written_too_much {
+                Some(limit) if interrupted => RunError::Host(HostError::TooLarge {
+                    what: "what the statement writes to disk",
+                    limit_bytes: usize::try_from(limit).unwrap_or(usize::MAX),
+                }),
+                _ if interrupted => expired(),
+                _ => RunError::Database(explain(&error)),
             })
         }
         Some(Err(Failure::Broken(error))) => Err(RunError::Database(explain(&error))),

@@ -15,5 +15,6 @@ mod http;
 mod limits;
 mod oracle;
 mod plugins;
+mod reach;
 mod schema;
 mod world;

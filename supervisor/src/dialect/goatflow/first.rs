@@ -1,10 +1,10 @@
-//! Lists of which only the first entries are built: a plugin may send millions of empty ones, each
-//! of which takes many times the room here that it takes on the wire.
+//! Lists and objects of which only the first entries are built: a plugin may send millions of empty
+//! ones, each of which takes many times the room here that it takes on the wire.
 
 use std::fmt;
 use std::marker::PhantomData;
 
-use serde::de::{Deserialize, Deserializer, IgnoredAny, SeqAccess, Visitor};
+use serde::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 
 /// At most `N` entries, and how many there were.
 #[derive(Clone, Debug)]
@@ -63,6 +63,53 @@ impl<'de, T: Deserialize<'de>, const N: usize> Visitor<'de> for Entries<T, N> {
     }
 }
 
+/// At most `N` members of an object, in its order, and how many there were.
+#[derive(Clone, Debug)]
+pub(super) struct FirstMembers<T, const N: usize> {
+    pub(super) kept: Vec<(String, T)>,
+    pub(super) count: usize,
+}
+
+impl<T, const N: usize> Default for FirstMembers<T, N> {
+    fn default() -> Self {
+        Self {
+            kept: Vec::new(),
+            count: 0,
+        }
+    }
+}
+
+impl<'de, T: Deserialize<'de>, const N: usize> Deserialize<'de> for FirstMembers<T, N> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_map(Members(PhantomData))
+    }
+}
+
+struct Members<T, const N: usize>(PhantomData<T>);
+
+impl<'de, T: Deserialize<'de>, const N: usize> Visitor<'de> for Members<T, N> {
+    type Value = FirstMembers<T, N>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut members: A) -> Result<Self::Value, A::Error> {
+        let mut first = FirstMembers::default();
+        while first.count < N {
+            let Some(member) = members.next_entry()? else {
+                return Ok(first);
+            };
+            first.kept.push(member);
+            first.count += 1;
+        }
+        while members.next_entry::<IgnoredAny, IgnoredAny>()?.is_some() {
+            first.count += 1;
+        }
+        Ok(first)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -75,5 +122,11 @@ mod tests {
         let all: First<u8, 3> = serde_json::from_str("[1]").unwrap();
         assert_eq!((all.count, all.dropped()), (1, 0));
         assert!(serde_json::from_str::<First<u8, 3>>("[1, 2, {}]").is_err());
+        let text = r#"{"b": 1, "a": 2, "c": [], "c": {}}"#;
+        let members: FirstMembers<u8, 2> = serde_json::from_str(text).unwrap();
+        assert_eq!(
+            (members.kept, members.count),
+            (vec![("b".into(), 1), ("a".into(), 2)], 4)
+        );
     }
 }

@@ -1,12 +1,11 @@
 //! A goatflow plugin's calls back into the host: its JSON forms around the one dispatcher.
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
 use bytes::Bytes;
 use pinfold_hostapi::{
-    Caller, HostApi, HostCall, HostError, HostReply, HttpRequest, HttpResponse, LogLevel,
-    PluginCallError,
+    Caller, HEADER_LIMIT, HostApi, HostCall, HostError, HostReply, HttpRequest, HttpResponse,
+    LOG_FIELDS_LIMIT_BYTES, LogLevel, PARAMETER_LIMIT, PluginCallError,
 };
 use pinfold_policy::CallContext;
 use pinfold_rpc::netrpc::Place;
@@ -14,6 +13,7 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 use serde_json::{Map, Value, json};
 
+use super::first::{First, FirstMembers};
 use super::reply::base64;
 use super::wire::HostRequest;
 
@@ -68,11 +68,17 @@ pub(crate) async fn call(
     }
 }
 
+/// Most entries of a list or an object of arguments that are built; more are refused as too many.
+const PARAMETERS_KEPT: usize = PARAMETER_LIMIT + 1;
+const HEADERS_KEPT: usize = HEADER_LIMIT + 1;
+/// Most fields of a log line that are looked at: what is kept of one has room for fewer.
+const FIELD_LIMIT: usize = 256;
+
 #[derive(Deserialize)]
-struct Statement {
+struct Statement<'a> {
     query: String,
-    #[serde(default)]
-    args: Option<Vec<Value>>,
+    #[serde(borrow, default)]
+    args: Option<First<&'a RawValue, PARAMETERS_KEPT>>,
 }
 
 #[derive(Deserialize)]
@@ -90,13 +96,13 @@ struct CacheSet {
 }
 
 #[derive(Deserialize)]
-struct Log {
+struct Log<'a> {
     #[serde(default)]
     level: String,
     #[serde(default)]
     message: String,
-    #[serde(default)]
-    fields: Option<Map<String, Value>>,
+    #[serde(borrow, default)]
+    fields: Option<FirstMembers<&'a RawValue, FIELD_LIMIT>>,
 }
 
 #[derive(Deserialize)]
@@ -106,7 +112,7 @@ struct HttpCall {
     #[serde(default)]
     url: String,
     #[serde(default)]
-    headers: Option<BTreeMap<String, String>>,
+    headers: Option<FirstMembers<String, HEADERS_KEPT>>,
     #[serde(default)]
     body: Option<String>,
 }
@@ -134,7 +140,8 @@ fn parse(caller: &Caller, method: &str, arguments: &[u8]) -> Result<Parsed, Stri
         "db_query" | "db_exec" => {
             let Statement { query, args } = read(method, arguments)?;
             let (database, sql) = named_database(query);
-            let parameters = args.unwrap_or_default();
+            let args = args.unwrap_or_default();
+            let parameters = args.kept.into_iter().map(parameter).collect();
             if method == "db_query" {
                 HostCall::DbQuery {
                     database,
@@ -181,7 +188,7 @@ fn parse(caller: &Caller, method: &str, arguments: &[u8]) -> Result<Parsed, Stri
             HostCall::Log {
                 level,
                 message,
-                fields: fields.unwrap_or_default(),
+                fields: fields.map(log_fields).unwrap_or_default(),
             }
         }
         "config_get" => HostCall::ConfigGet {
@@ -199,7 +206,7 @@ fn parse(caller: &Caller, method: &str, arguments: &[u8]) -> Result<Parsed, Stri
             HostCall::HttpRequest(HttpRequest {
                 method: verb,
                 url,
-                headers: headers.unwrap_or_default().into_iter().collect(),
+                headers: headers.unwrap_or_default().kept,
                 body: body.into(),
             })
         }
@@ -229,6 +236,28 @@ fn parse(caller: &Caller, method: &str, arguments: &[u8]) -> Result<Parsed, Stri
         _ => return Ok(Parsed::Refused(unknown(method))),
     };
     Ok(Parsed::Call(call))
+}
+
+/// A parameter's value. A list or an object is bound as its text: it is not built.
+fn parameter(raw: &RawValue) -> Value {
+    if raw.get().starts_with(['[', '{']) {
+        return Value::String(raw.get().to_owned());
+    }
+    serde_json::from_str(raw.get()).unwrap_or_default()
+}
+
+/// A log line's fields. One that is larger than all that is kept is stood in for, so that it is
+/// counted as dropped without being built.
+fn log_fields(fields: FirstMembers<&RawValue, FIELD_LIMIT>) -> Map<String, Value> {
+    let field = |(name, raw): (String, &RawValue)| {
+        let value = if raw.get().len() > LOG_FIELDS_LIMIT_BYTES {
+            Value::String("x".repeat(LOG_FIELDS_LIMIT_BYTES + 1))
+        } else {
+            serde_json::from_str(raw.get()).unwrap_or_default()
+        };
+        (name, value)
+    };
+    fields.kept.into_iter().map(field).collect()
 }
 
 /// `@name: SELECT …` selects a named database.
@@ -351,4 +380,41 @@ fn http_response(response: HttpResponse, form: ConfigForm) -> Bytes {
         value["headers"] = Value::Object(headers);
     }
     Bytes::from(value.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nested_values_are_bound_as_text_and_too_many_are_not_built() {
+        let text = r#"{"query": "SELECT ?", "args": [1, "a", null, [[], {"b": [1]}], 2.5]}"#;
+        let Ok(Statement { args, .. }) = serde_json::from_str(text) else {
+            panic!("{text}")
+        };
+        let parameters: Vec<Value> = args.unwrap().kept.into_iter().map(parameter).collect();
+        let nested = Value::String(r#"[[], {"b": [1]}]"#.into());
+        assert_eq!(
+            parameters,
+            [json!(1), json!("a"), Value::Null, nested, json!(2.5)]
+        );
+        let many = format!(r#"{{"query": "", "args": [{}1]}}"#, "[],".repeat(1_000_000));
+        let Ok(Statement { args, .. }) = serde_json::from_str(&many) else {
+            panic!("a list")
+        };
+        let args = args.unwrap();
+        assert_eq!((args.kept.len(), args.count), (PARAMETERS_KEPT, 1_000_001));
+    }
+
+    #[test]
+    fn large_fields_of_a_log_line_are_not_built() {
+        let large = format!("[{}1]", "[],".repeat(10_000));
+        let text = format!(r#"{{"fields": {{"a": 1, "large": {large}, "b": [2]}}}}"#);
+        let Ok(Log { fields, .. }) = serde_json::from_str(&text) else {
+            panic!("a line")
+        };
+        let fields = log_fields(fields.unwrap());
+        assert_eq!((&fields["a"], &fields["b"]), (&json!(1), &json!([2])));
+        assert!(fields["large"].is_string());
+    }
 }

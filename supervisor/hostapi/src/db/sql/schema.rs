@@ -15,7 +15,7 @@ use sqlparser::ast::{
 use sqlparser::tokenizer::Location;
 
 use super::tables::{Walk, table_name, writable};
-use super::{Classified, StatementError, StatementKind};
+use super::{Classified, RowChanges, StatementError, StatementKind};
 
 pub(super) fn of_schema_change(statement: &Statement) -> Result<Classified, StatementError> {
     let mut change = Change::default();
@@ -49,6 +49,11 @@ pub(super) fn of_schema_change(statement: &Statement) -> Result<Classified, Stat
         reads: change.reads,
         writes: BTreeSet::new(),
         schema: change.schema,
+        changes: RowChanges {
+            // Dropping a table removes its rows first.
+            removed: matches!(statement, Statement::Drop { .. }),
+            updated: false,
+        },
         dropped_index: change.dropped_index,
         placeholders: 0,
         needle_places: change.needles,

@@ -9,13 +9,13 @@ use std::collections::BTreeSet;
 use std::ops::ControlFlow;
 
 use sqlparser::ast::{
-    Expr, FromTable, ObjectName, ObjectNamePart, Query, Select, SelectItem, SetExpr, Statement,
-    TableFactor, TableObject, TableWithJoins, Visit, Visitor,
+    Expr, FromTable, ObjectName, ObjectNamePart, Query, Select, SelectItem, SetExpr,
+    SqliteOnConflict, Statement, TableFactor, TableObject, TableWithJoins, Visit, Visitor,
 };
 use sqlparser::tokenizer::Location;
 
 use super::expansion::{Expansion, Part};
-use super::{Classified, StatementError, StatementKind, function, needle};
+use super::{Classified, RowChanges, StatementError, StatementKind, function, needle};
 
 /// What `statement`, which is a query, reads.
 pub(super) fn of_query(statement: &Statement) -> Result<Classified, StatementError> {
@@ -30,7 +30,29 @@ pub(super) fn of_write(
 ) -> Result<Classified, StatementError> {
     let target = target(inner)?;
     let walk = Walk::over(statement, &[statement, inner], Some(target))?;
-    Ok(walk.into_classified(StatementKind::Write))
+    Ok(Classified {
+        changes: changes(inner),
+        ..walk.into_classified(StatementKind::Write)
+    })
+}
+
+/// What a write does to rows that are there. An insert may take the place of some.
+fn changes(write: &Statement) -> RowChanges {
+    let replaces = |or: Option<SqliteOnConflict>| or == Some(SqliteOnConflict::Replace);
+    match write {
+        Statement::Insert(insert) => RowChanges {
+            removed: insert.replace_into || replaces(insert.or),
+            updated: insert.on.is_some(),
+        },
+        Statement::Update(update) => RowChanges {
+            removed: replaces(update.or),
+            updated: true,
+        },
+        _ => RowChanges {
+            removed: true,
+            updated: false,
+        },
+    }
 }
 
 /// The one table that a write changes.
@@ -118,6 +140,7 @@ impl<'a> Walk<'a> {
 
     fn into_classified(self, kind: StatementKind) -> Classified {
         Classified {
+            changes: RowChanges::default(),
             kind,
             reads: self.reads,
             writes: self.written.into_iter().collect(),

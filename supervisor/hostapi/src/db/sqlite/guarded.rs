@@ -61,7 +61,7 @@ async fn once(
 
 /// The schema's version, as of a moment at which the connection itself knows that schema: reading
 /// the pragma alone would leave it with an older one in its memory.
-async fn schema_version(connection: &mut SqliteConnection) -> Result<i64, sqlx::Error> {
+pub(super) async fn schema_version(connection: &mut SqliteConnection) -> Result<i64, sqlx::Error> {
     const SQL: &str = "SELECT v.schema_version FROM pragma_schema_version AS v \
                        LEFT JOIN (SELECT 1 FROM main.sqlite_schema LIMIT 1)";
     sqlx::query_scalar(SQL).fetch_one(connection).await

@@ -2,7 +2,7 @@
 //! interrupted.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -14,6 +14,7 @@ use tokio_util::task::TaskTracker;
 
 use super::super::{DatabaseError, RunError};
 use super::explain;
+use super::stop::Stop;
 use crate::HostError;
 
 /// Statements of one plugin that may wait on one database: more than callers that a host runs at
@@ -35,6 +36,8 @@ pub(super) struct Lanes {
     idle: Mutex<Vec<Lane>>,
     shares: Mutex<HashMap<PluginId, Arc<Share>>>,
     share: usize,
+    /// Most bytes that one statement may write, temporary files among them.
+    write_limit_bytes: u64,
     /// Lanes on their way out.
     retired: TaskTracker,
 }
@@ -44,29 +47,6 @@ pub(super) struct Lanes {
 pub(super) struct Lane {
     pub(super) connection: SqliteConnection,
     pub(super) stop: Arc<Stop>,
-}
-
-/// When a lane's statement is interrupted.
-#[derive(Debug)]
-pub(super) struct Stop {
-    origin: Instant,
-    after_nanos: AtomicU64,
-}
-
-impl Stop {
-    pub(super) fn at(&self, deadline: Instant) {
-        let after = deadline.saturating_duration_since(self.origin).as_nanos();
-        self.after_nanos
-            .store(u64::try_from(after).unwrap_or(u64::MAX), Ordering::Relaxed);
-    }
-
-    pub(super) fn now(&self) {
-        self.after_nanos.store(0, Ordering::Relaxed);
-    }
-
-    fn is_due(&self) -> bool {
-        self.origin.elapsed().as_nanos() >= u128::from(self.after_nanos.load(Ordering::Relaxed))
-    }
 }
 
 /// What one plugin may have of the lanes.
@@ -92,6 +72,7 @@ impl Lanes {
         options: SqliteConnectOptions,
         count: usize,
         share: usize,
+        write_limit_bytes: u64,
     ) -> Result<Self, sqlx::Error> {
         let lanes = Self {
             options,
@@ -99,6 +80,7 @@ impl Lanes {
             idle: Mutex::default(),
             shares: Mutex::default(),
             share,
+            write_limit_bytes,
             retired: TaskTracker::new(),
         };
         let first = lanes.connect().await?;
@@ -189,10 +171,7 @@ impl Lanes {
 
     async fn connect(&self) -> Result<Lane, sqlx::Error> {
         let mut connection = self.options.connect().await?;
-        let stop = Arc::new(Stop {
-            origin: Instant::now(),
-            after_nanos: AtomicU64::new(u64::MAX),
-        });
+        let stop = Arc::new(Stop::new(self.write_limit_bytes));
         let watched = Arc::clone(&stop);
         connection
             .lock_handle()
