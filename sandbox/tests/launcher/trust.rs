@@ -8,7 +8,7 @@ use pinfold_policy::{KeyRules, Moment, Pattern, PrivateKey, Revoked};
 use pinfold_sandbox::protocol::{ExitCause, Failure, FailureKind, KillHow, Reply, Request};
 use sha2::{Digest as _, Sha256};
 
-use crate::machine::{Machine, Setup, has_root, id};
+use crate::machine::{Machine, Setup, has_root, id, output};
 
 pub(crate) const BY_RELEASE: &str = "[trust]\nsigned-by = [\"release\"]\n";
 
@@ -257,18 +257,32 @@ fn what_is_swapped_after_staging_does_not_run() {
         return;
     }
     let signed = Signed::new();
-    let (digest, _) = signed.machine.stage("hello").unwrap();
-    // Something that would run, and end otherwise.
-    fs::copy("/bin/false", &signed.entry).unwrap();
-    let swapped = fs::read(&signed.entry).unwrap();
-    let launched = signed.machine.launch_with("hello", digest, &[]).unwrap();
-    assert_eq!(signed.machine.exited(launched.instance), ExitCause::Code(0));
-    assert_eq!(fs::read(&signed.entry).unwrap(), swapped);
+    let machine = &signed.machine;
+    machine.add_policy("hello", &["boo"], BY_RELEASE);
+    let (digest, _) = machine.stage("hello").unwrap();
+    // Written over in place, with a program that runs as well and says something else.
+    let mut bytes = fs::read(&signed.entry).unwrap();
+    let (before, after) = (b"unknown act", b"ANOTHER ONE");
+    let at = bytes
+        .windows(before.len())
+        .position(|window| window == before);
+    bytes[at.unwrap()..][..after.len()].copy_from_slice(after);
+    fs::write(&signed.entry, bytes).unwrap();
+    let says = |digest| {
+        let launched = machine.launch_with("hello", digest, &[]).unwrap();
+        let said = output(launched.stdout);
+        machine.exited(launched.instance);
+        said
+    };
+    assert_eq!(says(digest), "unknown act boo\n");
     // Staged anew it is what it is: not what was signed.
     signed.is_refused("is not a signature of these bytes");
     // The old digest still names the old bytes, with the signature that they had.
-    let launched = signed.machine.launch_with("hello", digest, &[]).unwrap();
-    assert_eq!(signed.machine.exited(launched.instance), ExitCause::Code(0));
+    assert_eq!(says(digest), "unknown act boo\n");
+    // It would have run.
+    fs::remove_file(signed.entry.with_file_name("probe.sig")).unwrap();
+    machine.add_policy("hello", &["boo"], "");
+    assert_eq!(says(machine.stage("hello").unwrap().0), "ANOTHER ONE boo\n");
 }
 
 #[test]

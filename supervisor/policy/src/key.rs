@@ -419,4 +419,13 @@ mod tests {
             ("release-2.pub".into(), "release-2.toml".into())
         );
     }
+
+    proptest::proptest! {
+        #[test]
+        fn any_text_is_rules_or_an_error(text in "(schema = 1\n)?(plugins = \\[.{0,20}\\]\n)?.{0,60}") {
+            if let Ok(rules) = KeyRules::parse(text.as_bytes()) {
+                proptest::prop_assert_eq!(KeyRules::parse(rules.to_toml().as_bytes()), Ok(rules));
+            }
+        }
+    }
 }

@@ -1,3 +1,4 @@
+use proptest::prelude::*;
 use serde::Deserialize;
 use sha2::{Digest as _, Sha256};
 
@@ -153,4 +154,36 @@ fn a_signature_file_is_its_digits_and_at_most_one_newline() {
     }
     let error = SignatureError::Length { found: 130 }.to_string();
     assert!(error.starts_with("it has at least 130 bytes, "), "{error}");
+}
+
+proptest! {
+    #[test]
+    fn any_bytes_are_a_signature_or_an_error(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
+        if let Ok(signature) = Signature::parse(&bytes) {
+            let again = Signature::parse(signature.to_string().as_bytes());
+            prop_assert_eq!(again, Ok(signature));
+        }
+        if let Ok(key) = PublicKey::parse(&bytes) {
+            prop_assert_eq!(key.to_string().parse(), Ok(key));
+        }
+    }
+
+}
+
+proptest! {
+    // Unoptimised, a signature takes a while.
+    #![proptest_config(ProptestConfig::with_cases(32))]
+
+    #[test]
+    fn no_changed_bit_is_accepted(seed in any::<[u8; 32]>(), file in any::<[u8; 32]>(), at in 0_usize..64 * 8) {
+        let key = PrivateKey::from_seed(&seed.into());
+        let good = key.sign(&file);
+        prop_assert!(key.public_key().verifies(&file, &good));
+        let mut bad = good;
+        bad.0[at / 8] ^= 1 << (at % 8);
+        prop_assert!(!key.public_key().verifies(&file, &bad));
+        let mut other = file;
+        other[at / 16] ^= 1 << (at % 8);
+        prop_assert!(!key.public_key().verifies(&other, &good));
+    }
 }
