@@ -96,6 +96,12 @@ fn a_users_launcher_verifies_signatures_by_that_users_keys() {
     let launched = launch().unwrap();
     assert_eq!(launched.trust, r#"signed by "release" (assets unsigned)"#);
     assert_eq!(machine.exited(launched.instance), ExitCause::Code(0));
+    // The directory is listed where no key is named.
+    machine.add_policy("hello", &["exit=0"], LOWERED);
+    let launched = launch().unwrap();
+    assert!(launched.trust.ends_with(r#"(entry signed by "release")"#));
+    machine.exited(launched.instance);
+    machine.add_policy("hello", &["exit=0"], &format!("{BY_RELEASE}{LOWERED}"));
     write(key.clone(), &private(2).public_key().to_string());
     assert_eq!(launch().unwrap_err().kind, FailureKind::Trust);
     write(key.clone(), &signer.public_key().to_string());
