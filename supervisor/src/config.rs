@@ -1,5 +1,7 @@
 //! `pinfold.toml`: the daemon's configuration.
 
+mod life;
+
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -8,6 +10,9 @@ use pinfold_hostapi::{DatabaseConfig, HttpConfig};
 use pinfold_policy::document::{self, DocumentError, KnownKeys};
 use pinfold_policy::{ByteSize, Span};
 use serde::{Deserialize, Serialize};
+
+pub(crate) use life::LifeSettings;
+pub use life::{DiscoverySection, HealthSection, RestartSection};
 
 /// The daemon's configuration. Every key has a default; unknown keys are refused.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -24,6 +29,12 @@ pub struct Config {
     pub log_format: LogFormat,
     /// The gateway's limits.
     pub gateway: GatewaySection,
+    /// How plugins are found.
+    pub discovery: DiscoverySection,
+    /// How plugins are asked whether they live.
+    pub health: HealthSection,
+    /// When plugins that ended are started again.
+    pub restart: RestartSection,
     /// What plugins may ask for.
     pub hostapi: HostApiSection,
 }
@@ -107,6 +118,9 @@ impl Default for Config {
             log: "info".into(),
             log_format: LogFormat::Text,
             gateway: GatewaySection::default(),
+            discovery: DiscoverySection::default(),
+            health: HealthSection::default(),
+            restart: RestartSection::default(),
             hostapi: HostApiSection::default(),
         }
     }
@@ -121,9 +135,18 @@ const KEYS: &KnownKeys = &[
             "log",
             "log-format",
             "gateway",
+            "discovery",
+            "health",
+            "restart",
             "hostapi",
         ],
     ),
+    ("discovery", &["debounce", "longest-wait", "interval"]),
+    (
+        "health",
+        &["interval", "timeout", "degraded-after", "kill-after"],
+    ),
+    ("restart", &["first", "longest", "limit", "window"]),
     (
         "gateway",
         &[
@@ -247,7 +270,20 @@ impl Config {
                 return refuse(key, size.to_string(), "at most 64MiB");
             }
         }
+        let life = life::fault(&config.restart, &config.health, &config.discovery);
+        if let Some((key, value, why)) = life {
+            return refuse(key, value, why);
+        }
         Ok(config)
+    }
+
+    /// What plugins' lives go by.
+    pub(crate) fn life(&self) -> LifeSettings {
+        LifeSettings {
+            discovery: self.discovery.clone(),
+            health: self.health.clone(),
+            restart: self.restart.clone(),
+        }
     }
 
     /// The file's text.

@@ -164,14 +164,21 @@ impl Control for Administration {
         async move {
             let subject = format!("{plugin} {}", function.chars().take(80).collect::<String>());
             self.record(&actor, "admin.plugin.call", subject).await?;
-            let table = self.table.load_full();
-            let Some(entry) = table.entry(plugin) else {
+            // Its own entry alone is held during the call: an instance is ended when nobody holds it.
+            let entry = self.table.load().entry(plugin).cloned();
+            let Some(entry) = entry else {
                 let handle = self.catalogue.handle(plugin);
                 let handle = handle.ok_or_else(|| ControlError::UnknownPlugin {
                     plugin: plugin.clone(),
                 })?;
-                let state = handle.snapshot().state.as_str().to_owned();
-                let source = CallError::NotReady { state };
+                let snapshot = handle.snapshot();
+                let source = if snapshot.enabled {
+                    CallError::NotReady {
+                        state: snapshot.state.as_str().to_owned(),
+                    }
+                } else {
+                    CallError::Disabled
+                };
                 return Err(ControlError::Call {
                     plugin: plugin.clone(),
                     source,
@@ -368,10 +375,13 @@ impl Administration {
     }
 
     fn warnings(&self) -> Vec<String> {
-        match self.posture.load().as_ref() {
+        let mut warnings = match self.posture.load().as_ref() {
             Some(posture) => warnings(posture),
             None => vec!["the posture is unknown: the log says why".into()],
-        }
+        };
+        let fault = self.catalogue.fault().text();
+        warnings.extend(fault.map(|fault| format!("plugin directory: {fault}")));
+        warnings
     }
 
     fn detail(&self, snapshot: &Snapshot) -> PluginDetail {

@@ -18,6 +18,7 @@ mod control;
 pub mod daemon;
 mod development;
 mod dialect;
+mod discovery;
 #[allow(dead_code, reason = "the administration API takes it up")]
 mod events;
 mod grants;
@@ -43,5 +44,8 @@ mod store;
 mod telemetry;
 mod tokens;
 
-pub use config::{Config, ConfigError, GatewaySection, HostApiSection, LogFormat, PluginList};
+pub use config::{
+    Config, ConfigError, DiscoverySection, GatewaySection, HealthSection, HostApiSection,
+    LogFormat, PluginList, RestartSection,
+};
 pub use place::Place;

@@ -1,117 +1,130 @@
 //! The life of one plugin, owned by one task. Others send it commands and read its snapshots.
 //!
 //! ```text
-//! Discovered → Staged → Starting → Ready → Draining → Stopped
-//!      └─────────┴─────────┴────────┴──→ Failed, Blocked
+//! Discovered → Staged → Starting → Ready ⇄ Degraded → Draining → Stopped, Disabled
+//!      ↑          └─────────┴────────┴────────┴──→ BackingOff, Failed, Blocked
+//!      └──────────────────────────────────────────────┘
 //! ```
+//!
+//! The task waits for nothing but the next thing that happens: attempts to start and the ends of
+//! instances go on beside it, so that a command counts at once. While one instance serves, an
+//! attempt to start another leaves it alone: only an instance that can serve takes its place, and
+//! the old one is ended once nobody holds it any more.
 
+mod attempt;
+mod backoff;
+mod commands;
+mod end;
+mod health;
+mod introduce;
 pub(crate) mod output;
-mod start;
+mod shared;
+mod swap;
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
-use chrono::Utc;
-use pinfold_gateway::admin::dto::LogLevel;
-use pinfold_policy::{InstanceId, PluginId};
-use pinfold_sandbox::protocol::{ExitCause, KillHow, Request};
+use futures_util::StreamExt as _;
+use futures_util::future::BoxFuture;
+use futures_util::stream::FuturesUnordered;
+use pinfold_policy::{Digest, Generation, InstanceId, PluginId};
+use pinfold_sandbox::protocol::ExitCause;
 use tokio::sync::{mpsc, oneshot, watch};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
 
 use crate::catalogue::Catalogue;
-use crate::chain::Chain;
-use crate::dialect::Started;
-use crate::events::{EventKind, Happening};
+use crate::config::HealthSection;
+use crate::dialect::Running;
+use crate::launcher::Launcher;
 use crate::logs::PluginLog;
-use crate::state::{Registered, Snapshot, State};
+use crate::state::Snapshot;
 
-/// How long a process may take to end on SIGTERM before the whole jail is killed.
-const TERMINATE_LIMIT: Duration = Duration::from_secs(2);
-/// How long the launcher may take to report the end of a jail that was killed.
-const KILL_LIMIT: Duration = Duration::from_secs(10);
-/// Commands waiting for one plugin's task: each caller waits for its own, so a few are plenty.
+pub(crate) use attempt::Trigger;
+pub(crate) use commands::{Command, Handle};
+
+use attempt::{Files, Outcome};
+use backoff::Crashes;
+use end::Ending;
+use health::{Beat, Pulse};
+use shared::Shared;
+
+/// Commands waiting for one plugin's task, which takes each at once: a few are plenty.
 const COMMAND_QUEUE: usize = 16;
-
-/// What a plugin's task can be told. Each is answered when it is done.
-pub(crate) enum Command {
-    /// Look at the plugin's directory and policy again, ending what runs first.
-    Restart(oneshot::Sender<()>),
-    /// Look again, and leave it alone if it serves from the same files.
-    Refresh(oneshot::Sender<()>),
-    /// Let it run, and start it.
-    Enable(oneshot::Sender<()>),
-    /// End it, and start it no more until it is enabled.
-    Disable(oneshot::Sender<()>),
-    /// End it and the task.
-    Stop(oneshot::Sender<()>),
-}
-
-/// How others reach a plugin's task.
-#[derive(Clone)]
-pub(crate) struct Handle {
-    commands: mpsc::Sender<Command>,
-    snapshot: watch::Receiver<Arc<Snapshot>>,
-    log: Arc<PluginLog>,
-}
-
-impl Handle {
-    /// The newest snapshot.
-    pub(crate) fn snapshot(&self) -> Arc<Snapshot> {
-        Arc::clone(&self.snapshot.borrow())
-    }
-
-    /// What the plugin prints and logs.
-    pub(crate) fn log(&self) -> &Arc<PluginLog> {
-        &self.log
-    }
-
-    /// Sends a command and waits until it is done.
-    pub(crate) async fn command(&self, make: impl FnOnce(oneshot::Sender<()>) -> Command) {
-        let (done, finished) = oneshot::channel();
-        if self.commands.send(make(done)).await.is_ok() {
-            // A task that ends without an answer has ended its plugin: done as well.
-            finished.await.unwrap_or_default();
-        }
-    }
-
-    /// Waits until the plugin serves or has failed to.
-    pub(crate) async fn settled(&self) -> Arc<Snapshot> {
-        let mut snapshot = self.snapshot.clone();
-        match snapshot
-            .wait_for(|snapshot| snapshot.state.is_settled())
-            .await
-        {
-            Ok(settled) => Arc::clone(&settled),
-            Err(_) => self.snapshot(),
-        }
-    }
-}
 
 /// A plugin's task and what it owns.
 pub(crate) struct Lifecycle {
-    plugin: PluginId,
-    /// Its place in the order in which plugins were first seen.
-    number: i64,
-    catalogue: Arc<Catalogue>,
+    shared: Arc<Shared>,
     commands: mpsc::Receiver<Command>,
-    snapshot: watch::Sender<Arc<Snapshot>>,
-    log: Arc<PluginLog>,
+    /// Whether nobody holds a handle any more.
+    abandoned: bool,
+    /// The instance in the table.
+    serving: Option<Serving>,
+    /// The attempt to start one, or another one.
+    attempt: Option<Attempt>,
+    /// Instances and attempts on their way out.
+    endings: FuturesUnordered<BoxFuture<'static, Ending>>,
+    /// How many of those are of an instance that served until then.
+    ending_served: usize,
+    /// When the next attempt is due, while it backs off.
+    due: Option<Instant>,
+    crashes: Crashes,
+    /// What served last.
+    good: Option<Files>,
+    /// Files that did not come to serve, whatever their policy says.
+    failed: Option<Digest>,
+    /// Whether the plugin is to go, with its task.
+    leaving: bool,
+    /// Those who wait until the plugin has settled.
+    waiting: Vec<oneshot::Sender<()>>,
 }
 
-/// A plugin that serves, and its process.
+/// An instance that serves, or can.
 struct Serving {
     instance: InstanceId,
-    started: Started,
+    generation: Generation,
+    digest: Digest,
+    running: Arc<dyn Running>,
     output: Arc<output::Drains>,
+    pulse: Pulse,
+    /// Cancelled when nobody holds its place in the table any more.
+    released: CancellationToken,
+    since: Instant,
+    times: Times,
+}
+
+/// Deadlines of an instance's policy.
+struct Times {
+    call: Duration,
     shutdown: Duration,
     quit: Duration,
 }
 
-/// Why an attempt to start came to nothing.
-struct NotStarted {
-    state: State,
-    reason: String,
-    /// What the operator can do, where there is something.
-    hint: Option<String>,
+/// An attempt under way.
+struct Attempt {
+    trigger: Trigger,
+    cancel: CancellationToken,
+    outcome: BoxFuture<'static, Outcome>,
+}
+
+/// What ended an instance that was not asked to end.
+enum Ended {
+    Process(ExitCause),
+    Connection(String),
+    /// It did not answer so many pings in a row.
+    Silence(u32),
+}
+
+/// What happens to a plugin.
+enum Happening {
+    Told(Command),
+    Abandoned,
+    Attempted(Trigger, Outcome),
+    Ended(Ended),
+    Beat(Beat),
+    Reaped(Ending),
+    Due,
 }
 
 impl Lifecycle {
@@ -128,298 +141,108 @@ impl Lifecycle {
             ..Snapshot::discovered(plugin.clone())
         };
         let (snapshot, observed) = watch::channel(Arc::new(first));
-        let log = catalogue.logs().of(&plugin);
-        let handle = Handle {
-            commands: sender,
-            snapshot: observed,
-            log: Arc::clone(&log),
+        let log: Arc<PluginLog> = catalogue.logs().of(&plugin);
+        let handle = Handle::new(sender, observed, Arc::clone(&log));
+        let shared = Arc::new(Shared {
+            plugin,
+            number,
+            catalogue,
+            snapshot,
+            log,
+            generations: AtomicU64::new(0),
+        });
+        let lifecycle = Self {
+            shared,
+            commands,
+            abandoned: false,
+            serving: None,
+            attempt: None,
+            endings: FuturesUnordered::new(),
+            ending_served: 0,
+            due: None,
+            crashes: Crashes::default(),
+            good: None,
+            failed: None,
+            leaving: false,
+            waiting: Vec::new(),
         };
-        (
-            Self {
-                plugin,
-                number,
-                catalogue,
-                commands,
-                snapshot,
-                log,
-            },
-            handle,
-        )
+        (lifecycle, handle)
     }
 
     /// Lives the plugin's life until it is told to stop or nobody holds its handle.
-    pub(crate) async fn run(mut self) {
-        let mut waiting: Option<oneshot::Sender<()>> = None;
-        loop {
-            let enabled = self.snapshot.borrow().enabled;
-            let serving = if enabled {
-                match self.start().await {
-                    Ok(serving) => {
-                        self.publish(&serving);
-                        Some(serving)
-                    }
-                    Err(not_started) => {
-                        self.not_started(not_started);
-                        None
-                    }
-                }
-            } else {
-                self.enter(State::Disabled, None, |_| {});
-                None
-            };
-            if let Some(done) = waiting.take() {
-                done.send(()).unwrap_or_default();
-            }
-            match self.serve(serving).await {
-                Some(done) => waiting = Some(done),
-                None => return,
-            }
+    pub(crate) async fn run(mut self, trigger: Trigger) {
+        if self.shared.snapshot().enabled {
+            self.begin(trigger);
         }
+        self.settle();
+        while !self.is_over() {
+            let happening = self.next().await;
+            self.on(happening);
+            self.settle();
+        }
+        self.leave();
     }
 
-    /// Waits for what ends this instance. `Some`: start again and then answer; `None`: the task's
-    /// end.
-    async fn serve(&mut self, mut serving: Option<Serving>) -> Option<oneshot::Sender<()>> {
-        loop {
-            let launcher = Arc::clone(self.catalogue.launcher());
-            let ended = async {
-                match &serving {
-                    Some(serving) => tokio::select! {
-                        cause = launcher.exited(serving.instance) => Ended::Process(cause),
-                        why = serving.started.instance.closed() => Ended::Connection(why),
-                    },
-                    None => std::future::pending().await,
-                }
-            };
-            tokio::select! {
-                ended = ended => {
-                    if let Some(serving) = serving.take() {
-                        self.fail(serving, ended).await;
-                    }
-                }
-                command = self.commands.recv() => match command {
-                    Some(Command::Refresh(done)) if self.unchanged(serving.as_ref()).await => {
-                        done.send(()).unwrap_or_default();
-                    }
-                    Some(Command::Enable(done)) if serving.is_some() => {
-                        done.send(()).unwrap_or_default();
-                    }
-                    Some(Command::Enable(done)) => {
-                        self.change(|snapshot| snapshot.enabled = true);
-                        return Some(done);
-                    }
-                    Some(Command::Disable(done)) => {
-                        self.change(|snapshot| snapshot.enabled = false);
-                        if let Some(serving) = serving.take() {
-                            self.stop(serving).await;
-                        }
-                        self.enter(State::Disabled, None, |snapshot| snapshot.reason = None);
-                        done.send(()).unwrap_or_default();
-                    }
-                    Some(Command::Refresh(done) | Command::Restart(done)) => {
-                        if let Some(serving) = serving.take() {
-                            self.stop(serving).await;
-                        }
-                        return Some(done);
-                    }
-                    Some(Command::Stop(done)) => {
-                        if let Some(serving) = serving.take() {
-                            self.stop(serving).await;
-                        }
-                        self.catalogue.withdraw(self.number);
-                        self.enter(State::Stopped, None, |_| {});
-                        done.send(()).unwrap_or_default();
-                        return None;
-                    }
-                    None => {
-                        if let Some(serving) = serving.take() {
-                            self.stop(serving).await;
-                        }
-                        return None;
-                    }
-                },
+    /// Cancel-safe, each part: what is under way is kept in `self`.
+    async fn next(&mut self) -> Happening {
+        let settings = self.shared.catalogue.settings();
+        let launcher = self.shared.catalogue.launcher();
+        let due = self.due;
+        tokio::select! {
+            command = self.commands.recv(), if !self.abandoned => {
+                command.map_or(Happening::Abandoned, Happening::Told)
+            }
+            (trigger, outcome) = outcome(self.attempt.as_mut()) => {
+                self.attempt = None;
+                Happening::Attempted(trigger, outcome)
+            }
+            happening = sign(self.serving.as_mut(), launcher, &settings.health) => happening,
+            Some(ending) = self.endings.next() => Happening::Reaped(ending),
+            () = tokio::time::sleep_until(due.unwrap_or_else(Instant::now)), if due.is_some() => {
+                Happening::Due
             }
         }
     }
 
-    /// Whether what serves was made from the files that lie there now.
-    async fn unchanged(&self, serving: Option<&Serving>) -> bool {
-        let digest = self.snapshot.borrow().digest;
-        serving.is_some()
-            && digest.is_some()
-            && self.stage().await.ok().map(|stage| stage.0) == digest
-    }
-
-    fn publish(&self, serving: &Serving) {
-        let started = &serving.started;
-        let snapshot = Arc::clone(&self.snapshot.borrow());
-        let refused = self.catalogue.serve(self.number, &snapshot, started);
-        let mut offer = started.offer.clone();
-        offer.refused.extend(refused);
-        for line in &offer.refused {
-            self.log.note(
-                snapshot.generation,
-                LogLevel::Warn,
-                &format!("not served: {line}"),
-            );
-        }
-        let cause = format!("version {}", started.version);
-        self.enter(State::Ready, Some(cause), |snapshot| {
-            snapshot.registered = Some(Registered {
-                version: started.version.clone(),
-                offer,
-                asked: started.asked.clone(),
-            });
-        });
-    }
-
-    fn not_started(
-        &self,
-        NotStarted {
-            state,
-            reason,
-            hint,
-        }: NotStarted,
-    ) {
-        let generation = self.snapshot.borrow().generation;
-        self.log.note(
-            generation,
-            LogLevel::Error,
-            &format!("not started: {reason}"),
-        );
-        let reason = match hint {
-            Some(hint) => format!("{reason} (hint: {hint})"),
-            None => reason,
-        };
-        self.catalogue.withdraw(self.number);
-        self.enter(state, Some(reason.clone()), |snapshot| {
-            snapshot.reason = Some(reason);
-            snapshot.running = None;
-        });
-    }
-
-    /// A plugin that ended without having been asked to.
-    async fn fail(&self, serving: Serving, ended: Ended) {
-        let cause = match ended {
-            Ended::Process(cause) => cause.to_string(),
-            Ended::Connection(why) => {
-                // Its end by itself may be on the way already, and tells more.
-                let limit = serving.quit;
-                let launcher = self.catalogue.launcher();
-                match tokio::time::timeout(limit, launcher.exited(serving.instance)).await {
-                    Ok(cause) => cause.to_string(),
-                    Err(_) => {
-                        self.kill(serving.instance).await;
-                        format!("its connection is gone: {why}")
-                    }
-                }
+    fn on(&mut self, happening: Happening) {
+        match happening {
+            Happening::Told(command) => self.obey(command),
+            Happening::Abandoned => {
+                self.abandoned = true;
+                self.begin_leaving();
             }
-        };
-        serving.started.instance.set_cause(cause.clone());
-        self.catalogue.launcher().forget(serving.instance);
-        serving.output.finish().await;
-        let generation = self.snapshot.borrow().generation;
-        self.log
-            .note(generation, LogLevel::Error, &format!("ended: {cause}"));
-        self.enter(State::Failed, Some(cause.clone()), |snapshot| {
-            snapshot.reason = Some(cause.clone());
-            snapshot.last_exit = Some(cause);
-            snapshot.running = None;
-        });
-    }
-
-    /// Ends a plugin in order: no new calls, its contract's own way, SIGTERM, the whole jail.
-    async fn stop(&self, serving: Serving) {
-        self.catalogue.withdraw(self.number);
-        self.enter(State::Draining, None, |_| {});
-        serving
-            .started
-            .instance
-            .set_cause("stopped on request".into());
-        serving.started.instance.shutdown(serving.shutdown).await;
-        let launcher = self.catalogue.launcher();
-        let exited = tokio::time::timeout(serving.quit, launcher.exited(serving.instance)).await;
-        let cause = match exited {
-            Ok(cause) => cause,
-            Err(_) => self.terminate(serving.instance).await,
-        };
-        launcher.forget(serving.instance);
-        serving.output.finish().await;
-        let generation = self.snapshot.borrow().generation;
-        self.log
-            .note(generation, LogLevel::Info, &format!("stopped: {cause}"));
-        self.enter(State::Stopped, Some(cause.to_string()), |snapshot| {
-            snapshot.reason = None;
-            snapshot.last_exit = Some(cause.to_string());
-            snapshot.running = None;
-        });
-    }
-
-    async fn terminate(&self, instance: InstanceId) -> ExitCause {
-        let launcher = self.catalogue.launcher();
-        let request = Request::Kill {
-            instance,
-            how: KillHow::Terminate,
-        };
-        if launcher.ask(request).await.is_ok()
-            && let Ok(cause) =
-                tokio::time::timeout(TERMINATE_LIMIT, launcher.exited(instance)).await
-        {
-            return cause;
-        }
-        self.kill(instance).await
-    }
-
-    async fn kill(&self, instance: InstanceId) -> ExitCause {
-        let launcher = self.catalogue.launcher();
-        if let Err(error) = launcher
-            .ask(Request::Kill {
-                instance,
-                how: KillHow::Kill,
-            })
-            .await
-        {
-            // One that is gone already is what was wanted.
-            tracing::debug!(plugin.id = %self.plugin, error = %Chain(&error), "kill not needed");
-        }
-        match tokio::time::timeout(KILL_LIMIT, launcher.exited(instance)).await {
-            Ok(cause) => cause,
-            Err(_) => ExitCause::Launcher("its end was not reported in time".into()),
-        }
-    }
-
-    /// Edits what is known of the plugin, not its state.
-    fn change(&self, edit: impl FnOnce(&mut Snapshot)) {
-        self.snapshot
-            .send_modify(|shared| edit(Arc::make_mut(shared)));
-    }
-
-    /// Changes the plugin's state: the one place that does, and so the one that tells of it.
-    fn enter(&self, state: State, cause: Option<String>, edit: impl FnOnce(&mut Snapshot)) {
-        let mut before = state;
-        self.change(|snapshot| {
-            before = snapshot.state;
-            edit(snapshot);
-            snapshot.state = state;
-            if state != before {
-                snapshot.since = Utc::now();
+            Happening::Attempted(trigger, outcome) => self.attempted(trigger, outcome),
+            Happening::Ended(ended) => self.ended(ended),
+            Happening::Beat(beat) => self.beat(&beat),
+            Happening::Reaped(ending) => self.reaped(ending),
+            Happening::Due => {
+                self.shared.change(|snapshot| snapshot.restarts += 1);
+                self.begin(Trigger::Again);
             }
-        });
-        if state != before {
-            self.catalogue.events().record(Happening {
-                plugin: self.plugin.clone(),
-                generation: self.snapshot.borrow().generation,
-                kind: EventKind::StateChanged,
-                from: Some(before),
-                to: Some(state),
-                cause,
-            });
         }
     }
 }
 
-/// What ended an instance.
-enum Ended {
-    Process(ExitCause),
-    Connection(String),
+/// The end of the attempt, if there is one, and what it was made for.
+async fn outcome(attempt: Option<&mut Attempt>) -> (Trigger, Outcome) {
+    match attempt {
+        Some(attempt) => (attempt.trigger, (&mut attempt.outcome).await),
+        None => std::future::pending().await,
+    }
+}
+
+/// A sign of the instance that serves, if there is one: its end, or how it answers.
+async fn sign(
+    serving: Option<&mut Serving>,
+    launcher: &Launcher,
+    settings: &HealthSection,
+) -> Happening {
+    let Some(serving) = serving else {
+        return std::future::pending().await;
+    };
+    tokio::select! {
+        cause = launcher.exited(serving.instance) => Happening::Ended(Ended::Process(cause)),
+        why = serving.running.closed() => Happening::Ended(Ended::Connection(why)),
+        beat = serving.pulse.beat(settings) => Happening::Beat(beat),
+    }
 }

@@ -26,6 +26,7 @@ use crate::chain::Chain;
 use crate::config::{Config, PluginList};
 use crate::control::{Administration, Phase};
 use crate::development::{self, DevelopmentGrants};
+use crate::discovery::Discovery;
 use crate::launcher::Launcher;
 use crate::logs::Logs;
 use crate::meters::Meters;
@@ -150,6 +151,7 @@ pub async fn run(start: Start) -> Result<(), RunError> {
                 .as_deref(),
         ),
         store: store.clone(),
+        settings: config.life(),
     });
     calls.set_catalogue(&catalogue);
     let listener = TcpListener::bind(config.listen)
@@ -199,6 +201,9 @@ pub async fn run(start: Start) -> Result<(), RunError> {
     });
     tasks.close();
 
+    // Before what is there is started, so that no change is missed.
+    let discovery = Discovery::begin(Arc::clone(&catalogue)).await;
+    let watching = tokio::spawn(discovery.run(stop.clone()));
     let starting = begin_plugins(&catalogue, &administration, &tokens, &place, development);
     let asked = asked_to_stop();
     tokio::pin!(asked);
@@ -223,6 +228,7 @@ pub async fn run(start: Start) -> Result<(), RunError> {
     announce_stopping();
     stop.cancel();
     tasks.wait().await;
+    watching.await.unwrap_or_default();
     match end {
         // A plugin in the middle of its start listens to nobody. The launcher ends it, with the rest.
         End::Asked if was_starting => {

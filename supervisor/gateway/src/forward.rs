@@ -11,9 +11,10 @@ use http::{HeaderMap, HeaderName, Method, request};
 use pinfold_policy::{CallContext, RouteMethod, User};
 
 use crate::audit::Actor;
+use crate::failure::Failure;
 use crate::plugin::{CallError, PluginRequest, PluginResponse};
 use crate::request_id::RequestId;
-use crate::table::Matched;
+use crate::table::{Entry, Matched};
 
 /// How long after its deadline a call is dropped from here: the instance knows the deadline too,
 /// and should be the one to notice, count and tell the plugin.
@@ -73,6 +74,17 @@ pub(crate) async fn forward(
     tokio::time::timeout_at(dropped_at.into(), entry.instance.http(request, context))
         .await
         .unwrap_or(Err(CallError::Deadline))
+}
+
+/// What the client is told. A plugin that an operator has switched off is named, as its contract
+/// has it.
+pub(crate) fn failure(error: CallError, entry: &Entry) -> Failure {
+    let is_disabled = error == CallError::Disabled;
+    let mut failure = Failure::from(error);
+    if is_disabled {
+        failure.text = format!("plugin {:?} is disabled", entry.plugin.as_str());
+    }
+    failure
 }
 
 fn user(actor: &Actor) -> Option<User> {

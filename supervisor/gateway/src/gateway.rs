@@ -217,13 +217,14 @@ impl Gateway {
                 let whole = self.read(body, &head.headers, deadline).await?;
                 let bytes = whole.bytes.clone();
                 let call = place.as_ref().map(Place::call);
+                let entry = Arc::clone(&matched.entry);
                 let response = forward::forward(matched, head, decoded_path, bytes, context)
                     .await
                     .and_then(respond::plugin);
                 if let Some(call) = call {
                     call.ended(&response);
                 }
-                response?
+                response.map_err(|error| forward::failure(error, &entry))?
             }
         };
         drop(place);

@@ -309,6 +309,7 @@ fn what_a_plugin_prints_and_what_it_ended_of_is_the_operators_alone() {
         return;
     }
     let daemon = Setup::new()
+        .without_restarts()
         .plugin("g4", "goatflow-g4")
         .policy("g4", "")
         .start();

@@ -139,6 +139,15 @@ impl Daemon {
             .any(|record| record["message"].as_str().unwrap().contains(text))
     }
 
+    /// Why newer versions of a plugin were not taken, oldest first.
+    pub(super) fn rejections(&self, plugin: &str) -> Vec<String> {
+        let logs = self.logs(plugin);
+        let notes = logs.iter().filter(|record| record["stream"] == "host");
+        let lines = notes.filter_map(|record| record["message"].as_str());
+        let reasons = lines.filter_map(|line| line.strip_prefix("not taken: "));
+        reasons.map(str::to_owned).collect()
+    }
+
     /// A new token with these roles.
     pub(super) fn token(&self, user: &str, roles: &[&str]) -> String {
         let wanted = json!({ "name": format!("for {user}"), "user": user, "roles": roles });

@@ -189,7 +189,7 @@ fn no_call_arrives_before_init_has_answered() {
         .start();
     let asked_enough = AtomicBool::new(false);
     std::thread::scope(|scope| {
-        // Asks all the while that the plugin is ended and started anew.
+        // Asks all the while that one instance takes the place of another.
         let asking = scope.spawn(|| {
             let mut statuses = Vec::new();
             while !asked_enough.load(Ordering::Relaxed) {
@@ -208,11 +208,7 @@ fn no_call_arrives_before_init_has_answered() {
         }
         asked_enough.store(true, Ordering::Relaxed);
         let statuses = asking.join().unwrap();
-        let expected = [200, 404, 502, 503];
-        assert!(
-            statuses.iter().all(|status| expected.contains(status)),
-            "{statuses:?}"
-        );
-        assert!(statuses.contains(&200), "{statuses:?}");
+        assert!(!statuses.is_empty());
+        assert!(statuses.iter().all(|status| *status == 200), "{statuses:?}");
     });
 }

@@ -157,24 +157,19 @@ fn run(daemon: &Daemon, row: &Row) -> Result<String, String> {
         let found = said.iter().find(|text| text.contains(told)).cloned();
         found.ok_or(said)
     };
-    let mut found = if matches!(row.what, What::Stop) {
-        Err(Vec::new())
-    } else {
-        let limit = std::time::Instant::now() + LIMIT / 3;
-        loop {
-            match find() {
-                Err(_) if std::time::Instant::now() < limit => {
-                    std::thread::sleep(Duration::from_millis(20));
-                }
-                found => break found,
+    if matches!(row.what, What::Stop) {
+        // Another instance takes its place, and it ends, however unwilling it is.
+        assert_eq!(daemon.rescan(Some(name)).status, 200, "{name}");
+    }
+    let limit = std::time::Instant::now() + LIMIT / 3;
+    let found = loop {
+        match find() {
+            Err(_) if std::time::Instant::now() < limit => {
+                std::thread::sleep(Duration::from_millis(20));
             }
+            found => break found,
         }
     };
-    // It ends with its directory, however unwilling it is.
-    if matches!(row.what, What::Stop) {
-        assert_eq!(daemon.rescan(Some(name)).status, 200, "{name}");
-        found = find();
-    }
     fs::remove_dir_all(daemon.base().join("plugins").join(name)).unwrap();
     assert_eq!(daemon.rescan(Some(name)).status, 204, "{name}");
     match found {

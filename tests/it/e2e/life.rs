@@ -278,11 +278,16 @@ fn plugins_in_the_directory_are_started_and_an_added_one_is_there_after_a_restar
 }
 
 #[test]
-fn a_removed_plugin_ends_when_it_is_looked_for() {
+fn a_removed_plugin_has_ended_when_it_was_looked_for() {
     if !super::can_run() {
         return;
     }
+    // Nobody looks by itself.
     let daemon = Setup::new()
+        .file(
+            "etc/pinfold.toml",
+            "[discovery]\ndebounce = '1h'\nlongest-wait = '1h'\n",
+        )
         .hello()
         .plugin("g3", "goatflow-g3")
         .plugin("g4", "goatflow-g4")
@@ -306,34 +311,24 @@ fn a_removed_plugin_ends_when_it_is_looked_for() {
 }
 
 #[test]
-fn what_runs_is_the_sealed_copy_until_it_is_looked_at_again() {
+fn unchanged_files_are_left_alone_when_they_are_looked_at() {
     if !super::can_run() {
         return;
     }
     let daemon = Setup::new().plugin("g", "goatflow-g3").start();
-    let (before, digest) = (daemon.plugin_pid("g"), daemon.ready("g")["digest"].clone());
+    let pid = daemon.plugin_pid("g");
+    assert_eq!(daemon.rescan(None).status, 200);
+    assert_eq!(daemon.plugin_pid("g"), pid);
     // Written into, not replaced: with a plugin running from this very file it would be busy.
+    let digest = daemon.ready("g")["digest"].clone();
     let program = daemon.base().join("plugins/g/g");
-    fs::write(
-        &program,
-        fs::read(pinfold_tests::go_fixture("goatflow-g4")).unwrap(),
-    )
-    .unwrap();
-    assert_eq!(
-        daemon.result("g", "token", &json!({})),
-        "",
-        "the third generation has none"
-    );
-    assert_eq!(daemon.plugin_pid("g"), before);
+    let new = fs::read(pinfold_tests::go_fixture("goatflow-g4")).unwrap();
+    fs::write(&program, new).unwrap();
     assert_eq!(daemon.rescan(None).status, 200);
     assert_ne!(
         daemon.result("g", "token", &json!({})),
         "",
-        "the fourth has"
+        "the third generation has none, the fourth has"
     );
     assert_ne!(daemon.ready("g")["digest"], digest);
-    // Unchanged files are left alone.
-    let pid = daemon.plugin_pid("g");
-    assert_eq!(daemon.rescan(None).status, 200);
-    assert_eq!(daemon.plugin_pid("g"), pid);
 }

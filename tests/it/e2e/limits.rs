@@ -120,6 +120,7 @@ fn a_memory_hog_ends_out_of_memory_and_alone() {
         return;
     }
     let daemon = Setup::new()
+        .without_restarts()
         .hello()
         .plugin("hog", "goatflow-g4")
         .policy("hog", "[limits]\nmemory = '64MiB'\n")

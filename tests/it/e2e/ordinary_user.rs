@@ -101,7 +101,9 @@ fn a_fork_bomb_meets_its_limit_without_a_control_group_too() {
     assert_eq!(hello.status, 200);
     assert_eq!(daemon.rescan(Some("bomb")).status, 200);
     daemon.ready("bomb");
-    assert_eq!(process::descendants(launcher).len(), 2 * 2);
+    pinfold_tests::wait_for("the replaced jail to be gone", || {
+        (process::descendants(launcher).len() == 2 * 2).then_some(())
+    });
 }
 
 #[test]

@@ -81,6 +81,12 @@ impl Setup {
         self
     }
 
+    /// A plugin that ends by itself stays as it is then, to be looked at. The daemon has no
+    /// database then.
+    pub(super) fn without_restarts(self) -> Self {
+        self.file("etc/pinfold.toml", "[restart]\nlimit = 0\n")
+    }
+
     pub(super) fn environment(mut self, name: &str, value: &str) -> Self {
         self.environment.insert(name.into(), value.into());
         self

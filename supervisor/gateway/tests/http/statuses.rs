@@ -105,7 +105,7 @@ async fn each_error_of_a_call_has_its_status_and_hides_what_is_the_operators() {
         ("deadline", 504, "plugin did not answer before the deadline"),
         ("gone", 502, "plugin ended before it answered"),
         ("not-ready", 503, "plugin takes no calls: it is starting"),
-        ("disabled", 403, "plugin is disabled"),
+        ("disabled", 403, r#"plugin "hello" is disabled"#),
         (
             "overloaded",
             503,

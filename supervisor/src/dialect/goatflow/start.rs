@@ -3,6 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::time::Duration;
 
 use pinfold_gateway::admin::dto::LogStream;
 use pinfold_gob::{DecodeError, Kind, Nothing, Schema};
@@ -10,7 +11,7 @@ use pinfold_policy::{PluginId, Span};
 use pinfold_rpc::handshake::{Address, Expectation, FirstLine, HandshakeLine};
 use pinfold_rpc::netrpc::{self, Body, Client, End};
 use pinfold_rpc::session::{PluginSession, SessionConfig};
-use pinfold_rpc::yamux::SessionError;
+use pinfold_rpc::yamux::{self, SessionError};
 use pinfold_sandbox::protocol::SocketDirectory;
 use tokio::io::AsyncReadExt as _;
 use tokio::net::UnixStream;
@@ -31,6 +32,9 @@ use crate::logs::is_unprintable;
 pub(super) const PROTOCOL_VERSION: i64 = 1;
 /// The other directory in which a plugin's socket may lie.
 const RUN_DIRECTORY: &str = "/run/plugin";
+/// How long a plugin may read nothing of what is sent to it before its connection counts as dead:
+/// longer than pings take, by default, to find out the same.
+const WRITE_LIMIT: Duration = Duration::from_secs(180);
 /// Longest base name of a socket.
 const SOCKET_NAME_LIMIT_BYTES: usize = 64;
 
@@ -159,7 +163,16 @@ async fn session(
         .set_nonblocking(true)
         .and_then(|()| UnixStream::from_std(stream))
         .map_err(|error| failed("open the session", &error))?;
-    PluginSession::connect(stream, SessionConfig::default())
+    let config = SessionConfig {
+        yamux: yamux::Config {
+            // The plugin is asked by its protocol's ping instead, and slow is told from dead there.
+            keep_alive: None,
+            write_timeout: WRITE_LIMIT,
+            ..yamux::Config::default()
+        },
+        ..SessionConfig::default()
+    };
+    PluginSession::connect(stream, config)
         .await
         .map_err(|error| failed("open the session", &error))
 }

@@ -1,0 +1,206 @@
+//! What lies in the plugin directory, and taking it in: plugins come, change and go.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use futures_util::future::join_all;
+use pinfold_policy::{Digest, PluginId};
+use pinfold_sandbox::protocol::{Reply, Request};
+
+use super::{Catalogue, PLUGIN_LIMIT};
+use crate::chain::Chain;
+use crate::lifecycle::{Command, Handle, Lifecycle, Trigger};
+use crate::state::Snapshot;
+use crate::store::StoreError;
+
+/// The plugin directory cannot be read.
+#[derive(Debug, thiserror::Error)]
+#[error("read the plugin directory {path}")]
+pub(crate) struct ScanError {
+    pub(crate) path: PathBuf,
+    #[source]
+    pub(crate) source: std::io::Error,
+}
+
+impl Catalogue {
+    /// The plugins that have a directory now.
+    pub(crate) async fn found(&self) -> Result<BTreeSet<PluginId>, ScanError> {
+        let directory = self.parts.plugin_dir.clone();
+        tokio::task::spawn_blocking(move || list(&directory))
+            .await
+            .unwrap_or_else(|error| {
+                let path = self.parts.plugin_dir.clone();
+                Err(ScanError {
+                    path,
+                    source: std::io::Error::other(error),
+                })
+            })
+    }
+
+    /// Looks at the plugin directory, or at one plugin in it: starts what is new, ends what is
+    /// gone, and looks again at the rest. A plugin that is named is started anew in any case.
+    /// Waits until each has settled.
+    pub(crate) async fn rescan(
+        self: &Arc<Self>,
+        only: Option<&PluginId>,
+    ) -> Result<Vec<Arc<Snapshot>>, ScanError> {
+        let found = self.found().await?;
+        let concerned = |plugin: &PluginId| only.is_none_or(|only| only == plugin);
+        let known: Vec<(PluginId, Handle)> = self
+            .plugins()
+            .iter()
+            .filter(|(plugin, _)| concerned(plugin))
+            .map(|(plugin, handle)| (plugin.clone(), handle.clone()))
+            .collect();
+        let again = known.into_iter().map(|(plugin, handle)| {
+            let present = found.contains(&plugin);
+            async move {
+                match (present, only) {
+                    (false, only) => {
+                        self.unload(&plugin, &handle).await;
+                        // Named, it was removed on purpose. One whose directory has merely gone
+                        // may come again.
+                        if only.is_some()
+                            && let Err(error) = self.parts.store.clear_flags(&plugin).await
+                        {
+                            tracing::warn!(plugin.id = %plugin, error = %Chain(&error), "plugin's flags kept");
+                        }
+                    }
+                    (true, Some(_)) => handle.command(Command::Restart).await,
+                    (true, None) => handle.command(Command::Refresh).await,
+                }
+            }
+        });
+        join_all(again).await;
+        let mut handles = Vec::new();
+        for plugin in found.iter().filter(|plugin| concerned(plugin)) {
+            handles.extend(self.start(plugin, Trigger::Refresh).await);
+        }
+        Ok(join_all(handles.iter().map(Handle::settled)).await)
+    }
+
+    /// The handle of a plugin, its task started if it is new; `None` where that cannot be.
+    async fn start(self: &Arc<Self>, plugin: &PluginId, trigger: Trigger) -> Option<Handle> {
+        if let Some(handle) = self.handle(plugin) {
+            return Some(handle);
+        }
+        let store = &self.parts.store;
+        let known = async {
+            let number = store.plugin_number(plugin).await?;
+            Ok::<_, StoreError>((number, store.is_enabled(plugin).await?))
+        };
+        let (number, enabled) = match known.await {
+            Ok(known) => known,
+            Err(error) => {
+                tracing::error!(plugin.id = %plugin, error = %Chain(&error), "plugin not started");
+                return None;
+            }
+        };
+        let mut plugins = self.plugins();
+        if let Some(handle) = plugins.get(plugin) {
+            return Some(handle.clone());
+        }
+        if self.stopping.load(Ordering::Relaxed) {
+            return None;
+        }
+        if plugins.len() >= PLUGIN_LIMIT {
+            tracing::error!(plugin.id = %plugin, limit = PLUGIN_LIMIT, "too many plugins, one left out");
+            return None;
+        }
+        let (lifecycle, handle) = Lifecycle::new(plugin.clone(), number, enabled, Arc::clone(self));
+        plugins.insert(plugin.clone(), handle.clone());
+        self.parts.meters.of(plugin);
+        self.tasks.spawn(lifecycle.run(trigger));
+        Some(handle)
+    }
+
+    /// Ends a plugin and forgets it, if `handle` is its newest.
+    async fn unload(&self, plugin: &PluginId, handle: &Handle) {
+        handle.command(Command::Stop).await;
+        {
+            let mut plugins = self.plugins();
+            if !plugins.get(plugin).is_some_and(|known| known.is(handle)) {
+                return;
+            }
+            plugins.remove(plugin);
+        }
+        self.parts.logs.forget(plugin);
+        self.parts.meters.forget(plugin);
+        self.parts.host.forget(plugin).await;
+        if let Err(error) = self.parts.store.forget_plugin(plugin).await {
+            tracing::warn!(plugin.id = %plugin, error = %Chain(&error), "plugin's number kept");
+        }
+    }
+
+    /// Begins to take in what has become of one plugin's files, which have been still for a while.
+    pub(crate) fn begin_look(self: &Arc<Self>, plugin: PluginId, is_there: bool) {
+        let catalogue = Arc::clone(self);
+        self.tasks
+            .spawn(async move { catalogue.look(&plugin, is_there).await });
+    }
+
+    /// The same for files that go on changing: they are taken in if they are the same twice, and
+    /// left for their next change otherwise.
+    pub(crate) fn begin_look_twice(self: &Arc<Self>, plugin: PluginId) {
+        let catalogue = Arc::clone(self);
+        self.tasks.spawn(async move {
+            let Some(first) = catalogue.digest(&plugin).await else {
+                return;
+            };
+            tokio::time::sleep(catalogue.settings().discovery.debounce.0).await;
+            if catalogue.digest(&plugin).await == Some(first) {
+                catalogue.look(&plugin, true).await;
+            } else {
+                tracing::warn!(plugin.id = %plugin, "plugin's files keep changing, not taken in yet");
+            }
+        });
+    }
+
+    async fn look(self: &Arc<Self>, plugin: &PluginId, is_there: bool) {
+        match (self.handle(plugin), is_there) {
+            (Some(handle), true) => handle.changed().await,
+            (Some(handle), false) => {
+                self.unload(plugin, &handle).await;
+                // It may have come again while its former self was ended.
+                if self.found().await.is_ok_and(|found| found.contains(plugin)) {
+                    self.start(plugin, Trigger::Files).await;
+                }
+            }
+            (None, true) => {
+                self.start(plugin, Trigger::Files).await;
+            }
+            (None, false) => {}
+        }
+    }
+
+    async fn digest(&self, plugin: &PluginId) -> Option<Digest> {
+        let plugin = plugin.clone();
+        match self.launcher().ask(Request::Stage { plugin }).await {
+            Ok(Reply::Staged { digest, .. }) => Some(digest),
+            _ => None,
+        }
+    }
+}
+
+/// The directories in the plugin directory whose names are plugin names.
+fn list(directory: &Path) -> Result<BTreeSet<PluginId>, ScanError> {
+    let failed = |source| ScanError {
+        path: directory.into(),
+        source,
+    };
+    let mut found = BTreeSet::new();
+    for entry in std::fs::read_dir(directory).map_err(failed)? {
+        let entry = entry.map_err(failed)?;
+        let name = entry.file_name();
+        let plugin = name.to_str().and_then(|name| PluginId::parse(name).ok());
+        match plugin {
+            Some(plugin) if entry.file_type().is_ok_and(|kind| kind.is_dir()) => {
+                found.insert(plugin);
+            }
+            _ => tracing::debug!(name = ?name, "not a plugin's directory"),
+        }
+    }
+    Ok(found)
+}

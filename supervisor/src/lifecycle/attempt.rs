@@ -1,0 +1,365 @@
+//! One attempt to start a plugin: stage, find its dialect, launch, speak with it until it serves.
+//!
+//! It owns nothing of the plugin's task, and can be given up at any moment: what it has started by
+//! then is ended.
+
+use std::sync::Arc;
+
+use pinfold_policy::{Digest, Generation};
+use pinfold_sandbox::protocol::{ExitCause, Failure, FailureKind, Launched, Reply, Request};
+use tokio_util::sync::CancellationToken;
+
+use super::Serving;
+use super::introduce::introduce;
+use super::shared::Shared;
+use crate::chain::Chain;
+use crate::dialect::{Dialect, DialectError, Manifest, Started};
+use crate::launcher::LauncherError;
+use crate::stage::StageFiles;
+use crate::state::{RunningProcess, State};
+
+/// Why an attempt is made, from the least to the most. One that takes the place of another is made
+/// for the greater of their reasons.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Trigger {
+    /// The plugin ended by itself, and has waited.
+    Again,
+    /// Its files have changed. A signature may still be on its way.
+    Files,
+    /// Somebody looks: what serves from the same files is left alone.
+    Refresh,
+    /// Somebody wants it started anew in any case.
+    Restart,
+}
+
+/// What an attempt is to do.
+pub(super) struct Plan {
+    pub(super) shared: Arc<Shared>,
+    pub(super) trigger: Trigger,
+    /// Cancelled when it is given up.
+    pub(super) cancel: CancellationToken,
+    /// Whether its steps are the plugin's state: not while another instance serves.
+    pub(super) shown: bool,
+    /// Files with which there is nothing to do.
+    pub(super) unless: Option<Digest>,
+    /// Files that have served and are started again, whatever the directory holds by now: others
+    /// are another attempt's, and may be half a copy.
+    pub(super) kept: Option<Files>,
+}
+
+/// A plugin's files, read.
+#[derive(Clone)]
+pub(super) struct Files {
+    pub(super) digest: Digest,
+    pub(super) dialect: Arc<dyn Dialect>,
+    pub(super) manifest: Manifest,
+    /// The files themselves, where the daemon writes policies for them.
+    stage: Option<Arc<StageFiles>>,
+}
+
+/// What came of an attempt.
+pub(super) enum Outcome {
+    /// The plugin serves.
+    Serves(Box<Candidate>),
+    /// There is nothing to do.
+    Unchanged,
+    /// It does not come to serve.
+    Failed(Box<NotStarted>),
+    /// It was given up; nothing of it is left.
+    GivenUp,
+}
+
+/// An instance that can serve and does not yet.
+pub(super) struct Candidate {
+    pub(super) files: Files,
+    pub(super) policy: pinfold_policy::PolicyFile,
+    pub(super) development_policy: bool,
+    pub(super) process: RunningProcess,
+    pub(super) started: Started,
+    pub(super) serving: Serving,
+}
+
+/// Why an attempt came to nothing.
+pub(super) struct NotStarted {
+    pub(super) state: State,
+    pub(super) reason: String,
+    /// What the operator can do, where there is something.
+    pub(super) hint: Option<Box<str>>,
+    /// Whether it may do another time unchanged: it died, or the machine was short of something.
+    pub(super) again: bool,
+    /// Whether the launcher has the files no more.
+    unknown: bool,
+    /// Whether a signature that is still to come would mend it.
+    late: bool,
+    /// Whether no policy trusts the files as they are.
+    pub(super) untrusted: bool,
+    pub(super) digest: Option<Digest>,
+    pub(super) generation: Option<Generation>,
+    /// How its process ended, where it did by itself.
+    pub(super) exit: Option<Box<str>>,
+}
+
+/// Makes the attempt.
+pub(super) async fn attempt(plan: Plan) -> Outcome {
+    let first = match plan.kept.clone() {
+        Some(files) => start(&plan, files).await,
+        None => once(&plan).await,
+    };
+    match first {
+        Outcome::Failed(not_started) if plan.kept.is_some() && not_started.unknown => {
+            once(&plan).await
+        }
+        Outcome::Failed(not_started) if plan.trigger == Trigger::Files && not_started.late => {
+            // The program may have come before its signature.
+            let debounce = plan.shared.catalogue.settings().discovery.debounce.0;
+            tokio::select! {
+                () = plan.cancel.cancelled() => Outcome::GivenUp,
+                () = tokio::time::sleep(debounce) => once(&plan).await,
+            }
+        }
+        outcome => outcome,
+    }
+}
+
+async fn once(plan: &Plan) -> Outcome {
+    let shared = &plan.shared;
+    let staged = tokio::select! {
+        biased;
+        () = plan.cancel.cancelled() => return Outcome::GivenUp,
+        staged = stage(shared) => staged,
+    };
+    let (digest, stage) = match staged {
+        Ok(staged) => staged,
+        Err(error) => return refused("stage", &error).into(),
+    };
+    if plan.unless == Some(digest) {
+        return Outcome::Unchanged;
+    }
+    let files = match read(shared, digest, stage) {
+        Ok(files) => files,
+        Err(not_started) => return not_started.of(digest, None).into(),
+    };
+    if plan.shown {
+        shared.enter(State::Staged, None, |snapshot| {
+            snapshot.reason = None;
+            snapshot.next_start = None;
+            snapshot.digest = Some(files.digest);
+            snapshot.dialect = Some(files.dialect.name());
+            snapshot.manifest = Some(files.manifest.clone());
+        });
+    }
+    start(plan, files).await
+}
+
+/// From files to an instance that can serve.
+async fn start(plan: &Plan, files: Files) -> Outcome {
+    let shared = &plan.shared;
+    let digest = files.digest;
+    let granted = match (shared.catalogue.development_grants(), &files.stage) {
+        (Some(grants), Some(stage)) => grants.write(
+            &shared.plugin,
+            files.dialect.name(),
+            &files.manifest,
+            (digest, stage),
+        ),
+        _ => Ok(()),
+    };
+    if let Err(error) = granted {
+        return NotStarted::failed(&Chain(&error))
+            .again()
+            .of(digest, None)
+            .into();
+    }
+    let generation = shared.next_generation();
+    if plan.shown {
+        shared.enter(State::Starting, None, |snapshot| {
+            snapshot.generation = generation;
+        });
+    }
+    // Waited for in any case: the answer says what there is to end.
+    let launched = match launch(shared, files.dialect.as_ref(), generation, digest).await {
+        Ok(launched) => launched,
+        Err(not_started) => return not_started.of(digest, Some(generation)).into(),
+    };
+    let instance = launched.instance;
+    let introduced = tokio::select! {
+        biased;
+        () = plan.cancel.cancelled() => None,
+        introduced = introduce(shared, files, generation, launched, plan.shown) => Some(introduced),
+    };
+    if let Some(Ok(candidate)) = introduced {
+        return Outcome::Serves(Box::new(candidate));
+    }
+    shared.kill(instance).await;
+    shared.catalogue.launcher().forget(instance);
+    match introduced {
+        Some(Err(not_started)) => not_started.of(digest, Some(generation)).into(),
+        _ => Outcome::GivenUp,
+    }
+}
+
+/// Stages the plugin's directory as it is now.
+async fn stage(shared: &Shared) -> Result<(Digest, StageFiles), LauncherError> {
+    let request = Request::Stage {
+        plugin: shared.plugin.clone(),
+    };
+    match shared.catalogue.launcher().ask(request).await? {
+        Reply::Staged { digest, root } => Ok((digest, StageFiles::new(root))),
+        _ => Err(LauncherError::Confused),
+    }
+}
+
+fn read(shared: &Shared, digest: Digest, stage: StageFiles) -> Result<Files, NotStarted> {
+    let dialects = shared.catalogue.dialects();
+    let Some(dialect) = dialects
+        .iter()
+        .find(|dialect| stage.has(dialect.manifest_file()))
+    else {
+        let known: Vec<_> = dialects
+            .iter()
+            .map(|dialect| dialect.manifest_file())
+            .collect();
+        let reason = format!("its directory has no manifest ({})", known.join(", "));
+        return Err(NotStarted::new(State::Blocked, reason));
+    };
+    let manifest = dialect
+        .manifest(&shared.plugin, &stage)
+        .map_err(|error| NotStarted::dialect(&error))?;
+    Ok(Files {
+        digest,
+        dialect: Arc::clone(dialect),
+        manifest,
+        stage: shared
+            .catalogue
+            .development_grants()
+            .map(|_| Arc::new(stage)),
+    })
+}
+
+async fn launch(
+    shared: &Shared,
+    dialect: &dyn Dialect,
+    generation: Generation,
+    digest: Digest,
+) -> Result<Launched, NotStarted> {
+    let request = Request::Launch {
+        plugin: shared.plugin.clone(),
+        generation,
+        digest,
+        values: dialect.launch_values(),
+    };
+    match shared.catalogue.launcher().ask(request).await {
+        Ok(Reply::Launched(launched)) => Ok(launched),
+        Ok(_) => Err(NotStarted::failed(&LauncherError::Confused)),
+        Err(error) => Err(refused("launch", &error)),
+    }
+}
+
+impl From<NotStarted> for Outcome {
+    fn from(not_started: NotStarted) -> Self {
+        Self::Failed(Box::new(not_started))
+    }
+}
+
+impl NotStarted {
+    pub(super) fn new(state: State, reason: String) -> Self {
+        Self {
+            state,
+            reason,
+            hint: None,
+            again: false,
+            unknown: false,
+            late: false,
+            untrusted: false,
+            digest: None,
+            generation: None,
+            exit: None,
+        }
+    }
+
+    pub(super) fn failed(reason: &dyn std::fmt::Display) -> Self {
+        Self::new(State::Failed, reason.to_string())
+    }
+
+    pub(super) fn dialect(error: &DialectError) -> Self {
+        let state = if error.blocks() {
+            State::Blocked
+        } else {
+            State::Failed
+        };
+        Self::new(state, Chain(error).to_string())
+    }
+
+    pub(super) fn with_hint(self, hint: String) -> Self {
+        Self {
+            hint: Some(hint.into()),
+            ..self
+        }
+    }
+
+    pub(super) fn again(self) -> Self {
+        Self {
+            again: true,
+            ..self
+        }
+    }
+
+    /// The same, and how its process ended.
+    pub(super) fn because(self, cause: &ExitCause) -> Self {
+        let reason = format!("{}: {cause}", self.reason);
+        Self { reason, ..self }.ended(cause)
+    }
+
+    pub(super) fn ended(self, cause: &ExitCause) -> Self {
+        Self {
+            exit: Some(cause.to_string().into()),
+            again: true,
+            ..self
+        }
+    }
+
+    fn of(self, digest: Digest, generation: Option<Generation>) -> Self {
+        Self {
+            digest: Some(digest),
+            generation,
+            ..self
+        }
+    }
+
+    /// The reason, with what to do.
+    pub(super) fn text(&self) -> String {
+        match &self.hint {
+            Some(hint) => format!("{} (hint: {hint})", self.reason),
+            None => self.reason.clone(),
+        }
+    }
+}
+
+/// What the launcher refused or could not do.
+fn refused(what: &str, error: &LauncherError) -> NotStarted {
+    let kind = match error {
+        LauncherError::Failed(Failure { kind, .. }) => Some(*kind),
+        _ => None,
+    };
+    let blocked = matches!(
+        kind,
+        Some(FailureKind::Policy | FailureKind::Trust | FailureKind::Control)
+    );
+    let state = if blocked {
+        State::Blocked
+    } else {
+        State::Failed
+    };
+    let machine = match error {
+        LauncherError::Busy | LauncherError::Deadline => true,
+        _ => kind == Some(FailureKind::Host),
+    };
+    NotStarted {
+        hint: error.hint().map(Into::into),
+        again: machine,
+        late: kind == Some(FailureKind::Trust),
+        unknown: kind == Some(FailureKind::Request),
+        untrusted: matches!(kind, Some(FailureKind::Policy | FailureKind::Trust)),
+        ..NotStarted::new(state, format!("{what}: {}", Chain(error)))
+    }
+}

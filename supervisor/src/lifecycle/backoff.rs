@@ -1,0 +1,123 @@
+//! When a plugin that ended by itself is started again, and when no more.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use crate::config::RestartSection;
+
+/// The ends of one plugin that nobody asked for. Times are monotonic: the machine's clock may be
+/// set as one likes.
+#[derive(Debug, Default)]
+pub(super) struct Crashes {
+    /// The latest, oldest first; at most one more than the limit.
+    times: VecDeque<Instant>,
+}
+
+/// What follows a crash.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Verdict {
+    /// Start again after this time.
+    Again(Duration),
+    /// It has crashed so often within the window: no more.
+    Loop(usize),
+}
+
+impl Crashes {
+    /// Forgets them: an operator or new files give the plugin another chance.
+    pub(super) fn clear(&mut self) {
+        self.times.clear();
+    }
+
+    /// Notes an end at `now`, after an instance had served for `served`.
+    pub(super) fn crashed(
+        &mut self,
+        now: Instant,
+        served: Duration,
+        settings: &RestartSection,
+    ) -> Verdict {
+        if served >= settings.longest.0 {
+            // As long as the longest wait: what came before has nothing to do with this.
+            self.clear();
+        }
+        let window = settings.window.0;
+        self.times
+            .retain(|time| now.saturating_duration_since(*time) < window);
+        self.times.push_back(now);
+        let count = self.times.len();
+        if count > settings.limit as usize {
+            return Verdict::Loop(count);
+        }
+        let doublings = u32::try_from(count - 1).unwrap_or(u32::MAX).min(31);
+        let wait = settings.first.0.saturating_mul(1 << doublings);
+        Verdict::Again(jittered(wait.min(settings.longest.0)))
+    }
+}
+
+/// Between three quarters of the time and all of it, by chance: plugins that fell together, with
+/// what they all need, do not come back together.
+fn jittered(wait: Duration) -> Duration {
+    // Without randomness the wait is merely the same for all.
+    let chance = getrandom::u32().unwrap_or(u32::MAX);
+    wait.mul_f64(0.75 + 0.25 * f64::from(chance) / f64::from(u32::MAX))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn settings() -> RestartSection {
+        RestartSection::default()
+    }
+
+    #[test]
+    fn waits_double_up_to_the_longest_and_the_sixth_crash_in_the_window_is_the_last() {
+        let mut crashes = Crashes::default();
+        let start = Instant::now();
+        let mut now = start;
+        for expected in [1, 2, 4, 8, 16] {
+            let Verdict::Again(wait) = crashes.crashed(now, Duration::ZERO, &settings()) else {
+                panic!("not yet a loop");
+            };
+            let full = Duration::from_secs(expected);
+            assert!(wait <= full && wait >= full.mul_f64(0.75), "{wait:?}");
+            now += wait;
+        }
+        let verdict = crashes.crashed(now, Duration::ZERO, &settings());
+        assert_eq!(verdict, Verdict::Loop(6));
+        crashes.clear();
+        assert!(matches!(
+            crashes.crashed(now, Duration::ZERO, &settings()),
+            Verdict::Again(_)
+        ));
+    }
+
+    #[test]
+    fn crashes_outside_the_window_and_before_a_long_run_do_not_count() {
+        let mut crashes = Crashes::default();
+        let mut now = Instant::now();
+        for _ in 0..100 {
+            let verdict = crashes.crashed(now, Duration::from_secs(60), &settings());
+            assert!(matches!(verdict, Verdict::Again(_)), "{verdict:?}");
+            now += Duration::from_secs(121);
+        }
+        let served = Duration::from_secs(300);
+        for _ in 0..100 {
+            let Verdict::Again(wait) = crashes.crashed(now, served, &settings()) else {
+                panic!("each had served long enough");
+            };
+            assert!(wait <= Duration::from_secs(1));
+        }
+    }
+
+    #[test]
+    fn with_a_limit_of_none_the_first_crash_is_the_last() {
+        let settings = RestartSection {
+            limit: 0,
+            ..settings()
+        };
+        let verdict = Crashes::default().crashed(Instant::now(), Duration::MAX, &settings);
+        assert_eq!(verdict, Verdict::Loop(1));
+    }
+}

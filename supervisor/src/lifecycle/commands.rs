@@ -1,0 +1,172 @@
+//! What a plugin's task can be told, by whoever holds its handle.
+
+use std::sync::Arc;
+
+use tokio::sync::{mpsc, oneshot, watch};
+
+use super::{Lifecycle, Trigger};
+use crate::logs::PluginLog;
+use crate::state::{Snapshot, State};
+
+/// What a plugin's task can be told. It is taken at once, and answered when the plugin has settled;
+/// of several the newest wins, and each is answered.
+pub(crate) enum Command {
+    /// Its files have changed: take the new ones, if they are others than those that serve.
+    Changed,
+    /// Look at the plugin's files, and leave it alone if it serves from the same ones.
+    Refresh(oneshot::Sender<()>),
+    /// Start it anew from its files and policy as they are.
+    Restart(oneshot::Sender<()>),
+    /// Let it run, and start it.
+    Enable(oneshot::Sender<()>),
+    /// End it, and start it no more until it is enabled.
+    Disable(oneshot::Sender<()>),
+    /// End it and the task.
+    Stop(oneshot::Sender<()>),
+}
+
+/// How others reach a plugin's task.
+#[derive(Clone)]
+pub(crate) struct Handle {
+    commands: mpsc::Sender<Command>,
+    snapshot: watch::Receiver<Arc<Snapshot>>,
+    log: Arc<PluginLog>,
+}
+
+impl Handle {
+    pub(super) fn new(
+        commands: mpsc::Sender<Command>,
+        snapshot: watch::Receiver<Arc<Snapshot>>,
+        log: Arc<PluginLog>,
+    ) -> Self {
+        Self {
+            commands,
+            snapshot,
+            log,
+        }
+    }
+
+    /// The newest snapshot.
+    pub(crate) fn snapshot(&self) -> Arc<Snapshot> {
+        Arc::clone(&self.snapshot.borrow())
+    }
+
+    /// What the plugin prints and logs.
+    pub(crate) fn log(&self) -> &Arc<PluginLog> {
+        &self.log
+    }
+
+    /// Whether both reach the same task.
+    pub(crate) fn is(&self, other: &Self) -> bool {
+        self.commands.same_channel(&other.commands)
+    }
+
+    /// Says that the plugin's files have changed. Does not wait for what comes of it.
+    pub(crate) async fn changed(&self) {
+        // A task that has ended has no files any more.
+        self.commands
+            .send(Command::Changed)
+            .await
+            .unwrap_or_default();
+    }
+
+    /// Sends a command and waits until the plugin has settled.
+    pub(crate) async fn command(&self, make: impl FnOnce(oneshot::Sender<()>) -> Command) {
+        let (done, finished) = oneshot::channel();
+        if self.commands.send(make(done)).await.is_ok() {
+            // A task that ends without an answer has ended its plugin: done as well.
+            finished.await.unwrap_or_default();
+        }
+    }
+
+    /// Waits until the plugin serves or has failed to.
+    pub(crate) async fn settled(&self) -> Arc<Snapshot> {
+        let mut snapshot = self.snapshot.clone();
+        match snapshot
+            .wait_for(|snapshot| snapshot.state.is_settled())
+            .await
+        {
+            Ok(settled) => Arc::clone(&settled),
+            Err(_) => self.snapshot(),
+        }
+    }
+}
+
+impl Lifecycle {
+    pub(super) fn obey(&mut self, command: Command) {
+        let enabled = self.shared.snapshot.borrow().enabled;
+        match command {
+            Command::Changed if enabled => self.begin(Trigger::Files),
+            Command::Changed => {}
+            Command::Refresh(done) => {
+                self.waiting.push(done);
+                if enabled {
+                    self.begin(Trigger::Refresh);
+                }
+            }
+            Command::Restart(done) => {
+                self.waiting.push(done);
+                if enabled {
+                    self.begin(Trigger::Restart);
+                }
+            }
+            Command::Enable(done) => {
+                self.waiting.push(done);
+                self.shared.change(|snapshot| snapshot.enabled = true);
+                if self.serving.is_none() && self.attempt.is_none() {
+                    self.begin(Trigger::Restart);
+                }
+            }
+            Command::Disable(done) => {
+                self.waiting.push(done);
+                self.shared.change(|snapshot| snapshot.enabled = false);
+                self.stop_all();
+            }
+            Command::Stop(done) => {
+                self.waiting.push(done);
+                self.begin_leaving();
+            }
+        }
+    }
+
+    pub(super) fn begin_leaving(&mut self) {
+        if !self.leaving {
+            self.leaving = true;
+            self.stop_all();
+        }
+    }
+
+    /// Whether the task has nothing more to do.
+    pub(super) fn is_over(&self) -> bool {
+        self.leaving && self.endings.is_empty()
+    }
+
+    /// The task's last act.
+    pub(super) fn leave(mut self) {
+        self.shared.catalogue.withdraw(self.shared.number);
+        self.shared.enter(State::Stopped, None, |_| {});
+        // Whoever has sent a command that was not taken any more learns it from its end.
+        self.commands.close();
+        for done in self.waiting {
+            done.send(()).unwrap_or_default();
+        }
+    }
+
+    /// Where nothing is under way that changes it, the plugin has settled: those who wait are told.
+    pub(super) fn settle(&mut self) {
+        if self.leaving || self.attempt.is_some() || self.ending_served > 0 {
+            return;
+        }
+        if !self.shared.snapshot.borrow().enabled {
+            // Also what had only begun to start is gone then.
+            if !self.endings.is_empty() {
+                return;
+            }
+            self.shared
+                .enter(State::Disabled, None, |snapshot| snapshot.reason = None);
+        }
+        for done in self.waiting.drain(..) {
+            done.send(()).unwrap_or_default();
+        }
+    }
+}

@@ -1,0 +1,92 @@
+//! The end of one instance, wanted or not.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use pinfold_gateway::admin::dto::LogLevel;
+
+use super::shared::Shared;
+use super::{Ended, Serving};
+
+/// How much longer than a call may take whoever makes it can hold the instance: the gateway gives
+/// up calls a moment after their deadline.
+const HOLD_GRACE: Duration = Duration::from_secs(1);
+
+/// What an ending came to.
+pub(super) enum Ending {
+    /// The instance that served was ended on request.
+    Stopped { cause: String },
+    /// The instance that served ended by itself, after it had served for so long.
+    Crashed { cause: String, served: Duration },
+    /// An instance that nobody was served by any more, or not yet.
+    Reaped,
+}
+
+/// Ends an instance that is out of the table, in order: calls under way are answered, then its
+/// contract's own way, SIGTERM, the whole jail.
+pub(super) async fn stop(shared: Arc<Shared>, serving: Serving) -> String {
+    let launcher = shared.catalogue.launcher();
+    let Serving {
+        instance,
+        generation,
+        running,
+        output,
+        released,
+        times,
+        ..
+    } = serving;
+    tokio::select! {
+        () = released.cancelled() => {}
+        () = tokio::time::sleep(times.call + HOLD_GRACE) => {
+            tracing::warn!(plugin.id = %shared.plugin, plugin.generation = generation.0, "calls outlast their deadline, ended with their instance");
+        }
+        _ = launcher.exited(instance) => {}
+    }
+    running.set_cause("stopped on request".into());
+    running.shutdown(times.shutdown).await;
+    let exited = tokio::time::timeout(times.quit, launcher.exited(instance)).await;
+    let cause = match exited {
+        Ok(cause) => cause,
+        Err(_) => shared.terminate(instance).await,
+    };
+    launcher.forget(instance);
+    output.finish().await;
+    shared.note(generation, LogLevel::Info, &format!("stopped: {cause}"));
+    cause.to_string()
+}
+
+/// Finds out why an instance ended that was not asked to, and ends what is left of it.
+pub(super) async fn crashed(shared: Arc<Shared>, serving: Serving, ended: Ended) -> Ending {
+    let launcher = shared.catalogue.launcher();
+    let instance = serving.instance;
+    let cause = match ended {
+        Ended::Process(cause) => cause.to_string(),
+        Ended::Connection(why) => {
+            // Its end by itself may be on the way already, and tells more.
+            let limit = serving.times.quit;
+            match tokio::time::timeout(limit, launcher.exited(instance)).await {
+                Ok(cause) => cause.to_string(),
+                Err(_) => {
+                    shared.kill(instance).await;
+                    format!("its connection is gone: {why}")
+                }
+            }
+        }
+        Ended::Silence(count) => {
+            shared.kill(instance).await;
+            format!("it did not answer {count} pings in a row, and was killed")
+        }
+    };
+    serving.running.set_cause(cause.clone());
+    launcher.forget(instance);
+    serving.output.finish().await;
+    shared.note(
+        serving.generation,
+        LogLevel::Error,
+        &format!("ended: {cause}"),
+    );
+    Ending::Crashed {
+        cause,
+        served: serving.since.elapsed(),
+    }
+}

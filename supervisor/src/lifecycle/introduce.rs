@@ -1,0 +1,205 @@
+//! From a started process to an instance that can serve.
+
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::FutureExt as _;
+use futures_util::future::BoxFuture;
+use pinfold_gateway::admin::dto::{LogLevel, LogStream};
+use pinfold_policy::{Generation, InstanceId, PolicyFile};
+use pinfold_sandbox::protocol::{Launched, SocketDirectory};
+use tokio::net::unix::pipe;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use super::attempt::{Candidate, Files, NotStarted};
+use super::health::Pulse;
+use super::output::Drains;
+use super::shared::Shared;
+use super::{Serving, Times};
+use crate::chain::Chain;
+use crate::dialect::{Connect, DialectError, Process, Started};
+use crate::launcher::Launcher;
+use crate::state::{RunningProcess, State};
+
+/// Largest policy file that the launcher hands over.
+const POLICY_LIMIT_BYTES: usize = pinfold_policy::document::DOCUMENT_LIMIT_BYTES;
+
+/// How long what a plugin said before its end may take to be read.
+const LAST_WORDS_LIMIT: Duration = Duration::from_millis(500);
+
+/// Speaks with a started process until it can serve. Whoever calls this ends the process where it
+/// fails, or where it is given up.
+pub(super) async fn introduce(
+    shared: &Shared,
+    files: Files,
+    generation: Generation,
+    launched: Launched,
+    shown: bool,
+) -> Result<Candidate, NotStarted> {
+    let Launched {
+        instance,
+        pid,
+        stdout,
+        stderr,
+        policy,
+        tmp_directory,
+        development_policy,
+        missing,
+        trust,
+        ..
+    } = launched;
+    let policy = read_policy(policy)?;
+    let running = RunningProcess {
+        instance,
+        pid,
+        missing,
+        trust,
+    };
+    if shown {
+        shared.change(|snapshot| {
+            snapshot.policy = Some(policy.clone());
+            snapshot.development_policy = development_policy;
+            snapshot.running = Some(running.clone());
+        });
+    }
+    agree(shared, &files, &policy)?;
+    let pipe = |fd| pipe::Receiver::from_owned_fd(fd).map_err(|error| NotStarted::failed(&error));
+    let output = Arc::new(Drains::new(Arc::clone(&shared.log), generation));
+    output.add(LogStream::Stderr, pipe(stderr)?);
+    let launcher = Arc::clone(shared.catalogue.launcher());
+    let known = shared
+        .catalogue
+        .found()
+        .await
+        .map_err(|error| NotStarted::failed(&Chain(&error)).again())?;
+    let process = Process {
+        plugin: shared.plugin.clone(),
+        known,
+        manifest: files.manifest.clone(),
+        policy: policy.clone(),
+        generation,
+        output: Arc::clone(&output),
+        tmp_directory,
+        connect: Arc::new(JailSockets {
+            launcher: Arc::clone(&launcher),
+            instance,
+        }),
+        host: Arc::clone(shared.catalogue.host()),
+    };
+    let dialect = Arc::clone(&files.dialect);
+    let mut starting = dialect.start(process, pipe(stdout)?);
+    let started: Started = tokio::select! {
+        // What killed it says more than that it is gone.
+        biased;
+        cause = launcher.exited(instance) => {
+            // And what it said before may be why.
+            let ended = tokio::time::timeout(LAST_WORDS_LIMIT, starting).await;
+            output.finish().await;
+            Err(match ended {
+                Ok(Err(error)) => NotStarted::dialect(&error).because(&cause),
+                _ => NotStarted::failed(&format_args!("while starting: {cause}")).ended(&cause),
+            })
+        }
+        started = &mut starting => match started {
+            Ok(started) => Ok(started),
+            Err(error) => Err(not_introduced(&launcher, instance, &error).await),
+        },
+    }?;
+    shared.note(
+        generation,
+        LogLevel::Info,
+        &format!("started, process {pid}"),
+    );
+    let times = Times {
+        call: policy.timeouts.call.0,
+        shutdown: policy.timeouts.shutdown.0,
+        quit: policy.timeouts.quit.0,
+    };
+    let health = &shared.catalogue.settings().health;
+    let serving = Serving {
+        instance,
+        generation,
+        digest: files.digest,
+        pulse: Pulse::new(Arc::clone(&started.instance), health),
+        running: Arc::clone(&started.instance),
+        output,
+        // Of its own until it is put into the table.
+        released: CancellationToken::new(),
+        since: Instant::now(),
+        times,
+    };
+    Ok(Candidate {
+        files,
+        policy,
+        development_policy,
+        process: running,
+        started,
+        serving,
+    })
+}
+
+/// What the policy says of the files must be so.
+fn agree(shared: &Shared, files: &Files, policy: &PolicyFile) -> Result<(), NotStarted> {
+    for (what, says, is) in [
+        ("dialect", policy.dialect.as_str(), files.dialect.name()),
+        (
+            "entry",
+            policy.entry.as_str(),
+            files.manifest.entry.as_str(),
+        ),
+    ] {
+        if says != is {
+            let reason = format!("{what}: the policy says {says:?}, the manifest {is:?}");
+            let hint = format!("review it, then: pinfold plugin grant {}", shared.plugin);
+            return Err(NotStarted::new(State::Blocked, reason).with_hint(hint));
+        }
+    }
+    Ok(())
+}
+
+/// The dialect's error, or the end of the process where that is what caused it.
+async fn not_introduced(
+    launcher: &Launcher,
+    instance: InstanceId,
+    error: &DialectError,
+) -> NotStarted {
+    if let Some(limit) = error.wait_for_its_end()
+        && let Ok(cause) = tokio::time::timeout(limit, launcher.exited(instance)).await
+    {
+        return NotStarted::dialect(error).because(&cause);
+    }
+    NotStarted::dialect(error)
+}
+
+fn read_policy(file: OwnedFd) -> Result<PolicyFile, NotStarted> {
+    use std::io::{Read as _, Seek as _};
+    let mut file = std::fs::File::from(file);
+    let mut bytes = Vec::new();
+    let limit = POLICY_LIMIT_BYTES as u64 + 1;
+    file.rewind()
+        .and_then(|()| file.take(limit).read_to_end(&mut bytes))
+        .map_err(|error| NotStarted::failed(&format_args!("read the policy as used: {error}")))?;
+    PolicyFile::parse(&bytes)
+        .map_err(|error| NotStarted::failed(&format_args!("the policy as used: {error}")))
+}
+
+/// The sockets in one instance's jail, reached through the launcher.
+struct JailSockets {
+    launcher: Arc<Launcher>,
+    instance: InstanceId,
+}
+
+impl Connect for JailSockets {
+    fn connect(
+        &self,
+        directory: SocketDirectory,
+        name: String,
+    ) -> BoxFuture<'_, Result<OwnedFd, DialectError>> {
+        self.launcher
+            .connect(self.instance, directory, name)
+            .map(|result| result.map_err(DialectError::Connect))
+            .boxed()
+    }
+}
