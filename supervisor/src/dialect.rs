@@ -95,7 +95,7 @@ impl Process {
         let mut asked = vec![self.manifest.asked.clone()];
         asked.extend(registered);
         let effective = pinfold_policy::Effective::new(self.policy.permissions.clone(), asked);
-        Caller::new(
+        self.host.caller(
             self.plugin.clone(),
             self.generation,
             Arc::new(effective),

@@ -15,9 +15,9 @@ use pinfold_policy::{CallContext, PluginId};
 use crate::catalogue::Catalogue;
 use crate::chain::Chain;
 
-/// Calls of other plugins that one plugin may be serving at once. One more is refused: its callers
-/// have their own limits, but there may be many of them.
-const CALLS_OF_ONE_PLUGIN: usize = 256;
+/// Calls of other plugins that one plugin may be serving at once, beside what the gateway lets
+/// through to it: half of that by default, so that other plugins cannot keep its users out.
+const CALLS_OF_ONE_PLUGIN: usize = 128;
 
 /// The state of a plugin that an operator has switched off.
 const DISABLED: &str = "disabled";
@@ -108,14 +108,18 @@ impl PluginCalls for TableCalls {
         async move {
             let entry = self.table.load().entry(target).cloned();
             let entry = entry.ok_or_else(|| self.absent(target))?;
-            let _place = self.enter(target)?;
+            let _of_plugins = self.enter(target)?;
+            let failed = |error| failure(target, error);
+            let place = entry.meter.place().map_err(failed)?;
             let limit = Instant::now() + entry.call_timeout;
             let context = CallContext {
                 deadline: context.deadline.min(limit),
                 ..context
             };
-            let called = entry.instance.call(function, arguments, context).await;
-            called.map_err(|error| failure(target, error))
+            let call = place.call();
+            let result = entry.instance.call(function, arguments, context).await;
+            call.ended(&result);
+            result.map_err(failed)
         }
         .boxed()
     }

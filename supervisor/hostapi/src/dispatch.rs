@@ -9,8 +9,9 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use pinfold_policy::{CallContext, PluginId};
+use pinfold_policy::{CallContext, Effective, Generation, PluginId, Rates};
 
+use crate::allowance::Allowances;
 use crate::audit::{AuditEntry, AuditSink, Decision, recordable};
 use crate::authorize;
 use crate::cache::{self, Cache};
@@ -43,13 +44,37 @@ pub struct Services {
 pub struct HostApi {
     services: Services,
     audit: Arc<dyn AuditSink>,
+    allowances: Allowances,
 }
 
 impl HostApi {
     /// The dispatcher over `services`; each call's decision goes to `audit`.
     #[must_use]
     pub fn new(services: Services, audit: Arc<dyn AuditSink>) -> Self {
-        Self { services, audit }
+        Self {
+            services,
+            audit,
+            allowances: Allowances::default(),
+        }
+    }
+
+    /// The identity of one instance. Its allowance is the plugin's, whichever instance it is, until
+    /// its rates change or [`forget`](Self::forget) drops it.
+    #[must_use]
+    pub fn caller(
+        &self,
+        plugin: PluginId,
+        generation: Generation,
+        permissions: Arc<Effective>,
+        rates: &Rates,
+    ) -> Caller {
+        let allowance = self.allowances.of(&plugin, rates);
+        Caller {
+            plugin,
+            generation,
+            permissions,
+            allowance,
+        }
     }
 
     /// Carries out one call of `caller`, made while it served `context`.
@@ -88,9 +113,10 @@ impl HostApi {
         result
     }
 
-    /// Drops what is held for a plugin that is no longer there: its cache and its share of the
-    /// databases. The rates go with the plugin's last [`Caller`].
+    /// Drops what is held for a plugin that is no longer there: its cache, its share of the
+    /// databases and what it has used of its rates.
     pub async fn forget(&self, plugin: &PluginId) {
+        self.allowances.forget(plugin);
         self.services.cache.forget(plugin);
         self.services.databases.forget(plugin);
     }
@@ -110,7 +136,7 @@ impl HostApi {
         // A key is compared and repeated in refusals: its length comes first.
         let authorised =
             check_key(&call).and_then(|()| Ok(authorize::service(&caller.permissions, &call)?));
-        caller.meters.draw(&call)?;
+        caller.allowance.meters.draw(&call)?;
         match &call {
             HostCall::CacheGet { key }
             | HostCall::CacheSet { key, .. }

@@ -171,7 +171,7 @@ impl HttpClient {
             what: "HTTP requests",
             limit,
         };
-        let _of_plugin = (caller.http_requests.enter(self.per_plugin))
+        let _of_plugin = (caller.allowance.http_requests.enter(self.per_plugin))
             .ok_or_else(|| too_many(self.per_plugin))?;
         let _of_all =
             (self.under_way.enter(REQUESTS_AT_ONCE)).ok_or_else(|| too_many(REQUESTS_AT_ONCE))?;
@@ -220,7 +220,7 @@ impl HttpClient {
         let target = hop.target()?;
         let granted = caller.permissions.http_target(&target)?;
         let host = hop.host()?;
-        let found = resolve::addresses(self.resolver.as_ref(), &host, &caller.lookups)
+        let found = resolve::addresses(self.resolver.as_ref(), &host, &caller.allowance.lookups)
             .await
             .map_err(|_| HttpError::NotFound)?;
         let first = *found.first().ok_or(HttpError::NotFound)?;

@@ -8,6 +8,7 @@
 //! [`HostError`]; [`Databases`], [`Cache`] and [`HttpClient`]; [`AuditSink`], [`LogSink`] and [`PluginCalls`].
 #![forbid(unsafe_code)]
 
+mod allowance;
 mod audit;
 mod authorize;
 mod cache;

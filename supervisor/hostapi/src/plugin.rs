@@ -137,14 +137,14 @@ pub(crate) async fn call(
         });
     }
     check_size("arguments of a plugin call", &arguments)?;
-    let _place =
-        caller
-            .plugin_calls
-            .enter(PLUGIN_CALLS_AT_ONCE)
-            .ok_or(HostError::TooManyUnderWay {
-                what: "plugin calls",
-                limit: PLUGIN_CALLS_AT_ONCE,
-            })?;
+    let _place = caller
+        .allowance
+        .plugin_calls
+        .enter(PLUGIN_CALLS_AT_ONCE)
+        .ok_or(HostError::TooManyUnderWay {
+            what: "plugin calls",
+            limit: PLUGIN_CALLS_AT_ONCE,
+        })?;
     let context = CallContext {
         depth: context.depth + 1,
         ..context.clone()

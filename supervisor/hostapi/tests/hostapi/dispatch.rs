@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use pinfold_hostapi::{
-    Databases, Decision, Fault, HostCall, HostError, HostReply, LogLevel, Retry,
+    Caller, Databases, Decision, Fault, HostCall, HostError, HostReply, LogLevel, Retry,
 };
-use pinfold_policy::Rates;
+use pinfold_policy::{Generation, Rates};
 use serde_json::{Map, json};
 
 use crate::world::{ITEMS_READ, SECRET, World, caller, caller_with, context};
@@ -351,4 +351,37 @@ fn every_code_is_documented() {
 #[test]
 fn an_error_is_small_enough_to_pass_around() {
     assert!(size_of::<HostError>() <= 128, "{}", size_of::<HostError>());
+}
+
+#[tokio::test]
+async fn a_plugin_that_is_started_again_has_no_fresh_allowance() {
+    let world = World::new().await;
+    let plugin = caller("p", r#"{ "cache": "read" }"#);
+    let again = |generation, calls| {
+        let rates = Rates {
+            host_calls_per_second: Some(calls),
+            ..Rates::default()
+        };
+        let permissions = plugin.permissions.clone();
+        let id = plugin.plugin.clone();
+        world
+            .api
+            .caller(id, Generation(generation), permissions, &rates)
+    };
+    let passes = async |caller: &Caller| {
+        let answer = world.api.call(caller, get("k"), &context(1_000)).await;
+        answer.is_ok()
+    };
+    let first = again(1, 1);
+    assert!(passes(&first).await);
+    // Whatever time the calls take, a second is not over after a few of them.
+    let mut refused = 0;
+    for generation in 2..12 {
+        refused += u32::from(!passes(&again(generation, 1)).await);
+    }
+    assert!(refused >= 8, "{refused}");
+    // Other rates, or another plugin of the name, begin anew.
+    assert!(passes(&again(12, 2)).await);
+    world.api.forget(&plugin.plugin).await;
+    assert!(passes(&again(13, 2)).await && passes(&again(14, 2)).await);
 }

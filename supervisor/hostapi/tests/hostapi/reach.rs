@@ -1,9 +1,9 @@
 //! What a statement reaches beside what it names: through foreign keys, and on the disk.
 
-use pinfold_hostapi::HostError;
+use pinfold_hostapi::{HostCall, HostError};
 use serde_json::json;
 
-use crate::world::{ALL, World, caller, raw, script};
+use crate::world::{ALL, World, caller, context, raw, script};
 
 /// Tables that refer to `items`, in each way that carries a change on.
 const CASCADES: &str = "
@@ -191,6 +191,36 @@ async fn what_a_query_writes_aside_is_bounded() {
         .query(&plugin, "SELECT count(*) AS n FROM items")
         .await;
     assert_eq!(after.unwrap(), json!([{ "n": 3 }]));
+}
+
+/// One instruction works on megabytes, and nothing looks at the clock within it.
+#[tokio::test]
+async fn a_write_of_long_steps_ends_with_its_deadline_and_lets_the_next_one_write() {
+    let world = World::new().await;
+    let sql = "UPDATE items SET owner = (
+                   WITH RECURSIVE d(x) AS (SELECT ?1 UNION ALL SELECT x || x FROM d LIMIT 3),
+                   n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n LIMIT 1000)
+                   SELECT sum(instr(x, ?2)) FROM d, n) WHERE id = 1";
+    let (haystack, needle) = ("a".repeat(1_500_000), format!("{}b", "a".repeat(255)));
+    let write = HostCall::DbExec {
+        database: None,
+        sql: sql.into(),
+        parameters: vec![json!(haystack), json!(needle)],
+    };
+    let slow = world
+        .api
+        .call(&caller("p", ALL), write, &context(500))
+        .await;
+    assert_eq!(slow.unwrap_err().code(), "hostapi.deadline");
+    let next = "UPDATE items SET owner = 7 WHERE id = 2";
+    assert_eq!(world.exec(&caller("q", ALL), next).await.unwrap(), 1);
+    let rows = world
+        .query(&caller("q", ALL), "SELECT owner FROM items ORDER BY id")
+        .await;
+    assert_eq!(
+        rows.unwrap(),
+        json!([{ "owner": 1 }, { "owner": 7 }, { "owner": 2 }])
+    );
 }
 
 #[tokio::test]
