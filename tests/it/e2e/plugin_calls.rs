@@ -1,5 +1,6 @@
 //! Plugins call each other through the daemon: what is granted, how deep, how many, how long.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
 use serde_json::{Value, json};
@@ -175,4 +176,37 @@ fn calls_over_what_may_be_under_way_are_refused_at_once() {
     }
     let after = daemon.host("left", "plugin_call", &call("right", "echo", json!(7)));
     assert_eq!(after["error"], "", "{after}");
+}
+
+#[test]
+fn a_reload_of_the_called_plugin_is_not_seen_by_the_caller() {
+    if !super::can_run() {
+        return;
+    }
+    let daemon = pair("g4");
+    let is_done = AtomicBool::new(false);
+    let before = daemon.plugin_pid("right");
+    let answered: usize = thread::scope(|scope| {
+        let callers: Vec<_> = (0..8)
+            .map(|_| {
+                scope.spawn(|| {
+                    let mut count = 0;
+                    while !is_done.load(Ordering::Relaxed) {
+                        let asked = call("right", "sleep", json!({"ms": 20}));
+                        let answer = daemon.host("left", "plugin_call", &asked);
+                        assert_eq!(answer["result"], json!(20), "{answer}");
+                        count += 1;
+                    }
+                    count
+                })
+            })
+            .collect();
+        for _ in 0..5 {
+            daemon.rescan(Some("right")).ok();
+        }
+        is_done.store(true, Ordering::Relaxed);
+        callers.into_iter().map(|one| one.join().unwrap()).sum()
+    });
+    assert!(answered >= 8, "{answered}");
+    assert_ne!(daemon.plugin_pid("right"), before);
 }
