@@ -220,7 +220,30 @@ pub(super) fn is_of_connection(name: &HeaderName) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+
+    proptest! {
+        /// Whatever the text, what is let through is one host, without user, on one line, and means
+        /// the same when it is read again.
+        #[test]
+        fn what_is_let_through_is_plain(
+            text in "(http|https|HTTP|ftp|)(:|)(/|\\\\){0,3}[a-z0-9.@:%\\[\\]\\\\/?# \r\n\t_\u{e9}\u{3002}-]{0,30}"
+        ) {
+            if let Ok(url) = parse_url(&text) {
+                let shown = url.as_str();
+                prop_assert!(matches!(url.scheme(), "http" | "https"));
+                prop_assert!(url.username().is_empty() && url.password().is_none());
+                prop_assert!(shown.bytes().all(|c| c.is_ascii_graphic()), "{shown:?}");
+                let again = parse_url(shown).unwrap();
+                prop_assert_eq!(again.host(), url.host());
+                prop_assert_eq!(again.port_or_known_default(), url.port_or_known_default());
+                let host = url.host_str().unwrap_or_default();
+                prop_assert!(!host.is_empty() && !host.contains(['@', '/', '\\', '?', '#', '%']));
+            }
+        }
+    }
 
     fn request(method: &str, url: &str, headers: &[(&str, &str)]) -> HttpRequest {
         let line = |&(name, value): &(&str, &str)| (name.to_owned(), value.to_owned());
