@@ -18,7 +18,7 @@ use crate::cli::client::ClientError;
 use crate::cli::exit::Failure;
 use crate::cli::installation::Installation;
 use crate::cli::lifetime::Lifetime;
-use crate::cli::output::Page;
+use crate::cli::output::{self, Page};
 use crate::cli::{owned_file, tell};
 use crate::keys::{self, Found, KeyFileError};
 
@@ -157,10 +157,12 @@ fn make_directory(path: &Path) -> Result<(), KeysError> {
 
 /// Has the daemon look again: what waits for the key starts, and what it can start no more is named.
 async fn tell(context: &Context, key: &TrustedKey, done: &str) -> Result<(), Failure> {
-    let (told, plugins) = match context.client.rescan_all().await {
-        Ok(plugins) => (true, plugins),
-        Err(ClientError::NotRunning { .. }) => (false, Vec::new()),
-        Err(error) => return Err(error.into()),
+    if output::is_watched() {
+        output::note("it is written; the daemon looks at every plugin again …");
+    }
+    let (told, plugins, not_told) = match context.client.rescan_all().await {
+        Ok(plugins) => (true, plugins, None),
+        Err(error) => (false, Vec::new(), Some(error)),
     };
     let changed = Changed {
         key: KeyView::of(key, keys::now()),
@@ -170,10 +172,16 @@ async fn tell(context: &Context, key: &TrustedKey, done: &str) -> Result<(), Fai
     context
         .output
         .give(&changed, |changed| page(changed, done))?;
-    if !told {
-        tell::note_not_running("the key counts from its next start on", context.development);
+    match not_told {
+        None => Ok(()),
+        Some(ClientError::NotRunning { .. }) => {
+            let what = format!("the key is {done} for every start from now on");
+            tell::note_not_running(&what, context.development);
+            Ok(())
+        }
+        // What was asked for is done all the same: the launcher reads the keys by itself.
+        Some(error) => Err(error.into()),
     }
-    Ok(())
 }
 
 fn goes_on(detail: PluginDetail) -> Option<GoesOn> {
