@@ -13,7 +13,7 @@ use super::process;
 use super::setup::{Setup, write_plugin};
 
 /// How often a client asks.
-const CALLERS: usize = 64;
+pub(super) const CALLERS: usize = 64;
 
 /// As a person does it: `cp`, onto the file that is there.
 fn cp(fixture: &str, program: &Path) {
@@ -25,11 +25,11 @@ fn cp(fixture: &str, program: &Path) {
     assert!(status.success());
 }
 
-fn program(daemon: &Daemon, plugin: &str) -> PathBuf {
+pub(super) fn program(daemon: &Daemon, plugin: &str) -> PathBuf {
     daemon.base().join("plugins").join(plugin).join(plugin)
 }
 
-fn wait_for_version(daemon: &Daemon, plugin: &str, version: &str) {
+pub(super) fn wait_for_version(daemon: &Daemon, plugin: &str, version: &str) {
     wait_for(&format!("version {version}"), || {
         let answer = daemon.call(plugin, "version", &json!({}));
         (answer.status == 200 && answer.json() == version).then_some(())
@@ -38,7 +38,7 @@ fn wait_for_version(daemon: &Daemon, plugin: &str, version: &str) {
 
 /// Asks the plugin from many sides while `work` is done; gives how many answers there were. Each
 /// has to be a good one.
-fn under_load(daemon: &Daemon, plugin: &str, work: impl FnOnce()) -> usize {
+pub(super) fn under_load(daemon: &Daemon, plugin: &str, work: impl FnOnce()) -> usize {
     let is_done = AtomicBool::new(false);
     let path = format!("/api/plugins/{plugin}/public");
     std::thread::scope(|scope| {

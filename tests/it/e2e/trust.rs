@@ -5,11 +5,12 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
-use pinfold_tests::{binary, go_fixture, require};
+use pinfold_tests::{binary, go_fixture, require, wait_for};
 use serde_json::Value;
 
 use super::daemon::Daemon;
-use super::setup::Setup;
+use super::reload;
+use super::setup::{Setup, write_plugin};
 
 /// The command line on a daemon's installation, or on one that has none.
 fn pinfold(base: &Path, arguments: &[&str]) -> Output {
@@ -341,6 +342,75 @@ fn where_signatures_are_required_a_developers_signed_plugin_starts_and_the_unsig
         reason.contains("this machine requires signatures"),
         "{reason}"
     );
+}
+
+#[test]
+fn signed_programs_copied_over_each_other_under_load_fail_no_request_and_an_altered_one_never_runs()
+{
+    if !super::can_run() {
+        return;
+    }
+    let setup = Setup::new();
+    let key = generate(&setup.path("keys"), "release");
+    let [v1, v2] = ["v1", "v2"].map(|version| {
+        let directory = setup.path(version);
+        write_plugin(&directory.join("p"), &format!("goatflow-{version}"), "");
+        let program = directory.join("p/p");
+        sign(&program, &key);
+        program
+    });
+    let setup = setup.plugin("p", "goatflow-v1");
+    sign(&setup.path("sources/p/p"), &key);
+    let daemon = setup.start();
+    let trusted = key.public.to_str().unwrap();
+    for arguments in [
+        &["keys", "trust", trusted, "--plugin", "p"][..],
+        &["plugin", "grant", "p", "--yes"],
+    ] {
+        done(&pinfold(&daemon.base(), arguments));
+    }
+    let by = r#"signed by "release" (assets unsigned)"#;
+    assert_eq!(daemon.ready("p")["trust"], by);
+
+    let installed = reload::program(&daemon, "p");
+    let copy = |from: &Path, suffix: &str| {
+        let named = |path: &Path| format!("{}{suffix}", path.display());
+        let copied = Command::new("cp")
+            .args([named(from), named(&installed)])
+            .status();
+        assert!(copied.unwrap().success());
+    };
+    let answered = reload::under_load(&daemon, "p", || {
+        for n in 0..20 {
+            let (version, program) = [("v2", &v2), ("v1", &v1)][n % 2];
+            // One after the other, as `cp *` does: for a moment the signature is of another program.
+            copy(program, "");
+            copy(program, ".sig");
+            reload::wait_for_version(&daemon, "p", version);
+        }
+    });
+    assert!(answered > reload::CALLERS, "{answered}");
+    println!("{answered} requests answered over 20 reloads of signed programs, none failed");
+
+    // The next version comes altered: what serves goes on, and the reason is told.
+    let pid = daemon.plugin_pid("p");
+    let answered = reload::under_load(&daemon, "p", || {
+        let mut altered = fs::read(&v2).unwrap();
+        let middle = altered.len() / 2;
+        altered[middle] ^= 1;
+        fs::write(&installed, altered).unwrap();
+        copy(&v2, ".sig");
+        wait_for("the altered version to be refused", || {
+            let reason = daemon.rejections("p").pop()?;
+            let why = "\"p.sig\" is not a signature of these bytes by \"release\"";
+            reason.contains(why).then_some(())
+        });
+    });
+    assert!(answered > 0);
+    assert_eq!(daemon.plugin_pid("p"), pid, "it went on");
+    assert_eq!(daemon.ready("p")["trust"], by);
+    copy(&v2, "");
+    reload::wait_for_version(&daemon, "p", "v2");
 }
 
 #[test]
