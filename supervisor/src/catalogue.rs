@@ -30,7 +30,6 @@ use crate::meters::Meters;
 use crate::state::Snapshot;
 use crate::store::Store;
 
-#[allow(unused_imports, reason = "the administration API takes it up")]
 pub(crate) use change::ChangeError;
 
 /// Most plugins of one daemon: bounds what a directory full of junk can start.

@@ -1,5 +1,9 @@
 //! The daemon as the administration API sees it.
 
+mod change;
+mod view;
+
+use std::cmp::Reverse;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
@@ -9,17 +13,21 @@ use bytes::Bytes;
 use chrono::{DateTime, Utc};
 use futures_util::FutureExt as _;
 use pinfold_gateway::admin::dto::{
-    ControlState, ControlView, CreatedToken, DaemonState, LogLevel, LogQuery, LogRecord, NewToken,
+    CreatedToken, DaemonState, EventQuery, EventView, LogLevel, LogQuery, LogRecord, NewToken,
     PluginDetail, PluginView, PostureView, StatusView, TokenView, UsageView,
 };
-use pinfold_gateway::admin::{Control, ControlError, ControlFuture};
+use pinfold_gateway::admin::{Control, ControlError, ControlFuture, Following, LogsOfAll};
 use pinfold_gateway::{Actor, CallError, Shared};
-use pinfold_policy::{CallContext, PluginId, Wanted};
-use pinfold_sandbox::posture::{Posture, State as Found};
-use pinfold_sandbox::protocol::{Reply, Request, Stats};
+use pinfold_policy::{CallContext, PluginId};
+use pinfold_sandbox::posture::Posture;
+use pinfold_sandbox::protocol::{Reply, Request};
+use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
 use crate::catalogue::Catalogue;
 use crate::chain::Chain;
+use crate::follow::{self, Place};
 use crate::launcher::LauncherError;
 use crate::metrics::{self, Resources, Sample};
 use crate::recorder::actor_text;
@@ -28,6 +36,8 @@ use crate::store::Store;
 use crate::store::audit::Entry;
 use crate::store::tokens::CreateTokenError;
 use crate::tokens::KnownTokens;
+
+use change::Change;
 
 /// What the administration works on.
 pub(crate) struct Administration {
@@ -46,6 +56,12 @@ pub(crate) struct Administration {
     pub(crate) resources: Resources,
     /// Process of the launcher, where this daemon started it.
     pub(crate) launcher_pid: Option<u32>,
+    /// Places for those who follow.
+    pub(crate) followers: Arc<Semaphore>,
+    /// Cancelled when the daemon ends: nothing is followed any longer.
+    pub(crate) stopping: CancellationToken,
+    /// Changes that were begun, which go on although their client is gone.
+    pub(crate) changes: TaskTracker,
 }
 
 /// What the daemon is doing, for readiness.
@@ -95,7 +111,7 @@ impl Control for Administration {
         self.catalogue
             .snapshots()
             .iter()
-            .map(|snapshot| view(snapshot))
+            .map(|snapshot| view::view(snapshot))
             .collect()
     }
 
@@ -118,7 +134,7 @@ impl Control for Administration {
                 instance: running.instance,
             };
             match self.catalogue.launcher().ask(request).await {
-                Ok(Reply::Stats(stats)) => Ok(stats_by_name(&stats)),
+                Ok(Reply::Stats(stats)) => Ok(view::stats_by_name(&stats)),
                 // It may have ended meanwhile.
                 Ok(_) | Err(LauncherError::Failed(_)) => Ok(BTreeMap::new()),
                 Err(error) => Err(ControlError::Failed {
@@ -151,6 +167,65 @@ impl Control for Administration {
     fn logs(&self, plugin: &PluginId, query: LogQuery) -> Vec<LogRecord> {
         let handle = self.catalogue.handle(plugin);
         handle.map_or_else(Vec::new, |handle| handle.log().newest(query))
+    }
+
+    fn logs_of_all(
+        &self,
+        plugin: Option<&PluginId>,
+        levels: &[LogLevel],
+        limit: usize,
+    ) -> LogsOfAll {
+        let mut all = LogsOfAll::default();
+        for snapshot in self.catalogue.snapshots() {
+            let id = &snapshot.plugin;
+            let Some(handle) = self.catalogue.handle(id) else {
+                continue;
+            };
+            all.total = all.total.saturating_add(handle.log().kept());
+            if plugin.is_some_and(|only| only != id) {
+                continue;
+            }
+            let records = handle.log().newest_of(levels, limit).into_iter();
+            all.records
+                .extend(records.map(|record| (id.clone(), record)));
+            // After each plugin, so that never more than twice the limit is held.
+            all.records.sort_by_key(|(_, record)| Reverse(record.time));
+            all.records.truncate(limit);
+        }
+        all
+    }
+
+    fn follow_logs(&self, plugin: &PluginId, query: LogQuery) -> Result<Following, ControlError> {
+        let handle = self.catalogue.handle(plugin);
+        let handle = handle.ok_or_else(|| ControlError::UnknownPlugin {
+            plugin: plugin.clone(),
+        })?;
+        Ok(follow::logs(handle.log(), query, self.follower()?))
+    }
+
+    fn events(&self, query: &EventQuery) -> Vec<EventView> {
+        follow::latest(self.catalogue.events(), query)
+    }
+
+    fn follow_events(&self, query: &EventQuery) -> Result<Following, ControlError> {
+        let place = self.follower()?;
+        Ok(follow::events(self.catalogue.events(), query, place))
+    }
+
+    fn enable<'a>(&'a self, plugin: &'a PluginId, actor: Actor) -> ControlFuture<'a, PluginDetail> {
+        self.change(plugin, Change::Enable, actor).boxed()
+    }
+
+    fn disable<'a>(
+        &'a self,
+        plugin: &'a PluginId,
+        actor: Actor,
+    ) -> ControlFuture<'a, PluginDetail> {
+        self.change(plugin, Change::Disable, actor).boxed()
+    }
+
+    fn reload<'a>(&'a self, plugin: &'a PluginId, actor: Actor) -> ControlFuture<'a, PluginDetail> {
+        self.change(plugin, Change::Reload, actor).boxed()
     }
 
     fn call<'a>(
@@ -246,7 +321,7 @@ impl Control for Administration {
                         cause: Chain(&error).to_string(),
                     },
                 })?;
-            Ok(posture_view(plugin, posture))
+            Ok(view::posture_view(plugin, posture))
         }
         .boxed()
     }
@@ -295,6 +370,17 @@ impl Control for Administration {
 }
 
 impl Administration {
+    /// A place among those who follow.
+    fn follower(&self) -> Result<Place, ControlError> {
+        let permit = Arc::clone(&self.followers).try_acquire_owned();
+        Ok(Place {
+            _permit: permit.map_err(|_| ControlError::Followers {
+                limit: follow::FOLLOWERS,
+            })?,
+            stopping: self.stopping.clone(),
+        })
+    }
+
     async fn record(
         &self,
         actor: &Actor,
@@ -376,7 +462,7 @@ impl Administration {
 
     fn warnings(&self) -> Vec<String> {
         let mut warnings = match self.posture.load().as_ref() {
-            Some(posture) => warnings(posture),
+            Some(posture) => view::warnings(posture),
             None => vec!["the posture is unknown: the log says why".into()],
         };
         let fault = self.catalogue.fault().text();
@@ -396,7 +482,7 @@ impl Administration {
             .map(|running| running.missing.as_slice());
         let posture = self.posture.load();
         PluginDetail {
-            view: view(snapshot),
+            view: view::view(snapshot),
             digest: snapshot.digest.map(|digest| digest.to_string()),
             trust: snapshot
                 .running
@@ -404,7 +490,7 @@ impl Administration {
                 .map(|running| running.trust.clone()),
             trust_lost: None,
             pid: snapshot.running.as_ref().map(|running| running.pid),
-            manifest: manifest.map(manifest_texts).unwrap_or_default(),
+            manifest: manifest.map(view::manifest_texts).unwrap_or_default(),
             asked_by_manifest: manifest.map(|m| lines(&m.asked)).unwrap_or_default(),
             asked_by_registration: registered.and_then(|r| r.asked.as_ref()).map(lines),
             granted: snapshot
@@ -416,13 +502,21 @@ impl Administration {
             refused: registered
                 .map(|r| r.offer.refused.clone())
                 .unwrap_or_default(),
-            limits: snapshot.policy.as_ref().map(limits).unwrap_or_default(),
+            limits: snapshot
+                .policy
+                .as_ref()
+                .map(view::limits)
+                .unwrap_or_default(),
             missing_controls: missing
                 .unwrap_or_default()
                 .iter()
-                .map(|id| missing_view(id, posture.as_ref().as_ref()))
+                .map(|id| view::missing_view(id, posture.as_ref().as_ref()))
                 .collect(),
             last_exit: snapshot.last_exit.clone(),
+            restarts: snapshot.restarts,
+            next_start: snapshot.next_start,
+            health: snapshot.health.as_ref().map(view::health),
+            rejected: snapshot.rejected.as_ref().map(view::rejected),
             stats: BTreeMap::new(),
             urls: registered
                 .map(|r| &r.offer.routes)
@@ -434,182 +528,9 @@ impl Administration {
     }
 }
 
-fn warnings(posture: &Posture) -> Vec<String> {
-    let mut warnings = Vec::new();
-    if posture.policy_trust == pinfold_sandbox::posture::PolicyTrust::Development {
-        warnings
-            .push("policy trust: development (every plugin is granted what it asks for)".into());
-    }
-    for control in &posture.controls {
-        if control.wanted != Wanted::Off && control.state == Found::Missing {
-            warnings.push(format!("not in force: {} ({})", control.id, control.reason));
-        }
-    }
-    warnings
-}
-
 fn not_stored(action: &'static str, error: &crate::store::StoreError) -> ControlError {
     ControlError::Failed {
         action,
         cause: Chain(error).to_string(),
-    }
-}
-
-fn view(snapshot: &Snapshot) -> PluginView {
-    let manifest = snapshot.manifest.as_ref();
-    let registered = snapshot.registered.as_ref();
-    let said = |text: fn(&crate::dialect::Manifest) -> &String| {
-        manifest.map(text).cloned().unwrap_or_default()
-    };
-    PluginView {
-        id: snapshot.plugin.clone(),
-        name: snapshot.plugin.to_string(),
-        version: registered
-            .map(|r| r.version.clone())
-            .filter(|version| !version.is_empty())
-            .unwrap_or_else(|| said(|m| &m.version)),
-        description: said(|m| &m.description),
-        author: said(|m| &m.author),
-        license: said(|m| &m.license),
-        dialect: snapshot.dialect.unwrap_or_default().into(),
-        state: snapshot.state.as_str().into(),
-        generation: snapshot.generation.0,
-        enabled: snapshot.enabled,
-        routes: registered
-            .map(|r| r.offer.routes.clone())
-            .unwrap_or_default(),
-        since: snapshot.since,
-        reason: snapshot.reason.clone(),
-    }
-}
-
-fn manifest_texts(manifest: &crate::dialect::Manifest) -> BTreeMap<String, String> {
-    let text = |key: &str, value: &str| (!value.is_empty()).then(|| (key.into(), value.into()));
-    [
-        text("version", &manifest.version),
-        text("description", &manifest.description),
-        text("author", &manifest.author),
-        text("license", &manifest.license),
-        text("entry", &manifest.entry),
-        manifest
-            .wished_memory
-            .map(|memory| ("memory".into(), memory.to_string())),
-    ]
-    .into_iter()
-    .flatten()
-    .collect()
-}
-
-fn limits(policy: &pinfold_policy::PolicyFile) -> BTreeMap<String, String> {
-    let limits = &policy.limits;
-    [
-        ("memory", limits.memory.to_string()),
-        ("cpu", limits.cpu.to_string()),
-        ("processes", limits.processes.to_string()),
-        ("tmp", limits.tmp.to_string()),
-        ("files", limits.files.to_string()),
-        ("call", policy.timeouts.call.to_string()),
-    ]
-    .map(|(name, value)| (name.to_owned(), value))
-    .into()
-}
-
-fn stats_by_name(stats: &Stats) -> BTreeMap<String, u64> {
-    let Stats {
-        memory_current_bytes,
-        memory_peak_bytes,
-        memory_limit_bytes,
-        cpu_usage_us,
-        cpu_throttled_us,
-        tasks_current,
-        tasks_refused,
-        oom_kills,
-    } = *stats;
-    [
-        ("memory_current_bytes", memory_current_bytes),
-        ("memory_peak_bytes", memory_peak_bytes),
-        ("memory_limit_bytes", memory_limit_bytes),
-        ("cpu_usage_us", cpu_usage_us),
-        ("cpu_throttled_us", cpu_throttled_us),
-        ("tasks_current", tasks_current),
-        ("tasks_refused", tasks_refused),
-        ("oom_kills", oom_kills),
-    ]
-    .into_iter()
-    .filter_map(|(name, value)| Some((name.to_owned(), value?)))
-    .collect()
-}
-
-/// A control that an instance does without, with what the machine's posture knows of it.
-fn missing_view(id: &str, posture: Option<&Posture>) -> ControlView {
-    let found = posture.and_then(|posture| posture.controls.iter().find(|c| c.id.id() == id));
-    ControlView {
-        id: id.into(),
-        about: pinfold_policy::Control::from_id(id)
-            .map_or("", |control| control.about())
-            .into(),
-        wanted: Wanted::Preferred.to_string(),
-        state: match found {
-            Some(found) if found.state == Found::NotBuilt => ControlState::NotBuilt,
-            _ => ControlState::Missing,
-        },
-        reason: found
-            .map(|found| found.reason.clone())
-            .filter(|reason| !reason.is_empty()),
-    }
-}
-
-fn posture_view(plugin: Option<PluginId>, posture: Posture) -> PostureView {
-    let controls = posture.controls.iter().map(|control| {
-        let state = match control.state {
-            _ if control.wanted == Wanted::Off => ControlState::Off,
-            Found::Enforced | Found::Partial => ControlState::InForce,
-            Found::Missing => ControlState::Missing,
-            Found::NotBuilt => ControlState::NotBuilt,
-        };
-        let texts = [control.how.as_str(), control.reason.as_str()];
-        let said: Vec<&str> = texts.into_iter().filter(|text| !text.is_empty()).collect();
-        ControlView {
-            id: control.id.to_string(),
-            about: control.id.about().into(),
-            wanted: control.wanted.to_string(),
-            state,
-            reason: (!said.is_empty()).then(|| said.join("; ")),
-        }
-    });
-    let advice = posture.host.iter().map(|advice| {
-        let pinfold_sandbox::posture::Advice {
-            setting,
-            found,
-            advised,
-            why,
-        } = advice;
-        format!("{setting} is {found}, {advised} would harden: {why}")
-    });
-    let stages = posture.stages.iter().map(|stage| {
-        format!(
-            "stage {} of {}: {} bytes, {} instances",
-            stage.digest, stage.plugin, stage.bytes, stage.instances
-        )
-    });
-    let trust = posture.trust.iter().map(|trust| format!("trust: {trust}"));
-    let required = posture
-        .require_signatures
-        .then(|| "signatures are required".to_owned());
-    PostureView {
-        plugin,
-        mode: match posture.mode {
-            pinfold_sandbox::posture::Mode::Root => "root".into(),
-            pinfold_sandbox::posture::Mode::User => "user".into(),
-        },
-        kernel: nix::sys::utsname::uname()
-            .map(|name| name.release().to_string_lossy().into_owned())
-            .unwrap_or_default(),
-        policy_trust: match posture.policy_trust {
-            pinfold_sandbox::posture::PolicyTrust::Operator => "operator".into(),
-            pinfold_sandbox::posture::PolicyTrust::Development => "development".into(),
-        },
-        controls: controls.collect(),
-        notes: trust.chain(required).chain(advice).chain(stages).collect(),
     }
 }

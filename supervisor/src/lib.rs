@@ -21,6 +21,7 @@ mod dialect;
 mod discovery;
 #[allow(dead_code, reason = "the administration API takes it up")]
 mod events;
+mod follow;
 mod grants;
 mod install;
 mod keys;

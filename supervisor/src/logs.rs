@@ -5,14 +5,16 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use chrono::Utc;
 use pinfold_gateway::admin::dto::{LogLevel, LogQuery, LogRecord, LogStream};
 use pinfold_policy::{Generation, PluginId};
 use serde_json::{Map, Value};
+use tokio::sync::watch;
 use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
 
 /// Records kept for each plugin.
 const RING_RECORDS: usize = 1000;
@@ -26,6 +28,9 @@ pub(crate) const LINE_LIMIT_BYTES: usize = 8 * 1024;
 const RATE_BYTES_PER_SECOND: u64 = 256 * 1024;
 /// Bytes kept at once: a start-up banner or a stack trace of every goroutine.
 const BURST_BYTES: u64 = 1024 * 1024;
+
+/// Most records that a follower takes at once: a few pages, and little time under the lock.
+const READ_RECORDS: usize = 64;
 
 /// Where a record comes from and how grave it is.
 #[derive(Clone, Copy, Debug)]
@@ -41,6 +46,10 @@ pub(crate) struct PluginLog {
     ring: Mutex<Ring>,
     /// Records that were read and not kept, ever.
     dropped_records: AtomicU64,
+    /// Number of the newest record, for those who follow.
+    news: watch::Sender<u64>,
+    /// Cancelled when the plugin is no more.
+    closed: CancellationToken,
 }
 
 #[derive(Debug)]
@@ -48,6 +57,8 @@ struct Ring {
     /// Each with the memory that it takes.
     records: VecDeque<(LogRecord, usize)>,
     bytes: usize,
+    /// Number of the newest record, counting from 1.
+    last: u64,
     budget_bytes: u64,
     filled: Instant,
     dropped_records: u64,
@@ -74,10 +85,14 @@ impl Logs {
 
     /// Drops the log of a plugin that is no longer there.
     pub(crate) fn forget(&self, plugin: &PluginId) {
-        self.by_plugin
+        let removed = self
+            .by_plugin
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .remove(plugin);
+        if let Some(log) = removed {
+            log.closed.cancel();
+        }
     }
 }
 
@@ -112,11 +127,14 @@ impl Default for PluginLog {
             ring: Mutex::new(Ring {
                 records: VecDeque::new(),
                 bytes: 0,
+                last: 0,
                 budget_bytes: BURST_BYTES,
                 filled: Instant::now(),
                 dropped_records: 0,
             }),
             dropped_records: AtomicU64::new(0),
+            news: watch::Sender::new(0),
+            closed: CancellationToken::new(),
         }
     }
 }
@@ -146,6 +164,7 @@ impl PluginLog {
             ring.keep(origin, text, Map::new());
         }
         ring.keep(origin, message, fields);
+        self.news.send_replace(ring.last);
     }
 
     /// What the daemon itself notes about the plugin's life. It is kept whatever the rate: a flood
@@ -167,23 +186,87 @@ impl PluginLog {
 
     /// The newest records that the query asks for, oldest first.
     pub(crate) fn newest(&self, query: LogQuery) -> Vec<LogRecord> {
-        let ring = self.ring.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut records: Vec<LogRecord> = ring
-            .records
-            .iter()
-            .rev()
-            .map(|(record, _)| record)
-            .filter(|record| query.stream.is_none_or(|stream| record.stream == stream))
-            .filter(|record| query.level.is_none_or(|least| record.level >= least))
-            .take(query.limit)
-            .cloned()
+        self.ring().newest(query)
+    }
+
+    /// The newest records with exactly one of these levels, the newest first.
+    pub(crate) fn newest_of(&self, levels: &[LogLevel], limit: usize) -> Vec<LogRecord> {
+        let ring = self.ring();
+        let records = ring.records.iter().rev().map(|(record, _)| record);
+        let wanted = records.filter(|record| levels.contains(&record.level));
+        wanted.take(limit).cloned().collect()
+    }
+
+    /// Number of records that are kept.
+    pub(crate) fn kept(&self) -> usize {
+        self.ring().records.len()
+    }
+
+    /// The newest records that the query asks for, oldest first, and a reader of all that come
+    /// after them.
+    pub(crate) fn read_from(log: &Arc<Self>, query: LogQuery) -> (Vec<LogRecord>, Reader) {
+        let ring = log.ring();
+        let reader = Reader {
+            log: Arc::clone(log),
+            news: log.news.subscribe(),
+            seen: ring.last,
+        };
+        (ring.newest(query), reader)
+    }
+
+    fn ring(&self) -> MutexGuard<'_, Ring> {
+        self.ring.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Reads a log as it is written, from what is kept for everybody.
+#[derive(Debug)]
+pub(crate) struct Reader {
+    log: Arc<PluginLog>,
+    news: watch::Receiver<u64>,
+    /// Number of the last record that was read, or is gone.
+    seen: u64,
+}
+
+impl Reader {
+    /// How many records were gone before they were read, and the next ones, a few at once.
+    pub(crate) fn read(&mut self) -> (u64, Vec<LogRecord>) {
+        let ring = self.log.ring();
+        let kept = u64::try_from(ring.records.len()).unwrap_or(u64::MAX);
+        let gone = ring.last.saturating_sub(kept);
+        let missed = gone.saturating_sub(self.seen);
+        self.seen = self.seen.max(gone);
+        let skipped = usize::try_from(self.seen - gone).unwrap_or(usize::MAX);
+        let unread = ring.records.iter().skip(skipped);
+        let records: Vec<_> = unread
+            .take(READ_RECORDS)
+            .map(|(record, _)| record.clone())
             .collect();
-        records.reverse();
-        records
+        self.seen += u64::try_from(records.len()).unwrap_or(0);
+        (missed, records)
+    }
+
+    /// Waits until there is more to read; `false` once there will be no more. Cancel-safe.
+    pub(crate) async fn more(&mut self) -> bool {
+        let seen = self.seen;
+        let log = Arc::clone(&self.log);
+        tokio::select! {
+            biased;
+            news = self.news.wait_for(|newest| *newest > seen) => news.is_ok(),
+            () = log.closed.cancelled() => false,
+        }
     }
 }
 
 impl Ring {
+    fn newest(&self, query: LogQuery) -> Vec<LogRecord> {
+        let records = self.records.iter().rev().map(|(record, _)| record);
+        let wanted = records.filter(|record| query.wants(record));
+        let mut records: Vec<_> = wanted.take(query.limit).cloned().collect();
+        records.reverse();
+        records
+    }
+
     fn afford(&mut self, bytes: u64) -> bool {
         let now = Instant::now();
         let elapsed = now
@@ -224,6 +307,7 @@ impl Ring {
             fields,
         };
         self.records.push_back((record, size));
+        self.last += 1;
     }
 }
 
@@ -294,8 +378,7 @@ mod tests {
     fn all() -> LogQuery {
         LogQuery {
             limit: usize::MAX,
-            level: None,
-            stream: None,
+            ..LogQuery::default()
         }
     }
 

@@ -8,7 +8,7 @@ mod resources;
 use std::fmt;
 use std::sync::Arc;
 
-use chrono::Utc;
+use chrono::{DateTime, Utc};
 use pinfold_gateway::CallCounts;
 use pinfold_gateway::admin::dto::{LatencyBucket, PluginUsage, UsageView};
 use pinfold_hostapi::Decision;
@@ -24,6 +24,8 @@ pub(crate) use resources::{ResourceUsage, Resources};
 /// Everything that is counted, at one moment.
 #[derive(Debug)]
 pub(crate) struct Sample {
+    /// When the launcher was asked for what jails use.
+    pub(crate) resources_time: Option<DateTime<Utc>>,
     /// Each plugin that is there, by name.
     pub(crate) plugins: Vec<PluginSample>,
     /// The daemon's own processes, by name; one that cannot be looked at is not among them.
@@ -53,6 +55,7 @@ impl Sample {
     pub(crate) fn view(&self) -> UsageView {
         UsageView {
             time: Utc::now(),
+            resources_time: self.resources_time,
             plugins: self.plugins.iter().map(PluginSample::view).collect(),
         }
     }
@@ -97,7 +100,7 @@ pub(crate) async fn sample(
     launcher_pid: Option<u32>,
 ) -> Sample {
     let snapshots = catalogue.snapshots();
-    let resources = resources.read(catalogue.launcher(), &snapshots).await;
+    let (resources, resources_time) = resources.read(catalogue.launcher(), &snapshots).await;
     // One that was taken away meanwhile is left out.
     let plugins = snapshots.into_iter().filter_map(|snapshot| {
         let meter = catalogue.meters().get(&snapshot.plugin)?;
@@ -116,6 +119,7 @@ pub(crate) async fn sample(
         ("pinfold-launcher", launcher_pid),
     ];
     Sample {
+        resources_time,
         plugins: plugins.collect(),
         processes: processes
             .into_iter()

@@ -18,6 +18,7 @@ use pinfold_policy::{LauncherConfig, User};
 use pinfold_sandbox::client::{Client, ClientError};
 use tokio::net::{TcpListener, UnixListener};
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -27,6 +28,7 @@ use crate::config::{Config, PluginList};
 use crate::control::{Administration, Phase};
 use crate::development::{self, DevelopmentGrants};
 use crate::discovery::Discovery;
+use crate::follow::FOLLOWERS;
 use crate::launcher::Launcher;
 use crate::logs::Logs;
 use crate::meters::Meters;
@@ -158,6 +160,7 @@ pub async fn run(start: Start) -> Result<(), RunError> {
         .await
         .map_err(begin(format!("listen on {}", config.listen)))?;
     let address = listener.local_addr().map_err(begin("name the listener"))?;
+    let stop = CancellationToken::new();
     let administration = Arc::new(Administration {
         catalogue: Arc::clone(&catalogue),
         table: Arc::clone(&table),
@@ -174,6 +177,9 @@ pub async fn run(start: Start) -> Result<(), RunError> {
         posture: ArcSwap::default(),
         resources: Resources::default(),
         launcher_pid: child.as_ref().map(Child::id),
+        followers: Arc::new(Semaphore::new(FOLLOWERS)),
+        stopping: stop.clone(),
+        changes: TaskTracker::new(),
     });
     let gateway = Gateway::new(
         gateway_config(&config),
@@ -184,7 +190,6 @@ pub async fn run(start: Start) -> Result<(), RunError> {
     );
     let admin_socket = admin_socket(&place, !own_user)?;
 
-    let stop = CancellationToken::new();
     let tasks = TaskTracker::new();
     let mut receiving = tokio::spawn({
         let launcher = Arc::clone(&launcher);
@@ -238,6 +243,9 @@ pub async fn run(start: Start) -> Result<(), RunError> {
         End::Asked => catalogue.stop().await,
         End::LauncherGone(_) => {}
     }
+    // Their plugins are gone, and so they end.
+    administration.changes.close();
+    administration.changes.wait().await;
     catalogue.host().close().await;
     written.cancel();
     writing.await.unwrap_or_default();

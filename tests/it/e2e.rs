@@ -20,6 +20,7 @@ mod limits;
 mod load;
 mod metrics;
 mod misbehaviour;
+mod operations;
 mod ordinary_user;
 mod plugin_calls;
 mod process;

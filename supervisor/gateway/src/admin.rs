@@ -4,10 +4,12 @@
 
 mod control;
 pub mod dto;
+mod follow;
 mod problem;
 mod routes;
 mod unix;
 
-pub use control::{Control, ControlError, ControlFuture};
+pub use control::{Control, ControlError, ControlFuture, LogsOfAll};
+pub use follow::Following;
 pub(crate) use routes::router;
 pub use unix::serve_unix;

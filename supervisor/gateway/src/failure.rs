@@ -111,6 +111,7 @@ mod tests {
             include_str!("admin/problem.rs"),
             include_str!("failure.rs"),
             include_str!("goatflow.rs"),
+            include_str!("goatflow/logs.rs"),
             include_str!("plugin.rs"),
             include_str!("refusal.rs"),
         ];

@@ -208,6 +208,13 @@ impl Gateway {
             Target::Goatflow(Operation::List) => {
                 goatflow::list(&*self.control, self.config.list_form)
             }
+            Target::Goatflow(Operation::Logs) => goatflow::logs(&*self.control, head.uri.query())?,
+            Target::Goatflow(Operation::Enable { plugin }) => {
+                goatflow::enable(&*self.control, &plugin, actor).await?
+            }
+            Target::Goatflow(Operation::Disable { plugin }) => {
+                goatflow::disable(&*self.control, &plugin, actor).await?
+            }
             Target::Goatflow(Operation::Call { plugin, function }) => {
                 let whole = self.read(body, &head.headers, deadline).await?;
                 let bytes = whole.bytes.clone();

@@ -1,5 +1,7 @@
-//! GoatFlow's management paths, `/api/v1/plugins`: the list, and calling a function. Its other
-//! ones are not built.
+//! GoatFlow's management paths, `/api/v1/plugins`: the list, logs, switching plugins on and off,
+//! and calling a function. Its other ones are not there.
+
+mod logs;
 
 use bytes::Bytes;
 use http::{Method, Response, StatusCode};
@@ -26,6 +28,9 @@ pub(crate) const FUNCTION_LIMIT_BYTES: usize = 256;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Operation {
     List,
+    Logs,
+    Enable { plugin: String },
+    Disable { plugin: String },
     Call { plugin: String, function: String },
 }
 
@@ -33,13 +38,16 @@ impl Operation {
     pub(crate) const fn needs(&self) -> Needs {
         match self {
             Self::List => Needs::User,
-            Self::Call { .. } => Needs::Admin,
+            _ => Needs::Admin,
         }
     }
 
     pub(crate) const fn pattern(&self) -> &'static str {
         match self {
             Self::List => "/api/v1/plugins",
+            Self::Logs => "/api/v1/plugins/logs",
+            Self::Enable { .. } => "/api/v1/plugins/{name}/enable",
+            Self::Disable { .. } => "/api/v1/plugins/{name}/disable",
             Self::Call { .. } => "/api/v1/plugins/{name}/call/{fn}",
         }
     }
@@ -48,23 +56,37 @@ impl Operation {
 /// Finds the operation of a canonical path below `/api/v1/plugins`.
 pub(crate) fn route(method: &Method, canonical: &str) -> Result<Operation, Refusal> {
     let segments: Vec<_> = canonical.split('/').skip(4).collect();
-    match segments.as_slice() {
-        [] => match *method {
-            Method::GET | Method::HEAD => Ok(Operation::List),
-            _ => Err(Refusal::Method {
-                allowed: vec![RouteMethod::Get],
-            }),
+    let operation = match segments.as_slice() {
+        [] => Operation::List,
+        ["logs"] => Operation::Logs,
+        [plugin, "enable"] if !plugin.is_empty() => Operation::Enable {
+            plugin: decode_parameter(plugin),
         },
-        [plugin, "call", function] if !plugin.is_empty() && !function.is_empty() => match *method {
-            Method::POST => Ok(Operation::Call {
+        [plugin, "disable"] if !plugin.is_empty() => Operation::Disable {
+            plugin: decode_parameter(plugin),
+        },
+        [plugin, "call", function] if !plugin.is_empty() && !function.is_empty() => {
+            Operation::Call {
                 plugin: decode_parameter(plugin),
                 function: decode_parameter(function),
-            }),
-            _ => Err(Refusal::Method {
-                allowed: vec![RouteMethod::Post],
-            }),
-        },
-        _ => Err(Refusal::NotFound),
+            }
+        }
+        _ => return Err(Refusal::NotFound),
+    };
+    let wanted = match operation {
+        Operation::List | Operation::Logs => RouteMethod::Get,
+        _ => RouteMethod::Post,
+    };
+    let is_it = match wanted {
+        RouteMethod::Get => matches!(*method, Method::GET | Method::HEAD),
+        _ => *method == Method::POST,
+    };
+    if is_it {
+        Ok(operation)
+    } else {
+        Err(Refusal::Method {
+            allowed: vec![wanted],
+        })
     }
 }
 
@@ -80,6 +102,45 @@ pub(crate) fn list(control: &dyn Control, form: ListForm) -> Response<Full<Bytes
     respond::json_answer(StatusCode::OK, body.into())
 }
 
+/// What plugins printed and logged.
+pub(crate) fn logs(
+    control: &dyn Control,
+    query: Option<&str>,
+) -> Result<Response<Full<Bytes>>, Failure> {
+    Ok(logs::answer(control, &logs::Query::read(query)?))
+}
+
+/// Switches a plugin on. It may still fail to start: the list says whether it is loaded.
+pub(crate) async fn enable(
+    control: &dyn Control,
+    plugin: &str,
+    actor: Actor,
+) -> Result<Response<Full<Bytes>>, Failure> {
+    control.enable(&find(plugin)?, actor).await?;
+    Ok(status("enabled"))
+}
+
+/// Switches a plugin off.
+pub(crate) async fn disable(
+    control: &dyn Control,
+    plugin: &str,
+    actor: Actor,
+) -> Result<Response<Full<Bytes>>, Failure> {
+    control.disable(&find(plugin)?, actor).await?;
+    Ok(status("disabled"))
+}
+
+fn status(word: &str) -> Response<Full<Bytes>> {
+    respond::json_answer(StatusCode::OK, format!("{{\"status\":\"{word}\"}}").into())
+}
+
+/// The plugin of this name, where a plugin could have it.
+fn find(plugin: &str) -> Result<PluginId, Failure> {
+    let text = || format!("plugin {plugin:?} not found");
+    PluginId::parse(plugin)
+        .map_err(|_| Failure::plain(StatusCode::NOT_FOUND, "control.unknown_plugin", text()))
+}
+
 /// Calls a function: the body is its arguments, the answer its result.
 pub(crate) async fn call(
     control: &dyn Control,
@@ -91,11 +152,7 @@ pub(crate) async fn call(
 ) -> Result<Response<Full<Bytes>>, Failure> {
     let arguments = arguments(body)?;
     check_function(function)?;
-    let not_found = || {
-        let text = format!("plugin {plugin:?} not found");
-        Failure::plain(StatusCode::NOT_FOUND, "control.unknown_plugin", text)
-    };
-    let id = PluginId::parse(plugin).map_err(|_| not_found())?;
+    let id = find(plugin)?;
     let result = control.call(&id, function, arguments, context, actor).await;
     match result {
         Ok(result) => Ok(respond::json_answer(StatusCode::OK, result)),
@@ -210,7 +267,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn two_operations_are_there_and_no_more() {
+    fn five_operations_are_there_and_no_more() {
         let code = |method: Method, path| route(&method, path).map_err(|refusal| refusal.code());
         assert_eq!(code(Method::GET, "/api/v1/plugins"), Ok(Operation::List));
         assert_eq!(
@@ -220,16 +277,37 @@ mod tests {
                 function: "say/it".into()
             })
         );
+        assert_eq!(
+            code(Method::GET, "/api/v1/plugins/logs"),
+            Ok(Operation::Logs)
+        );
+        let plugin = || "logs".to_owned();
+        assert_eq!(
+            code(Method::POST, "/api/v1/plugins/logs/enable"),
+            Ok(Operation::Enable { plugin: plugin() })
+        );
+        assert_eq!(
+            code(Method::POST, "/api/v1/plugins/logs/disable"),
+            Ok(Operation::Disable { plugin: plugin() })
+        );
         let wrong_method = Err("gateway.method_not_allowed");
         assert_eq!(code(Method::DELETE, "/api/v1/plugins"), wrong_method);
         assert_eq!(
             code(Method::GET, "/api/v1/plugins/hello/call/say"),
             wrong_method
         );
+        assert_eq!(code(Method::DELETE, "/api/v1/plugins/logs"), wrong_method);
+        assert_eq!(code(Method::GET, "/api/v1/plugins/a/enable"), wrong_method);
         for path in [
             "/",
             "/hello",
-            "/hello/enable",
+            "/hello/reload",
+            "/hello/widgets/w",
+            "/hello/events/c",
+            "/widgets",
+            "/upload",
+            "/health",
+            "//enable",
             "//call/x",
             "/hello/call/",
             "/a/call/b/c",

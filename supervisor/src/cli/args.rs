@@ -30,6 +30,7 @@ Examples:
   sudo pinfold plugin add ./hello      copy, show what it asks for, grant, start
   pinfold plugin list                  the plugins at a glance
   pinfold plugin show hello            everything about one
+  pinfold events --follow              what happens to plugins, as it happens
   pinfold posture                      what the kernel enforces here, and what not
   pinfold token create ci --user ci    a token for curl";
 
@@ -92,7 +93,7 @@ pub(super) enum Command {
         /// Judge by this plugin's policy instead of the defaults
         plugin: Option<PluginId>,
     },
-    /// Plugins: put in, grant, look at, call, remove
+    /// Plugins: put in, grant, switch, look at, call, remove
     Plugin {
         #[command(subcommand)]
         command: PluginCommand,
@@ -107,6 +108,12 @@ pub(super) enum Command {
     /// In GoatFlow's form: ed25519 over the SHA-256 of the whole file. Whoever runs the plugin trusts
     /// the public key with `pinfold keys trust`.
     Sign(SignArguments),
+    /// What happened to plugins: starts, ends, reloads, each with its cause
+    Events(EventArguments),
+    /// What plugins do and use, once a second; `q` ends it
+    ///
+    /// With --json, or without a terminal, it shows one sample of a second.
+    Top,
     /// Tokens for the gateway
     Token {
         #[command(subcommand)]
@@ -131,9 +138,25 @@ pub(super) enum PluginCommand {
         plugin: PluginId,
     },
     /// What a plugin printed and logged, newest last
-    ///
-    /// Shows what is there and ends; it does not wait for more.
     Logs(LogArguments),
+    /// Let a plugin run, from now on, and start it; clears a crash loop
+    Enable {
+        /// The plugin
+        plugin: PluginId,
+    },
+    /// End a plugin, and do not start it until it is enabled
+    Disable {
+        /// The plugin
+        plugin: PluginId,
+    },
+    /// Start a plugin anew from its files and policy as they are
+    ///
+    /// Where it serves, the old instance goes on until the new one does: no request fails. Where the
+    /// new one does not come to serve, the old one goes on.
+    Reload {
+        /// The plugin
+        plugin: PluginId,
+    },
     /// Call a function of a plugin and print its result
     Call {
         /// The plugin
@@ -188,6 +211,9 @@ pub(super) struct LogArguments {
         value_parser = log_limit
     )]
     pub(super) limit: usize,
+    /// Go on with what comes, until Ctrl-C
+    #[arg(short, long)]
+    pub(super) follow: bool,
     /// Least severe level shown
     #[arg(
         long,
@@ -204,6 +230,25 @@ pub(super) struct LogArguments {
             .map(|word| stream(&word))
     )]
     pub(super) stream: Option<LogStream>,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct EventArguments {
+    /// Most events; the latest are shown
+    #[arg(
+        short = 'n',
+        long,
+        value_name = "N",
+        default_value_t = 100,
+        value_parser = log_limit
+    )]
+    pub(super) limit: usize,
+    /// Go on with what comes, until Ctrl-C
+    #[arg(short, long)]
+    pub(super) follow: bool,
+    /// Only those of this plugin
+    #[arg(long, value_name = "PLUGIN")]
+    pub(super) plugin: Option<PluginId>,
 }
 
 #[derive(Clone, Copy, Debug, Default, Args)]

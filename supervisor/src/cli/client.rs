@@ -2,6 +2,7 @@
 //! request.
 
 mod error;
+mod follow;
 
 use std::io;
 use std::path::PathBuf;
@@ -14,8 +15,8 @@ use http_body_util::{BodyExt as _, Full, LengthLimitError, Limited};
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
 use pinfold_gateway::admin::dto::{
-    CreatedToken, LogQuery, LogRecord, NewToken, PluginDetail, PluginView, PostureView, StatusView,
-    TokenView,
+    CreatedToken, EventQuery, EventView, LogQuery, LogRecord, NewToken, PluginDetail, PluginView,
+    PostureView, StatusView, TokenView, UsageView,
 };
 use pinfold_policy::PluginId;
 use serde::de::DeserializeOwned;
@@ -58,22 +59,34 @@ impl Client {
         self.get(&format!("/plugins/{plugin}"), PLAIN_LIMIT).await
     }
 
+    pub(super) async fn usage(&self) -> Result<UsageView, ClientError> {
+        self.get("/usage", PLAIN_LIMIT).await
+    }
+
+    pub(super) async fn events(&self, query: &EventQuery) -> Result<Vec<EventView>, ClientError> {
+        let path = format!("/events?{}", follow::event_pairs(query));
+        self.get(&path, PLAIN_LIMIT).await
+    }
+
+    /// Switches a plugin on or off, or starts it anew, and waits until that is done.
+    pub(super) async fn change(
+        &self,
+        plugin: &PluginId,
+        change: Change,
+    ) -> Result<PluginDetail, ClientError> {
+        let path = format!("/plugins/{plugin}/{}", change.word());
+        let (_, body) = self
+            .ask(Method::POST, &path, Bytes::new(), LONG_LIMIT)
+            .await?;
+        read(&Method::POST, &path, &body)
+    }
+
     pub(super) async fn logs(
         &self,
         plugin: &PluginId,
         query: LogQuery,
     ) -> Result<Vec<LogRecord>, ClientError> {
-        let mut pairs = form_urlencoded::Serializer::new(String::new());
-        pairs.append_pair("limit", &query.limit.to_string());
-        for (name, word) in [
-            ("level", query.level.map(|level| word(&level))),
-            ("stream", query.stream.map(|stream| word(&stream))),
-        ] {
-            if let Some(word) = word {
-                pairs.append_pair(name, &word);
-            }
-        }
-        let query = pairs.finish();
+        let query = log_pairs(query);
         self.get(&format!("/plugins/{plugin}/logs?{query}"), PLAIN_LIMIT)
             .await
     }
@@ -170,10 +183,7 @@ impl Client {
         if status.is_success() {
             return Ok((status, body));
         }
-        Err(match serde_json::from_slice(&body) {
-            Ok(problem) => ClientError::Refused(Box::new(problem)),
-            Err(_) => ClientError::Status { request, status },
-        })
+        Err(refused(&request, status, &body))
     }
 
     async fn exchange(
@@ -190,13 +200,7 @@ impl Client {
             request: named.clone(),
             source,
         };
-        let request = Request::builder()
-            .method(method)
-            .uri(format!("/api/pinfold/v1{path}"))
-            .header(HOST, "pinfold")
-            .header(CONTENT_TYPE, "application/json")
-            .body(Full::new(body))
-            .expect("paths are of plugin ids and percent-encoded names");
+        let request = request(method, path, Full::new(body));
         let (mut sender, connection) = http1::handshake(TokioIo::new(stream))
             .await
             .map_err(broken)?;
@@ -247,6 +251,60 @@ impl Client {
             _ => ClientError::Connect { socket, source },
         }
     }
+}
+
+/// What is done to a plugin.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Change {
+    Enable,
+    Disable,
+    Reload,
+}
+
+impl Change {
+    const fn word(self) -> &'static str {
+        match self {
+            Self::Enable => "enable",
+            Self::Disable => "disable",
+            Self::Reload => "reload",
+        }
+    }
+}
+
+fn request<B>(method: Method, path: &str, body: B) -> Request<B> {
+    Request::builder()
+        .method(method)
+        .uri(format!("/api/pinfold/v1{path}"))
+        .header(HOST, "pinfold")
+        .header(CONTENT_TYPE, "application/json")
+        .body(body)
+        .expect("paths are of plugin ids and percent-encoded names")
+}
+
+/// Why there is no result, as the daemon says.
+fn refused(request: &str, status: StatusCode, body: &[u8]) -> ClientError {
+    match serde_json::from_slice(body) {
+        Ok(problem) => ClientError::Refused(Box::new(problem)),
+        Err(_) => ClientError::Status {
+            request: request.to_owned(),
+            status,
+        },
+    }
+}
+
+fn log_pairs(query: LogQuery) -> String {
+    let mut pairs = form_urlencoded::Serializer::new(String::new());
+    pairs.append_pair("limit", &query.limit.to_string());
+    for (name, word) in [
+        ("level", query.level.map(|level| word(&level))),
+        ("stream", query.stream.map(|stream| word(&stream))),
+        ("follow", query.follow.then(|| "true".to_owned())),
+    ] {
+        if let Some(word) = word {
+            pairs.append_pair(name, &word);
+        }
+    }
+    pairs.finish()
 }
 
 fn named(method: &Method, path: &str) -> String {

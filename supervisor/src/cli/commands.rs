@@ -2,6 +2,7 @@
 
 mod completions;
 mod keys;
+mod events;
 mod plugin_add;
 mod plugin_call;
 mod plugin_grant;
@@ -9,13 +10,16 @@ mod plugin_list;
 mod plugin_logs;
 mod plugin_remove;
 mod plugin_show;
+mod plugin_switch;
 mod posture;
 mod sign;
 mod status;
 mod token;
+mod top;
 
 use super::Context;
 use super::args::{Command, PluginCommand};
+use super::client::Change;
 use super::exit::Failure;
 
 /// Runs one command.
@@ -26,6 +30,8 @@ pub(super) async fn run(context: &Context, command: Command) -> Result<(), Failu
         Command::Plugin { command } => run_plugin(context, command).await,
         Command::Keys { command } => keys::run(context, command).await,
         Command::Sign(arguments) => sign::run(context, &arguments),
+        Command::Events(arguments) => events::run(context, &arguments).await,
+        Command::Top => top::run(context).await,
         Command::Token { command } => token::run(context, command).await,
         Command::Completions { shell } => completions::run(context.output, shell),
     }
@@ -43,6 +49,15 @@ async fn run_plugin(context: &Context, command: PluginCommand) -> Result<(), Fai
         } => plugin_call::run(context, &plugin, &function, arguments).await,
         PluginCommand::Add { path, how } => plugin_add::run(context, &path, how).await,
         PluginCommand::Grant { plugin, how } => plugin_grant::run(context, &plugin, how).await,
+        PluginCommand::Enable { plugin } => {
+            plugin_switch::run(context, &plugin, Change::Enable).await
+        }
+        PluginCommand::Disable { plugin } => {
+            plugin_switch::run(context, &plugin, Change::Disable).await
+        }
+        PluginCommand::Reload { plugin } => {
+            plugin_switch::run(context, &plugin, Change::Reload).await
+        }
         PluginCommand::Remove { plugin, yes } => plugin_remove::run(context, &plugin, yes).await,
     }
 }

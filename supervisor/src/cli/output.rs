@@ -64,6 +64,13 @@ impl Output {
         write(format!("{}\n", escape_json(&text)).as_bytes())
     }
 
+    /// A result for programs that comes bit by bit: one line.
+    pub(super) fn line<T: Serialize>(self, value: &T) -> Result<(), OutputError> {
+        let text =
+            serde_json::to_string(value).map_err(|error| OutputError(io::Error::other(error)))?;
+        write(format!("{}\n", escape_json(&text)).as_bytes())
+    }
+
     /// JSON text that a plugin made, as it is; escaped anew where a terminal reads it.
     pub(super) fn raw_json(self, text: &[u8]) -> Result<(), OutputError> {
         if io::stdout().is_terminal() {

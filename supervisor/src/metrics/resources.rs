@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use chrono::{DateTime, Utc};
 use futures_util::{StreamExt as _, stream};
 use pinfold_policy::{InstanceId, PluginId};
 use pinfold_sandbox::protocol::{Reply, Request, Stats};
@@ -42,6 +43,8 @@ pub(crate) struct Resources {
 #[derive(Debug, Default)]
 struct Known {
     read: Option<Instant>,
+    /// The same for others to see; it is set by people.
+    time: Option<DateTime<Utc>>,
     by_plugin: HashMap<PluginId, Reading>,
 }
 
@@ -55,22 +58,22 @@ struct Reading {
 }
 
 impl Resources {
-    /// What each of these plugins uses, at most [`MAX_AGE`] ago.
+    /// What each of these plugins uses, and when that was, at most [`MAX_AGE`] ago.
     pub(crate) async fn read(
         &self,
         launcher: &Launcher,
         plugins: &[Arc<Snapshot>],
-    ) -> HashMap<PluginId, ResourceUsage> {
+    ) -> (HashMap<PluginId, ResourceUsage>, Option<DateTime<Utc>>) {
         let mut known = self.known.lock().await;
         if known.read.is_none_or(|read| read.elapsed() >= MAX_AGE) {
             let stats = ask(launcher, plugins).await;
             known.take(plugins, &stats);
             known.read = Some(Instant::now());
+            known.time = Some(Utc::now());
         }
         let usage = known.by_plugin.iter();
-        usage
-            .map(|(plugin, reading)| (plugin.clone(), reading.usage))
-            .collect()
+        let usage = usage.map(|(plugin, reading)| (plugin.clone(), reading.usage));
+        (usage.collect(), known.time)
     }
 }
 

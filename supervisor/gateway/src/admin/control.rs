@@ -8,9 +8,10 @@ use http::StatusCode;
 use pinfold_policy::{CallContext, PluginId};
 
 use super::dto::{
-    CreatedToken, LogQuery, LogRecord, NewToken, PluginDetail, PluginView, PostureView, StatusView,
-    TokenView, UsageView,
+    CreatedToken, EventQuery, EventView, LogLevel, LogQuery, LogRecord, NewToken, PluginDetail,
+    PluginView, PostureView, StatusView, TokenView, UsageView,
 };
+use super::follow::Following;
 use crate::audit::Actor;
 use crate::plugin::{CallError, Fault, Retry};
 
@@ -48,6 +49,44 @@ pub trait Control: Send + Sync + 'static {
     /// What a plugin printed and logged, oldest first, at most `query.limit` of the latest.
     fn logs(&self, plugin: &PluginId, query: LogQuery) -> Vec<LogRecord>;
 
+    /// The latest records of one plugin or of all of them, the newest first, with exactly one of
+    /// these levels.
+    fn logs_of_all(
+        &self,
+        plugin: Option<&PluginId>,
+        levels: &[LogLevel],
+        limit: usize,
+    ) -> LogsOfAll;
+
+    /// A plugin's records that the query asks for, oldest first, then each as it comes, until the
+    /// plugin or the daemon ends.
+    ///
+    /// # Errors
+    /// [`ControlError::UnknownPlugin`], [`ControlError::Followers`].
+    fn follow_logs(&self, plugin: &PluginId, query: LogQuery) -> Result<Following, ControlError>;
+
+    /// What happened to plugins, oldest first, at most `query.limit` of the latest.
+    fn events(&self, query: &EventQuery) -> Vec<EventView>;
+
+    /// The same, then each event as it comes, until the daemon ends.
+    ///
+    /// # Errors
+    /// [`ControlError::Followers`]
+    fn follow_events(&self, query: &EventQuery) -> Result<Following, ControlError>;
+
+    /// Lets a plugin run, from now on and after restarts of the daemon, and starts it; also clears
+    /// a crash loop. Answers when it is ready or has failed.
+    fn enable<'a>(&'a self, plugin: &'a PluginId, actor: Actor) -> ControlFuture<'a, PluginDetail>;
+
+    /// Ends a plugin, which is then not started until it is enabled. Answers when its process is
+    /// gone.
+    fn disable<'a>(&'a self, plugin: &'a PluginId, actor: Actor)
+    -> ControlFuture<'a, PluginDetail>;
+
+    /// Starts a plugin anew from its files and policy as they are, without a gap where it serves.
+    /// Answers when the new instance serves, or has failed and the old one goes on.
+    fn reload<'a>(&'a self, plugin: &'a PluginId, actor: Actor) -> ControlFuture<'a, PluginDetail>;
+
     /// Calls one function of a plugin; arguments and result are JSON text. The context's deadline
     /// is the latest; the plugin's own call time-out may end it earlier.
     fn call<'a>(
@@ -79,6 +118,15 @@ pub trait Control: Send + Sync + 'static {
 
     /// Ends a token at once.
     fn revoke_token(&self, id: String, actor: Actor) -> ControlFuture<'_, ()>;
+}
+
+/// Records of several plugins.
+#[derive(Clone, Debug, Default)]
+pub struct LogsOfAll {
+    /// The newest first, each with its plugin.
+    pub records: Vec<(PluginId, LogRecord)>,
+    /// Records that are kept, of whatever plugin and level.
+    pub total: usize,
 }
 
 /// Why an operation of [`Control`] failed.
@@ -114,6 +162,24 @@ pub enum ControlError {
         #[source]
         source: CallError,
     },
+    /// The plugin is switched off.
+    #[error("plugin {plugin:?} is disabled: enable it first", plugin = plugin.as_str())]
+    Disabled {
+        /// The plugin.
+        plugin: PluginId,
+    },
+    /// The new instance does not come to serve; the old one goes on.
+    #[error("the new instance is not taken, the old one goes on: {reason}")]
+    Rejected {
+        /// Why, for administrators.
+        reason: String,
+    },
+    /// As many follow events and logs as may.
+    #[error("{limit} follow events and logs already")]
+    Followers {
+        /// How many may.
+        limit: usize,
+    },
     /// The daemon is stopping.
     #[error("the daemon is stopping")]
     Stopping,
@@ -136,6 +202,9 @@ impl ControlError {
             Self::UnknownToken { .. } => "control.unknown_token",
             Self::Invalid { .. } => "control.invalid",
             Self::Call { source, .. } => source.code(),
+            Self::Disabled { .. } => "control.disabled",
+            Self::Rejected { .. } => "control.rejected",
+            Self::Followers { .. } => "control.followers",
             Self::Stopping => "control.stopping",
             Self::Failed { .. } => "control.failed",
         }
@@ -145,9 +214,12 @@ impl ControlError {
     #[must_use]
     pub const fn fault(&self) -> Fault {
         match self {
-            Self::UnknownPlugin { .. } | Self::UnknownToken { .. } | Self::Invalid { .. } => {
-                Fault::Client
-            }
+            Self::UnknownPlugin { .. }
+            | Self::UnknownToken { .. }
+            | Self::Invalid { .. }
+            | Self::Followers { .. } => Fault::Client,
+            Self::Disabled { .. } => Fault::Operator,
+            Self::Rejected { .. } => Fault::Plugin,
             Self::Call { source, .. } => source.fault(),
             Self::Stopping | Self::Failed { .. } => Fault::Host,
         }
@@ -158,7 +230,9 @@ impl ControlError {
     pub const fn retry(&self) -> Retry {
         match self {
             Self::Call { source, .. } => source.retry(),
-            Self::Stopping => Retry::After(std::time::Duration::from_secs(5)),
+            Self::Stopping | Self::Followers { .. } => {
+                Retry::After(std::time::Duration::from_secs(5))
+            }
             _ => Retry::Never,
         }
     }
@@ -170,7 +244,8 @@ impl ControlError {
             Self::UnknownPlugin { .. } | Self::UnknownToken { .. } => StatusCode::NOT_FOUND,
             Self::Invalid { .. } => StatusCode::BAD_REQUEST,
             Self::Call { source, .. } => source.status(),
-            Self::Stopping => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Disabled { .. } | Self::Rejected { .. } => StatusCode::CONFLICT,
+            Self::Followers { .. } | Self::Stopping => StatusCode::SERVICE_UNAVAILABLE,
             Self::Failed { .. } => StatusCode::INTERNAL_SERVER_ERROR,
         }
     }

@@ -3,11 +3,15 @@
 //! Times are RFC 3339 in UTC, durations have their unit in the name, lists keep their order.
 //! Readers ignore members they do not know; what clients send is refused if it has unknown ones.
 
+mod happenings;
+
 use std::collections::BTreeMap;
 
 use chrono::{DateTime, Utc};
 use pinfold_policy::{PluginId, Route};
 use serde::{Deserialize, Serialize};
+
+pub use happenings::{EventQuery, EventView, FollowLine, HealthView, RejectedView};
 
 /// The daemon at a glance.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -115,6 +119,14 @@ pub struct PluginDetail {
     pub missing_controls: Vec<ControlView>,
     /// How the last instance ended.
     pub last_exit: Option<String>,
+    /// Times it was started again after it had ended by itself, since the daemon's start.
+    pub restarts: u64,
+    /// When it is started again, while it backs off.
+    pub next_start: Option<DateTime<Utc>>,
+    /// How the instance that serves answers when it is asked whether it lives.
+    pub health: Option<HealthView>,
+    /// A newer version that was not taken, while the old one goes on.
+    pub rejected: Option<RejectedView>,
     /// Counters of the instance that runs, by name.
     pub stats: BTreeMap<String, u64>,
     /// Addresses of its routes: method, a space, the URL.
@@ -127,6 +139,8 @@ pub struct PluginDetail {
 pub struct UsageView {
     /// When it was looked at.
     pub time: DateTime<Utc>,
+    /// When the launcher was asked for what jails use, which may be a little before.
+    pub resources_time: Option<DateTime<Utc>>,
     /// Each plugin, by name.
     pub plugins: Vec<PluginUsage>,
 }
@@ -229,11 +243,20 @@ pub struct LogQuery {
     pub level: Option<LogLevel>,
     /// Only what came this way.
     pub stream: Option<LogStream>,
+    /// Whether to go on with each record as it comes.
+    pub follow: bool,
 }
 
 impl LogQuery {
     /// Most records that are given at once.
     pub const MAX_LIMIT: usize = 1000;
+
+    /// Whether a record is one of those wanted.
+    #[must_use]
+    pub fn wants(&self, record: &LogRecord) -> bool {
+        self.stream.is_none_or(|stream| record.stream == stream)
+            && self.level.is_none_or(|least| record.level >= least)
+    }
 }
 
 impl Default for LogQuery {
@@ -242,6 +265,7 @@ impl Default for LogQuery {
             limit: 100,
             level: None,
             stream: None,
+            follow: false,
         }
     }
 }

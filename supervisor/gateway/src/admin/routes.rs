@@ -16,8 +16,9 @@ use http::{HeaderMap, HeaderValue, StatusCode};
 use pinfold_policy::PluginId;
 
 use super::dto::{
-    LogQuery, LogRecord, NewToken, PluginDetail, PluginView, PostureView, StatusView, UsageView,
+    EventQuery, LogQuery, NewToken, PluginDetail, PluginView, PostureView, StatusView, UsageView,
 };
+use super::follow;
 use super::problem::{self, ApiError};
 use super::{Control, ControlError};
 use crate::audit::Actor;
@@ -55,7 +56,11 @@ pub(crate) fn router(control: Arc<dyn Control>, config: &GatewayConfig) -> Route
         .route("/plugins/{id}", get(plugin))
         .route("/plugins/{id}/logs", get(logs))
         .route("/plugins/{id}/call/{function}", post(call))
+        .route("/plugins/{id}/enable", post(enable))
+        .route("/plugins/{id}/disable", post(disable))
+        .route("/plugins/{id}/reload", post(reload))
         .route("/plugins/{id}/rescan", post(rescan_plugin))
+        .route("/events", get(events))
         .route("/rescan", post(rescan))
         .route("/usage", get(usage))
         .route("/metrics", get(metrics))
@@ -113,17 +118,53 @@ async fn logs(
     State(api): Api,
     id: OnePath,
     query: Result<Query<LogQuery>, QueryRejection>,
-) -> Answered<Json<Vec<LogRecord>>> {
+) -> Answered<Response> {
     let (id, Query(query)) = (plugin_id(&id?)?, query?);
-    if !(1..=LogQuery::MAX_LIMIT).contains(&query.limit) {
-        return Err(ApiError::invalid(format!(
-            "limit is {}, allowed are 1 to {}",
-            query.limit,
-            LogQuery::MAX_LIMIT
-        )));
+    check_limit(query.limit, query.follow, LogQuery::MAX_LIMIT)?;
+    if query.follow {
+        return Ok(follow::answer(api.control.follow_logs(&id, query)?));
     }
     find(&*api.control, &id)?;
-    Ok(Json(api.control.logs(&id, query)))
+    Ok(Json(api.control.logs(&id, query)).into_response())
+}
+
+async fn events(
+    State(api): Api,
+    query: Result<Query<EventQuery>, QueryRejection>,
+) -> Answered<Response> {
+    let Query(query) = query?;
+    check_limit(query.limit, query.follow, EventQuery::MAX_LIMIT)?;
+    if query.follow {
+        return Ok(follow::answer(api.control.follow_events(&query)?));
+    }
+    Ok(Json(api.control.events(&query)).into_response())
+}
+
+async fn enable(
+    State(api): Api,
+    Extension(actor): Extension<Actor>,
+    id: OnePath,
+) -> Answered<Json<PluginDetail>> {
+    let id = plugin_id(&id?)?;
+    in_time(api.control.enable(&id, actor)).await.map(Json)
+}
+
+async fn disable(
+    State(api): Api,
+    Extension(actor): Extension<Actor>,
+    id: OnePath,
+) -> Answered<Json<PluginDetail>> {
+    let id = plugin_id(&id?)?;
+    in_time(api.control.disable(&id, actor)).await.map(Json)
+}
+
+async fn reload(
+    State(api): Api,
+    Extension(actor): Extension<Actor>,
+    id: OnePath,
+) -> Answered<Json<PluginDetail>> {
+    let id = plugin_id(&id?)?;
+    in_time(api.control.reload(&id, actor)).await.map(Json)
 }
 
 async fn call(
@@ -227,6 +268,17 @@ impl Shared {
             }
         }
     }
+}
+
+/// Who follows may want none of what is there already.
+fn check_limit(limit: usize, follow: bool, most: usize) -> Answered<()> {
+    let least = usize::from(!follow);
+    if (least..=most).contains(&limit) {
+        return Ok(());
+    }
+    Err(ApiError::invalid(format!(
+        "limit is {limit}, allowed are {least} to {most}"
+    )))
 }
 
 fn plugin_id(text: &str) -> Answered<PluginId> {

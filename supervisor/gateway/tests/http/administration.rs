@@ -3,8 +3,8 @@
 use std::sync::{Arc, Mutex};
 
 use pinfold_gateway::admin::dto::{
-    ControlState, CreatedToken, DaemonState, LogLevel, LogRecord, LogStream, PluginDetail,
-    PluginView, PostureView, Problem, StatusView, TokenView,
+    ControlState, CreatedToken, DaemonState, EventView, FollowLine, LogLevel, LogRecord, LogStream,
+    PluginDetail, PluginView, PostureView, Problem, StatusView, TokenView,
 };
 use pinfold_gateway::{Actor, Drained, GatewayConfig, admin};
 use serde::de::DeserializeOwned;
@@ -120,6 +120,13 @@ async fn every_operation_is_there_on_the_socket_without_a_token() {
     let one: PluginDetail = read(&ask("POST /plugins/hello/rescan", "").await);
     assert_eq!(one.view.id.as_str(), "hello");
     assert_eq!(ask("POST /plugins/removed/rescan", "").await.status, 204);
+    for act in ["enable", "disable", "reload"] {
+        let changed = ask(&format!("POST /plugins/hello/{act}"), "").await;
+        let changed: PluginDetail = read(&changed);
+        assert_eq!(changed.view.id.as_str(), "hello");
+    }
+    let events: Vec<EventView> = read(&ask("GET /events?after=6&plugin=off", "").await);
+    assert_eq!((events[0].number, events[0].plugin.as_str()), (7, "off"));
     let posture: PostureView = read(&ask("GET /posture", "").await);
     assert_eq!(posture.controls[0].state, ControlState::NotBuilt);
     let posture: PostureView = read(&ask("GET /posture/hello", "").await);
@@ -149,6 +156,9 @@ async fn every_operation_is_there_on_the_socket_without_a_token() {
             "rescan None",
             "rescan Some(PluginId(\"hello\"))",
             "rescan Some(PluginId(\"removed\"))",
+            "enable hello",
+            "disable hello",
+            "reload hello",
             "create token ci",
             "revoke token t1"
         ]
@@ -202,6 +212,42 @@ async fn refusals_are_problems_with_code_and_request_id() {
             400,
             "control.invalid",
             "limit is 1001",
+        ),
+        (
+            "POST /plugins/missing/enable",
+            "",
+            404,
+            "control.unknown_plugin",
+            "",
+        ),
+        (
+            "POST /plugins/off/reload",
+            "",
+            409,
+            "control.disabled",
+            "enable it first",
+        ),
+        (
+            "GET /events?limit=0",
+            "",
+            400,
+            "control.invalid",
+            "limit is 0",
+        ),
+        ("GET /events?since=1", "", 400, "control.invalid", "since"),
+        (
+            "GET /events?follow=true&plugin=off",
+            "",
+            503,
+            "control.followers",
+            "64 follow",
+        ),
+        (
+            "GET /plugins/missing/logs?follow=true",
+            "",
+            404,
+            "control.unknown_plugin",
+            "",
         ),
         (
             "GET /plugins/hello/logs?limit=x",
@@ -315,6 +361,42 @@ async fn refusals_are_problems_with_code_and_request_id() {
     assert_eq!(reply.header("allow"), Some("GET,HEAD,POST"));
     let reply = socket.ask("GET /items/1", "").await;
     assert_eq!(problem(&reply).status, 404);
+}
+
+#[tokio::test]
+async fn what_is_followed_comes_line_by_line_until_it_ends() {
+    let socket = Socket::new();
+    let mut client = socket.client().await;
+    let get = |path: &str| format!("GET {API}{path} HTTP/1.1\r\nhost: x\r\n\r\n");
+    client.send(get("/events?follow=true&limit=0")).await;
+    let read = client.until("\r\n0\r\n\r\n").await;
+    assert!(read.starts_with("HTTP/1.1 200 "), "{read}");
+    assert!(
+        read.contains("content-type: application/x-ndjson\r\n"),
+        "{read}"
+    );
+    assert!(read.contains("cache-control: no-store\r\n"), "{read}");
+    let lines: Vec<FollowLine> = read
+        .lines()
+        .filter(|line| line.starts_with('{'))
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect();
+    assert!(
+        matches!(
+            lines.as_slice(),
+            [
+                FollowLine::Missed(2),
+                FollowLine::Event(_),
+                FollowLine::End(_)
+            ]
+        ),
+        "{lines:?}"
+    );
+    let mut client = socket.client().await;
+    client
+        .send(get("/plugins/hello/logs?follow=true&limit=7"))
+        .await;
+    client.until("limit 7").await;
 }
 
 #[tokio::test]

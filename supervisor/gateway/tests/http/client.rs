@@ -107,6 +107,17 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Client<T> {
         Some(reply)
     }
 
+    /// Reads until this text has come, and gives what came by then.
+    pub(crate) async fn until(&mut self, text: &str) -> String {
+        loop {
+            let read = String::from_utf8_lossy(&self.read).into_owned();
+            if read.contains(text) {
+                return read;
+            }
+            assert!(self.fill().await, "ended without {text}: {read}");
+        }
+    }
+
     /// Waits until the other side has closed, dropping what comes before that.
     pub(crate) async fn closed(&mut self) {
         while self.fill().await {}

@@ -106,15 +106,99 @@ async fn failed_calls_have_the_contracts_texts() {
 }
 
 #[tokio::test]
+async fn plugins_are_switched_on_and_off_by_administrators() {
+    let world = World::new().await;
+    for (act, word) in [("enable", "enabled"), ("disable", "disabled")] {
+        let line = format!("POST /api/v1/plugins/hello/{act}");
+        assert_eq!(world.ask(&line, &[], "").await.status, 401);
+        let refused = world.ask(&line, &[USER], "").await;
+        assert_eq!(
+            (refused.status, refused.error().as_str()),
+            (403, "admin access required")
+        );
+        let reply = world.ask(&line, &[ADMIN], "").await;
+        assert_eq!(
+            (reply.status, reply.json()),
+            (200, json!({ "status": word }))
+        );
+        for name in ["missing", "..x"] {
+            let line = format!("POST /api/v1/plugins/{name}/{act}");
+            let reply = world.ask(&line, &[ADMIN], "").await;
+            let text = format!("plugin {name:?} not found");
+            assert_eq!((reply.status, reply.error()), (404, text));
+        }
+    }
+    let acts = world.daemon.acts.lock().unwrap();
+    let acts: Vec<_> = acts.iter().map(|(act, _)| act.as_str()).collect();
+    assert_eq!(
+        acts,
+        [
+            "enable hello",
+            "enable missing",
+            "disable hello",
+            "disable missing"
+        ]
+    );
+}
+
+#[tokio::test]
+async fn logs_have_the_contracts_keys_and_exact_levels() {
+    let world = World::new().await;
+    let logs = "GET /api/v1/plugins/logs";
+    assert_eq!(world.ask(logs, &[], "").await.status, 401);
+    assert_eq!(world.ask(logs, &[USER], "").await.status, 403);
+    let ask = async |query: &str| {
+        let reply = world.ask(&format!("{logs}?{query}"), &[ADMIN], "").await;
+        assert_eq!(reply.status, 200, "{reply:?}");
+        reply.json()
+    };
+    let entry = json!({
+        "timestamp": "1970-01-01T00:00:00Z", "plugin": "hello", "level": "warn",
+        "message": "Warn", "fields": {},
+    });
+    assert_eq!(
+        ask("plugin=hello&level=warn").await,
+        json!({ "logs": [entry], "count": 1, "total": 10 })
+    );
+    let both = ask("level=debug").await;
+    assert_eq!(
+        both["count"], 4,
+        "debug and what is below it, of both plugins"
+    );
+    assert!(
+        both["logs"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .all(|e| e["level"] == "debug")
+    );
+    assert_eq!(ask("limit=3").await["count"], 3);
+    for nothing in ["plugin=No%20name", "level=Warn", "level=loud"] {
+        assert_eq!(ask(nothing).await["logs"], json!([]), "{nothing}");
+    }
+    let reply = world.ask(&format!("{logs}?limit=0"), &[ADMIN], "").await;
+    assert_eq!(
+        (reply.status, reply.error().as_str()),
+        (400, "limit is not a number from 1")
+    );
+}
+
+#[tokio::test]
 async fn other_management_paths_are_not_there() {
     let world = World::new().await;
     for line in [
-        "POST /api/v1/plugins/hello/enable",
-        "GET /api/v1/plugins/logs",
+        "POST /api/v1/plugins/hello/reload",
+        "GET /api/v1/plugins/widgets",
+        "GET /api/v1/plugins/hello/widgets/w",
+        "POST /api/v1/plugins/upload",
+        "GET /api/v1/plugins/health",
+        "DELETE /api/v1/plugins/hello",
         "GET /api/v1/plugins/",
     ] {
         assert_eq!(world.ask(line, &[ADMIN], "").await.status, 404, "{line}");
     }
+    let reply = world.ask("DELETE /api/v1/plugins/logs", &[ADMIN], "").await;
+    assert_eq!(reply.status, 405);
     let reply = world.ask("DELETE /api/v1/plugins", &[ADMIN], "").await;
     assert_eq!(
         (reply.status, reply.header("allow")),

@@ -8,6 +8,7 @@ mod access_log;
 mod administration;
 mod bounds;
 mod client;
+mod daemon;
 mod ending;
 mod goatflow;
 mod neighbours;

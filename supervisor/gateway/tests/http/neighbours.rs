@@ -1,19 +1,16 @@
 //! The other side of each seam: instances, tokens, the daemon, the audit; and a gateway between.
 
-use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use bytes::Bytes;
-use chrono::DateTime;
 use futures_util::future::BoxFuture;
 use http::{HeaderMap, HeaderName, StatusCode};
-use pinfold_gateway::admin::dto::*;
-use pinfold_gateway::admin::{Control, ControlError, ControlFuture};
+use pinfold_gateway::admin::dto::DaemonState;
 use pinfold_gateway::{
-    Actor, Audit, AuditRecord, CallError, Capacity, Drained, Entry, Gateway, GatewayConfig,
+    Audit, AuditRecord, CallError, Capacity, Drained, Entry, Gateway, GatewayConfig,
     Instance, PluginRequest, PluginResponse, Shared, Table, Tokens, TokensError,
 };
 use pinfold_policy::{CallContext, Generation, Middleware, PluginId, Route, RouteMethod, User};
@@ -24,6 +21,7 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use crate::client::{Client, Reply};
+pub(crate) use crate::daemon::Daemon;
 
 pub(crate) const USER: &str = "authorization: Bearer pf_user";
 pub(crate) const ADMIN: &str = "authorization: Bearer pf_admin";
@@ -187,6 +185,10 @@ fn answer(status: u16, headers: &[(&'static str, &str)], body: String) -> Plugin
     }
 }
 
+pub(crate) fn id(text: &str) -> PluginId {
+    PluginId::parse(text).unwrap()
+}
+
 pub(crate) struct FewTokens;
 
 impl Tokens for FewTokens {
@@ -221,249 +223,6 @@ pub(crate) struct Notes(pub(crate) Mutex<Vec<AuditRecord>>);
 impl Audit for Notes {
     fn record(&self, record: AuditRecord) {
         self.0.lock().unwrap().push(record);
-    }
-}
-
-/// A daemon with two plugins, `hello` (ready) and `off` (disabled).
-pub(crate) struct Daemon {
-    pub(crate) state: Mutex<DaemonState>,
-    pub(crate) acts: Mutex<Vec<(String, Actor)>>,
-}
-
-impl Daemon {
-    fn note(&self, act: impl Into<String>, actor: Actor) {
-        self.acts.lock().unwrap().push((act.into(), actor));
-    }
-}
-
-pub(crate) fn id(text: &str) -> PluginId {
-    PluginId::parse(text).unwrap()
-}
-
-fn view(name: &str, state: &str) -> PluginView {
-    PluginView {
-        id: id(name),
-        name: name.into(),
-        version: "1.2.0".into(),
-        description: "Says hello".into(),
-        author: "Ann".into(),
-        license: "MIT".into(),
-        dialect: "goatflow".into(),
-        state: state.into(),
-        generation: 1,
-        enabled: state != "disabled",
-        routes: vec![Route::clone(&route(
-            RouteMethod::Get,
-            "/hello",
-            "echo",
-            &[],
-        ))],
-        since: DateTime::UNIX_EPOCH,
-        reason: None,
-    }
-}
-
-fn detail(name: &str, state: &str) -> PluginDetail {
-    PluginDetail {
-        view: view(name, state),
-        digest: Some("sha256:00".into()),
-        trust: Some("pinned digest".into()),
-        trust_lost: None,
-        pid: Some(42),
-        manifest: BTreeMap::new(),
-        asked_by_manifest: vec!["db read".into()],
-        asked_by_registration: None,
-        granted: vec![],
-        differences: vec!["db read is asked for and not granted".into()],
-        refused: vec![],
-        limits: BTreeMap::new(),
-        missing_controls: vec![],
-        last_exit: None,
-        stats: BTreeMap::new(),
-        urls: vec![],
-    }
-}
-
-fn token_view(id: &str, token: &NewToken) -> TokenView {
-    TokenView {
-        id: id.into(),
-        name: token.name.clone(),
-        user: token.user.clone(),
-        roles: token.roles.clone(),
-        created: DateTime::UNIX_EPOCH,
-        expires: token.expires,
-        revoked: None,
-    }
-}
-
-impl Control for Daemon {
-    fn status(&self) -> StatusView {
-        StatusView {
-            version: "0.1.0".into(),
-            state: *self.state.lock().unwrap(),
-            since: DateTime::UNIX_EPOCH,
-            pid: 1,
-            mode: "development".into(),
-            listeners: vec![],
-            plugins: BTreeMap::from([("ready".into(), 1), ("disabled".into(), 1)]),
-            warnings: vec![],
-        }
-    }
-
-    fn plugins(&self) -> Vec<PluginView> {
-        vec![view("hello", "ready"), view("off", "disabled")]
-    }
-
-    fn plugin(&self, plugin: &PluginId) -> Option<PluginDetail> {
-        match plugin.as_str() {
-            "hello" => Some(detail("hello", "ready")),
-            "off" => Some(detail("off", "disabled")),
-            _ => None,
-        }
-    }
-
-    fn stats<'a>(&'a self, _: &'a PluginId) -> ControlFuture<'a, BTreeMap<String, u64>> {
-        Box::pin(async { Ok(BTreeMap::from([("tasks_current".to_owned(), 7)])) })
-    }
-
-    fn trust_lost<'a>(&'a self, plugin: &'a PluginId) -> ControlFuture<'a, Option<String>> {
-        let lost = (plugin.as_str() == "hello").then(|| "key \"release\" was revoked".to_owned());
-        Box::pin(async { Ok(lost) })
-    }
-
-    fn usage(&self) -> ControlFuture<'_, UsageView> {
-        Box::pin(async {
-            Ok(UsageView {
-                time: DateTime::UNIX_EPOCH,
-                plugins: vec![],
-            })
-        })
-    }
-
-    fn metrics(&self) -> ControlFuture<'_, String> {
-        Box::pin(async { Ok("# EOF\n".into()) })
-    }
-
-    fn logs(&self, _: &PluginId, query: LogQuery) -> Vec<LogRecord> {
-        vec![LogRecord {
-            time: DateTime::UNIX_EPOCH,
-            stream: query.stream.unwrap_or(LogStream::Stderr),
-            level: query.level.unwrap_or(LogLevel::Info),
-            generation: 1,
-            message: format!("limit {}", query.limit),
-            fields: serde_json::Map::new(),
-        }]
-    }
-
-    fn call<'a>(
-        &'a self,
-        plugin: &'a PluginId,
-        function: &'a str,
-        arguments: Bytes,
-        context: CallContext,
-        actor: Actor,
-    ) -> ControlFuture<'a, Bytes> {
-        self.note(format!("call {plugin} {function}"), actor);
-        let source = match (plugin.as_str(), function) {
-            ("off", _) => CallError::Disabled,
-            ("hello", "echo") => {
-                let text = format!(
-                    "{{\"arguments\":{},\"request_id\":{:?}}}",
-                    String::from_utf8(arguments.into()).unwrap(),
-                    context.request_id
-                );
-                return Box::pin(async move { Ok(text.into()) });
-            }
-            ("hello", "late") => CallError::Deadline,
-            ("hello", _) => CallError::Plugin {
-                text: format!("unknown function: {function}"),
-            },
-            _ => {
-                return Box::pin(async {
-                    Err(ControlError::UnknownPlugin {
-                        plugin: plugin.clone(),
-                    })
-                });
-            }
-        };
-        Box::pin(async {
-            Err(ControlError::Call {
-                plugin: plugin.clone(),
-                source,
-            })
-        })
-    }
-
-    fn rescan(
-        &self,
-        plugin: Option<PluginId>,
-        actor: Actor,
-    ) -> ControlFuture<'_, Vec<PluginDetail>> {
-        self.note(format!("rescan {plugin:?}"), actor);
-        let details = match plugin {
-            None => vec![detail("hello", "ready"), detail("off", "disabled")],
-            Some(plugin) => self.plugin(&plugin).into_iter().collect(),
-        };
-        Box::pin(async { Ok(details) })
-    }
-
-    fn posture(&self, plugin: Option<PluginId>) -> ControlFuture<'_, PostureView> {
-        Box::pin(async {
-            if let Some(plugin) = plugin.clone()
-                && plugin.as_str() == "broken"
-            {
-                return Err(ControlError::Failed {
-                    action: "ask the launcher",
-                    cause: "secret: socket closed".into(),
-                });
-            }
-            Ok(PostureView {
-                plugin,
-                mode: "root".into(),
-                kernel: "6.1.0".into(),
-                policy_trust: "operator".into(),
-                controls: vec![ControlView {
-                    id: "landlock".into(),
-                    about: "File access is confined a second time.".into(),
-                    wanted: "preferred".into(),
-                    state: ControlState::NotBuilt,
-                    reason: None,
-                }],
-                notes: vec![],
-            })
-        })
-    }
-
-    fn create_token(&self, token: NewToken, actor: Actor) -> ControlFuture<'_, CreatedToken> {
-        self.note(format!("create token {}", token.name), actor);
-        let view = token_view("t2", &token);
-        Box::pin(async {
-            Ok(CreatedToken {
-                token: "pf_new".into(),
-                view,
-            })
-        })
-    }
-
-    fn list_tokens(&self) -> ControlFuture<'_, Vec<TokenView>> {
-        let token = NewToken {
-            name: "ci".into(),
-            user: "ann".into(),
-            roles: vec![],
-            expires: None,
-        };
-        Box::pin(async move { Ok(vec![token_view("t1", &token)]) })
-    }
-
-    fn revoke_token(&self, id: String, actor: Actor) -> ControlFuture<'_, ()> {
-        self.note(format!("revoke token {id}"), actor);
-        Box::pin(async move {
-            if id == "t1" {
-                Ok(())
-            } else {
-                Err(ControlError::UnknownToken { id })
-            }
-        })
     }
 }
 

@@ -49,6 +49,8 @@ pub(in crate::cli) enum ClientError {
     },
     #[error("{request} was answered with status {status}")]
     Status { request: String, status: StatusCode },
+    #[error("nothing more to follow: {why}")]
+    Ended { why: String },
     #[error("{}", .0.detail)]
     Refused(Box<Problem>),
 }
@@ -61,7 +63,7 @@ impl ClientError {
                 Exit::Unavailable
             }
             Self::Forbidden { .. } => Exit::NoPermission,
-            Self::Deadline { .. } => Exit::Temporary,
+            Self::Deadline { .. } | Self::Ended { .. } => Exit::Temporary,
             Self::TooLarge { .. } | Self::NotUnderstood { .. } | Self::Status { .. } => {
                 Exit::Protocol
             }
@@ -97,6 +99,7 @@ fn advice(problem: &Problem) -> Option<String> {
         "control.unknown_plugin" => "`pinfold plugin list` names those that are there".into(),
         "control.unknown_token" => "`pinfold token list` names those that are there".into(),
         "control.stopping" => "try again when it has started".into(),
+        "control.rejected" => "`pinfold plugin logs` shows what the new instance printed".into(),
         "call.not_ready" => "`pinfold plugin list` says why".into(),
         code if code.starts_with("call.") => {
             "`pinfold plugin logs` shows what the plugin printed meanwhile".into()

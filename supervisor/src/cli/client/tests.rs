@@ -93,6 +93,7 @@ async fn requests_are_what_the_api_takes_and_answers_are_read() {
         limit: 5,
         level: Some(pinfold_gateway::admin::dto::LogLevel::Warn),
         stream: None,
+        follow: false,
     };
     client.logs(&hello(), query).await.unwrap();
     assert_eq!(

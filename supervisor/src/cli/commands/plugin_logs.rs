@@ -1,7 +1,9 @@
 //! `pinfold plugin logs`: what a plugin printed and logged.
 
+use std::ops::ControlFlow;
+
 use chrono::SecondsFormat;
-use pinfold_gateway::admin::dto::{LogQuery, LogRecord};
+use pinfold_gateway::admin::dto::{FollowLine, LogQuery, LogRecord};
 
 use crate::cli::Context;
 use crate::cli::args::LogArguments;
@@ -14,7 +16,27 @@ pub(super) async fn run(context: &Context, arguments: &LogArguments) -> Result<(
         limit: arguments.limit,
         level: arguments.level,
         stream: arguments.stream,
+        follow: arguments.follow,
     };
+    if arguments.follow {
+        let output = context.output;
+        let tell = |told: FollowLine| {
+            match &told {
+                FollowLine::Log(record) if !output.is_json() => {
+                    output.page(&page(std::slice::from_ref(record)))?;
+                }
+                FollowLine::Missed(missed) if !output.is_json() => {
+                    output::note(&format!("{missed} records missed"));
+                }
+                told => output.line(told)?,
+            }
+            Ok(ControlFlow::Continue(()))
+        };
+        return context
+            .client
+            .follow_logs(&arguments.plugin, query, tell)
+            .await;
+    }
     let records = context.client.logs(&arguments.plugin, query).await?;
     if records.is_empty() && !context.output.is_json() {
         output::note("nothing logged that fits");

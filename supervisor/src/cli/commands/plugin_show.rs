@@ -4,9 +4,11 @@ use std::collections::BTreeMap;
 use std::fmt::Display;
 
 use chrono::Utc;
-use pinfold_gateway::admin::dto::{ControlState, PluginDetail};
+use pinfold_gateway::admin::dto::{ControlState, EventQuery, EventView, PluginDetail};
 use pinfold_policy::PluginId;
+use serde::Serialize;
 
+use super::events;
 use crate::cli::Context;
 use crate::cli::client::word;
 use crate::cli::exit::Failure;
@@ -15,10 +17,30 @@ use crate::cli::time;
 
 pub(super) async fn run(context: &Context, plugin: &PluginId) -> Result<(), Failure> {
     let detail = context.client.plugin(plugin).await?;
-    Ok(context.output.give(&detail, page)?)
+    let query = EventQuery {
+        limit: EVENTS,
+        plugin: Some(plugin.clone()),
+        ..EventQuery::default()
+    };
+    let events = context.client.events(&query).await?;
+    let shown = Shown { detail, events };
+    Ok(context
+        .output
+        .give(&shown, |shown| page(&shown.detail, &shown.events))?)
 }
 
-fn page(detail: &PluginDetail) -> Page {
+/// Latest events that are shown: some starts and ends.
+const EVENTS: usize = 12;
+
+/// What the result is made of.
+#[derive(Serialize)]
+struct Shown {
+    #[serde(flatten)]
+    detail: PluginDetail,
+    events: Vec<EventView>,
+}
+
+fn page(detail: &PluginDetail, events: &[EventView]) -> Page {
     let view = &detail.view;
     let mut page = Page::default();
     page.line(format_args!(
@@ -48,7 +70,23 @@ fn page(detail: &PluginDetail) -> Page {
                 format!("it could not be started again: {why}")
             }),
     )
-    .field("last exit", detail.last_exit.as_deref().unwrap_or_default());
+    .field("last exit", detail.last_exit.as_deref().unwrap_or_default())
+    .field("restarts", detail.restarts)
+    .field(
+        "next start",
+        detail.next_start.map_or_else(String::new, time::exact),
+    )
+    .field("health", health(detail));
+    if let Some(rejected) = &detail.rejected {
+        let digest = rejected.digest.as_deref().unwrap_or("files unread");
+        page.list(
+            "newer version not taken, this one goes on",
+            [
+                format!("{digest}, {}", time::with_age(rejected.time, Utc::now())),
+                rejected.reason.clone(),
+            ],
+        );
+    }
     page.list("routes", routes(detail))
         .list("urls", &detail.urls)
         .list("not served", &detail.refused)
@@ -62,8 +100,21 @@ fn page(detail: &PluginDetail) -> Page {
         .list("manifest", pairs(&detail.manifest))
         .list("limits", pairs(&detail.limits))
         .list("not in force around it", missing(detail))
-        .list("counters", pairs(&detail.stats));
+        .list("counters", pairs(&detail.stats))
+        .list("latest events", events.iter().map(events::line));
     page
+}
+
+/// What it answered when it was asked whether it lives; nothing where it was not asked.
+fn health(detail: &PluginDetail) -> String {
+    let Some(health) = &detail.health else {
+        return String::new();
+    };
+    match (health.failures, health.round_trip_seconds) {
+        (0, Some(seconds)) => format!("answers within {:.1} ms", seconds * 1e3),
+        (0, None) => String::new(),
+        (failures, _) => format!("has not answered {failures} times in a row"),
+    }
 }
 
 fn routes(detail: &PluginDetail) -> impl Iterator<Item = String> {

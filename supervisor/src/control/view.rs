@@ -1,0 +1,201 @@
+//! How the daemon's own knowledge looks in the administration API.
+
+use std::collections::BTreeMap;
+
+use pinfold_gateway::admin::dto::{
+    ControlState, ControlView, HealthView, PluginView, PostureView, RejectedView,
+};
+use pinfold_policy::{PluginId, Wanted};
+use pinfold_sandbox::posture::{Posture, State as Found};
+use pinfold_sandbox::protocol::Stats;
+
+use crate::state::{Health, Rejected, Snapshot};
+
+pub(super) fn warnings(posture: &Posture) -> Vec<String> {
+    let mut warnings = Vec::new();
+    if posture.policy_trust == pinfold_sandbox::posture::PolicyTrust::Development {
+        warnings
+            .push("policy trust: development (every plugin is granted what it asks for)".into());
+    }
+    for control in &posture.controls {
+        if control.wanted != Wanted::Off && control.state == Found::Missing {
+            warnings.push(format!("not in force: {} ({})", control.id, control.reason));
+        }
+    }
+    warnings
+}
+
+pub(super) fn view(snapshot: &Snapshot) -> PluginView {
+    let manifest = snapshot.manifest.as_ref();
+    let registered = snapshot.registered.as_ref();
+    let said = |text: fn(&crate::dialect::Manifest) -> &String| {
+        manifest.map(text).cloned().unwrap_or_default()
+    };
+    PluginView {
+        id: snapshot.plugin.clone(),
+        name: snapshot.plugin.to_string(),
+        version: registered
+            .map(|r| r.version.clone())
+            .filter(|version| !version.is_empty())
+            .unwrap_or_else(|| said(|m| &m.version)),
+        description: said(|m| &m.description),
+        author: said(|m| &m.author),
+        license: said(|m| &m.license),
+        dialect: snapshot.dialect.unwrap_or_default().into(),
+        state: snapshot.state.as_str().into(),
+        generation: snapshot.generation.0,
+        enabled: snapshot.enabled,
+        routes: registered
+            .map(|r| r.offer.routes.clone())
+            .unwrap_or_default(),
+        since: snapshot.since,
+        reason: snapshot.reason.clone(),
+    }
+}
+
+pub(super) fn manifest_texts(manifest: &crate::dialect::Manifest) -> BTreeMap<String, String> {
+    let text = |key: &str, value: &str| (!value.is_empty()).then(|| (key.into(), value.into()));
+    [
+        text("version", &manifest.version),
+        text("description", &manifest.description),
+        text("author", &manifest.author),
+        text("license", &manifest.license),
+        text("entry", &manifest.entry),
+        manifest
+            .wished_memory
+            .map(|memory| ("memory".into(), memory.to_string())),
+    ]
+    .into_iter()
+    .flatten()
+    .collect()
+}
+
+pub(super) fn limits(policy: &pinfold_policy::PolicyFile) -> BTreeMap<String, String> {
+    let limits = &policy.limits;
+    [
+        ("memory", limits.memory.to_string()),
+        ("cpu", limits.cpu.to_string()),
+        ("processes", limits.processes.to_string()),
+        ("tmp", limits.tmp.to_string()),
+        ("files", limits.files.to_string()),
+        ("call", policy.timeouts.call.to_string()),
+    ]
+    .map(|(name, value)| (name.to_owned(), value))
+    .into()
+}
+
+pub(super) fn stats_by_name(stats: &Stats) -> BTreeMap<String, u64> {
+    let Stats {
+        memory_current_bytes,
+        memory_peak_bytes,
+        memory_limit_bytes,
+        cpu_usage_us,
+        cpu_throttled_us,
+        tasks_current,
+        tasks_refused,
+        oom_kills,
+    } = *stats;
+    [
+        ("memory_current_bytes", memory_current_bytes),
+        ("memory_peak_bytes", memory_peak_bytes),
+        ("memory_limit_bytes", memory_limit_bytes),
+        ("cpu_usage_us", cpu_usage_us),
+        ("cpu_throttled_us", cpu_throttled_us),
+        ("tasks_current", tasks_current),
+        ("tasks_refused", tasks_refused),
+        ("oom_kills", oom_kills),
+    ]
+    .into_iter()
+    .filter_map(|(name, value)| Some((name.to_owned(), value?)))
+    .collect()
+}
+
+/// A control that an instance does without, with what the machine's posture knows of it.
+pub(super) fn missing_view(id: &str, posture: Option<&Posture>) -> ControlView {
+    let found = posture.and_then(|posture| posture.controls.iter().find(|c| c.id.id() == id));
+    ControlView {
+        id: id.into(),
+        about: pinfold_policy::Control::from_id(id)
+            .map_or("", |control| control.about())
+            .into(),
+        wanted: Wanted::Preferred.to_string(),
+        state: match found {
+            Some(found) if found.state == Found::NotBuilt => ControlState::NotBuilt,
+            _ => ControlState::Missing,
+        },
+        reason: found
+            .map(|found| found.reason.clone())
+            .filter(|reason| !reason.is_empty()),
+    }
+}
+
+pub(super) fn posture_view(plugin: Option<PluginId>, posture: Posture) -> PostureView {
+    let controls = posture.controls.iter().map(|control| {
+        let state = match control.state {
+            _ if control.wanted == Wanted::Off => ControlState::Off,
+            Found::Enforced | Found::Partial => ControlState::InForce,
+            Found::Missing => ControlState::Missing,
+            Found::NotBuilt => ControlState::NotBuilt,
+        };
+        let texts = [control.how.as_str(), control.reason.as_str()];
+        let said: Vec<&str> = texts.into_iter().filter(|text| !text.is_empty()).collect();
+        ControlView {
+            id: control.id.to_string(),
+            about: control.id.about().into(),
+            wanted: control.wanted.to_string(),
+            state,
+            reason: (!said.is_empty()).then(|| said.join("; ")),
+        }
+    });
+    let advice = posture.host.iter().map(|advice| {
+        let pinfold_sandbox::posture::Advice {
+            setting,
+            found,
+            advised,
+            why,
+        } = advice;
+        format!("{setting} is {found}, {advised} would harden: {why}")
+    });
+    let stages = posture.stages.iter().map(|stage| {
+        format!(
+            "stage {} of {}: {} bytes, {} instances",
+            stage.digest, stage.plugin, stage.bytes, stage.instances
+        )
+    });
+    let trust = posture.trust.iter().map(|trust| format!("trust: {trust}"));
+    let required = posture
+        .require_signatures
+        .then(|| "signatures are required".to_owned());
+    PostureView {
+        plugin,
+        mode: match posture.mode {
+            pinfold_sandbox::posture::Mode::Root => "root".into(),
+            pinfold_sandbox::posture::Mode::User => "user".into(),
+        },
+        kernel: nix::sys::utsname::uname()
+            .map(|name| name.release().to_string_lossy().into_owned())
+            .unwrap_or_default(),
+        policy_trust: match posture.policy_trust {
+            pinfold_sandbox::posture::PolicyTrust::Operator => "operator".into(),
+            pinfold_sandbox::posture::PolicyTrust::Development => "development".into(),
+        },
+        controls: controls.collect(),
+        notes: trust.chain(required).chain(advice).chain(stages).collect(),
+    }
+}
+
+pub(super) fn health(health: &Health) -> HealthView {
+    HealthView {
+        last_ping: health.last_ping,
+        failures: health.failures,
+        round_trip_seconds: health.round_trip.map(|time| time.as_secs_f64()),
+    }
+}
+
+pub(super) fn rejected(rejected: &Rejected) -> RejectedView {
+    RejectedView {
+        time: rejected.time,
+        digest: rejected.digest.map(|digest| digest.to_string()),
+        reason: rejected.reason.clone(),
+    }
+}
