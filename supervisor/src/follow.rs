@@ -138,10 +138,9 @@ impl EventLines {
 
 /// The records that the query asks for and are there, then each as it comes.
 pub(crate) fn logs(log: &Arc<PluginLog>, query: LogQuery, place: Place) -> Following {
-    let (records, reader) = PluginLog::read_from(log, query);
     let state = LogLines {
-        waiting: records.into_iter().map(FollowLine::Log).collect(),
-        reader,
+        waiting: VecDeque::new(),
+        reader: PluginLog::read_from(log, query),
         query,
         place,
         is_over: false,
@@ -296,13 +295,20 @@ mod tests {
             };
             log.push(origin, text.as_bytes(), serde_json::Map::new());
         };
-        print("before");
+        for text in ["long before", "just before", "before"] {
+            print(text);
+        }
         let stopping = CancellationToken::new();
-        let mut lines = super::logs(&log, LogQuery::default(), place(&stopping));
+        let query = LogQuery {
+            limit: 2,
+            ..LogQuery::default()
+        };
+        let mut lines = super::logs(&log, query, place(&stopping));
         let mut next = async || match lines.next().await {
             Some(FollowLine::Log(record)) => record.message,
             other => format!("{other:?}"),
         };
+        assert_eq!(next().await, "just before");
         assert_eq!(next().await, "before");
         for n in 0..1500 {
             print(&n.to_string());

@@ -202,16 +202,21 @@ impl PluginLog {
         self.ring().records.len()
     }
 
-    /// The newest records that the query asks for, oldest first, and a reader of all that come
-    /// after them.
-    pub(crate) fn read_from(log: &Arc<Self>, query: LogQuery) -> (Vec<LogRecord>, Reader) {
+    /// A reader from the first of the newest records that the query asks for; where it asks for
+    /// none, from the next to come.
+    pub(crate) fn read_from(log: &Arc<Self>, query: LogQuery) -> Reader {
         let ring = log.ring();
-        let reader = Reader {
+        let wanted = ring.records.iter().rev().enumerate();
+        let wanted = wanted.filter(|(_, (record, _))| query.wants(record));
+        let first = wanted.take(query.limit).last();
+        let back = first.map_or(0, |(at, _)| at + 1);
+        Reader {
             log: Arc::clone(log),
             news: log.news.subscribe(),
-            seen: ring.last,
-        };
-        (ring.newest(query), reader)
+            seen: ring
+                .last
+                .saturating_sub(u64::try_from(back).unwrap_or(u64::MAX)),
+        }
     }
 
     fn ring(&self) -> MutexGuard<'_, Ring> {

@@ -1,8 +1,8 @@
 //! The commands, a file each, and the way from what was typed to its file.
 
 mod completions;
-mod keys;
 mod events;
+mod keys;
 mod plugin_add;
 mod plugin_call;
 mod plugin_grant;

@@ -315,6 +315,75 @@ fn the_command_line_follows_until_the_daemon_ends() {
 }
 
 #[test]
+fn followers_are_limited_and_a_place_comes_back() {
+    if !super::can_run() {
+        return;
+    }
+    let daemon = daemon();
+    let path = "/events?follow=true";
+    let mut following: Vec<_> = (0..64).map(|_| follow(&daemon, path)).collect();
+    for lines in &mut following {
+        assert!(lines.next().unwrap().get("event").is_some());
+    }
+    let refused = daemon.admin().get(&format!("{API}{path}")).send();
+    assert_eq!(
+        (
+            refused.status,
+            refused.header("retry-after"),
+            &refused.json()["code"]
+        ),
+        (503, Some("5"), &json!("control.followers"))
+    );
+    assert_eq!(daemon.status()["state"], "ready", "others are served");
+    following.pop();
+    wait_for("the place of a follower that has gone", || {
+        follow(&daemon, path).next()
+    });
+}
+
+/// In a terminal of its own, which script(1) makes.
+#[test]
+fn top_takes_the_terminal_and_gives_it_back() {
+    if !super::can_run() {
+        return;
+    }
+    let daemon = daemon();
+    let program = binary("pinfold");
+    let line = format!(
+        "stty rows 24 cols 120; {} --dev-dir {} top; stty -a",
+        program.display(),
+        daemon.base().display()
+    );
+    let mut top = Command::new("script")
+        .args(["--quiet", "--return", "--command", &line, "/dev/null"])
+        .env("TERM", "xterm")
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut shown = String::new();
+    let mut stdout = top.stdout.take().unwrap();
+    let mut read_until = |shown: &mut String, text: &str| {
+        let mut bytes = [0; 4096];
+        while !shown.contains(text) {
+            let count = std::io::Read::read(&mut stdout, &mut bytes).unwrap();
+            assert!(count > 0, "ended without {text:?}: {shown:?}");
+            shown.push_str(&String::from_utf8_lossy(&bytes[..count]));
+        }
+    };
+    read_until(&mut shown, "RESTARTS");
+    read_until(&mut shown, "g4 ");
+    assert!(shown.contains("\x1b[?1049h"), "{shown:?}");
+    top.stdin.as_mut().unwrap().write_all(b"q").unwrap();
+    read_until(&mut shown, "\x1b[?1049l");
+    // What it had changed is as before: keys wait for Enter, and are seen.
+    read_until(&mut shown, " icanon");
+    read_until(&mut shown, " echo ");
+    drop(top.stdin.take());
+    assert!(top.wait().unwrap().success());
+}
+
+#[test]
 fn the_administration_socket_has_its_mode_and_the_daemons_files_are_its_own() {
     use std::os::unix::fs::PermissionsExt as _;
     if !super::can_run() {
