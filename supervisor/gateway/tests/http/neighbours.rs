@@ -10,8 +10,8 @@ use futures_util::future::BoxFuture;
 use http::{HeaderMap, HeaderName, StatusCode};
 use pinfold_gateway::admin::dto::DaemonState;
 use pinfold_gateway::{
-    Audit, AuditRecord, CallError, Capacity, Drained, Entry, Gateway, GatewayConfig,
-    Instance, PluginRequest, PluginResponse, Shared, Table, Tokens, TokensError,
+    Audit, AuditRecord, CallError, Capacity, Drained, Entry, Gateway, GatewayConfig, Instance,
+    PluginRequest, PluginResponse, Shared, Table, Tokens, TokensError,
 };
 use pinfold_policy::{CallContext, Generation, Middleware, PluginId, Route, RouteMethod, User};
 use serde_json::json;
