@@ -17,6 +17,14 @@ fn call(plugin: &str, function: &str, args: Value) -> Value {
     json!({"plugin": plugin, "function": function, "args": args})
 }
 
+/// What an administrator has done with a plugin.
+#[track_caller]
+fn admin(daemon: &Daemon, plugin: &str, what: &str) {
+    let path = format!("/api/pinfold/v1/plugins/{plugin}/{what}");
+    let answer = daemon.admin().post(&path).send();
+    assert_eq!(answer.status, 200, "{}", answer.text());
+}
+
 fn granting(patterns: &str) -> String {
     format!("[permissions]\nplugin-call = [{patterns}]\n")
 }
@@ -201,12 +209,31 @@ fn a_reload_of_the_called_plugin_is_not_seen_by_the_caller() {
                 })
             })
             .collect();
-        for _ in 0..5 {
-            daemon.rescan(Some("right")).ok();
+        for way in ["rescan", "reload", "reload", "rescan", "reload"] {
+            admin(&daemon, "right", way);
         }
         is_done.store(true, Ordering::Relaxed);
         callers.into_iter().map(|one| one.join().unwrap()).sum()
     });
     assert!(answered >= 8, "{answered}");
     assert_ne!(daemon.plugin_pid("right"), before);
+}
+
+#[test]
+fn a_plugin_that_is_switched_off_is_named_as_such_to_its_callers() {
+    if !super::can_run() {
+        return;
+    }
+    let daemon = pair("g4");
+    let asked = call("right", "echo", json!(1));
+    for _ in 0..2 {
+        let answer = daemon.host("left", "plugin_call", &asked);
+        assert_eq!(answer["result"], json!(1), "{answer}");
+        admin(&daemon, "right", "disable");
+        assert_eq!(
+            daemon.refusal("left", "plugin_call", &asked),
+            "plugin \"right\" is disabled (required by \"left\")"
+        );
+        admin(&daemon, "right", "enable");
+    }
 }
