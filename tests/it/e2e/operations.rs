@@ -341,6 +341,45 @@ fn followers_are_limited_and_a_place_comes_back() {
     });
 }
 
+#[test]
+fn a_follower_that_does_not_read_is_told_what_it_missed_and_holds_up_nobody() {
+    if !super::can_run() {
+        return;
+    }
+    let daemon = Setup::new()
+        .plugin("g4", "goatflow-g4")
+        .policy("g4", "[rates]\nhost-calls-per-second = 1000000\n")
+        .start();
+    daemon.ready("g4");
+    let path = "/plugins/g4/logs?follow=true&limit=0&stream=log";
+    let (slow, mut quick) = (follow(&daemon, path), follow(&daemon, path));
+    let entry = json!({ "level": "info", "message": "one of many" });
+    let burst = json!({ "method": "log", "args": entry, "n": 5000 });
+    let logged = 2 * 5000;
+    for _ in 0..2 {
+        assert_eq!(daemon.result("g4", "host_parallel", &burst)["good"], 5000);
+    }
+    daemon.host(
+        "g4",
+        "log",
+        &json!({ "level": "info", "message": "the last" }),
+    );
+    let is_last = |line: &Value| line["log"]["message"] == "the last";
+    quick.find(is_last).unwrap();
+
+    let (mut read, mut missed) = (0, 0);
+    for line in slow {
+        missed += line["missed"].as_u64().unwrap_or(0);
+        if is_last(&line) {
+            break;
+        }
+        read += u64::from(line.get("log").is_some());
+    }
+    assert!(missed > 0, "it read {read}");
+    // What it missed may have been of other streams too.
+    assert!(read + missed >= logged, "{read} + {missed}");
+}
+
 /// In a terminal of its own, which script(1) makes.
 #[test]
 fn top_takes_the_terminal_and_gives_it_back() {

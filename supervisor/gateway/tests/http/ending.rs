@@ -1,10 +1,11 @@
 //! How things end: clients that go away, and a gateway that is told to stop.
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use pinfold_gateway::{Drained, Gateway, GatewayConfig, ServeError};
+use pinfold_gateway::{Drained, Gateway, GatewayConfig, OUTCOMES, ServeError};
 
-use crate::neighbours::{Event, World};
+use crate::neighbours::{Event, World, id};
 
 #[tokio::test]
 async fn client_that_goes_away_cancels_its_call() {
@@ -14,8 +15,18 @@ async fn client_that_goes_away_cancels_its_call() {
         .send("GET /do/hang HTTP/1.1\r\nhost: x\r\n\r\n")
         .await;
     assert_eq!(world.events.recv().await, Some(Event::Called));
+    let entry = Arc::clone(world.table.load().entry(&id("hello")).unwrap());
+    assert_eq!(entry.meter.in_flight(), 1);
     drop(client);
     assert_eq!(world.events.recv().await, Some(Event::Dropped));
+    // Nothing else runs between the end of the call and that of its request.
+    assert_eq!(entry.meter.in_flight(), 0);
+    let counts = entry.meter.counts();
+    assert_eq!((counts.calls(), counts.failures()), (1, 0));
+    assert_eq!(
+        OUTCOMES[counts.outcomes.iter().position(|n| *n == 1).unwrap()],
+        "cancelled"
+    );
 }
 
 #[tokio::test]
@@ -61,7 +72,7 @@ async fn socket_off_loopback_is_refused_whatever_the_settings_say() {
     let gateway = Gateway::new(
         GatewayConfig::default(),
         world.table.clone(),
-        std::sync::Arc::new(crate::neighbours::FewTokens),
+        Arc::new(crate::neighbours::FewTokens),
         world.daemon.clone(),
         world.audit.clone(),
     );
