@@ -8,11 +8,12 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use futures_util::future::join_all;
 use pinfold_gateway::{Entry, RouteConflict, Shared, Table};
 use pinfold_hostapi::HostApi;
-use pinfold_policy::{Generation, PluginId, PolicyFile};
+use pinfold_policy::{Generation, PluginId, PolicyFile, Route};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -190,6 +191,33 @@ impl Catalogue {
             if let Some(entry) = entries.get_mut(&number) {
                 *entry = Arc::new(entry::closed(entry, snapshot));
             }
+        });
+    }
+
+    /// Puts a plugin that is down into the table, where it is not yet: its routes as they were when
+    /// it was switched off.
+    fn place_closed(
+        &self,
+        number: i64,
+        plugin: &PluginId,
+        routes: Vec<Route>,
+        snapshot: watch::Receiver<Arc<Snapshot>>,
+    ) {
+        if routes.is_empty() {
+            return;
+        }
+        let entry = Entry {
+            plugin: plugin.clone(),
+            version: String::new(),
+            generation: Generation(0),
+            routes: routes.into_iter().map(Arc::new).collect(),
+            instance: entry::nobody(snapshot),
+            call_timeout: Duration::ZERO,
+            calls_per_second: None,
+            meter: Arc::clone(&self.parts.meters.of(plugin).calls),
+        };
+        self.change_table(|entries| {
+            entries.entry(number).or_insert_with(|| Arc::new(entry));
         });
     }
 

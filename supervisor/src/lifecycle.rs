@@ -11,12 +11,14 @@
 //! attempt to start another leaves it alone: only an instance that can serve takes its place, and
 //! the old one is ended once nobody holds it any more.
 
+mod aftermath;
 mod attempt;
 mod backoff;
 mod commands;
 mod end;
 mod health;
 mod introduce;
+mod not_started;
 pub(crate) mod output;
 mod shared;
 mod swap;
@@ -103,9 +105,17 @@ struct Times {
 
 /// An attempt under way.
 struct Attempt {
-    trigger: Trigger,
+    what: Attempted,
     cancel: CancellationToken,
     outcome: BoxFuture<'static, Outcome>,
+}
+
+/// What an attempt was.
+#[derive(Clone, Copy, Debug)]
+struct Attempted {
+    trigger: Trigger,
+    /// Whether another instance served when it began.
+    beside: bool,
 }
 
 /// What ended an instance that was not asked to end.
@@ -120,7 +130,7 @@ enum Ended {
 enum Happening {
     Told(Command),
     Abandoned,
-    Attempted(Trigger, Outcome),
+    Attempted(Attempted, Outcome),
     Ended(Ended),
     Beat(Beat),
     Reaped(Ending),
@@ -192,9 +202,9 @@ impl Lifecycle {
             command = self.commands.recv(), if !self.abandoned => {
                 command.map_or(Happening::Abandoned, Happening::Told)
             }
-            (trigger, outcome) = outcome(self.attempt.as_mut()) => {
+            (attempted, outcome) = outcome(self.attempt.as_mut()) => {
                 self.attempt = None;
-                Happening::Attempted(trigger, outcome)
+                Happening::Attempted(attempted, outcome)
             }
             happening = sign(self.serving.as_mut(), launcher, &settings.health) => happening,
             Some(ending) = self.endings.next() => Happening::Reaped(ending),
@@ -211,7 +221,7 @@ impl Lifecycle {
                 self.abandoned = true;
                 self.begin_leaving();
             }
-            Happening::Attempted(trigger, outcome) => self.attempted(trigger, outcome),
+            Happening::Attempted(attempted, outcome) => self.attempted(attempted, outcome),
             Happening::Ended(ended) => self.ended(ended),
             Happening::Beat(beat) => self.beat(&beat),
             Happening::Reaped(ending) => self.reaped(ending),
@@ -224,9 +234,9 @@ impl Lifecycle {
 }
 
 /// The end of the attempt, if there is one, and what it was made for.
-async fn outcome(attempt: Option<&mut Attempt>) -> (Trigger, Outcome) {
+async fn outcome(attempt: Option<&mut Attempt>) -> (Attempted, Outcome) {
     match attempt {
-        Some(attempt) => (attempt.trigger, (&mut attempt.outcome).await),
+        Some(attempt) => (attempt.what, (&mut attempt.outcome).await),
         None => std::future::pending().await,
     }
 }

@@ -82,6 +82,10 @@ const MIGRATIONS: &[&str] = &[
         changed TEXT NOT NULL
     ) STRICT;
     ",
+    // What a plugin that is switched off had registered, as JSON: its routes say what it is.
+    "
+    ALTER TABLE plugin_flag ADD COLUMN routes TEXT;
+    ",
 ];
 
 /// An open store.

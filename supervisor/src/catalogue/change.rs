@@ -35,7 +35,8 @@ impl Catalogue {
     /// [`ChangeError::Unknown`], [`ChangeError::Store`].
     pub(crate) async fn enable(&self, plugin: &PluginId) -> Result<Arc<Snapshot>, ChangeError> {
         let handle = self.known(plugin)?;
-        self.keep_enabled(plugin, true).await?;
+        let kept = self.parts.store.enable(plugin).await;
+        kept.map_err(ChangeError::Store)?;
         handle.command(Command::Enable).await;
         Ok(handle.settled().await)
     }
@@ -47,7 +48,11 @@ impl Catalogue {
     /// [`ChangeError::Unknown`], [`ChangeError::Store`].
     pub(crate) async fn disable(&self, plugin: &PluginId) -> Result<Arc<Snapshot>, ChangeError> {
         let handle = self.known(plugin)?;
-        self.keep_enabled(plugin, false).await?;
+        let snapshot = handle.snapshot();
+        let registered = snapshot.registered.as_ref();
+        let routes = registered.map_or(&[][..], |registered| &registered.offer.routes);
+        let kept = self.parts.store.disable(plugin, routes).await;
+        kept.map_err(ChangeError::Store)?;
         handle.command(Command::Disable).await;
         Ok(handle.settled().await)
     }
@@ -82,10 +87,5 @@ impl Catalogue {
         self.handle(plugin).ok_or_else(|| ChangeError::Unknown {
             plugin: plugin.clone(),
         })
-    }
-
-    async fn keep_enabled(&self, plugin: &PluginId, enabled: bool) -> Result<(), ChangeError> {
-        let kept = self.parts.store.set_enabled(plugin, enabled).await;
-        kept.map_err(ChangeError::Store)
     }
 }

@@ -56,6 +56,11 @@ impl Instance for Held {
 /// In place of the instance of a plugin that has none.
 struct Closed(watch::Receiver<Arc<Snapshot>>);
 
+/// Answers that nobody is there, and why.
+pub(super) fn nobody(snapshot: watch::Receiver<Arc<Snapshot>>) -> Arc<dyn Instance> {
+    Arc::new(Closed(snapshot))
+}
+
 /// The same place in the table, with nobody there.
 pub(super) fn closed(entry: &Entry, snapshot: watch::Receiver<Arc<Snapshot>>) -> Entry {
     Entry {
@@ -63,7 +68,7 @@ pub(super) fn closed(entry: &Entry, snapshot: watch::Receiver<Arc<Snapshot>>) ->
         version: entry.version.clone(),
         generation: entry.generation,
         routes: entry.routes.clone(),
-        instance: Arc::new(Closed(snapshot)),
+        instance: nobody(snapshot),
         call_timeout: entry.call_timeout,
         calls_per_second: entry.calls_per_second,
         meter: Arc::clone(&entry.meter),

@@ -89,9 +89,14 @@ impl Catalogue {
         let store = &self.parts.store;
         let known = async {
             let number = store.plugin_number(plugin).await?;
-            Ok::<_, StoreError>((number, store.is_enabled(plugin).await?))
+            let enabled = store.is_enabled(plugin).await?;
+            let routes = match enabled {
+                true => Vec::new(),
+                false => store.routes_of_disabled(plugin).await?,
+            };
+            Ok::<_, StoreError>((number, enabled, routes))
         };
-        let (number, enabled) = match known.await {
+        let (number, enabled, routes) = match known.await {
             Ok(known) => known,
             Err(error) => {
                 tracing::error!(plugin.id = %plugin, error = %Chain(&error), "plugin not started");
@@ -112,6 +117,8 @@ impl Catalogue {
         let (lifecycle, handle) = Lifecycle::new(plugin.clone(), number, enabled, Arc::clone(self));
         plugins.insert(plugin.clone(), handle.clone());
         self.parts.meters.of(plugin);
+        drop(plugins);
+        self.place_closed(number, plugin, routes, handle.observe());
         self.tasks.spawn(lifecycle.run(trigger));
         Some(handle)
     }

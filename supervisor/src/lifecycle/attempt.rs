@@ -6,14 +6,15 @@
 use std::sync::Arc;
 
 use pinfold_policy::{Digest, Generation};
-use pinfold_sandbox::protocol::{ExitCause, Failure, FailureKind, Launched, Reply, Request};
+use pinfold_sandbox::protocol::{Launched, Reply, Request};
 use tokio_util::sync::CancellationToken;
 
 use super::Serving;
 use super::introduce::introduce;
+use super::not_started::{NotStarted, refused};
 use super::shared::Shared;
 use crate::chain::Chain;
-use crate::dialect::{Dialect, DialectError, Manifest, Started};
+use crate::dialect::{Dialect, Manifest, Started};
 use crate::launcher::LauncherError;
 use crate::stage::StageFiles;
 use crate::state::{RunningProcess, State};
@@ -77,26 +78,6 @@ pub(super) struct Candidate {
     pub(super) process: RunningProcess,
     pub(super) started: Started,
     pub(super) serving: Serving,
-}
-
-/// Why an attempt came to nothing.
-pub(super) struct NotStarted {
-    pub(super) state: State,
-    pub(super) reason: String,
-    /// What the operator can do, where there is something.
-    pub(super) hint: Option<Box<str>>,
-    /// Whether it may do another time unchanged: it died, or the machine was short of something.
-    pub(super) again: bool,
-    /// Whether the launcher has the files no more.
-    unknown: bool,
-    /// Whether a signature that is still to come would mend it.
-    late: bool,
-    /// Whether no policy trusts the files as they are.
-    pub(super) untrusted: bool,
-    pub(super) digest: Option<Digest>,
-    pub(super) generation: Option<Generation>,
-    /// How its process ended, where it did by itself.
-    pub(super) exit: Option<Box<str>>,
 }
 
 /// Makes the attempt.
@@ -252,114 +233,5 @@ async fn launch(
         Ok(Reply::Launched(launched)) => Ok(launched),
         Ok(_) => Err(NotStarted::failed(&LauncherError::Confused)),
         Err(error) => Err(refused("launch", &error)),
-    }
-}
-
-impl From<NotStarted> for Outcome {
-    fn from(not_started: NotStarted) -> Self {
-        Self::Failed(Box::new(not_started))
-    }
-}
-
-impl NotStarted {
-    pub(super) fn new(state: State, reason: String) -> Self {
-        Self {
-            state,
-            reason,
-            hint: None,
-            again: false,
-            unknown: false,
-            late: false,
-            untrusted: false,
-            digest: None,
-            generation: None,
-            exit: None,
-        }
-    }
-
-    pub(super) fn failed(reason: &dyn std::fmt::Display) -> Self {
-        Self::new(State::Failed, reason.to_string())
-    }
-
-    pub(super) fn dialect(error: &DialectError) -> Self {
-        let state = if error.blocks() {
-            State::Blocked
-        } else {
-            State::Failed
-        };
-        Self::new(state, Chain(error).to_string())
-    }
-
-    pub(super) fn with_hint(self, hint: String) -> Self {
-        Self {
-            hint: Some(hint.into()),
-            ..self
-        }
-    }
-
-    pub(super) fn again(self) -> Self {
-        Self {
-            again: true,
-            ..self
-        }
-    }
-
-    /// The same, and how its process ended.
-    pub(super) fn because(self, cause: &ExitCause) -> Self {
-        let reason = format!("{}: {cause}", self.reason);
-        Self { reason, ..self }.ended(cause)
-    }
-
-    pub(super) fn ended(self, cause: &ExitCause) -> Self {
-        Self {
-            exit: Some(cause.to_string().into()),
-            again: true,
-            ..self
-        }
-    }
-
-    fn of(self, digest: Digest, generation: Option<Generation>) -> Self {
-        Self {
-            digest: Some(digest),
-            generation,
-            ..self
-        }
-    }
-
-    /// The reason, with what to do.
-    pub(super) fn text(&self) -> String {
-        match &self.hint {
-            Some(hint) => format!("{} (hint: {hint})", self.reason),
-            None => self.reason.clone(),
-        }
-    }
-}
-
-/// What the launcher refused or could not do.
-fn refused(what: &str, error: &LauncherError) -> NotStarted {
-    let kind = match error {
-        LauncherError::Failed(Failure { kind, .. }) => Some(*kind),
-        _ => None,
-    };
-    let blocked = matches!(
-        kind,
-        Some(FailureKind::Policy | FailureKind::Trust | FailureKind::Control)
-    );
-    let state = if blocked {
-        State::Blocked
-    } else {
-        State::Failed
-    };
-    let machine = match error {
-        LauncherError::Busy | LauncherError::Deadline => true,
-        _ => kind == Some(FailureKind::Host),
-    };
-    NotStarted {
-        hint: error.hint().map(Into::into),
-        again: machine,
-        late: kind == Some(FailureKind::Trust),
-        unknown: kind == Some(FailureKind::Request),
-        untrusted: matches!(kind, Some(FailureKind::Policy | FailureKind::Trust)),
-        ..NotStarted::new(state, format!("{what}: {}", Chain(error)))
     }
 }

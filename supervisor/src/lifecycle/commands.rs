@@ -51,6 +51,11 @@ impl Handle {
         Arc::clone(&self.snapshot.borrow())
     }
 
+    /// The snapshots to come.
+    pub(crate) fn observe(&self) -> watch::Receiver<Arc<Snapshot>> {
+        self.snapshot.clone()
+    }
+
     /// What the plugin prints and logs.
     pub(crate) fn log(&self) -> &Arc<PluginLog> {
         &self.log

@@ -13,8 +13,9 @@ use tokio::net::unix::pipe;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::attempt::{Candidate, Files, NotStarted};
+use super::attempt::{Candidate, Files};
 use super::health::Pulse;
+use super::not_started::NotStarted;
 use super::output::Drains;
 use super::shared::Shared;
 use super::{Serving, Times};

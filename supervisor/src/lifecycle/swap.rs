@@ -1,18 +1,17 @@
-//! One instance in the place of another, or of none: what follows attempts and ends.
+//! One instance in the place of another, or of none: attempts, and what follows them.
 
 use std::sync::Arc;
+use std::time::Duration;
 
-use chrono::{TimeDelta, Utc};
+use chrono::Utc;
 use futures_util::FutureExt as _;
 use pinfold_gateway::admin::dto::LogLevel;
-use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::attempt::{self, Candidate, NotStarted, Outcome, Plan, Trigger};
-use super::backoff::Verdict;
+use super::attempt::{self, Candidate, Outcome, Plan, Trigger};
 use super::end::{self, Ending};
-use super::health::Beat;
-use super::{Attempt, Ended, Lifecycle};
+use super::not_started::NotStarted;
+use super::{Attempt, Attempted, Lifecycle};
 use crate::events::EventKind;
 use crate::state::{Registered, Rejected, State};
 
@@ -61,16 +60,19 @@ impl Lifecycle {
             kept,
         };
         self.attempt = Some(Attempt {
-            trigger,
+            what: Attempted {
+                trigger,
+                beside: self.serving.is_some(),
+            },
             cancel,
             outcome: attempt::attempt(plan).boxed(),
         });
     }
 
     /// Gives up the attempt that is under way, and says what it was made for.
-    fn give_up(&mut self) -> Option<Trigger> {
+    pub(super) fn give_up(&mut self) -> Option<Trigger> {
         let Attempt {
-            trigger,
+            what,
             cancel,
             outcome,
         } = self.attempt.take()?;
@@ -83,10 +85,11 @@ impl Lifecycle {
             Ending::Reaped
         };
         self.endings.push(reaped.boxed());
-        Some(trigger)
+        Some(what.trigger)
     }
 
-    pub(super) fn attempted(&mut self, trigger: Trigger, outcome: Outcome) {
+    pub(super) fn attempted(&mut self, attempted: Attempted, outcome: Outcome) {
+        let Attempted { trigger, beside } = attempted;
         match &outcome {
             Outcome::Serves(_) => self.failed = None,
             // Where it is the policy or a signature that is missing, the same files may do.
@@ -106,6 +109,15 @@ impl Lifecycle {
             }
             Outcome::Unchanged => {}
             Outcome::Failed(not_started) if self.serving.is_some() => self.reject(&not_started),
+            // The old one has ended meanwhile, and is what is started again.
+            Outcome::Failed(not_started) if beside && self.good.is_some() => {
+                self.reject(&not_started);
+                // Where its end is still being looked into, that is what it waits for.
+                if self.ending_served == 0 {
+                    let exit = self.shared.snapshot().last_exit.clone();
+                    self.back_off(exit.unwrap_or_default(), Duration::ZERO);
+                }
+            }
             Outcome::Failed(not_started) => self.not_started(&not_started),
             Outcome::GivenUp => {}
         }
@@ -208,148 +220,11 @@ impl Lifecycle {
         let has_served = not_started.digest.is_some()
             && self.good.as_ref().map(|good| good.digest) == not_started.digest;
         if not_started.state != State::Blocked && (not_started.again || has_served) {
-            self.back_off(reason, std::time::Duration::ZERO);
+            self.back_off(reason, Duration::ZERO);
         } else {
             shared.enter(not_started.state, Some(reason.clone()), |snapshot| {
                 snapshot.reason = Some(reason);
             });
         }
-    }
-
-    /// The instance that serves has ended by itself, or is to be ended as if it had.
-    pub(super) fn ended(&mut self, ended: Ended) {
-        let Some(serving) = self.serving.take() else {
-            return;
-        };
-        self.shared
-            .catalogue
-            .close(self.shared.number, self.shared.snapshot.subscribe());
-        if let Ended::Process(cause) = &ended {
-            // Calls that were under way wait to be told.
-            serving.running.set_cause(cause.to_string());
-        }
-        let crashed = end::crashed(Arc::clone(&self.shared), serving, ended);
-        self.endings.push(crashed.boxed());
-        self.ending_served += 1;
-    }
-
-    /// How the instance that serves has answered.
-    pub(super) fn beat(&mut self, beat: &Beat) {
-        let Some(serving) = &self.serving else {
-            return;
-        };
-        let health = serving.pulse.health().clone();
-        self.shared
-            .change(|snapshot| snapshot.health = Some(health));
-        match *beat {
-            Beat::Alive => {
-                let cause = Some("it answers again".to_owned());
-                self.shared
-                    .enter(State::Ready, cause, |snapshot| snapshot.reason = None);
-            }
-            Beat::Late => {}
-            Beat::Slow(count) => {
-                let reason = format!("it did not answer {count} pings in a row");
-                let cause = Some(reason.clone());
-                self.shared.enter(State::Degraded, cause, |snapshot| {
-                    snapshot.reason = Some(reason);
-                });
-            }
-            Beat::Dead(count) => self.ended(Ended::Silence(count)),
-        }
-    }
-
-    pub(super) fn reaped(&mut self, ending: Ending) {
-        match ending {
-            Ending::Reaped => {}
-            Ending::Stopped { cause } => {
-                self.ending_served = self.ending_served.saturating_sub(1);
-                self.after(&cause);
-                if self.serving.is_none() && self.attempt.is_none() {
-                    self.shared.enter(State::Stopped, Some(cause), |snapshot| {
-                        snapshot.reason = None
-                    });
-                }
-            }
-            Ending::Crashed { cause, served } => {
-                self.ending_served = self.ending_served.saturating_sub(1);
-                self.after(&cause);
-                let stays = self.shared.snapshot.borrow().enabled && !self.leaving;
-                if self.attempt.is_some() {
-                    if self.serving.is_none() {
-                        self.shared.enter(State::Starting, Some(cause), |_| {});
-                    }
-                } else if self.serving.is_none() && stays {
-                    self.failed = self.good.as_ref().map(|good| good.digest);
-                    self.back_off(cause, served);
-                }
-            }
-        }
-    }
-
-    /// What is known once an instance that served is gone.
-    fn after(&self, cause: &str) {
-        let serves = self.serving.is_some();
-        self.shared.change(|snapshot| {
-            snapshot.last_exit = Some(cause.to_owned());
-            if !serves {
-                snapshot.running = None;
-                snapshot.health = None;
-            }
-        });
-    }
-
-    fn back_off(&mut self, cause: String, served: std::time::Duration) {
-        let settings = &self.shared.catalogue.settings().restart;
-        let now = Instant::now();
-        match self.crashes.crashed(now, served, settings) {
-            Verdict::Again(wait) => {
-                self.due = Some(now + wait);
-                let told = Some(cause.clone());
-                self.shared.enter(State::BackingOff, told, |snapshot| {
-                    snapshot.reason = Some(cause);
-                    snapshot.next_start = TimeDelta::from_std(wait)
-                        .ok()
-                        .and_then(|wait| Utc::now().checked_add_signed(wait));
-                });
-            }
-            Verdict::Loop(count) => {
-                let reason = if settings.limit == 0 {
-                    cause
-                } else {
-                    format!(
-                        "crash loop: it ended {count} times within {}, at last: {cause} \
-                         (hint: `pinfold plugin reload {}` tries again)",
-                        settings.window, self.shared.plugin
-                    )
-                };
-                let told = Some(reason.clone());
-                self.shared.enter(State::Failed, told, |snapshot| {
-                    snapshot.reason = Some(reason);
-                });
-            }
-        }
-    }
-
-    /// Ends whatever runs or starts.
-    pub(super) fn stop_all(&mut self) {
-        self.due = None;
-        self.give_up();
-        self.shared.change(|snapshot| snapshot.next_start = None);
-        let catalogue = &self.shared.catalogue;
-        if self.leaving {
-            catalogue.withdraw(self.shared.number);
-        } else {
-            catalogue.close(self.shared.number, self.shared.snapshot.subscribe());
-        }
-        let Some(serving) = self.serving.take() else {
-            self.shared.change(|snapshot| snapshot.running = None);
-            return;
-        };
-        self.shared.enter(State::Draining, None, |_| {});
-        let shared = Arc::clone(&self.shared);
-        let stopped = end::stop(shared, serving).map(|cause| Ending::Stopped { cause });
-        self.endings.push(stopped.boxed());
-        self.ending_served += 1;
     }
 }

@@ -2,7 +2,7 @@
 //! And which of them an operator has switched off.
 
 use chrono::Utc;
-use pinfold_policy::PluginId;
+use pinfold_policy::{PluginId, Route};
 
 use super::{Store, StoreError, failed};
 
@@ -42,20 +42,60 @@ impl Store {
         Ok(flag.unwrap_or(true))
     }
 
-    /// Keeps whether the plugin may run, whatever becomes of its directory. Committed when this
-    /// returns.
-    pub(crate) async fn set_enabled(
+    /// Keeps that the plugin may run. Committed when this returns.
+    pub(crate) async fn enable(&self, plugin: &PluginId) -> Result<(), StoreError> {
+        self.set_flag(plugin, true, None).await
+    }
+
+    /// Keeps that the plugin may not run, whatever becomes of its directory, and the routes that it
+    /// has; without any, those that were kept before stay. Committed when this returns.
+    pub(crate) async fn disable(
+        &self,
+        plugin: &PluginId,
+        routes: &[Route],
+    ) -> Result<(), StoreError> {
+        let routes = match routes {
+            [] => None,
+            routes => serde_json::to_string(routes).ok(),
+        };
+        self.set_flag(plugin, false, routes).await
+    }
+
+    /// The routes of a plugin that is switched off; none where they are not known.
+    pub(crate) async fn routes_of_disabled(
+        &self,
+        plugin: &PluginId,
+    ) -> Result<Vec<Route>, StoreError> {
+        let routes: Option<Option<String>> =
+            sqlx::query_scalar("SELECT routes FROM plugin_flag WHERE id = ?")
+                .bind(plugin.as_str())
+                .fetch_optional(&self.pool)
+                .await
+                .map_err(failed("read the routes of a disabled plugin"))?;
+        let routes = routes.flatten();
+        // What another version wrote and this one cannot read is not known.
+        Ok(routes
+            .and_then(|routes| serde_json::from_str(&routes).ok())
+            .unwrap_or_default())
+    }
+
+    async fn set_flag(
         &self,
         plugin: &PluginId,
         enabled: bool,
+        routes: Option<String>,
     ) -> Result<(), StoreError> {
         sqlx::query(
-            "INSERT INTO plugin_flag (id, enabled, changed) VALUES (?, ?, ?)
-             ON CONFLICT (id) DO UPDATE SET enabled = excluded.enabled, changed = excluded.changed",
+            "INSERT INTO plugin_flag (id, enabled, changed, routes) VALUES (?, ?, ?, ?)
+             ON CONFLICT (id) DO UPDATE SET enabled = excluded.enabled,
+                changed = excluded.changed,
+                routes = CASE WHEN excluded.enabled THEN NULL
+                              ELSE coalesce(excluded.routes, routes) END",
         )
         .bind(plugin.as_str())
         .bind(enabled)
         .bind(Utc::now().to_rfc3339())
+        .bind(routes)
         .execute(&self.pool)
         .await
         .map(drop)
@@ -75,6 +115,8 @@ impl Store {
 
 #[cfg(test)]
 mod tests {
+    use pinfold_policy::{Middleware, RouteMethod};
+
     use super::*;
 
     #[tokio::test]
@@ -96,16 +138,27 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("pinfold.db");
         let a = "a".parse().unwrap();
+        let routes = [Route {
+            method: RouteMethod::Get,
+            path: "/x".into(),
+            handler: "x".into(),
+            middleware: vec![Middleware::Auth],
+            description: String::new(),
+        }];
         let store = Store::open(&path).await.unwrap();
         assert!(store.is_enabled(&a).await.unwrap());
-        store.set_enabled(&a, false).await.unwrap();
+        store.disable(&a, &routes).await.unwrap();
+        // Said again by somebody who does not know its routes.
+        store.disable(&a, &[]).await.unwrap();
         store.forget_plugin(&a).await.unwrap();
         store.close().await;
         let store = Store::open(&path).await.unwrap();
         assert!(!store.is_enabled(&a).await.unwrap());
-        store.set_enabled(&a, true).await.unwrap();
+        assert_eq!(store.routes_of_disabled(&a).await.unwrap(), routes);
+        store.enable(&a).await.unwrap();
         assert!(store.is_enabled(&a).await.unwrap());
-        store.set_enabled(&a, false).await.unwrap();
+        assert_eq!(store.routes_of_disabled(&a).await.unwrap(), []);
+        store.disable(&a, &[]).await.unwrap();
         store.clear_flags(&a).await.unwrap();
         assert!(store.is_enabled(&a).await.unwrap());
     }

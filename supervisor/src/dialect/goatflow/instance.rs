@@ -1,6 +1,7 @@
 //! One running goatflow plugin: calls into it, with deadline and cancellation.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -47,6 +48,8 @@ pub(super) struct GoatflowInstance {
     broken: watch::Sender<Option<String>>,
     /// Why the process ended.
     cause: watch::Sender<Option<String>>,
+    /// Whether it is known to have ended: a call made after that has surely not run.
+    over: AtomicBool,
 }
 
 impl GoatflowInstance {
@@ -68,6 +71,7 @@ impl GoatflowInstance {
             stop,
             broken,
             cause,
+            over: AtomicBool::new(false),
         }
     }
 
@@ -77,6 +81,11 @@ impl GoatflowInstance {
         arguments: &[u8],
         context: CallContext,
     ) -> Result<Bytes, CallError> {
+        if self.over.load(Ordering::Relaxed) {
+            return Err(CallError::NotReady {
+                state: "restarting".into(),
+            });
+        }
         let deadline = Instant::from_std(context.deadline).min(Instant::now() + self.call_limit);
         let call = self.tokens.open(context);
         let request = CallRequest {
@@ -102,6 +111,7 @@ impl GoatflowInstance {
             netrpc::CallError::Deadline => CallError::Deadline,
             netrpc::CallError::Closed { cause } => {
                 let text = Chain(&*cause).to_string();
+                self.over.store(true, Ordering::Relaxed);
                 // Where the process lives on, its lifecycle learns here that it is of no more use.
                 self.broken.send_if_modified(|known| {
                     known.is_none() && known.replace(text.clone()).is_none()
@@ -229,6 +239,7 @@ impl Running for GoatflowInstance {
     }
 
     fn set_cause(&self, cause: String) {
+        self.over.store(true, Ordering::Relaxed);
         self.cause
             .send_if_modified(|known| known.is_none() && known.replace(cause).is_none());
     }
