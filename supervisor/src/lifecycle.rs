@@ -114,7 +114,7 @@ struct Attempt {
 #[derive(Clone, Copy, Debug)]
 struct Attempted {
     trigger: Trigger,
-    /// Whether another instance served when it began.
+    /// Whether another instance served when it began, or was about to again.
     beside: bool,
 }
 
@@ -197,7 +197,8 @@ impl Lifecycle {
     async fn next(&mut self) -> Happening {
         let settings = self.shared.catalogue.settings();
         let launcher = self.shared.catalogue.launcher();
-        let due = self.due;
+        // An attempt under way decides first whether it is still due.
+        let due = self.due.filter(|_| self.attempt.is_none());
         tokio::select! {
             command = self.commands.recv(), if !self.abandoned => {
                 command.map_or(Happening::Abandoned, Happening::Told)

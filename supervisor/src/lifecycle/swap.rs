@@ -22,10 +22,9 @@ impl Lifecycle {
         if self.leaving {
             return;
         }
-        let trigger = match self.give_up() {
-            Some(before) => trigger.max(before),
-            None => trigger,
-        };
+        let given_up = self.give_up();
+        let trigger = given_up.map_or(trigger, |before| trigger.max(before));
+        let comes_back = self.due.is_some() || given_up == Some(Trigger::Again);
         let kept = match trigger {
             Trigger::Again => self.good.clone(),
             _ => None,
@@ -54,7 +53,8 @@ impl Lifecycle {
             shown: self.serving.is_none(),
             unless: match (&self.serving, trigger) {
                 (Some(serving), Trigger::Files | Trigger::Refresh) => Some(serving.digest),
-                (None, Trigger::Files) => self.failed,
+                // What was given up for it may have been made from the same files.
+                (None, Trigger::Files) if given_up.is_none() => self.failed,
                 _ => None,
             },
             kept,
@@ -62,7 +62,7 @@ impl Lifecycle {
         self.attempt = Some(Attempt {
             what: Attempted {
                 trigger,
-                beside: self.serving.is_some(),
+                beside: self.serving.is_some() || comes_back,
             },
             cancel,
             outcome: attempt::attempt(plan).boxed(),
@@ -97,9 +97,18 @@ impl Lifecycle {
             Outcome::Failed(not_started) => self.failed = not_started.digest,
             Outcome::Unchanged | Outcome::GivenUp => {}
         }
-        if trigger == Trigger::Files && !matches!(outcome, Outcome::Unchanged) {
-            self.due = None;
-            self.crashes.clear();
+        if trigger == Trigger::Files {
+            let tried = match &outcome {
+                Outcome::Serves(candidate) => Some(candidate.files.digest),
+                Outcome::Failed(not_started) => not_started.digest,
+                Outcome::Unchanged | Outcome::GivenUp => None,
+            };
+            if !matches!(outcome, Outcome::Unchanged) {
+                self.due = None;
+            }
+            if tried.is_some() && tried != self.good.as_ref().map(|good| good.digest) {
+                self.crashes.clear();
+            }
         }
         match outcome {
             Outcome::Serves(candidate) => self.take(*candidate, trigger),
@@ -109,8 +118,8 @@ impl Lifecycle {
             }
             Outcome::Unchanged => {}
             Outcome::Failed(not_started) if self.serving.is_some() => self.reject(&not_started),
-            // The old one has ended meanwhile, and is what is started again.
-            Outcome::Failed(not_started) if beside && self.good.is_some() => {
+            // The old one has ended, and is what is started again.
+            Outcome::Failed(not_started) if beside && self.is_newer(&not_started) => {
                 self.reject(&not_started);
                 // Where its end is still being looked into, that is what it waits for.
                 if self.ending_served == 0 {
@@ -121,6 +130,12 @@ impl Lifecycle {
             Outcome::Failed(not_started) => self.not_started(&not_started),
             Outcome::GivenUp => {}
         }
+    }
+
+    /// Whether it is about other files than those that served last.
+    fn is_newer(&self, not_started: &NotStarted) -> bool {
+        let good = self.good.as_ref();
+        good.is_some_and(|good| Some(good.digest) != not_started.digest)
     }
 
     /// The new instance takes the place in the table; the old one, if there is one, is ended once

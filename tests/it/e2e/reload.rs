@@ -12,16 +12,12 @@ use super::daemon::Daemon;
 use super::process;
 use super::setup::{Setup, write_plugin};
 
-/// How often a client asks.
+/// Who ask at once.
 pub(super) const CALLERS: usize = 64;
 
 /// As a person does it: `cp`, onto the file that is there.
-fn cp(fixture: &str, program: &Path) {
-    let status = Command::new("cp")
-        .arg(go_fixture(fixture))
-        .arg(program)
-        .status()
-        .unwrap();
+fn cp(from: &Path, to: &Path) {
+    let status = Command::new("cp").args([from, to]).status().unwrap();
     assert!(status.success());
 }
 
@@ -71,7 +67,10 @@ fn a_new_program_copied_over_the_old_one_under_load_fails_no_request() {
     let answered = under_load(&daemon, "p", || {
         for n in 0..20 {
             let version = ["v2", "v1"][n % 2];
-            cp(&format!("goatflow-{version}"), &program(&daemon, "p"));
+            cp(
+                &go_fixture(&format!("goatflow-{version}")),
+                &program(&daemon, "p"),
+            );
             wait_for_version(&daemon, "p", version);
         }
     });
@@ -90,7 +89,7 @@ fn a_new_version_that_fails_its_start_leaves_the_old_one_serving_and_is_told() {
     let daemon = Setup::new().plugin("p", "goatflow-v1").start();
     let pid = daemon.plugin_pid("p");
     let answered = under_load(&daemon, "p", || {
-        cp("goatflow-fail-init", &program(&daemon, "p"));
+        cp(&go_fixture("goatflow-fail-init"), &program(&daemon, "p"));
         let reason = wait_for("the new version to be refused", || {
             daemon.rejections("p").pop()
         });
@@ -105,7 +104,7 @@ fn a_new_version_that_fails_its_start_leaves_the_old_one_serving_and_is_told() {
         (plugin["state"] == "ready" && plugin["pid"] != pid).then_some(())
     });
     wait_for_version(&daemon, "p", "v1");
-    cp("goatflow-v2", &program(&daemon, "p"));
+    cp(&go_fixture("goatflow-v2"), &program(&daemon, "p"));
     wait_for_version(&daemon, "p", "v2");
 }
 
@@ -171,7 +170,7 @@ fn a_plugin_directory_that_is_replaced_is_found_again() {
     wait_for("the fault to be told", || warned(&daemon).then_some(()));
     assert_eq!(daemon.plugin_pid("p"), pid, "it runs from its sealed copy");
     copy_directory(&daemon.base().join("old"), &plugins);
-    cp("goatflow-v2", &plugins.join("p/p"));
+    cp(&go_fixture("goatflow-v2"), &plugins.join("p/p"));
     wait_for_version(&daemon, "p", "v2");
     assert!(!warned(&daemon), "{}", daemon.status());
     daemon.add_plugin("q", "goatflow-v1");

@@ -87,6 +87,24 @@ fn a_crash_loop_ends_in_failure_until_somebody_asks_for_another_try() {
 }
 
 #[test]
+fn a_bad_version_that_comes_while_the_good_one_is_down_does_not_keep_it_down() {
+    if !super::can_run() {
+        return;
+    }
+    let daemon = with("[restart]\nfirst = '2s'\n");
+    let program = daemon.base().join("plugins/p/p");
+    crash(&daemon, 5);
+    daemon.in_state("p", "backing-off");
+    std::fs::copy(pinfold_tests::go_fixture("goatflow-fail-init"), &program).unwrap();
+    let reason = wait_for("the new version to be refused", || {
+        daemon.rejections("p").pop()
+    });
+    assert!(reason.contains("no database for me"), "{reason}");
+    daemon.in_state("p", "ready");
+    assert_eq!(daemon.result("p", "version", &json!({})), "g4");
+}
+
+#[test]
 fn a_plugin_that_stops_answering_is_degraded_and_then_ready_again() {
     if !super::can_run() {
         return;
