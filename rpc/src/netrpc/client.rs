@@ -27,8 +27,9 @@ pub struct ClientConfig {
     pub limits: Limits,
     /// Calls that may be waited for at once; one more waits, within its deadline.
     pub max_in_flight: usize,
-    /// Unanswered calls that nobody waits for any more; beyond it the peer counts as stuck and the conversation ends.
-    pub max_abandoned: usize,
+    /// Unanswered calls that nobody waits for any more. While there are more, new calls are refused; once so many are
+    /// overdue, the peer counts as stuck and the conversation ends.
+    pub max_given_up: usize,
 }
 
 impl Default for ClientConfig {
@@ -36,7 +37,7 @@ impl Default for ClientConfig {
         Self {
             limits: Limits::default(),
             max_in_flight: 1024,
-            max_abandoned: 1024,
+            max_given_up: 1024,
         }
     }
 }
@@ -62,7 +63,7 @@ struct Shared {
     outbox: Outbox,
     pending: Mutex<Pending>,
     in_flight: Semaphore,
-    max_abandoned: usize,
+    max_given_up: usize,
     shutdown: CancellationToken,
     ended: CancellationToken,
     end: OnceLock<Arc<End>>,
@@ -79,7 +80,7 @@ impl Client {
             outbox: Outbox::new(writing),
             pending: Mutex::default(),
             in_flight: Semaphore::new(config.max_in_flight),
-            max_abandoned: config.max_abandoned,
+            max_given_up: config.max_given_up,
             shutdown: CancellationToken::new(),
             ended: CancellationToken::new(),
             end: OnceLock::new(),
@@ -121,7 +122,7 @@ impl Client {
         F: FnOnce(Body<'_>) -> Result<R, DecodeError> + Send + 'static,
     {
         let encode = |encoder: &mut Encoder, out: &mut Vec<u8>| encoder.encode(schema, arg, out);
-        timeout_at(deadline, self.call_unbounded(method, encode, decode))
+        timeout_at(deadline, self.call_until(deadline, method, encode, decode))
             .await
             .unwrap_or(Err(CallError::Deadline))
     }
@@ -137,7 +138,7 @@ impl Client {
             |encoder: &mut Encoder, out: &mut Vec<u8>| encoder.encode_value(schema, arg, out);
         timeout_at(
             deadline,
-            self.call_unbounded(method, encode, |body| body.value()),
+            self.call_until(deadline, method, encode, |body| body.value()),
         )
         .await
         .unwrap_or(Err(CallError::Deadline))
@@ -148,8 +149,10 @@ impl Client {
         self.handle.shared.end.get().cloned()
     }
 
-    async fn call_unbounded<R, F>(
+    /// Calls; whoever polls this stops at the deadline.
+    async fn call_until<R, F>(
         &self,
+        deadline: Instant,
         method: &str,
         encode: impl FnOnce(&mut Encoder, &mut Vec<u8>) -> Result<(), EncodeError>,
         decode: F,
@@ -167,6 +170,10 @@ impl Client {
         let waiting = Box::new(Caller { decode, sender });
         let seq = shared.outbox.send(|messages| {
             let mut pending = shared.pending();
+            let unanswered = pending.given_up();
+            if unanswered > shared.max_given_up {
+                return Err(CallError::Busy { unanswered });
+            }
             let seq = pending.next_seq();
             let header = RequestHeaderRef {
                 service_method: method,
@@ -180,8 +187,16 @@ impl Client {
             } else {
                 Err(shared.closed())
             }
-        })?;
-        let _abandon = AbandonOnDrop { shared, seq };
+        });
+        let seq = match seq {
+            Err(CallError::Busy { .. }) if shared.end_if_stuck() => return Err(shared.closed()),
+            seq => seq?,
+        };
+        let _given_up = GiveUpOnDrop {
+            shared,
+            seq,
+            deadline,
+        };
         match receiver.await {
             Ok(outcome) => outcome,
             Err(_) => {
@@ -201,19 +216,22 @@ impl std::fmt::Debug for Client {
     }
 }
 
-/// Marks a call as abandoned unless its reply has come by then.
-struct AbandonOnDrop<'a> {
+/// Marks a call as given up unless its reply has come by then.
+struct GiveUpOnDrop<'a> {
     shared: &'a Shared,
     seq: u64,
+    deadline: Instant,
 }
 
-impl Drop for AbandonOnDrop<'_> {
+impl Drop for GiveUpOnDrop<'_> {
     fn drop(&mut self) {
-        let abandoned = self.shared.pending().abandon(self.seq);
-        let limit = self.shared.max_abandoned;
-        if abandoned > limit {
-            self.shared.finish(End::TooManyAbandoned { limit });
-            self.shared.shutdown.cancel();
+        let given_up = {
+            let mut pending = self.shared.pending();
+            pending.give_up(self.seq, self.deadline);
+            pending.given_up()
+        };
+        if given_up > self.shared.max_given_up {
+            self.shared.end_if_stuck();
         }
     }
 }
@@ -221,6 +239,17 @@ impl Drop for AbandonOnDrop<'_> {
 impl Shared {
     fn pending(&self) -> MutexGuard<'_, Pending> {
         self.pending.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Ends the conversation with a peer that has left too many calls unanswered beyond their deadlines.
+    fn end_if_stuck(&self) -> bool {
+        let limit = self.max_given_up;
+        let is_stuck = self.pending().overdue(Instant::now()) > limit;
+        if is_stuck {
+            self.finish(End::Stuck { limit });
+            self.shutdown.cancel();
+        }
+        is_stuck
     }
 
     /// Records why the conversation is over; the first reason stays.

@@ -17,6 +17,12 @@ pub enum CallError {
     /// No reply in time. The peer may still be at work; its reply will be dropped.
     #[error("no reply within the deadline")]
     Deadline,
+    /// Nothing was sent: the peer has not answered calls that were given up, and is to do so first.
+    #[error("{unanswered} calls that were given up are unanswered")]
+    Busy {
+        /// How many.
+        unanswered: usize,
+    },
     /// The conversation is over; the call may or may not have reached the peer.
     #[error("connection is shut down")]
     Closed {
@@ -64,9 +70,9 @@ pub enum End {
         #[source]
         source: DecodeError,
     },
-    /// The peer leaves too many calls unanswered that nobody waits for any more.
-    #[error("more than {limit} abandoned calls without reply")]
-    TooManyAbandoned {
+    /// The peer has left too many calls unanswered beyond their deadlines.
+    #[error("more than {limit} calls unanswered beyond their deadlines")]
+    Stuck {
         /// The limit.
         limit: usize,
     },

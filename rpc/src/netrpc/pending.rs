@@ -3,6 +3,7 @@ use std::collections::HashMap;
 
 use pinfold_gob::DecodeError;
 use tokio::sync::oneshot;
+use tokio::time::Instant;
 
 use super::body::Body;
 use super::error::CallError;
@@ -44,9 +45,18 @@ where
 #[derive(Default)]
 pub(super) struct Pending {
     next_seq: u64,
-    calls: HashMap<u64, Option<Box<dyn Waiting>>>,
-    abandoned: usize,
+    calls: HashMap<u64, Call>,
+    given_up: usize,
     closed: bool,
+}
+
+enum Call {
+    Waited(Box<dyn Waiting>),
+    /// Nobody waits any more. The peer could answer until the deadline: before it, the call says
+    /// nothing of the peer, for whoever waited may have gone by themselves.
+    GivenUp {
+        deadline: Instant,
+    },
 }
 
 impl Pending {
@@ -60,34 +70,50 @@ impl Pending {
         if self.closed {
             return false;
         }
-        self.calls.insert(self.next_seq, Some(waiting));
+        self.calls.insert(self.next_seq, Call::Waited(waiting));
         self.next_seq = self.next_seq.wrapping_add(1);
         true
     }
 
-    /// Takes a call that has its reply; nothing for one that is unknown or abandoned.
+    /// Takes a call that has its reply; nothing for one that is unknown or given up.
     pub(super) fn take(&mut self, seq: u64) -> Option<Box<dyn Waiting>> {
-        let call = self.calls.remove(&seq)?;
-        if call.is_none() {
-            self.abandoned = self.abandoned.saturating_sub(1);
+        match self.calls.remove(&seq)? {
+            Call::Waited(waiting) => Some(waiting),
+            Call::GivenUp { .. } => {
+                self.given_up = self.given_up.saturating_sub(1);
+                None
+            }
         }
-        call
     }
 
-    /// Nobody waits for this call any more. Returns how many such calls are unanswered.
-    pub(super) fn abandon(&mut self, seq: u64) -> usize {
-        if let Some(call) = self.calls.get_mut(&seq)
-            && call.take().is_some()
-        {
-            self.abandoned = self.abandoned.saturating_add(1);
+    /// Nobody waits for this call any more, unless it has its reply.
+    pub(super) fn give_up(&mut self, seq: u64, deadline: Instant) {
+        if let Some(call @ Call::Waited(_)) = self.calls.get_mut(&seq) {
+            *call = Call::GivenUp { deadline };
+            self.given_up = self.given_up.saturating_add(1);
         }
-        self.abandoned
+    }
+
+    /// How many calls were given up and are unanswered.
+    pub(super) fn given_up(&self) -> usize {
+        self.given_up
+    }
+
+    /// How many of those the peer has left unanswered beyond their deadline.
+    pub(super) fn overdue(&self, now: Instant) -> usize {
+        let is_overdue =
+            |call: &&Call| matches!(call, Call::GivenUp { deadline } if *deadline <= now);
+        self.calls.values().filter(is_overdue).count()
     }
 
     /// No reply will come any more: gives back all who wait.
     pub(super) fn close(&mut self) -> Vec<Box<dyn Waiting>> {
         self.closed = true;
-        self.abandoned = 0;
-        self.calls.drain().filter_map(|(_, call)| call).collect()
+        self.given_up = 0;
+        let waited = |(_, call)| match call {
+            Call::Waited(waiting) => Some(waiting),
+            Call::GivenUp { .. } => None,
+        };
+        self.calls.drain().filter_map(waited).collect()
     }
 }

@@ -131,7 +131,7 @@ async fn call_without_reply_ends_at_its_deadline_and_the_late_reply_is_dropped()
 #[tokio::test(start_paused = true)]
 async fn peer_that_leaves_too_many_calls_unanswered_is_given_up() {
     let config = ClientConfig {
-        max_abandoned: 3,
+        max_given_up: 3,
         ..ClientConfig::default()
     };
     let (client, _peer) = Peer::connect(config);
@@ -143,10 +143,68 @@ async fn peer_that_leaves_too_many_calls_unanswered_is_given_up() {
     let Err(CallError::Closed { cause }) = outcome else {
         panic!("{outcome:?}")
     };
+    assert!(matches!(*cause, End::Stuck { limit: 3 }), "{cause:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn calls_that_callers_give_up_end_nothing_and_leave_no_room_until_they_are_answered() {
+    let config = ClientConfig {
+        max_given_up: 3,
+        ..ClientConfig::default()
+    };
+    let (client, mut peer) = Peer::connect(config);
+    let deadline = Instant::now() + Duration::from_secs(30);
+    let mut unanswered = Vec::new();
+    for number in 0..4 {
+        let call = echo(&client, number, deadline);
+        tokio::select! {
+            biased;
+            outcome = call => panic!("{outcome:?}"),
+            request = peer.request() => unanswered.push(request),
+        }
+    }
+    let refused = echo(&client, 4, deadline).await;
     assert!(
-        matches!(*cause, End::TooManyAbandoned { limit: 3 }),
-        "{cause:?}"
+        matches!(refused, Err(CallError::Busy { unanswered: 4 })),
+        "{refused:?}"
     );
+    for (seq, number) in unanswered {
+        peer.respond(seq, "", number).await;
+    }
+    let answered = async {
+        let (seq, number) = peer.request().await;
+        peer.respond(seq, "", number).await;
+    };
+    // The answers are read before the call is let through.
+    tokio::time::sleep(Duration::from_millis(1)).await;
+    let (outcome, ()) = tokio::join!(echo(&client, 5, deadline), answered);
+    assert_eq!(outcome.unwrap(), 5);
+}
+
+#[tokio::test(start_paused = true)]
+async fn calls_given_up_count_against_a_silent_peer_once_they_are_overdue() {
+    let config = ClientConfig {
+        max_given_up: 1,
+        ..ClientConfig::default()
+    };
+    let (client, mut peer) = Peer::connect(config);
+    let deadline = Instant::now() + Duration::from_secs(30);
+    for number in 0..2 {
+        tokio::select! {
+            biased;
+            outcome = echo(&client, number, deadline) => panic!("{outcome:?}"),
+            _ = peer.request() => {}
+        }
+    }
+    let later = deadline + Duration::from_secs(30);
+    let early = echo(&client, 2, later).await;
+    assert!(matches!(early, Err(CallError::Busy { .. })), "{early:?}");
+    tokio::time::sleep_until(deadline).await;
+    let late = echo(&client, 3, later).await;
+    let Err(CallError::Closed { cause }) = late else {
+        panic!("{late:?}")
+    };
+    assert!(matches!(*cause, End::Stuck { limit: 1 }), "{cause:?}");
 }
 
 #[tokio::test(start_paused = true)]

@@ -109,6 +109,7 @@ impl GoatflowInstance {
     async fn failed(&self, error: netrpc::CallError) -> CallError {
         match error {
             netrpc::CallError::Deadline => CallError::Deadline,
+            netrpc::CallError::Busy { .. } => CallError::Overloaded,
             netrpc::CallError::Closed { cause } => {
                 let text = Chain(&*cause).to_string();
                 self.over.store(true, Ordering::Relaxed);
