@@ -33,6 +33,7 @@ use crate::metrics::{self, Resources, Sample};
 use crate::recorder::actor_text;
 use crate::state::Snapshot;
 use crate::store::Store;
+use crate::store::StoreError;
 use crate::store::audit::Entry;
 use crate::store::tokens::CreateTokenError;
 use crate::tokens::KnownTokens;
@@ -286,9 +287,17 @@ impl Control for Administration {
             let subject = plugin.as_ref().map_or("all".into(), ToString::to_string);
             self.record(&actor, "admin.rescan", subject).await?;
             let settled = self.catalogue.rescan(plugin.as_ref()).await;
-            let settled = settled.map_err(|error| ControlError::Failed {
-                action: "read the plugin directory",
-                cause: Chain(&error).to_string(),
+            let settled = settled.map_err(|error| {
+                let (action, cause) = ("read the plugin directory", Chain(&error).to_string());
+                match error.obstacle() {
+                    Some((obstacle, hint)) => ControlError::Obstructed {
+                        action,
+                        obstacle,
+                        hint,
+                        cause,
+                    },
+                    None => ControlError::Failed { action, cause },
+                }
             })?;
             let mut details = Vec::with_capacity(settled.len());
             for snapshot in &settled {
@@ -338,7 +347,8 @@ impl Control for Administration {
                         what: "token",
                         reason: error.to_string(),
                     },
-                    error => ControlError::Failed {
+                    CreateTokenError::Store(error) => not_stored("store the token", &error),
+                    error @ CreateTokenError::Random(_) => ControlError::Failed {
                         action: "store the token",
                         cause: Chain(&error).to_string(),
                     },
@@ -528,9 +538,15 @@ impl Administration {
     }
 }
 
-fn not_stored(action: &'static str, error: &crate::store::StoreError) -> ControlError {
-    ControlError::Failed {
-        action,
-        cause: Chain(error).to_string(),
+fn not_stored(action: &'static str, error: &StoreError) -> ControlError {
+    let cause = Chain(error).to_string();
+    match error.obstacle() {
+        Some(obstacle) => ControlError::Obstructed {
+            action,
+            obstacle: obstacle.text(),
+            hint: obstacle.hint(),
+            cause,
+        },
+        None => ControlError::Failed { action, cause },
     }
 }

@@ -6,6 +6,7 @@ use std::process::ExitCode;
 
 use anyhow::Context as _;
 use clap::Parser;
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::stat::Mode;
 use pinfold_policy::{LauncherConfig, LauncherConfigError};
 
@@ -58,6 +59,9 @@ pub fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("pinfoldd: {error:#}");
+            if let Some(hint) = error.downcast_ref().and_then(RunError::hint) {
+                eprintln!("hint: {hint}");
+            }
             let again = matches!(error.downcast_ref(), Some(RunError::LauncherGone(_)));
             let config =
                 error.is::<crate::config::ConfigError>() || error.is::<LauncherConfigError>();
@@ -98,6 +102,9 @@ fn begin(arguments: Arguments) -> anyhow::Result<()> {
     }
     let launcher_config = read_launcher_config(&place.launcher_config)?;
     telemetry::start(&config.log, config.log_format)?;
+    if let Err(error) = raise_descriptors() {
+        tracing::warn!(%error, "limit on open files not raised");
+    }
     let program = match arguments.launcher {
         Some(path) => path,
         None => beside("pinfold-launcher")?,
@@ -126,6 +133,16 @@ fn begin(arguments: Arguments) -> anyhow::Result<()> {
         own_user,
     };
     Ok(runtime.block_on(run::run(start))?)
+}
+
+/// Raises the soft limit on descriptors to the hard one: each plugin takes some, and each client. A
+/// soft limit is for programs that use select(2).
+fn raise_descriptors() -> nix::Result<()> {
+    let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE)?;
+    if soft < hard {
+        setrlimit(Resource::RLIMIT_NOFILE, hard, hard)?;
+    }
+    Ok(())
 }
 
 fn read_launcher_config(path: &Path) -> anyhow::Result<LauncherConfig> {

@@ -88,6 +88,17 @@ pub enum RunError {
     },
 }
 
+impl RunError {
+    /// What the operator can do, where there is something.
+    #[must_use]
+    pub fn hint(&self) -> Option<&'static str> {
+        match self {
+            Self::Store(error) => error.obstacle().map(store::Obstacle::hint),
+            _ => None,
+        }
+    }
+}
+
 fn begin<E>(step: impl Into<String>) -> impl FnOnce(E) -> RunError
 where
     E: Into<Box<dyn std::error::Error + Send + Sync>>,
@@ -103,13 +114,23 @@ where
 ///
 /// # Errors
 /// [`RunError`].
-pub async fn run(start: Start) -> Result<(), RunError> {
+pub async fn run(mut start: Start) -> Result<(), RunError> {
+    let mut child = start.launcher.take();
+    let outcome = serve(start, &mut child).await;
+    if let Some(child) = child {
+        // It has lost its connection. Whoever starts both again must not find it still there.
+        wait_for(child).await;
+    }
+    outcome
+}
+
+async fn serve(start: Start, child: &mut Option<Child>) -> Result<(), RunError> {
     let Start {
         place,
         config,
         launcher_config,
         client,
-        launcher: child,
+        launcher: _,
         development,
         own_user,
     } = start;
@@ -204,6 +225,8 @@ pub async fn run(start: Start) -> Result<(), RunError> {
     tasks.spawn(async move {
         serve_unix(admin_socket, control, &admin_config, admin_stop).await;
     });
+    let (known, until) = (Arc::clone(&tokens), stop.clone());
+    tasks.spawn(async move { known.keep_ended(until).await });
     tasks.close();
 
     // Before what is there is started, so that no change is missed.
@@ -257,7 +280,7 @@ pub async fn run(start: Start) -> Result<(), RunError> {
     // It then ends every jail and itself.
     receiving.abort();
     launcher.hang_up();
-    let status = match child {
+    let status = match child.take() {
         Some(child) => wait_for(child).await,
         None => None,
     };

@@ -1,6 +1,7 @@
 //! The daemon's own state: `pinfold.db`, SQLite in WAL mode. No plugin's statement reaches it.
 
 pub(crate) mod audit;
+mod obstacle;
 mod plugins;
 pub(crate) mod tokens;
 
@@ -9,6 +10,8 @@ use std::time::Duration;
 
 use sqlx::SqlitePool;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
+
+pub(crate) use obstacle::Obstacle;
 
 /// Why the daemon's state cannot be read or written.
 #[derive(Debug, thiserror::Error)]
@@ -42,6 +45,16 @@ pub enum StoreError {
         #[source]
         source: sqlx::Error,
     },
+}
+
+impl StoreError {
+    /// What an operator can take away, where that is why.
+    pub(crate) fn obstacle(&self) -> Option<Obstacle> {
+        match self {
+            Self::Open { source, .. } | Self::Statement { source, .. } => Obstacle::of(source),
+            Self::Schema { .. } => None,
+        }
+    }
 }
 
 /// Each step takes the schema from its index to the next; never edited, only added to.

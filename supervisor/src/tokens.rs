@@ -1,18 +1,25 @@
 //! Who a bearer token stands for: answered from memory, kept in the store.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use chrono::Utc;
+use chrono::{DateTime, Utc};
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
 use pinfold_gateway::admin::dto::{CreatedToken, NewToken, TokenView};
 use pinfold_gateway::token::{TokenHash, TokenRecord};
 use pinfold_gateway::{Tokens, TokensError};
 use pinfold_policy::User;
+use tokio_util::sync::CancellationToken;
 
+use crate::chain::Chain;
 use crate::store::tokens::CreateTokenError;
 use crate::store::{Store, StoreError};
+
+/// Time between two looks for tokens that have expired.
+const EXPIRY_INTERVAL: Duration = Duration::from_secs(60);
 
 type Known = HashMap<[u8; 32], TokenRecord>;
 
@@ -21,6 +28,9 @@ type Known = HashMap<[u8; 32], TokenRecord>;
 pub(crate) struct KnownTokens {
     store: Store,
     known: ArcSwap<Known>,
+    /// The latest time that was seen, in milliseconds since 1970: for a token's end the clock only
+    /// goes forward.
+    latest: AtomicI64,
 }
 
 impl KnownTokens {
@@ -28,19 +38,48 @@ impl KnownTokens {
         let known = Self {
             store,
             known: ArcSwap::default(),
+            latest: AtomicI64::new(0),
         };
-        known.reload().await?;
+        known.store.end_expired(known.now(Utc::now())).await?;
+        let records = known.store.token_records().await?;
+        let records = records.into_iter();
+        let records = records.map(|record| (*record.hash.as_bytes(), record));
+        known.known.store(records.collect::<Known>().into());
         Ok(known)
     }
 
-    async fn reload(&self) -> Result<(), StoreError> {
-        let records = self.store.token_records().await?;
-        let known: Known = records
-            .into_iter()
-            .map(|record| (*record.hash.as_bytes(), record))
-            .collect();
-        self.known.store(known.into());
-        Ok(())
+    /// Ends expired tokens in the store too, again and again until `stop`: they stay so when the
+    /// clock is set back and the daemon starts anew.
+    pub(crate) async fn keep_ended(&self, stop: CancellationToken) {
+        loop {
+            tokio::select! {
+                () = tokio::time::sleep(EXPIRY_INTERVAL) => {}
+                () = stop.cancelled() => return,
+            }
+            if let Err(error) = self.store.end_expired(self.now(Utc::now())).await {
+                tracing::warn!(error = %Chain(&error), "expired tokens not ended in the store yet");
+            }
+        }
+    }
+
+    /// The time by which a token's end is judged: `clock`, or what was seen before if that is later.
+    fn now(&self, clock: DateTime<Utc>) -> DateTime<Utc> {
+        let millis = clock.timestamp_millis();
+        let before = self.latest.fetch_max(millis, Ordering::Relaxed);
+        if before <= millis {
+            return clock;
+        }
+        DateTime::from_timestamp_millis(before).unwrap_or(clock)
+    }
+
+    /// Whom a token stands for, by this clock.
+    fn user(&self, token: &str, clock: DateTime<Utc>) -> Option<User> {
+        let hash = TokenHash::of(token);
+        let known = self.known.load();
+        let record = known
+            .get(hash.as_bytes())
+            .filter(|record| record.accepts(&hash, self.now(clock)));
+        record.map(TokenRecord::to_user)
     }
 
     pub(crate) async fn create(
@@ -49,7 +88,13 @@ impl KnownTokens {
         actor: String,
     ) -> Result<CreatedToken, CreateTokenError> {
         let created = self.store.create_token(wanted, actor).await?;
-        self.reload().await?;
+        let record = record(&created);
+        // It is committed: known here too, without anything more that can fail.
+        self.known.rcu(|known| {
+            let mut known = Known::clone(known);
+            known.insert(*record.hash.as_bytes(), record.clone());
+            known
+        });
         Ok(created)
     }
 
@@ -60,6 +105,7 @@ impl KnownTokens {
         actor: String,
     ) -> Result<CreatedToken, CreateTokenError> {
         self.store.remove_token_named(&wanted.name).await?;
+        self.forget(|record| record.name == wanted.name);
         self.create(wanted, actor).await
     }
 
@@ -69,8 +115,39 @@ impl KnownTokens {
 
     pub(crate) async fn revoke(&self, id: &str, actor: String) -> Result<bool, StoreError> {
         let found = self.store.revoke_token(id, actor).await?;
-        self.reload().await?;
+        self.forget(|record| record.id == id);
         Ok(found)
+    }
+
+    fn forget(&self, is_it: impl Fn(&TokenRecord) -> bool) {
+        self.known.rcu(|known| {
+            let mut known = Known::clone(known);
+            known.retain(|_, record| !is_it(record));
+            known
+        });
+    }
+}
+
+/// What is kept of a token that was just made.
+fn record(created: &CreatedToken) -> TokenRecord {
+    let TokenView {
+        id,
+        name,
+        user,
+        roles,
+        created: made,
+        expires,
+        revoked,
+    } = created.view.clone();
+    TokenRecord {
+        id,
+        name,
+        user,
+        roles,
+        hash: TokenHash::of(&created.token),
+        created: made,
+        expires,
+        revoked,
     }
 }
 
@@ -79,12 +156,7 @@ impl Tokens for KnownTokens {
         &'a self,
         token: &'a str,
     ) -> BoxFuture<'a, Result<Option<User>, TokensError>> {
-        let hash = TokenHash::of(token);
-        let known = self.known.load();
-        let record = known
-            .get(hash.as_bytes())
-            .filter(|record| record.accepts(&hash, Utc::now()));
-        futures_util::future::ready(Ok(record.map(TokenRecord::to_user))).boxed()
+        futures_util::future::ready(Ok(self.user(token, Utc::now()))).boxed()
     }
 }
 
@@ -118,5 +190,34 @@ mod tests {
         assert_eq!(tokens.authenticate(&made.token).await, Ok(None));
         let newer = tokens.recreate(wanted, "uid:0".into()).await.unwrap();
         assert!(tokens.authenticate(&newer.token).await.unwrap().is_some());
+    }
+
+    #[tokio::test]
+    async fn an_expired_token_stays_so_when_the_clock_is_set_back() {
+        let directory = tempfile::tempdir().unwrap();
+        let store = Store::open(&directory.path().join("pinfold.db"))
+            .await
+            .unwrap();
+        let start = Utc::now();
+        let after = |seconds| start + chrono::Duration::seconds(seconds);
+        let tokens = KnownTokens::load(store.clone()).await.unwrap();
+        let wanted = |name: &str| NewToken {
+            name: name.into(),
+            user: "ann".into(),
+            roles: vec![],
+            expires: Some(after(60)),
+        };
+        let seen = tokens.create(wanted("seen"), "uid:0".into()).await.unwrap();
+        assert!(tokens.user(&seen.token, after(59)).is_some());
+        assert!(tokens.user(&seen.token, after(61)).is_none());
+        assert!(tokens.user(&seen.token, after(5)).is_none(), "set back");
+        // Neither after a restart, once it was ended in the store.
+        let again = KnownTokens::load(store.clone()).await.unwrap();
+        assert!(again.user(&seen.token, after(5)).is_some());
+        assert_eq!(store.end_expired(after(59)).await.unwrap(), 0);
+        assert_eq!(store.end_expired(after(61)).await.unwrap(), 1);
+        assert_eq!(store.end_expired(after(61)).await.unwrap(), 0);
+        let again = KnownTokens::load(store).await.unwrap();
+        assert!(again.user(&seen.token, after(5)).is_none());
     }
 }

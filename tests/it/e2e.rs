@@ -5,6 +5,7 @@
 //! for those about what only root can give.
 
 mod authority;
+mod bad_endings;
 mod bad_input;
 mod chaos;
 mod daemon;

@@ -3,10 +3,11 @@
 
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::io;
+use std::io::{self, Read, Seek, Write};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use pinfold_policy::{LauncherConfig, LauncherConfigError, REQUIRE_SIGNATURES};
 use rustix::process::{DumpableBehavior, Resource, Rlimit, getrlimit, setrlimit};
@@ -28,6 +29,15 @@ const CONFIG_LIMIT_BYTES: u64 = pinfold_policy::document::DOCUMENT_LIMIT_BYTES a
 
 /// Descriptors enough for the most instances.
 const DESCRIPTORS: u64 = 65_536;
+
+/// Whose lock says that a launcher uses the state directory.
+const LOCK: &str = "lock";
+/// What is written into it by one that ends.
+const ENDING: &str = "ending";
+/// How long a launcher may take to notice that its daemon is gone.
+const NOTICE_LIMIT: Duration = Duration::from_secs(2);
+/// Between two attempts at the lock.
+const LOCK_PAUSE: Duration = Duration::from_millis(20);
 
 /// The one variable that templates may pass on.
 const PASSED_ON: &str = "TZ";
@@ -51,7 +61,7 @@ pub(super) struct Ground {
     pub(super) require_signatures: bool,
     pub(super) clock: Clock,
     /// Held as long as the launcher lives: one launcher for each state directory.
-    _state_lock: File,
+    state_lock: File,
 }
 
 /// Why the launcher cannot start.
@@ -227,7 +237,7 @@ impl Ground {
             host_env,
             require_signatures,
             clock: Clock::start(),
-            _state_lock: state_lock,
+            state_lock,
         })
     }
 }
@@ -331,25 +341,50 @@ fn reopen_states(mut state: TrustedDir, mode: Mode, path: &Path) -> Result<Trust
     state.directory("state").map_err(untrusted)
 }
 
+/// Takes the lock on the state directory. A launcher that has lost its daemon, or was told to end,
+/// still holds it while it ends its jails: for as long as that may take it is waited for, and one that
+/// has not noticed yet for a moment.
 fn lock(state_dir: &Path) -> Result<File, StartError> {
-    let path = state_dir.join("lock");
+    let path = state_dir.join(LOCK);
     let failed = |source| StartError::Make {
         path: path.clone(),
         source,
     };
-    let file = File::options()
+    let mut file = File::options()
+        .read(true)
         .write(true)
         .create(true)
         .truncate(false)
         .open(&path)
         .map_err(failed)?;
-    match file.try_lock() {
-        Ok(()) => Ok(file),
-        Err(std::fs::TryLockError::WouldBlock) => Err(StartError::InUse {
-            path: state_dir.to_owned(),
-        }),
-        Err(std::fs::TryLockError::Error(source)) => Err(failed(source)),
+    let start = Instant::now();
+    loop {
+        match file.try_lock() {
+            Ok(()) => break,
+            Err(std::fs::TryLockError::WouldBlock) => {}
+            Err(std::fs::TryLockError::Error(source)) => return Err(failed(source)),
+        }
+        let mut says = Vec::new();
+        file.rewind().map_err(failed)?;
+        (&file)
+            .take(ENDING.len() as u64)
+            .read_to_end(&mut says)
+            .map_err(failed)?;
+        let limit = if says == ENDING.as_bytes() {
+            super::serve::END_LIMIT + NOTICE_LIMIT
+        } else {
+            NOTICE_LIMIT
+        };
+        if start.elapsed() >= limit {
+            return Err(StartError::InUse {
+                path: state_dir.to_owned(),
+            });
+        }
+        std::thread::sleep(LOCK_PAUSE);
     }
+    file.set_len(0).map_err(failed)?;
+    file.rewind().map_err(failed)?;
+    Ok(file)
 }
 
 /// L5: sweeps what launchers left behind that nobody holds, then makes this one's groups. As root
@@ -375,6 +410,12 @@ fn groups(config: &LauncherConfig, mode: Mode) -> Result<Parent, StartError> {
 }
 
 impl Ground {
+    /// Says to a launcher that wants the state directory next that this one is about to leave it.
+    pub(super) fn say_ending(&self) {
+        // Without it the next one gives up sooner, and says why.
+        let _written = (&self.state_lock).write_all(ENDING.as_bytes());
+    }
+
     /// The directory that lasts of one plugin, made and given to `uid` where it is new.
     pub(super) fn state_of(&self, plugin: &str, uid: Option<u32>) -> io::Result<OwnedFd> {
         use rustix::fs::{AtFlags, Mode, OFlags, ResolveFlags, chownat, fstat, mkdirat, openat2};

@@ -28,7 +28,7 @@ use crate::stage::{Shelf, Staging};
 const REQUESTS_AT_ONCE: usize = 16;
 
 /// Longest time that the end of the launcher waits for jails and groups to be gone.
-const END_LIMIT: Duration = Duration::from_secs(10);
+pub(super) const END_LIMIT: Duration = Duration::from_secs(10);
 
 /// Everything that the launcher holds.
 #[derive(Debug)]
@@ -145,6 +145,7 @@ impl Launcher {
             return;
         }
         log::line(&format!("ends with every jail: {why}"));
+        self.ground.say_ending();
         self.ending = Some(Instant::now() + END_LIMIT);
         drop(self.poller.remove(&self.outbox));
         self.connecting.clear();

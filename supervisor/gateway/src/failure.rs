@@ -84,7 +84,11 @@ impl From<ControlError> for Failure {
             code: error.code(),
             text: error.external_text(),
             internal: Some(internal),
-            is_ours: error.fault() == Fault::Host && !matches!(error, ControlError::Stopping),
+            is_ours: match error {
+                ControlError::Stopping => false,
+                ControlError::Obstructed { .. } => true,
+                _ => error.fault() == Fault::Host,
+            },
             wait: wait(error.retry()),
             allowed: Vec::new(),
         }

@@ -26,6 +26,8 @@ use crate::audit::Actor;
 
 /// How long the loop waits when the kernel refuses a connection for lack of descriptors or memory.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// `ENFILE` and `EMFILE` of errno(3), the same on every architecture that this is built for.
+const TOO_MANY_FILES: [i32; 2] = [23, 24];
 /// How long a connection that has sent nothing yet is kept once the listener is to stop.
 const FRESH_GRACE: Duration = Duration::from_millis(500);
 
@@ -100,6 +102,7 @@ where
     let connections = TaskTracker::new();
     let cut = CancellationToken::new();
     let abandoned = Arc::new(AtomicUsize::new(0));
+    let mut refusals: u64 = 0;
     loop {
         // Over the limit nothing is accepted: further clients wait in the kernel's queue.
         let place = tokio::select! {
@@ -114,10 +117,14 @@ where
         let (io, peer) = match accepted {
             Ok(accepted) => accepted,
             Err(error) => {
-                pause_after(&error).await;
+                pause_after(&error, &mut refusals).await;
                 continue;
             }
         };
+        if refusals > 0 {
+            tracing::info!(refusals, "connections are accepted again");
+            refusals = 0;
+        }
         let task = Connection {
             limits,
             stop: stop.clone(),
@@ -146,7 +153,7 @@ where
 }
 
 /// A client that gave up in the queue is no reason to wait; lack of descriptors is.
-async fn pause_after(error: &io::Error) {
+async fn pause_after(error: &io::Error, refusals: &mut u64) {
     let its_own_doing = matches!(
         error.kind(),
         io::ErrorKind::ConnectionAborted
@@ -154,10 +161,19 @@ async fn pause_after(error: &io::Error) {
             | io::ErrorKind::NotConnected
             | io::ErrorKind::InvalidInput
     );
-    if !its_own_doing {
-        tracing::warn!(%error, "connection could not be accepted");
-        tokio::time::sleep(ACCEPT_PAUSE).await;
+    if its_own_doing {
+        return;
     }
+    if *refusals == 0 {
+        let is_of_files = error
+            .raw_os_error()
+            .is_some_and(|code| TOO_MANY_FILES.contains(&code));
+        let hint = is_of_files
+            .then_some("raise the limit on open files (LimitNOFILE), or lower gateway.connections");
+        tracing::error!(%error, hint, "connections cannot be accepted");
+    }
+    *refusals = refusals.saturating_add(1);
+    tokio::time::sleep(ACCEPT_PAUSE).await;
 }
 
 #[derive(PartialEq, Eq)]

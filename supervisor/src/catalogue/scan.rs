@@ -24,6 +24,23 @@ pub(crate) struct ScanError {
     pub(crate) source: std::io::Error,
 }
 
+impl ScanError {
+    /// What an operator can take away, where that is why, and how.
+    pub(crate) fn obstacle(&self) -> Option<(&'static str, &'static str)> {
+        match self.source.kind() {
+            std::io::ErrorKind::PermissionDenied => Some((
+                "the daemon's user may not read it",
+                "give it the daemon's group and mode 0750; running plugins go on meanwhile",
+            )),
+            std::io::ErrorKind::NotFound => Some((
+                "it is not there",
+                "put it back, or name another as plugin-dir; running plugins go on meanwhile",
+            )),
+            _ => None,
+        }
+    }
+}
+
 impl Catalogue {
     /// The plugins that have a directory now.
     pub(crate) async fn found(&self) -> Result<BTreeSet<PluginId>, ScanError> {

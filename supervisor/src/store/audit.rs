@@ -3,7 +3,8 @@
 //! What an administrator does is committed before it is answered. What plugins do is collected for
 //! at most [`GROUP_DELAY`] and written together, repeats folded into a count, so that a flood
 //! fills no disk: each plugin's by itself, so that one that floods costs no other its records, and
-//! clients' from one queue, where what does not fit is counted and said.
+//! clients' from one queue, where what does not fit is counted and said. What cannot be written (a
+//! full disk, a locked file) is kept, within a bound, until it can.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -15,7 +16,7 @@ use sqlx::SqliteConnection;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
-use super::{Store, StoreError, failed};
+use super::{Obstacle, Store, StoreError, failed};
 
 mod fold;
 
@@ -23,8 +24,12 @@ use self::fold::Fold;
 
 /// Longest time from a record to its place on the disk.
 const GROUP_DELAY: Duration = Duration::from_millis(100);
+/// Time between two attempts while records cannot be written.
+const RETRY_DELAY: Duration = Duration::from_secs(1);
 /// Records waiting to be written: a tenth of a second of many busy plugins.
 const QUEUE_RECORDS: usize = 8192;
+/// Different records kept while they cannot be written: what is gathered at once, and as many more.
+const KEPT_UNWRITTEN: usize = 4 * QUEUE_RECORDS;
 /// Records kept of what plugins and clients do, and as many of what administrators do; older ones
 /// are removed. Apart, or a plugin could flush what an administrator did out of the trail.
 const KEPT_RECORDS: i64 = 200_000;
@@ -118,6 +123,8 @@ pub(crate) fn trail(store: &Store) -> (Trail, Writer) {
 impl Writer {
     /// Writes until `stop`, and then what is left.
     pub(crate) async fn run(mut self, stop: CancellationToken) {
+        let mut group: HashMap<Entry, i64> = HashMap::new();
+        let mut is_failing = false;
         loop {
             let (first, ending) = tokio::select! {
                 entry = self.queue.recv() => {
@@ -126,32 +133,48 @@ impl Writer {
                 }
                 () = self.folded.filled() => (None, false),
                 () = stop.cancelled() => (None, true),
+                // What could not be written is tried again, whether or not there is more.
+                () = tokio::time::sleep(RETRY_DELAY), if is_failing => (None, false),
             };
             if !ending {
+                let delay = if is_failing { RETRY_DELAY } else { GROUP_DELAY };
                 // Gather; an end of the daemon need not wait for it.
                 tokio::select! {
-                    () = tokio::time::sleep(GROUP_DELAY) => {}
+                    () = tokio::time::sleep(delay) => {}
                     () = stop.cancelled() => {}
                 }
             }
-            let mut group: HashMap<Entry, i64> = HashMap::new();
             let waiting = std::iter::from_fn(|| self.queue.try_recv().ok());
-            for entry in first.into_iter().chain(waiting).take(QUEUE_RECORDS + 1) {
-                *group.entry(entry).or_default() += 1;
+            let waiting = first.into_iter().chain(waiting).take(QUEUE_RECORDS + 1);
+            let mut lost = self.lost.swap(0, Ordering::Relaxed);
+            for (entry, count) in waiting.map(|entry| (entry, 1)).chain(self.folded.take()) {
+                if group.len() < KEPT_UNWRITTEN || group.contains_key(&entry) {
+                    *group.entry(entry).or_default() += count;
+                } else {
+                    lost = lost.saturating_add(count.unsigned_abs());
+                }
             }
-            for (entry, count) in self.folded.take() {
-                *group.entry(entry).or_default() += count;
-            }
-            let lost = self.lost.swap(0, Ordering::Relaxed);
             if lost > 0 {
                 tracing::warn!(lost, "audit records dropped");
             }
-            if let Err(error) = self.store.write_audit(&group).await {
-                tracing::error!(
-                    error = %crate::chain::Chain(&error),
-                    records = group.len(),
-                    "audit records not written"
-                );
+            match self.store.write_audit(&group).await {
+                Ok(()) => {
+                    if std::mem::take(&mut is_failing) {
+                        tracing::info!(records = group.len(), "audit records written after all");
+                    }
+                    group.clear();
+                }
+                Err(error) => {
+                    // Said once: it goes on until somebody acts.
+                    if !std::mem::replace(&mut is_failing, true) || ending {
+                        tracing::error!(
+                            error = %crate::chain::Chain(&error),
+                            hint = error.obstacle().map(Obstacle::hint),
+                            records = group.len(),
+                            "audit records not written, kept to be tried again"
+                        );
+                    }
+                }
             }
             if ending {
                 return;
@@ -172,25 +195,9 @@ impl Store {
         }
         let operation = "write the audit trail";
         let mut transaction = self.pool.begin().await.map_err(failed(operation))?;
-        let time = Utc::now().to_rfc3339();
         let mut newest = 0;
         for (entry, count) in group {
-            let inserted = sqlx::query(
-                "INSERT INTO audit (time, actor, action, subject, decision, permission, request_id, count)
-                 VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
-            )
-            .bind(&time)
-            .bind(&entry.actor)
-            .bind(&entry.action)
-            .bind(&entry.subject)
-            .bind(entry.decision)
-            .bind(&entry.permission)
-            .bind(&entry.request_id)
-            .bind(count)
-            .execute(&mut *transaction)
-            .await
-            .map_err(failed(operation))?;
-            newest = inserted.last_insert_rowid();
+            newest = insert(&mut transaction, entry, *count).await?;
         }
         let written = i64::try_from(group.len()).unwrap_or(i64::MAX);
         if newest % TRIM_EVERY < written {
@@ -200,6 +207,30 @@ impl Store {
         }
         transaction.commit().await.map_err(failed(operation))
     }
+}
+
+/// Adds a record inside a transaction, and gives its number.
+pub(super) async fn insert(
+    connection: &mut SqliteConnection,
+    entry: &Entry,
+    count: i64,
+) -> Result<i64, StoreError> {
+    let inserted = sqlx::query(
+        "INSERT INTO audit (time, actor, action, subject, decision, permission, request_id, count)
+         VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+    )
+    .bind(Utc::now().to_rfc3339())
+    .bind(&entry.actor)
+    .bind(&entry.action)
+    .bind(&entry.subject)
+    .bind(entry.decision)
+    .bind(&entry.permission)
+    .bind(&entry.request_id)
+    .bind(count)
+    .execute(&mut *connection)
+    .await
+    .map_err(failed("write the audit trail"))?;
+    Ok(inserted.last_insert_rowid())
 }
 
 /// Removes what is older than the newest `kept` records, and of administrators' what is older than

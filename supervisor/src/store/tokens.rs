@@ -3,11 +3,11 @@
 use chrono::{DateTime, Utc};
 use pinfold_gateway::admin::dto::{CreatedToken, NewToken, TokenView};
 use pinfold_gateway::token::{NewTokenError, TokenHash, TokenRecord, new_token};
-use sqlx::Row as _;
 use sqlx::sqlite::SqliteRow;
+use sqlx::{Row as _, SqliteConnection};
 use uuid::Uuid;
 
-use super::audit::Entry;
+use super::audit::{self, Entry};
 use super::{Store, StoreError, failed};
 
 /// Longest name of a token or a user, and of a role, in bytes.
@@ -65,48 +65,19 @@ impl Store {
             expires: wanted.expires,
             revoked: None,
         };
-        self.insert_token(&view, TokenHash::of(token.expose()))
-            .await?;
+        let mut transaction = self.pool.begin().await.map_err(failed("store a token"))?;
+        insert(&mut transaction, &view, TokenHash::of(token.expose())).await?;
         let subject = format!("{} for {}", view.name, view.user);
-        self.audit(Entry::admin(actor, "admin.token.create", subject))
-            .await?;
+        let entry = Entry::admin(actor, "admin.token.create", subject);
+        audit::insert(&mut transaction, &entry, 1).await?;
+        transaction
+            .commit()
+            .await
+            .map_err(failed("store a token"))?;
         Ok(CreatedToken {
             token: token.expose().to_owned(),
             view,
         })
-    }
-
-    async fn insert_token(
-        &self,
-        view: &TokenView,
-        hash: TokenHash,
-    ) -> Result<(), CreateTokenError> {
-        let inserted = sqlx::query(
-            "INSERT INTO token (id, name, user, roles, hash, created, expires)
-             VALUES (?, ?, ?, ?, ?, ?, ?)",
-        )
-        .bind(&view.id)
-        .bind(&view.name)
-        .bind(&view.user)
-        .bind(view.roles.join("\n"))
-        .bind(hash.as_bytes().as_slice())
-        .bind(view.created.to_rfc3339())
-        .bind(view.expires.map(|time| time.to_rfc3339()))
-        .execute(&self.pool)
-        .await;
-        match inserted {
-            Ok(_) => Ok(()),
-            Err(error)
-                if error
-                    .as_database_error()
-                    .is_some_and(|error| error.is_unique_violation()) =>
-            {
-                Err(CreateTokenError::Taken {
-                    name: view.name.clone(),
-                })
-            }
-            Err(error) => Err(failed("store a token")(error).into()),
-        }
     }
 
     /// What is kept of every token.
@@ -135,18 +106,47 @@ impl Store {
 
     /// Ends a token: `false` where none has that id.
     pub(crate) async fn revoke_token(&self, id: &str, actor: String) -> Result<bool, StoreError> {
+        let operation = "revoke a token";
+        let mut transaction = self.pool.begin().await.map_err(failed(operation))?;
         let done = sqlx::query("UPDATE token SET revoked = coalesce(revoked, ?) WHERE id = ?")
             .bind(Utc::now().to_rfc3339())
             .bind(id)
-            .execute(&self.pool)
+            .execute(&mut *transaction)
             .await
-            .map_err(failed("revoke a token"))?;
+            .map_err(failed(operation))?;
         let found = done.rows_affected() > 0;
         if found {
-            self.audit(Entry::admin(actor, "admin.token.revoke", id.to_owned()))
-                .await?;
+            let entry = Entry::admin(actor, "admin.token.revoke", id.to_owned());
+            audit::insert(&mut transaction, &entry, 1).await?;
         }
+        transaction.commit().await.map_err(failed(operation))?;
         Ok(found)
+    }
+
+    /// Ends for good what has ended by itself until `now`: a clock that is set back later does not
+    /// make it valid again. Gives how many there were.
+    pub(crate) async fn end_expired(&self, now: DateTime<Utc>) -> Result<u64, StoreError> {
+        let operation = "end the expired tokens";
+        let over: Vec<String> = self
+            .token_records()
+            .await?
+            .into_iter()
+            .filter(|record| record.revoked.is_none() && !record.is_valid(now))
+            .map(|record| record.id)
+            .collect();
+        if over.is_empty() {
+            return Ok(0);
+        }
+        let mut transaction = self.pool.begin().await.map_err(failed(operation))?;
+        for id in &over {
+            sqlx::query("UPDATE token SET revoked = expires WHERE id = ? AND revoked IS NULL")
+                .bind(id)
+                .execute(&mut *transaction)
+                .await
+                .map_err(failed(operation))?;
+        }
+        transaction.commit().await.map_err(failed(operation))?;
+        Ok(over.len() as u64)
     }
 
     /// Removes a token by its name, so that the name can be given anew.
@@ -157,6 +157,39 @@ impl Store {
             .await
             .map_err(failed("remove a token"))?;
         Ok(())
+    }
+}
+
+async fn insert(
+    connection: &mut SqliteConnection,
+    view: &TokenView,
+    hash: TokenHash,
+) -> Result<(), CreateTokenError> {
+    let inserted = sqlx::query(
+        "INSERT INTO token (id, name, user, roles, hash, created, expires)
+             VALUES (?, ?, ?, ?, ?, ?, ?)",
+    )
+    .bind(&view.id)
+    .bind(&view.name)
+    .bind(&view.user)
+    .bind(view.roles.join("\n"))
+    .bind(hash.as_bytes().as_slice())
+    .bind(view.created.to_rfc3339())
+    .bind(view.expires.map(|time| time.to_rfc3339()))
+    .execute(&mut *connection)
+    .await;
+    match inserted {
+        Ok(_) => Ok(()),
+        Err(error)
+            if error
+                .as_database_error()
+                .is_some_and(|error| error.is_unique_violation()) =>
+        {
+            Err(CreateTokenError::Taken {
+                name: view.name.clone(),
+            })
+        }
+        Err(error) => Err(failed("store a token")(error).into()),
     }
 }
 

@@ -257,7 +257,7 @@ fn a_bad_configuration_of_the_launcher_is_refused_with_file_line_and_nearest_key
 }
 
 /// SQLite's lock bytes (file format, "The Lock-Byte Page"): held whole, nobody else reads or writes.
-fn lock_database(file: &File) {
+pub(super) fn lock_database(file: &File) {
     let lock = libc::flock {
         l_type: libc::F_WRLCK.try_into().unwrap(),
         l_whence: libc::SEEK_SET.try_into().unwrap(),

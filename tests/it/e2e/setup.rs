@@ -21,6 +21,8 @@ pub(super) struct Setup {
     environment: BTreeMap<String, String>,
     /// Runs the daemon as this uid, without groups, instead of as root.
     uid: Option<u32>,
+    /// Most descriptors of the daemon and of its launcher.
+    open_files: Option<u32>,
 }
 
 impl Setup {
@@ -30,6 +32,7 @@ impl Setup {
             plugins: Vec::new(),
             environment: BTreeMap::new(),
             uid: None,
+            open_files: None,
         }
     }
 
@@ -89,6 +92,12 @@ impl Setup {
 
     pub(super) fn environment(mut self, name: &str, value: &str) -> Self {
         self.environment.insert(name.into(), value.into());
+        self
+    }
+
+    /// Limits the descriptors of the daemon and of its launcher. A jail is given 256.
+    pub(super) fn open_files(mut self, limit: u32) -> Self {
+        self.open_files = Some(limit);
         self
     }
 
@@ -160,9 +169,15 @@ cpu = 'preferred'
         {
             give_away(&self.base(), uid);
         }
-        let mut command = match self.uid {
-            None => Command::new(binary("pinfoldd")),
-            Some(uid) => {
+        let mut command = match (self.uid, self.open_files) {
+            (None, None) => Command::new(binary("pinfoldd")),
+            (None, Some(limit)) => {
+                let mut command = Command::new("prlimit");
+                command.arg(format!("--nofile={limit}:{limit}"));
+                command.arg(binary("pinfoldd"));
+                command
+            }
+            (Some(uid), _) => {
                 let mut command = Command::new("setpriv");
                 let ids = [format!("--reuid={uid}"), format!("--regid={uid}")];
                 command.args(ids).arg("--clear-groups").arg("--");

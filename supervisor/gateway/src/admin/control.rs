@@ -183,6 +183,18 @@ pub enum ControlError {
     /// The daemon is stopping.
     #[error("the daemon is stopping")]
     Stopping,
+    /// Something keeps the daemon from it that an operator can take away: a full disk, a lock.
+    #[error("{action}: {cause}")]
+    Obstructed {
+        /// What was attempted, for the client to read: `store token`.
+        action: &'static str,
+        /// What is in the way, for the client to read.
+        obstacle: &'static str,
+        /// What to do about it, for the client to read.
+        hint: &'static str,
+        /// Why, for the operator's log alone.
+        cause: String,
+    },
     /// The daemon could not do it.
     #[error("{action}: {cause}")]
     Failed {
@@ -206,6 +218,7 @@ impl ControlError {
             Self::Rejected { .. } => "control.rejected",
             Self::Followers { .. } => "control.followers",
             Self::Stopping => "control.stopping",
+            Self::Obstructed { .. } => "control.obstructed",
             Self::Failed { .. } => "control.failed",
         }
     }
@@ -221,6 +234,7 @@ impl ControlError {
             Self::Disabled { .. } => Fault::Operator,
             Self::Rejected { .. } => Fault::Plugin,
             Self::Call { source, .. } => source.fault(),
+            Self::Obstructed { .. } => Fault::Operator,
             Self::Stopping | Self::Failed { .. } => Fault::Host,
         }
     }
@@ -230,7 +244,7 @@ impl ControlError {
     pub const fn retry(&self) -> Retry {
         match self {
             Self::Call { source, .. } => source.retry(),
-            Self::Stopping | Self::Followers { .. } => {
+            Self::Stopping | Self::Followers { .. } | Self::Obstructed { .. } => {
                 Retry::After(std::time::Duration::from_secs(5))
             }
             _ => Retry::Never,
@@ -245,7 +259,9 @@ impl ControlError {
             Self::Invalid { .. } => StatusCode::BAD_REQUEST,
             Self::Call { source, .. } => source.status(),
             Self::Disabled { .. } | Self::Rejected { .. } => StatusCode::CONFLICT,
-            Self::Followers { .. } | Self::Stopping => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Followers { .. } | Self::Stopping | Self::Obstructed { .. } => {
+                StatusCode::SERVICE_UNAVAILABLE
+            }
             Self::Failed { .. } => StatusCode::INTERNAL_SERVER_ERROR,
         }
     }
@@ -255,6 +271,12 @@ impl ControlError {
     pub fn external_text(&self) -> String {
         match self {
             Self::Call { source, .. } => source.external_text(),
+            Self::Obstructed {
+                action,
+                obstacle,
+                hint,
+                ..
+            } => format!("{action}: {obstacle} (hint: {hint})"),
             Self::Failed { action, .. } => format!("{action} failed; the log says why"),
             _ => self.to_string(),
         }
