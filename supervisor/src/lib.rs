@@ -9,7 +9,6 @@
 #![forbid(unsafe_code)]
 
 mod banner;
-#[allow(dead_code, reason = "the administration API takes it up")]
 mod catalogue;
 mod chain;
 pub mod cli;
@@ -19,14 +18,12 @@ pub mod daemon;
 mod development;
 mod dialect;
 mod discovery;
-#[allow(dead_code, reason = "the administration API takes it up")]
 mod events;
 mod follow;
 mod grants;
 mod install;
 mod keys;
 mod launcher;
-#[allow(dead_code, reason = "the administration API takes it up")]
 mod lifecycle;
 mod logs;
 mod meters;
@@ -38,9 +35,7 @@ mod privileges;
 mod recorder;
 pub mod run;
 mod stage;
-#[allow(dead_code, reason = "the administration API takes it up")]
 mod state;
-#[allow(dead_code, reason = "the administration API takes it up")]
 mod store;
 mod telemetry;
 mod tokens;

@@ -9,6 +9,7 @@ mod bad_endings;
 mod bad_input;
 mod chaos;
 mod daemon;
+mod flags;
 mod forbidden;
 mod generations;
 mod host_calls;

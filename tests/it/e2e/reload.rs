@@ -97,6 +97,10 @@ fn a_new_version_that_fails_its_start_leaves_the_old_one_serving_and_is_told() {
     });
     assert!(answered > 0);
     assert_eq!(daemon.plugin_pid("p"), pid, "it went on");
+    let rejected = daemon.ready("p")["rejected"].clone();
+    let reason = rejected["reason"].as_str().unwrap();
+    assert!(reason.contains("no database for me"), "{rejected}");
+    assert!(rejected["digest"].as_str().unwrap().starts_with("sha256:"));
     // It crashes, and what comes back is what served, not what lies there.
     daemon.call("p", "exit", &json!({"code": 4}));
     wait_for("it to be back", || {
@@ -106,6 +110,7 @@ fn a_new_version_that_fails_its_start_leaves_the_old_one_serving_and_is_told() {
     wait_for_version(&daemon, "p", "v1");
     cp(&go_fixture("goatflow-v2"), &program(&daemon, "p"));
     wait_for_version(&daemon, "p", "v2");
+    assert!(daemon.ready("p")["rejected"].is_null());
 }
 
 #[test]
