@@ -33,6 +33,17 @@ pub(super) struct NotServing {
     reason: Option<String>,
 }
 
+/// What was to be started anew is not taken, and the instance before it goes on.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "plugin {:?} goes on with the files and the policy that it had: {reason}",
+    .plugin.as_str()
+)]
+pub(super) struct NotTaken {
+    plugin: PluginId,
+    reason: String,
+}
+
 /// A state as a sentence has it: of what has failed one does not say that it is.
 fn participle(state: &str) -> String {
     match state {
@@ -114,8 +125,32 @@ pub(super) fn page(detail: &PluginDetail) -> Page {
     page
 }
 
-/// Refuses a plugin that does not serve, with its reason and the daemon's hint.
+/// Refuses a plugin that does not serve as it is now, with its reason and the daemon's hint.
 pub(super) fn check(detail: &PluginDetail) -> Result<(), Failure> {
+    let view = &detail.view;
+    // Told of its files and policy, the daemon has tried them: this is what came of it.
+    if let Some(rejected) = &detail.rejected {
+        let (reason, hint) = split_hint(&rejected.reason);
+        let failure = Failure::new(
+            Exit::Failed,
+            NotTaken {
+                plugin: view.id.clone(),
+                reason: reason.unwrap_or_default().to_owned(),
+            },
+        );
+        return Err(match hint {
+            Some(hint) => failure.hint(hint),
+            None => failure.hint(format!(
+                "`pinfold plugin logs {}` shows what it printed; `pinfold plugin disable {}` ends it",
+                view.id, view.id
+            )),
+        });
+    }
+    check_serves(detail)
+}
+
+/// Refuses a plugin that does not serve, with its reason and the daemon's hint.
+pub(super) fn check_serves(detail: &PluginDetail) -> Result<(), Failure> {
     let view = &detail.view;
     if view.is_loaded() {
         return Ok(());

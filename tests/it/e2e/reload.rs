@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use pinfold_tests::{go_fixture, wait_for};
+use pinfold_tests::{binary, go_fixture, wait_for};
 use serde_json::json;
 
 use super::daemon::Daemon;
@@ -111,6 +111,28 @@ fn a_new_version_that_fails_its_start_leaves_the_old_one_serving_and_is_told() {
     cp(&go_fixture("goatflow-v2"), &program(&daemon, "p"));
     wait_for_version(&daemon, "p", "v2");
     assert!(daemon.ready("p")["rejected"].is_null());
+}
+
+#[test]
+fn a_grant_that_does_not_come_to_count_fails_and_says_that_the_old_one_goes_on() {
+    if !super::can_run() {
+        return;
+    }
+    let daemon = Setup::new().plugin("p", "goatflow-v1").start();
+    let pid = daemon.plugin_pid("p");
+    cp(&go_fixture("goatflow-fail-init"), &program(&daemon, "p"));
+    let granted = Command::new(binary("pinfold"))
+        .arg("--dev-dir")
+        .arg(daemon.base())
+        .args(["plugin", "grant", "--yes", "p"])
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&granted.stderr);
+    assert_eq!(granted.status.code(), Some(1), "{said}");
+    let expected = r#"plugin "p" goes on with the files and the policy that it had"#;
+    assert!(said.contains(expected), "{said}");
+    assert!(said.contains("no database for me"), "{said}");
+    assert_eq!(daemon.plugin_pid("p"), pid);
 }
 
 #[test]

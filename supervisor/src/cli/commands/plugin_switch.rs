@@ -24,7 +24,9 @@ pub(super) async fn run(
         }
     })?;
     match change {
-        Change::Enable | Change::Reload => tell::check(&detail),
+        Change::Reload => tell::check(&detail),
+        // A newer version that was not taken some time ago is none of its business.
+        Change::Enable => tell::check_serves(&detail),
         Change::Disable => Ok(()),
     }
 }
