@@ -16,14 +16,21 @@ pub(crate) struct FilterError {
     source: ParseError,
 }
 
+/// The library that watches the plugin directory. It tells as news that a directory which is gone
+/// cannot be given up: a filter that does not name it hears its errors alone.
+const WATCHER: &str = "notify";
+
 /// Starts logging. Called once, before the first thread.
 pub(crate) fn start(filter: &str, format: LogFormat) -> Result<(), FilterError> {
-    let parsed = EnvFilter::builder()
-        .parse(filter)
-        .map_err(|source| FilterError {
-            filter: filter.into(),
-            source,
-        })?;
+    let failed = |source| FilterError {
+        filter: filter.into(),
+        source,
+    };
+    let mut parsed = EnvFilter::builder().parse(filter).map_err(failed)?;
+    if !filter.contains(WATCHER) {
+        let quieter = format!("{WATCHER}=error").parse().map_err(failed)?;
+        parsed = parsed.add_directive(quieter);
+    }
     let lines = tracing_subscriber::fmt()
         .with_env_filter(parsed)
         .with_writer(std::io::stderr)

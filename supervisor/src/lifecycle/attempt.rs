@@ -14,6 +14,7 @@ use super::introduce::introduce;
 use super::not_started::{NotStarted, refused};
 use super::shared::Shared;
 use crate::chain::Chain;
+use crate::development::DevelopmentError;
 use crate::dialect::{Dialect, Manifest, Started};
 use crate::launcher::LauncherError;
 use crate::stage::StageFiles;
@@ -56,6 +57,21 @@ pub(super) struct Files {
     pub(super) manifest: Manifest,
     /// The files themselves, where the daemon writes policies for them.
     stage: Option<Arc<StageFiles>>,
+}
+
+impl Files {
+    /// Writes the policy for them, where the daemon writes policies at all.
+    pub(super) fn grant(&self, shared: &Shared) -> Result<(), DevelopmentError> {
+        match (shared.catalogue.development_grants(), &self.stage) {
+            (Some(grants), Some(stage)) => grants.write(
+                &shared.plugin,
+                self.dialect.name(),
+                &self.manifest,
+                (self.digest, stage),
+            ),
+            _ => Ok(()),
+        }
+    }
 }
 
 /// What came of an attempt.
@@ -136,16 +152,7 @@ async fn once(plan: &Plan) -> Outcome {
 async fn start(plan: &Plan, files: Files) -> Outcome {
     let shared = &plan.shared;
     let digest = files.digest;
-    let granted = match (shared.catalogue.development_grants(), &files.stage) {
-        (Some(grants), Some(stage)) => grants.write(
-            &shared.plugin,
-            files.dialect.name(),
-            &files.manifest,
-            (digest, stage),
-        ),
-        _ => Ok(()),
-    };
-    if let Err(error) = granted {
+    if let Err(error) = files.grant(shared) {
         return NotStarted::failed(&Chain(&error))
             .again()
             .of(digest, None)

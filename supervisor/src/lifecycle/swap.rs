@@ -12,6 +12,7 @@ use super::attempt::{self, Candidate, Outcome, Plan, Trigger};
 use super::end::{self, Ending};
 use super::not_started::NotStarted;
 use super::{Attempt, Attempted, Lifecycle};
+use crate::chain::Chain;
 use crate::events::EventKind;
 use crate::state::{Registered, Rejected, State};
 
@@ -217,6 +218,11 @@ impl Lifecycle {
             });
         });
         shared.tell(EventKind::Rejected, generation, reason);
+        // The policy that the daemon wrote for the new files is not for those that go on.
+        if let Some(Err(error)) = self.good.as_ref().map(|good| good.grant(shared)) {
+            let error = Chain(&error).to_string();
+            tracing::warn!(plugin.id = %shared.plugin, error, "policy of what serves not restored");
+        }
     }
 
     fn not_started(&mut self, not_started: &NotStarted) {
