@@ -2,7 +2,7 @@
 
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help setup build plugins run test hostile chaos lint bench token
+.PHONY: help setup build plugins run test hostile chaos soak lint bench token
 
 # Where .ci/setup found or put the tools; nothing to read before the first set-up.
 tools = [ ! -f build/env.sh ] || . build/env.sh;
@@ -37,6 +37,10 @@ COUNT ?= 200
 SEED ?=
 chaos: ## kill -9 whatever runs at random moments, COUNT times; SEED repeats a run
 	@export CHAOS_COUNT=$(COUNT) CHAOS_SEED=$(SEED); $(alone) e2e::chaos -- --nocapture
+
+DURATION ?= 1h
+soak: ## load, crashes and reloads for DURATION (1h), and whether memory and descriptors stay flat
+	@export SOAK_DURATION=$(DURATION); $(alone) e2e::soak -- --nocapture
 
 lint: setup ## check format, lints, shell, Go and dependencies
 	@$(tools) .ci/lint

@@ -31,6 +31,7 @@ mod replies;
 mod restart;
 mod routes;
 mod setup;
+mod soak;
 mod trust;
 
 /// Whether the daemon can run here, with plugins in Go: as root, which it gives up by itself, or as

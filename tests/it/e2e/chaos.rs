@@ -57,6 +57,7 @@ fn kills_at_random_moments_leave_nothing_behind_and_lose_nothing() {
         .hello()
         .plugin("g3", "goatflow-g3")
         .plugin("g4", "goatflow-g4")
+        .plugin("switched", "goatflow-g2")
         .start();
     let at_first = Remains::files(&daemon);
     for round in 1..=count {
@@ -94,6 +95,9 @@ struct Chaos {
     tokens: Vec<(String, String)>,
     ended: Vec<(String, String)>,
     checked: usize,
+    /// Whether `switched` is, where the last change of it was answered.
+    is_enabled: Option<bool>,
+    switches: u64,
     asked: Arc<Asked>,
     started_by_hand: u64,
 }
@@ -114,6 +118,8 @@ impl Chaos {
             tokens: Vec::new(),
             ended: Vec::new(),
             checked: 0,
+            is_enabled: Some(true),
+            switches: 0,
             asked: Arc::default(),
             started_by_hand: 0,
         }
@@ -126,12 +132,13 @@ impl Chaos {
             .map(|((victim, when), count)| format!("{victim:?} {when} {count}"))
             .collect();
         format!(
-            "{}; requests: {} answered, {} not; tokens: {} made, {} ended, none lost or revived; plugins started by hand: {}",
+            "{}; requests: {} answered, {} not; tokens: {} made, {} ended, none lost or revived; flags: {} changed, none lost; plugins started by hand: {}",
             kills.join(", ").to_lowercase(),
             self.asked.answered.load(Ordering::Relaxed),
             self.asked.unanswered.load(Ordering::Relaxed),
             self.tokens.len() + self.ended.len(),
             self.ended.len(),
+            self.switches,
             self.started_by_hand,
         )
     }
@@ -159,6 +166,8 @@ impl Chaos {
             }
             let (admin, is_over) = (daemon.admin().clone(), &is_over);
             let committing = scope.spawn(move || commit(&admin, round, is_over));
+            let (admin, was) = (daemon.admin().clone(), self.is_enabled);
+            let switching = scope.spawn(move || switch(&admin, was, is_over));
             std::thread::sleep(wait); // at a random moment
             self.kills
                 .entry((victim, "serving"))
@@ -176,6 +185,9 @@ impl Chaos {
                 Victim::Reaper | Victim::Plugin => self.kill_in_a_jail(&daemon, victim),
             }
             drop(over);
+            let (is_enabled, switches) = switching.join().unwrap();
+            self.is_enabled = is_enabled;
+            self.switches += switches;
             committing.join().unwrap()
         });
         for (id, token, is_ended) in made {
@@ -252,6 +264,7 @@ impl Chaos {
             let mut is_asked = false;
             wait_for(&format!("{name} to be ready"), || {
                 let plugin = daemon.plugin(name);
+                // Killed too often in a row, it waits for somebody.
                 if plugin["state"] == "failed" && !is_asked {
                     is_asked = true;
                     self.started_by_hand += 1;
@@ -262,6 +275,13 @@ impl Chaos {
             let answer = daemon.http().get(path).send();
             assert_eq!(answer.status, 200, "{name}: {}", answer.text());
         }
+        let switched = daemon.plugin("switched");
+        if let Some(expected) = self.is_enabled {
+            assert_eq!(switched["enabled"], expected, "the flag is lost");
+        }
+        let is_enabled = switched["enabled"].as_bool().unwrap();
+        self.is_enabled = Some(is_enabled);
+        daemon.in_state("switched", if is_enabled { "ready" } else { "disabled" });
         for (id, token) in &self.tokens[self.checked..] {
             assert!(is_known(daemon, token), "token {id} is lost");
         }
@@ -321,6 +341,25 @@ fn commit(admin: &Server, round: u64, is_over: &AtomicBool) -> Vec<(String, Stri
         std::thread::sleep(Duration::from_millis(20)); // an administrator's pace
     }
     made
+}
+
+/// Switches a plugin off and on until it is over. Gives what was answered last, nothing where a change
+/// was cut off, and how many changes were answered.
+fn switch(admin: &Server, was: Option<bool>, is_over: &AtomicBool) -> (Option<bool>, u64) {
+    let (mut is_enabled, mut count) = (was, 0);
+    while !is_over.load(Ordering::Relaxed) {
+        let wanted = !is_enabled.unwrap_or(true);
+        let verb = if wanted { "enable" } else { "disable" };
+        let path = format!("/api/pinfold/v1/plugins/switched/{verb}");
+        let answer = admin.post(&path).try_send();
+        if answer.is_ok_and(|answer| answer.status == 200) {
+            (is_enabled, count) = (Some(wanted), count + 1);
+        } else {
+            is_enabled = None;
+        }
+        std::thread::sleep(Duration::from_millis(50)); // an operator's pace
+    }
+    (is_enabled, count)
 }
 
 /// Whether a token is taken for its user's.
