@@ -7,9 +7,8 @@ use pinfold_gateway::admin::ControlError;
 use pinfold_gateway::admin::dto::PluginDetail;
 use pinfold_policy::PluginId;
 
-use super::Administration;
+use super::{Administration, not_stored};
 use crate::catalogue::ChangeError;
-use crate::chain::Chain;
 
 /// What is done to a plugin.
 #[derive(Clone, Copy, Debug)]
@@ -63,7 +62,7 @@ impl Administration {
             ChangeError::Unknown { plugin } => ControlError::UnknownPlugin { plugin },
             ChangeError::Disabled { plugin } => ControlError::Disabled { plugin },
             ChangeError::Rejected { reason, .. } => ControlError::Rejected { reason },
-            ChangeError::Store(_) => failed(Chain(&error).to_string()),
+            ChangeError::Store(error) => not_stored(attempt, &error),
         })?;
         Ok(self.detail(&snapshot))
     }
