@@ -117,19 +117,26 @@ impl Lifecycle {
             Outcome::Unchanged if self.serving.is_some() => {
                 self.shared.change(|snapshot| snapshot.rejected = None);
             }
+            // What served from these files has ended meanwhile.
+            Outcome::Unchanged if beside && self.due.is_none() => self.come_back(),
             Outcome::Unchanged => {}
             Outcome::Failed(not_started) if self.serving.is_some() => self.reject(&not_started),
             // The old one has ended, and is what is started again.
             Outcome::Failed(not_started) if beside && self.is_newer(&not_started) => {
                 self.reject(&not_started);
-                // Where its end is still being looked into, that is what it waits for.
-                if self.ending_served == 0 {
-                    let exit = self.shared.snapshot().last_exit.clone();
-                    self.back_off(exit.unwrap_or_default(), Duration::ZERO);
-                }
+                self.come_back();
             }
             Outcome::Failed(not_started) => self.not_started(&not_started),
             Outcome::GivenUp => {}
+        }
+    }
+
+    /// Has what served last come back after a while. Where its end is still being looked into, that
+    /// does it.
+    fn come_back(&mut self) {
+        if self.ending_served == 0 {
+            let exit = self.shared.snapshot().last_exit.clone();
+            self.back_off(exit.unwrap_or_default(), Duration::ZERO);
         }
     }
 
