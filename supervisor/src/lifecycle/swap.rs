@@ -213,6 +213,11 @@ impl Lifecycle {
     /// A newer version that does not come to serve: the old one goes on, and it is told why.
     fn reject(&self, not_started: &NotStarted) {
         let shared = &self.shared;
+        // The policy that the daemon wrote for the new files is not for those that go on.
+        if let Some(Err(error)) = self.good.as_ref().map(|good| good.grant(shared)) {
+            let error = Chain(&error).to_string();
+            tracing::warn!(plugin.id = %shared.plugin, error, "policy of what serves not restored");
+        }
         let reason = not_started.text();
         let current = shared.snapshot.borrow().generation;
         let generation = not_started.generation.unwrap_or(current);
@@ -225,11 +230,6 @@ impl Lifecycle {
             });
         });
         shared.tell(EventKind::Rejected, generation, reason);
-        // The policy that the daemon wrote for the new files is not for those that go on.
-        if let Some(Err(error)) = self.good.as_ref().map(|good| good.grant(shared)) {
-            let error = Chain(&error).to_string();
-            tracing::warn!(plugin.id = %shared.plugin, error, "policy of what serves not restored");
-        }
     }
 
     fn not_started(&mut self, not_started: &NotStarted) {

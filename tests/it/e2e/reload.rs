@@ -97,7 +97,9 @@ fn a_new_version_that_fails_its_start_leaves_the_old_one_serving_and_is_told() {
     });
     assert!(answered > 0);
     assert_eq!(daemon.plugin_pid("p"), pid, "it went on");
-    let rejected = daemon.ready("p")["rejected"].clone();
+    let plugin = daemon.ready("p");
+    assert!(plugin["trust_lost"].is_null(), "{}", plugin["trust_lost"]);
+    let rejected = plugin["rejected"].clone();
     let reason = rejected["reason"].as_str().unwrap();
     assert!(reason.contains("no database for me"), "{rejected}");
     assert!(rejected["digest"].as_str().unwrap().starts_with("sha256:"));
