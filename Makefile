@@ -2,7 +2,7 @@
 
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help setup build plugins run test hostile chaos soak lint bench token
+.PHONY: help setup build plugins run test test-setup hostile chaos soak lint bench token
 
 # Where .ci/setup found or put the tools; nothing to read before the first set-up.
 tools = [ ! -f build/env.sh ] || . build/env.sh;
@@ -22,24 +22,26 @@ plugins: setup ## build the reference plugins into build/plugins
 run: build plugins ## start the gateway with a jailed plugin behind it
 	@$(tools) .ci/serve
 
-test: ## test everything that can be tested here; name the rest
-	@.ci/setup test
+test: test-setup ## test everything that can be tested here; name the rest
 	@$(tools) cargo build --workspace --bins --locked
 	@$(tools) cargo test --workspace --locked --no-fail-fast
 
 # One end-to-end test by itself, with all that it prints.
-alone = .ci/setup test && $(tools) cargo build --workspace --bins --locked && cargo test --locked -p pinfold-tests --test it
+alone = $(tools) cargo build --workspace --bins --locked && cargo test --locked -p pinfold-tests --test it
 
-hostile: ## run each way for a plugin to misbehave and print the table
+test-setup:
+	@.ci/setup test
+
+hostile: test-setup ## run each way for a plugin to misbehave and print the table
 	@$(alone) e2e::hostile -- --nocapture
 
 COUNT ?= 200
 SEED ?=
-chaos: ## kill -9 whatever runs at random moments, COUNT times; SEED repeats a run
+chaos: test-setup ## kill -9 whatever runs at random moments, COUNT times; SEED repeats a run
 	@export CHAOS_COUNT=$(COUNT) CHAOS_SEED=$(SEED); $(alone) e2e::chaos -- --nocapture
 
 DURATION ?= 1h
-soak: ## load, crashes and reloads for DURATION (1h), and whether memory and descriptors stay flat
+soak: test-setup ## load, crashes and reloads for DURATION (1h), and whether memory and descriptors stay flat
 	@export SOAK_DURATION=$(DURATION); $(alone) e2e::soak -- --nocapture
 
 lint: setup ## check format, lints, shell, Go and dependencies
