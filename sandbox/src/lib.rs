@@ -17,6 +17,9 @@ mod plan;
 pub mod posture;
 pub mod protocol;
 pub mod seccomp;
+#[cfg(test)]
+#[path = "../tests/abilities/skip.rs"]
+mod skip;
 pub mod stage;
 #[allow(
     unsafe_code,

@@ -7,6 +7,9 @@
     reason = "what helps a test may do what a test may"
 )]
 
+#[path = "abilities/skip.rs"]
+mod skip;
+
 mod jail {
     pub(crate) mod ability;
     mod death;

@@ -1,10 +1,6 @@
 //! The launcher as its daemon sees it: real requests, real jails, real kernel. Each test has a
 //! launcher of its own with directories that end with it.
-#![expect(
-    clippy::unwrap_used,
-    clippy::print_stdout,
-    reason = "a test asserts by panicking, and says what it skips"
-)]
+#![expect(clippy::unwrap_used, reason = "a test asserts by panicking")]
 
 #[path = "launcher/aftermath.rs"]
 mod aftermath;
@@ -16,6 +12,8 @@ mod machine;
 mod policies;
 #[path = "launcher/postures.rs"]
 mod postures;
+#[path = "abilities/skip.rs"]
+mod skip;
 #[path = "launcher/sockets.rs"]
 mod sockets;
 #[path = "launcher/staging.rs"]

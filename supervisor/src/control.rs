@@ -260,20 +260,11 @@ impl Control for Administration {
                     source,
                 });
             };
-            let failed = |source| ControlError::Call {
+            let called = entry.call(function, arguments, context).await;
+            called.map_err(|source| ControlError::Call {
                 plugin: plugin.clone(),
                 source,
-            };
-            let place = entry.meter.place().map_err(failed)?;
-            let limit = std::time::Instant::now() + entry.call_timeout;
-            let context = CallContext {
-                deadline: context.deadline.min(limit),
-                ..context
-            };
-            let call = place.call();
-            let result = entry.instance.call(function, arguments, context).await;
-            call.ended(&result);
-            result.map_err(failed)
+            })
         }
         .boxed()
     }

@@ -3,7 +3,6 @@
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
-use std::time::Instant;
 
 use bytes::Bytes;
 use futures_util::FutureExt as _;
@@ -109,17 +108,8 @@ impl PluginCalls for TableCalls {
             let entry = self.table.load().entry(target).cloned();
             let entry = entry.ok_or_else(|| self.absent(target))?;
             let _of_plugins = self.enter(target)?;
-            let failed = |error| failure(target, error);
-            let place = entry.meter.place().map_err(failed)?;
-            let limit = Instant::now() + entry.call_timeout;
-            let context = CallContext {
-                deadline: context.deadline.min(limit),
-                ..context
-            };
-            let call = place.call();
-            let result = entry.instance.call(function, arguments, context).await;
-            call.ended(&result);
-            result.map_err(failed)
+            let called = entry.call(function, arguments, context).await;
+            called.map_err(|error| failure(target, error))
         }
         .boxed()
     }

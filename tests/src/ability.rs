@@ -1,12 +1,12 @@
 //! What this machine can do, and skipping by name what it cannot.
 
-use std::io::Write;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::LazyLock;
 
 use crate::go;
+use crate::tell;
 
 /// Whether this test can run here. Where it cannot, says so on standard error as
 /// `skipped: TEST: reason`, and the test returns:
@@ -44,10 +44,7 @@ pub fn require(abilities: &[&str]) -> bool {
         );
         let thread = std::thread::current();
         let test = thread.name().unwrap_or("a test");
-        // Not eprintln: the test harness would keep it from whoever reads along.
-        // One write for the line: tests run beside each other.
-        let line = format!("skipped: {test}: {reason}\n");
-        std::io::stderr().write_all(line.as_bytes()).ok();
+        tell(&format!("skipped: {test}: {reason}"));
         return false;
     }
     true

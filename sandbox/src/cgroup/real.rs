@@ -24,6 +24,7 @@ use super::{
     Controller, Hierarchy, How, Interest, Killed, Leaf, Limits, Parent, Place, ProcPaths, Removal,
     State, Watch, WatchKind, sweep,
 };
+use crate::skip::{skip, tell};
 
 /// Longest wait for anything here; nothing takes it unless it fails.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -43,19 +44,8 @@ impl Drop for Home {
 
 /// The machine's groups, or `None` after saying why they will not do.
 fn able(test: &str) -> Option<Home> {
-    let promised = |ability: &str| {
-        let list = std::env::var("PINFOLD_TEST_REQUIRE").unwrap_or_default();
-        list.split(',').any(|one| one.trim() == ability)
-    };
-    let skip = |ability: &str, reason: &str| {
-        assert!(
-            !promised(ability),
-            "{test}: {ability} is promised, but {reason}"
-        );
-        eprintln!("skipped: {test}: {reason}");
-    };
     if !nix::unistd::geteuid().is_root() {
-        skip("root", "needs root");
+        skip(test, "root", "needs root");
         return None;
     }
     let hierarchy = Hierarchy::discover(&ProcPaths::own()).unwrap();
@@ -69,14 +59,14 @@ fn able(test: &str) -> Option<Home> {
                 None
             }
             Some(_) => delegated()
-                .map_err(|reason| skip("cgroup-v2", &reason))
+                .map_err(|reason| skip(test, "cgroup-v2", &reason))
                 .ok(),
         };
     }
     for (controller, place) in controllers.into_iter().zip(places) {
         if place == Place::Missing {
             let reason = format!("needs the controller {controller}");
-            skip("cgroup-v1", &reason);
+            skip(test, "cgroup-v1", &reason);
             return None;
         }
     }
@@ -94,7 +84,7 @@ fn run_alone(test: &str) {
         .output()
         .unwrap();
     let said = String::from_utf8_lossy(&ran.stderr);
-    eprint!("{said}");
+    tell(&said);
     let text = String::from_utf8_lossy(&ran.stdout);
     assert!(
         ran.status.success() && text.contains("1 passed"),
@@ -334,7 +324,11 @@ fn version_1_alone_is_killed_by_list() {
         return;
     };
     if home.hierarchy.place(Controller::Memory) == Place::V2 {
-        eprintln!("skipped: version_1_alone_is_killed_by_list: needs version 1");
+        skip(
+            "version_1_alone_is_killed_by_list",
+            "cgroup-v1",
+            "needs version 1",
+        );
         return;
     }
     // The same machine, with its unified tree left out of the mount table.

@@ -81,7 +81,8 @@ mod tests {
     #[test]
     fn an_attached_stage_can_be_cloned_and_leaves_nothing_behind() {
         if !rustix::process::geteuid().is_root() {
-            println!("skipped: an_attached_stage_can_be_cloned_and_leaves_nothing_behind: no root");
+            let test = "an_attached_stage_can_be_cloned_and_leaves_nothing_behind";
+            crate::skip::skip(test, "root", "needs root");
             return;
         }
         let directory = tempfile::tempdir().unwrap();

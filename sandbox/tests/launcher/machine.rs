@@ -16,6 +16,8 @@ use pinfold_sandbox::protocol::{
     Event, ExitCause, Failure, KillHow, Launched, Reply, Request, SocketDirectory, Stats,
 };
 
+use crate::skip::skip;
+
 /// Generous: nothing here takes a second on an idle machine.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -27,16 +29,6 @@ pub(crate) fn has_root(test: &str) -> bool {
     }
     skip(test, "root", "it needs root");
     false
-}
-
-/// Skips a test with its reason; fails where `ability` was promised.
-pub(crate) fn skip(test: &str, ability: &str, reason: &str) {
-    let required = std::env::var("PINFOLD_TEST_REQUIRE").unwrap_or_default();
-    assert!(
-        !required.split(',').any(|one| one == ability),
-        "{test}: {ability} is required: {reason}"
-    );
-    println!("skipped: {test}: {reason}");
 }
 
 /// A launcher and everything around it.

@@ -6,6 +6,7 @@ use std::os::unix::net::UnixStream;
 use pinfold_sandbox::protocol::{FailureKind, Launched, SocketDirectory};
 
 use crate::machine::{Machine, has_root, lines_until};
+use crate::skip::skip;
 
 const TMP: &str = "/tmp/goatflow-plugin-hello";
 
@@ -152,7 +153,12 @@ fn a_plugin_cannot_pass_descriptors_over_its_socket() {
         .unwrap()
         .state;
     if state != pinfold_sandbox::posture::State::Enforced {
-        println!("skipped: pass-rights: this kernel has no SO_PASSRIGHTS");
+        let reason = "this kernel has no SO_PASSRIGHTS";
+        skip(
+            "a_plugin_cannot_pass_descriptors_over_its_socket",
+            "pass-rights",
+            reason,
+        );
         return;
     }
     let rights = format!("rights={TMP}/plugin.sock");

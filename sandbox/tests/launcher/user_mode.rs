@@ -10,7 +10,8 @@ use pinfold_sandbox::posture::{Mode, State};
 use pinfold_sandbox::protocol::{ExitCause, FailureKind, KillHow, SocketDirectory};
 use sha2::{Digest as _, Sha256};
 
-use crate::machine::{Machine, Setup, eventually, has_root, lines_until, output, skip};
+use crate::machine::{Machine, Setup, eventually, has_root, lines_until, output};
+use crate::skip::skip;
 use crate::trust::{BY_RELEASE, private, write};
 
 /// A user whom every machine has.

@@ -37,7 +37,7 @@ pub use audit::{Actor, Audit, AuditRecord, Decision};
 pub use authenticate::{Tokens, TokensError};
 pub use config::{Compat, ConfigError, GatewayConfig, ListForm};
 pub use gateway::{Gateway, ServeError};
-pub use limit::{Call, Capacity, Meter, Place};
+pub use limit::{Capacity, Meter};
 pub use listen::Drained;
 pub use meter::{CallCounts, OUTCOMES, REFUSALS};
 pub use path::PatternError;

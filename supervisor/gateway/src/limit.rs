@@ -62,11 +62,11 @@ pub struct Meter {
 }
 
 impl Meter {
-    /// A place among the requests under way, whatever the rate: for an administrator's call.
+    /// A place among the requests under way, whatever the rate.
     ///
     /// # Errors
     /// [`CallError::Overloaded`] where there is none.
-    pub fn place(self: &Arc<Self>) -> Result<Place, CallError> {
+    pub(crate) fn place(self: &Arc<Self>) -> Result<Place, CallError> {
         self.occupy().map_err(|_| CallError::Overloaded)
     }
 
@@ -125,12 +125,12 @@ impl Meter {
 
 /// A request's place among those under way, given back when this goes.
 #[derive(Debug)]
-pub struct Place(Arc<Meter>);
+pub(crate) struct Place(Arc<Meter>);
 
 impl Place {
     /// Begins to count a call of the plugin.
     #[must_use]
-    pub fn call(&self) -> Call<'_> {
+    pub(crate) fn call(&self) -> Call<'_> {
         Call {
             counts: Some(&self.0.counts),
             started: std::time::Instant::now(),
@@ -147,14 +147,14 @@ impl Drop for Place {
 
 /// A call under way. One that is dropped before its end was given up by its caller.
 #[derive(Debug)]
-pub struct Call<'a> {
+pub(crate) struct Call<'a> {
     counts: Option<&'a Counts>,
     started: std::time::Instant,
 }
 
 impl Call<'_> {
     /// Counts how it ended.
-    pub fn ended<T>(mut self, result: &Result<T, CallError>) {
+    pub(crate) fn ended<T>(mut self, result: &Result<T, CallError>) {
         if let Some(counts) = self.counts.take() {
             counts.ended(result.as_ref().err(), self.started.elapsed());
         }

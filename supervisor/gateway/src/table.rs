@@ -4,15 +4,16 @@
 use std::collections::HashMap;
 use std::fmt;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
+use bytes::Bytes;
 use http::Method;
-use pinfold_policy::{Generation, PluginId, Route, RouteMethod};
+use pinfold_policy::{CallContext, Generation, PluginId, Route, RouteMethod};
 
 use crate::limit::Meter;
 use crate::path::{Pattern, PatternError, RequestPath, Rest, decode_parameter};
-use crate::plugin::Instance;
+use crate::plugin::{CallError, Instance};
 
 /// The table that the gateway reads and the supervisor swaps.
 pub type Shared = Arc<ArcSwap<Table>>;
@@ -56,6 +57,28 @@ pub struct Entry {
     pub calls_per_second: Option<u32>,
     /// What the plugin uses and has used, the same for all its generations.
     pub meter: Arc<Meter>,
+}
+
+impl Entry {
+    /// Calls one function of the plugin, beside its routes: in a place among its requests under
+    /// way, within its call time-out, and counted. Its rate does not apply. Arguments and result
+    /// are JSON text.
+    ///
+    /// # Errors
+    /// [`CallError`]; [`CallError::Overloaded`] where there is no place.
+    pub async fn call(
+        &self,
+        function: &str,
+        arguments: Bytes,
+        mut context: CallContext,
+    ) -> Result<Bytes, CallError> {
+        let place = self.meter.place()?;
+        context.deadline = context.deadline.min(Instant::now() + self.call_timeout);
+        let call = place.call();
+        let result = self.instance.call(function, arguments, context).await;
+        call.ended(&result);
+        result
+    }
 }
 
 impl fmt::Debug for Entry {

@@ -198,11 +198,10 @@ pub(super) enum PluginCommand {
     },
 }
 
-#[derive(Debug, Args)]
-pub(super) struct LogArguments {
-    /// The plugin
-    pub(super) plugin: PluginId,
-    /// Most records; the latest are shown
+/// How much of what there is, and of what comes.
+#[derive(Clone, Copy, Debug, Args)]
+pub(super) struct Newest {
+    /// Most lines; the latest are shown
     #[arg(
         short = 'n',
         long,
@@ -214,6 +213,14 @@ pub(super) struct LogArguments {
     /// Go on with what comes, until Ctrl-C
     #[arg(short, long)]
     pub(super) follow: bool,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct LogArguments {
+    /// The plugin
+    pub(super) plugin: PluginId,
+    #[command(flatten)]
+    pub(super) newest: Newest,
     /// Least severe level shown
     #[arg(
         long,
@@ -234,18 +241,8 @@ pub(super) struct LogArguments {
 
 #[derive(Debug, Args)]
 pub(super) struct EventArguments {
-    /// Most events; the latest are shown
-    #[arg(
-        short = 'n',
-        long,
-        value_name = "N",
-        default_value_t = 100,
-        value_parser = log_limit
-    )]
-    pub(super) limit: usize,
-    /// Go on with what comes, until Ctrl-C
-    #[arg(short, long)]
-    pub(super) follow: bool,
+    #[command(flatten)]
+    pub(super) newest: Newest,
     /// Only those of this plugin
     #[arg(long, value_name = "PLUGIN")]
     pub(super) plugin: Option<PluginId>,
@@ -354,7 +351,7 @@ mod tests {
             panic!("{parsed:?}");
         };
         assert_eq!(
-            (logs.limit, logs.level, logs.stream),
+            (logs.newest.limit, logs.level, logs.stream),
             (5, Some(LogLevel::Warn), Some(LogStream::Host))
         );
     }

@@ -14,6 +14,7 @@ use crate::cgroup::dir::Dir;
 use crate::cgroup::hierarchy::Unified;
 use crate::cgroup::parent::{JAILS, LAUNCHER, MEMBERS};
 use crate::cgroup::v2;
+use crate::skip::skip;
 
 /// A controller that limits nothing here, and is on the unified tree of a hybrid machine.
 const SPARE: &str = "hugetlb";
@@ -38,7 +39,8 @@ impl Scratch {
             is_root && listed.split_whitespace().any(|name| name == SPARE)
         };
         let Some(unified) = home.hierarchy.unified().filter(at_root) else {
-            eprintln!("skipped: {test}: needs {SPARE} at the root of the unified tree");
+            let reason = format!("needs {SPARE} at the root of the unified tree");
+            skip(test, SPARE, &reason);
             return None;
         };
         let alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);

@@ -13,11 +13,11 @@ use crate::cli::output::{self, Page};
 pub(super) async fn run(context: &Context, arguments: &EventArguments) -> Result<(), Failure> {
     let query = EventQuery {
         after: None,
-        limit: arguments.limit,
+        limit: arguments.newest.limit,
         plugin: arguments.plugin.clone(),
-        follow: arguments.follow,
+        follow: arguments.newest.follow,
     };
-    if arguments.follow {
+    if arguments.newest.follow {
         let output = context.output;
         let tell = |told: FollowLine| {
             match &told {

@@ -13,12 +13,12 @@ use crate::cli::output::{self, Page};
 
 pub(super) async fn run(context: &Context, arguments: &LogArguments) -> Result<(), Failure> {
     let query = LogQuery {
-        limit: arguments.limit,
+        limit: arguments.newest.limit,
         level: arguments.level,
         stream: arguments.stream,
-        follow: arguments.follow,
+        follow: arguments.newest.follow,
     };
-    if arguments.follow {
+    if arguments.newest.follow {
         let output = context.output;
         let tell = |told: FollowLine| {
             match &told {
