@@ -4,7 +4,7 @@ mod change;
 mod entry;
 mod scan;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -138,6 +138,11 @@ impl Catalogue {
     /// The newest snapshot of every plugin, by name.
     pub(crate) fn snapshots(&self) -> Vec<Arc<Snapshot>> {
         self.plugins().values().map(Handle::snapshot).collect()
+    }
+
+    /// The plugins that have a task, by name.
+    pub(crate) fn known(&self) -> BTreeSet<PluginId> {
+        self.plugins().keys().cloned().collect()
     }
 
     /// Ends every plugin and waits for it.

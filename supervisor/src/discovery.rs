@@ -186,9 +186,7 @@ impl Discovery {
         if self.watcher.is_some() {
             self.catalogue.fault().is_over();
         }
-        let known = self.catalogue.snapshots();
-        let known = known.iter().map(|snapshot| snapshot.plugin.clone());
-        let all: BTreeSet<PluginId> = found.into_iter().chain(known).collect();
+        let all: BTreeSet<PluginId> = found.into_iter().chain(self.catalogue.known()).collect();
         let now = Instant::now();
         for plugin in all {
             let is_as_before = before.is_some_and(|before| {
@@ -220,11 +218,13 @@ impl Discovery {
 
     /// The plugins that have a directory. Where that cannot be said, nothing is done: plugins run
     /// from their sealed copies, and what cannot be read is no reason to end one.
-    async fn found(&self) -> Option<BTreeSet<PluginId>> {
+    async fn found(&mut self) -> Option<BTreeSet<PluginId>> {
         match self.catalogue.found().await {
             Ok(found) => Some(found),
             Err(error) => {
                 self.catalogue.fault().tell(&error);
+                // What was to be looked at is not: once it can be read again, everything is.
+                self.seen.clear();
                 None
             }
         }

@@ -74,6 +74,9 @@ pub(crate) struct Lifecycle {
     crashes: Crashes,
     /// What served last.
     good: Option<Files>,
+    /// Whether an attempt has failed for good or for a while since the last instance ended by itself:
+    /// what follows is that attempt's to say.
+    decided: bool,
     /// Files that did not come to serve, whatever their policy says.
     failed: Option<Digest>,
     /// Whether the plugin is to go, with its task.
@@ -172,6 +175,7 @@ impl Lifecycle {
             due: None,
             crashes: Crashes::default(),
             good: None,
+            decided: false,
             failed: None,
             leaving: false,
             waiting: Vec::new(),

@@ -177,6 +177,7 @@ impl PluginLog {
         };
         let mut ring = self.ring.lock().unwrap_or_else(PoisonError::into_inner);
         ring.keep(origin, printable(message.as_bytes()), Map::new());
+        self.news.send_replace(ring.last);
     }
 
     /// Records over the log's rate, which were read and not kept.
@@ -403,6 +404,17 @@ mod tests {
             last.message,
             "ended: \\u{202e}\\u{2028}exited with status 0"
         );
+    }
+
+    #[tokio::test]
+    async fn who_follows_is_told_of_a_note_at_once() {
+        let log = Arc::new(PluginLog::default());
+        let mut reader = PluginLog::read_from(&log, LogQuery::default());
+        log.note(Generation(1), LogLevel::Error, "ended: killed");
+        let more = tokio::time::timeout(Duration::from_secs(30), reader.more());
+        assert!(more.await.expect("a note is news"));
+        let (missed, records) = reader.read();
+        assert_eq!((missed, records.len()), (0, 1));
     }
 
     #[test]

@@ -6,7 +6,6 @@ use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ExitStatus};
 use std::sync::Arc;
-use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use chrono::Utc;
@@ -258,11 +257,6 @@ async fn serve(start: Start, child: &mut Option<Child>) -> Result<(), RunError> 
     tasks.wait().await;
     watching.await.unwrap_or_default();
     match end {
-        // A plugin in the middle of its start listens to nobody. The launcher ends it, with the rest.
-        End::Asked if was_starting => {
-            let stopped = tokio::time::timeout(STOP_WHILE_STARTING_LIMIT, catalogue.stop()).await;
-            stopped.unwrap_or_default();
-        }
         End::Asked => catalogue.stop().await,
         End::LauncherGone(_) => {}
     }
@@ -317,9 +311,6 @@ enum End {
     Asked,
     LauncherGone(ClientError),
 }
-
-/// How long plugins that already serve have for their orderly end when others still start.
-const STOP_WHILE_STARTING_LIMIT: Duration = Duration::from_secs(10);
 
 /// Starts every plugin, and says what is there.
 async fn begin_plugins(

@@ -24,7 +24,7 @@ pub(crate) enum State {
     Ready,
     /// It serves, and does not answer when it is asked whether it lives.
     Degraded,
-    /// It takes no new calls and is being ended.
+    /// It takes no new calls and is being ended, or has ended by itself a moment ago.
     Draining,
     /// It was ended on request.
     Stopped,
@@ -54,9 +54,9 @@ impl State {
         Self::Blocked,
     ];
 
-    /// Whether an instance answers calls.
+    /// Whether an instance answers calls. One that drains takes no new ones.
     pub(crate) const fn serves(self) -> bool {
-        matches!(self, Self::Ready | Self::Degraded | Self::Draining)
+        matches!(self, Self::Ready | Self::Degraded)
     }
 
     pub(crate) const fn as_str(self) -> &'static str {

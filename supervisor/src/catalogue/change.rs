@@ -34,10 +34,13 @@ impl Catalogue {
     /// # Errors
     /// [`ChangeError::Unknown`], [`ChangeError::Store`].
     pub(crate) async fn enable(&self, plugin: &PluginId) -> Result<Arc<Snapshot>, ChangeError> {
-        let handle = self.known(plugin)?;
+        let handle = self.named(plugin)?;
+        let switching = handle.switching().await;
         let kept = self.parts.store.enable(plugin).await;
         kept.map_err(ChangeError::Store)?;
-        handle.command(Command::Enable).await;
+        let done = handle.send(Command::Enable).await;
+        drop(switching);
+        done.await;
         Ok(handle.settled().await)
     }
 
@@ -47,13 +50,16 @@ impl Catalogue {
     /// # Errors
     /// [`ChangeError::Unknown`], [`ChangeError::Store`].
     pub(crate) async fn disable(&self, plugin: &PluginId) -> Result<Arc<Snapshot>, ChangeError> {
-        let handle = self.known(plugin)?;
+        let handle = self.named(plugin)?;
+        let switching = handle.switching().await;
         let snapshot = handle.snapshot();
         let registered = snapshot.registered.as_ref();
         let routes = registered.map_or(&[][..], |registered| &registered.offer.routes);
         let kept = self.parts.store.disable(plugin, routes).await;
         kept.map_err(ChangeError::Store)?;
-        handle.command(Command::Disable).await;
+        let done = handle.send(Command::Disable).await;
+        drop(switching);
+        done.await;
         Ok(handle.settled().await)
     }
 
@@ -65,7 +71,7 @@ impl Catalogue {
     /// [`ChangeError::Unknown`], [`ChangeError::Disabled`], and [`ChangeError::Rejected`] where the
     /// old instance goes on.
     pub(crate) async fn reload(&self, plugin: &PluginId) -> Result<Arc<Snapshot>, ChangeError> {
-        let handle = self.known(plugin)?;
+        let handle = self.named(plugin)?;
         let before = handle.snapshot();
         if !before.enabled {
             return Err(ChangeError::Disabled {
@@ -83,7 +89,7 @@ impl Catalogue {
         }
     }
 
-    fn known(&self, plugin: &PluginId) -> Result<Handle, ChangeError> {
+    fn named(&self, plugin: &PluginId) -> Result<Handle, ChangeError> {
         self.handle(plugin).ok_or_else(|| ChangeError::Unknown {
             plugin: plugin.clone(),
         })

@@ -63,7 +63,7 @@ impl Catalogue {
         self: &Arc<Self>,
         only: Option<&PluginId>,
     ) -> Result<Vec<Arc<Snapshot>>, ScanError> {
-        let found = self.found().await?;
+        let mut found = self.found().await?;
         let concerned = |plugin: &PluginId| only.is_none_or(|only| only == plugin);
         let known: Vec<(PluginId, Handle)> = self
             .plugins()
@@ -71,26 +71,29 @@ impl Catalogue {
             .filter(|(plugin, _)| concerned(plugin))
             .map(|(plugin, handle)| (plugin.clone(), handle.clone()))
             .collect();
-        let again = known.into_iter().map(|(plugin, handle)| {
-            let present = found.contains(&plugin);
+        let gone = known.iter().any(|(plugin, _)| !found.contains(plugin));
+        let again = known.iter().map(|(plugin, handle)| {
+            let present = found.contains(plugin);
             async move {
                 match (present, only) {
-                    (false, only) => {
-                        self.unload(&plugin, &handle).await;
-                        // Named, it was removed on purpose. One whose directory has merely gone
-                        // may come again.
-                        if only.is_some()
-                            && let Err(error) = self.parts.store.clear_flags(&plugin).await
-                        {
-                            tracing::warn!(plugin.id = %plugin, error = %Chain(&error), "plugin's flags kept");
-                        }
-                    }
+                    (false, _) => self.unload(plugin, handle).await,
                     (true, Some(_)) => handle.command(Command::Restart).await,
                     (true, None) => handle.command(Command::Refresh).await,
                 }
             }
         });
         join_all(again).await;
+        // Named, it was removed on purpose, if not just now. One whose directory has merely gone may
+        // come again.
+        if let Some(plugin) = only.filter(|plugin| !found.contains(*plugin))
+            && let Err(error) = self.parts.store.clear_flags(plugin).await
+        {
+            tracing::warn!(plugin.id = %plugin, error = %Chain(&error), "plugin's flags kept");
+        }
+        if gone {
+            // They may have come again while their former selves were ended.
+            found.extend(self.found().await.unwrap_or_default());
+        }
         let mut handles = Vec::new();
         for plugin in found.iter().filter(|plugin| concerned(plugin)) {
             handles.extend(self.start(plugin, Trigger::Refresh).await);

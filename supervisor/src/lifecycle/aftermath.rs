@@ -26,6 +26,9 @@ impl Lifecycle {
             // Calls that were under way wait to be told.
             serving.running.set_cause(cause.to_string());
         }
+        self.decided = false;
+        // Why is not known for sure before all of it is gone.
+        self.shared.enter(State::Draining, None, |_| {});
         let crashed = end::crashed(Arc::clone(&self.shared), serving, ended);
         self.endings.push(crashed.boxed());
         self.ending_served += 1;
@@ -63,7 +66,9 @@ impl Lifecycle {
             Ending::Stopped { cause } => {
                 self.ending_served = self.ending_served.saturating_sub(1);
                 self.after(&cause);
-                if self.serving.is_none() && self.attempt.is_none() {
+                // Switched on again meanwhile, it is as the attempt made for that has left it.
+                let stays = self.shared.snapshot.borrow().enabled && !self.leaving;
+                if self.serving.is_none() && self.attempt.is_none() && !stays {
                     self.shared.enter(State::Stopped, Some(cause), |snapshot| {
                         snapshot.reason = None
                     });
@@ -77,7 +82,7 @@ impl Lifecycle {
                     if self.serving.is_none() {
                         self.shared.enter(State::Starting, Some(cause), |_| {});
                     }
-                } else if self.serving.is_none() && stays {
+                } else if self.serving.is_none() && stays && !self.decided {
                     self.failed = self.good.as_ref().map(|good| good.digest);
                     self.back_off(cause, served);
                 }
@@ -112,6 +117,7 @@ impl Lifecycle {
                 });
             }
             Verdict::Loop(count) => {
+                self.due = None;
                 let reason = if settings.limit == 0 {
                     cause
                 } else {

@@ -152,6 +152,9 @@ async fn once(plan: &Plan) -> Outcome {
 async fn start(plan: &Plan, files: Files) -> Outcome {
     let shared = &plan.shared;
     let digest = files.digest;
+    if plan.cancel.is_cancelled() {
+        return Outcome::GivenUp;
+    }
     if let Err(error) = files.grant(shared) {
         return NotStarted::failed(&Chain(&error))
             .again()

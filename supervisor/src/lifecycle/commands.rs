@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{Mutex, OwnedMutexGuard, mpsc, oneshot, watch};
 
 use super::{Lifecycle, Trigger};
 use crate::logs::PluginLog;
@@ -31,6 +31,8 @@ pub(crate) struct Handle {
     commands: mpsc::Sender<Command>,
     snapshot: watch::Receiver<Arc<Snapshot>>,
     log: Arc<PluginLog>,
+    /// Held while it is switched on or off.
+    switch: Arc<Mutex<()>>,
 }
 
 impl Handle {
@@ -43,6 +45,7 @@ impl Handle {
             commands,
             snapshot,
             log,
+            switch: Arc::default(),
         }
     }
 
@@ -77,11 +80,24 @@ impl Handle {
 
     /// Sends a command and waits until the plugin has settled.
     pub(crate) async fn command(&self, make: impl FnOnce(oneshot::Sender<()>) -> Command) {
+        self.send(make).await.await;
+    }
+
+    /// Sends a command. What is given back ends when the plugin has settled.
+    pub(crate) async fn send(
+        &self,
+        make: impl FnOnce(oneshot::Sender<()>) -> Command,
+    ) -> impl Future<Output = ()> {
         let (done, finished) = oneshot::channel();
-        if self.commands.send(make(done)).await.is_ok() {
-            // A task that ends without an answer has ended its plugin: done as well.
-            finished.await.unwrap_or_default();
-        }
+        // A task that has ended, or ends without an answer, has ended its plugin: done as well.
+        self.commands.send(make(done)).await.unwrap_or_default();
+        async move { finished.await.unwrap_or_default() }
+    }
+
+    /// Held from keeping that the plugin is switched on or off until its task is told: of two who
+    /// switch it at once, both see the same one as the last.
+    pub(crate) async fn switching(&self) -> OwnedMutexGuard<()> {
+        Arc::clone(&self.switch).lock_owned().await
     }
 
     /// Waits until the plugin serves or has failed to.

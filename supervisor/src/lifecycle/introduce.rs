@@ -19,7 +19,6 @@ use super::not_started::NotStarted;
 use super::output::Drains;
 use super::shared::Shared;
 use super::{Serving, Times};
-use crate::chain::Chain;
 use crate::dialect::{Connect, DialectError, Process, Started};
 use crate::launcher::Launcher;
 use crate::state::{RunningProcess, State};
@@ -70,11 +69,11 @@ pub(super) async fn introduce(
     let output = Arc::new(Drains::new(Arc::clone(&shared.log), generation));
     output.add(LogStream::Stderr, pipe(stderr)?);
     let launcher = Arc::clone(shared.catalogue.launcher());
-    let known = shared
-        .catalogue
-        .found()
-        .await
-        .map_err(|error| NotStarted::failed(&Chain(&error)).again())?;
+    let known = match shared.catalogue.found().await {
+        Ok(found) => found,
+        // That it cannot be read is told elsewhere, and no reason to keep a plugin down.
+        Err(_) => shared.catalogue.known(),
+    };
     let process = Process {
         plugin: shared.plugin.clone(),
         known,

@@ -81,6 +81,8 @@ impl Lifecycle {
         let shared = Arc::clone(&self.shared);
         let reaped = async move {
             if let Outcome::Serves(candidate) = outcome.await {
+                // It was never in the table: nobody holds it.
+                candidate.serving.released.cancel();
                 end::stop(shared, candidate.serving).await;
             }
             Ending::Reaped
@@ -233,6 +235,7 @@ impl Lifecycle {
     }
 
     fn not_started(&mut self, not_started: &NotStarted) {
+        self.decided = true;
         let shared = Arc::clone(&self.shared);
         let reason = not_started.text();
         let generation = shared.snapshot.borrow().generation;

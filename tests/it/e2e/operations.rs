@@ -64,11 +64,14 @@ fn a_plugin_that_is_switched_off_stays_so_and_the_contracts_paths_do_it_too() {
     let daemon = daemon();
     let admin = daemon.token("root", &["admin"]);
     let pid = daemon.plugin_pid("g4");
-    let switch = |act: &str| {
+    let switch = |daemon: &Daemon, act: &str| {
         let path = format!("/api/v1/plugins/g4/{act}");
         daemon.http().post(&path).token(&admin).send()
     };
-    assert_eq!(switch("disable").ok(), json!({ "status": "disabled" }));
+    assert_eq!(
+        switch(&daemon, "disable").ok(),
+        json!({ "status": "disabled" })
+    );
     process::all_gone("the plugin", [pid]);
     let plugin = daemon.plugin("g4");
     assert_eq!(
@@ -126,6 +129,22 @@ fn a_plugin_that_is_switched_off_stays_so_and_the_contracts_paths_do_it_too() {
         .token(&admin)
         .send();
     assert_eq!(missing.error(), (404, "plugin \"nobody\" not found".into()));
+    // Looked for by name when it is gone, and was already, it has been removed on purpose: should
+    // it come again, nobody has switched it off.
+    assert_eq!(switch(&daemon, "disable").status, 200);
+    let directory = daemon.base().join("plugins/g4");
+    let aside = daemon.base().join("aside");
+    std::fs::rename(&directory, &aside).unwrap();
+    wait_for("it to be unloaded", || {
+        let path = format!("{API}/plugins/g4");
+        (daemon.admin().get(&path).send().status == 404).then_some(())
+    });
+    assert_eq!(daemon.rescan(Some("g4")).status, 204);
+    std::fs::rename(&aside, &directory).unwrap();
+    let path = "/api/plugins/g4/public";
+    wait_for("it to serve", || {
+        (daemon.http().get(path).send().status == 200).then_some(())
+    });
 }
 
 #[test]
@@ -154,7 +173,11 @@ fn events_are_told_with_their_causes_and_followed_until_the_daemon_ends() {
     let mut lines = follow(&daemon, &path);
     assert_eq!(lines.next().unwrap()["event"], *last, "first what is there");
     process::signal(daemon.plugin_pid("g4"), Signal::SIGKILL);
-    let ended = lines.find(|line| line["event"]["from"] == "ready").unwrap();
+    let ending = lines.find(|line| line["event"]["from"] == "ready").unwrap();
+    assert_eq!(ending["event"]["to"], "draining");
+    let ended = lines
+        .find(|line| line["event"]["from"] == "draining")
+        .unwrap();
     let cause = ended["event"]["cause"].as_str().unwrap();
     assert!(
         cause.contains("SIGKILL") || cause.contains("signal 9"),

@@ -222,6 +222,13 @@ fn an_unreadable_plugin_directory_is_told_and_ends_nothing() {
     mode(0o700);
     wait_for("the fault to be told", || warned(&daemon).then_some(()));
     assert_eq!(daemon.plugin_pid("p"), pid);
+    // One that ends meanwhile is started again, from its sealed copy.
+    process::signal(pid, nix::sys::signal::Signal::SIGKILL);
+    let plugin = wait_for("it to be back", || {
+        Some(daemon.plugin("p")).filter(|p| p["state"] == "ready" && p["generation"] == 2)
+    });
+    let pid = daemon.plugin_pid("p");
+    assert!(warned(&daemon), "{plugin}");
     write_plugin(&plugins.join("q"), "goatflow-v2", "");
     mode(0o750);
     wait_for_version(&daemon, "q", "v2");

@@ -78,10 +78,10 @@ pub struct PluginView {
 }
 
 impl PluginView {
-    /// Whether an instance of it serves.
+    /// Whether an instance of it serves. One that drains takes no new calls.
     #[must_use]
     pub fn is_loaded(&self) -> bool {
-        matches!(self.state.as_str(), "ready" | "degraded" | "draining")
+        matches!(self.state.as_str(), "ready" | "degraded")
     }
 }
 
