@@ -28,8 +28,9 @@ pub(crate) fn service(permissions: &Effective, call: &HostCall) -> Result<(), Re
     }
 }
 
-/// May this statement be run? Each table that it reads needs read access, each that it writes
-/// needs write access, each whose schema it changes needs a grant with `ddl`.
+/// May this statement be run? Each table that it reads needs read access, each that it writes, or
+/// whose writes it makes reach further, needs write access, each whose schema it changes needs a
+/// grant with `ddl`.
 pub(crate) fn statement(
     permissions: &Effective,
     database: &str,
@@ -38,6 +39,7 @@ pub(crate) fn statement(
     let names = |set: &'static str| match set {
         "reads" => statement.reads.iter().map(String::as_str),
         "writes" => statement.writes.iter().map(String::as_str),
+        "followed" => statement.followed.iter().map(String::as_str),
         _ => statement.schema.iter().map(String::as_str),
     };
     if statement.kind == StatementKind::Schema {
@@ -45,6 +47,7 @@ pub(crate) fn statement(
     }
     if statement.kind != StatementKind::Query || !statement.writes.is_empty() {
         permissions.database(database, Access::Write, names("writes"))?;
+        permissions.database(database, Access::Write, names("followed"))?;
     }
     if statement.kind == StatementKind::Query || !statement.reads.is_empty() {
         permissions.database(database, Access::Read, names("reads"))?;

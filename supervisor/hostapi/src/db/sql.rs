@@ -71,6 +71,9 @@ pub struct Classified {
     pub writes: BTreeSet<String>,
     /// Tables that are created, changed or dropped, or whose indexes are.
     pub schema: BTreeSet<String>,
+    /// Tables, among those that are read, to which a foreign key is made that carries their changes
+    /// on to its own table.
+    pub followed: BTreeSet<String>,
     /// What becomes of rows that are there, in the tables that are written or dropped.
     pub changes: RowChanges,
     /// The index that is dropped: it belongs to a table that only the database knows.
@@ -284,6 +287,7 @@ pub fn fuzz_classify(sql: &str) {
         reads,
         writes,
         schema,
+        followed,
         changes: _,
         dropped_index,
         placeholders,
@@ -298,13 +302,16 @@ pub fn fuzz_classify(sql: &str) {
     }
     match kind {
         StatementKind::Query => {
-            assert!(writes.is_empty() && schema.is_empty() && dropped_index.is_none())
+            assert!(writes.is_empty() && schema.is_empty() && dropped_index.is_none());
+            assert!(followed.is_empty());
         }
         StatementKind::Write => {
-            assert!(writes.len() == 1 && schema.is_empty() && dropped_index.is_none())
+            assert!(writes.len() == 1 && schema.is_empty() && dropped_index.is_none());
+            assert!(followed.is_empty());
         }
         StatementKind::Schema => {
-            assert!(writes.is_empty() && (schema.is_empty() == dropped_index.is_some()))
+            assert!(writes.is_empty() && (schema.is_empty() == dropped_index.is_some()));
+            assert!(followed.is_subset(reads));
         }
     }
     // The answer must not depend on white space or a final semicolon.

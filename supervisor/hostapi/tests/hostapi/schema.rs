@@ -24,6 +24,9 @@ async fn a_plugin_with_ddl_keeps_tables_of_its_own() {
         "ALTER TABLE gk_notes RENAME TO gk_remarks",
         "DROP INDEX gk_notes_item",
         "CREATE TABLE gk_copy AS SELECT * FROM items",
+        "CREATE TABLE gk_tags (remark INT REFERENCES gk_remarks (id) ON DELETE CASCADE, item INT, \
+         FOREIGN KEY (item) REFERENCES items (id) ON DELETE RESTRICT ON UPDATE NO ACTION)",
+        "DROP TABLE gk_tags",
     ] {
         world
             .exec(&plugin, sql)
@@ -72,6 +75,19 @@ async fn a_plugin_with_ddl_changes_no_other_table() {
         (
             "CREATE TABLE gk_a AS SELECT * FROM users",
             "access to table \"users\" not permitted (allowed: [gk_* items])",
+        ),
+        // Others' deletions would reach the new table, and be refused for want of a grant on it.
+        (
+            "CREATE TABLE gk_a (id INT REFERENCES items (id) ON DELETE CASCADE)",
+            "access to table \"items\" not permitted (allowed: [gk_*])",
+        ),
+        (
+            "CREATE TABLE gk_a (id INT, FOREIGN KEY (id) REFERENCES items ON UPDATE SET NULL)",
+            "access to table \"items\" not permitted (allowed: [gk_*])",
+        ),
+        (
+            "ALTER TABLE gk_b ADD COLUMN item REFERENCES items (id) ON DELETE SET DEFAULT",
+            "access to table \"items\" not permitted (allowed: [gk_*])",
         ),
     ] {
         let error = world.exec(&plugin, sql).await.unwrap_err();

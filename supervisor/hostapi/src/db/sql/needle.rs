@@ -9,7 +9,8 @@
 use std::collections::BTreeSet;
 
 use sqlparser::ast::{
-    BinaryOperator, Expr, Function, FunctionArg, FunctionArgExpr, FunctionArguments, Value,
+    BinaryOperator, Expr, Function, FunctionArg, FunctionArgExpr, FunctionArguments, UnaryOperator,
+    Value,
 };
 use sqlparser::tokenizer::Location;
 
@@ -126,7 +127,14 @@ fn longest(expr: &Expr, needles: &mut BTreeSet<Location>) -> Option<usize> {
             _ => None,
         },
         Expr::Nested(inner) => longest(inner, needles),
-        Expr::UnaryOp { .. } => Some(NUMBER_BYTES),
+        Expr::UnaryOp { op, expr } => match op {
+            // To SQLite it is nothing: a text stays the text that it is.
+            UnaryOperator::Plus => longest(expr, needles),
+            UnaryOperator::Minus | UnaryOperator::BitwiseNot | UnaryOperator::Not => {
+                Some(NUMBER_BYTES)
+            }
+            _ => None,
+        },
         Expr::BinaryOp {
             left,
             op: BinaryOperator::StringConcat,

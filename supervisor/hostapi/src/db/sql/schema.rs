@@ -8,8 +8,8 @@ use std::collections::BTreeSet;
 
 use sqlparser::ast::helpers::stmt_create_table::CreateTableBuilder;
 use sqlparser::ast::{
-    AlterTableOperation, ColumnDef, ColumnOption, CreateTable, ObjectName, ObjectType,
-    RenameTableNameKind, Statement, TableConstraint,
+    AlterTableOperation, ColumnDef, ColumnOption, CreateTable, ForeignKeyConstraint, ObjectName,
+    ObjectType, ReferentialAction, RenameTableNameKind, Statement, TableConstraint,
 };
 
 use sqlparser::tokenizer::Location;
@@ -49,6 +49,7 @@ pub(super) fn of_schema_change(statement: &Statement) -> Result<Classified, Stat
         reads: change.reads,
         writes: BTreeSet::new(),
         schema: change.schema,
+        followed: change.followed,
         changes: RowChanges {
             // Dropping a table removes its rows first.
             removed: matches!(statement, Statement::Drop { .. }),
@@ -70,6 +71,7 @@ fn not_permitted(what: &'static str) -> StatementError {
 struct Change {
     reads: BTreeSet<String>,
     schema: BTreeSet<String>,
+    followed: BTreeSet<String>,
     dropped_index: Option<String>,
     needles: BTreeSet<Location>,
 }
@@ -111,7 +113,7 @@ impl Change {
             .constraints
             .iter()
             .try_for_each(|constraint| match constraint {
-                TableConstraint::ForeignKey(key) => self.parent(&key.foreign_table),
+                TableConstraint::ForeignKey(key) => self.foreign_key(key),
                 TableConstraint::Unique(_)
                 | TableConstraint::PrimaryKey(_)
                 | TableConstraint::Check(_) => Ok(()),
@@ -124,15 +126,31 @@ impl Change {
             .options
             .iter()
             .try_for_each(|option| match &option.option {
-                ColumnOption::ForeignKey(key) => self.parent(&key.foreign_table),
+                ColumnOption::ForeignKey(key) => self.foreign_key(key),
                 _ => Ok(()),
             })
     }
 
-    /// The table that a foreign key refers to: whether a row is there can be told by inserting.
-    fn parent(&mut self, name: &ObjectName) -> Result<(), StatementError> {
-        let (_, table) = table_name(name)?;
-        self.reads.insert(writable(table)?);
+    /// The table that a foreign key refers to is read: whether a row is there can be told by
+    /// inserting. One that carries changes on also makes others' writes of that table reach this one,
+    /// for which they may have no grant.
+    fn foreign_key(&mut self, key: &ForeignKeyConstraint) -> Result<(), StatementError> {
+        let (_, table) = table_name(&key.foreign_table)?;
+        let table = writable(table)?;
+        let carries_on = |action: &ReferentialAction| {
+            !matches!(
+                action,
+                ReferentialAction::NoAction | ReferentialAction::Restrict
+            )
+        };
+        if [&key.on_delete, &key.on_update]
+            .into_iter()
+            .flatten()
+            .any(carries_on)
+        {
+            self.followed.insert(table.clone());
+        }
+        self.reads.insert(table);
         Ok(())
     }
 

@@ -145,6 +145,7 @@ impl<'a> Walk<'a> {
             reads: self.reads,
             writes: self.written.into_iter().collect(),
             schema: BTreeSet::new(),
+            followed: BTreeSet::new(),
             dropped_index: None,
             placeholders: 0,
             needle_places: self.needles,

@@ -524,6 +524,10 @@ fn what_is_searched_for_is_seen_to_be_short() {
             "SELECT ?, instr(name, lower(?)), rtrim(name, ?) FROM items WHERE a = ?",
             vec![1, 2],
         ),
+        (
+            "SELECT instr(name, +?), instr(name, -id) FROM items",
+            vec![0],
+        ),
         ("SELECT replace(?2, ?1, ?3)", vec![0]),
         (
             "SELECT trim(name), ltrim(name), unhex(name) FROM items",
@@ -538,6 +542,8 @@ fn what_is_searched_for_is_seen_to_be_short() {
     for sql in [
         long.as_str(),
         "SELECT instr(name, name) FROM items",
+        "SELECT instr(name, +name) FROM items",
+        "SELECT replace(name, +(+name) || 'x', '') FROM items",
         "SELECT \"instr\"(name, printf('%.*c', 9000000, 'a') || 'b') FROM items",
         "SELECT replace(name, (SELECT name FROM items), '') FROM items",
         "SELECT rtrim(name, name || 'x') FROM items",
