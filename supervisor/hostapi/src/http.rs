@@ -14,7 +14,6 @@ mod redirect;
 mod request;
 mod resolve;
 
-use std::collections::BTreeMap;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -240,17 +239,14 @@ impl HttpClient {
     }
 }
 
-/// A response's header lines; lines of one name are one, as HTTP joins them.
+/// A response's header lines, each as it came.
 fn lines(headers: &HeaderMap) -> Vec<(String, String)> {
-    let mut joined: BTreeMap<&str, String> = BTreeMap::new();
-    for (name, value) in headers.iter().filter(|(name, _)| !is_of_connection(name)) {
-        let value = String::from_utf8_lossy(value.as_bytes());
-        let line = joined.entry(name.as_str()).or_default();
-        if !line.is_empty() {
-            line.push_str(", ");
-        }
-        line.push_str(&value);
-    }
-    let owned = |(name, value): (&str, String)| (name.to_owned(), value);
-    joined.into_iter().map(owned).collect()
+    headers
+        .iter()
+        .filter(|(name, _)| !is_of_connection(name))
+        .map(|(name, value)| {
+            let value = String::from_utf8_lossy(value.as_bytes()).into_owned();
+            (name.as_str().to_owned(), value)
+        })
+        .collect()
 }

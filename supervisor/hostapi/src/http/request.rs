@@ -65,7 +65,8 @@ pub struct HttpRequest {
 pub struct HttpResponse {
     /// Status.
     pub status: u16,
-    /// Header lines, without those of the connection. Values that are no UTF-8 have U+FFFD in them.
+    /// Header lines, without those of the connection: names in lower case, lines of one name apart
+    /// and in their order. Values that are no UTF-8 have U+FFFD in them.
     pub headers: Vec<(String, String)>,
     /// Body, as it was sent: an encoding that the plugin asked for is the plugin's to undo.
     pub body: Bytes,

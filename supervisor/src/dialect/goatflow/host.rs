@@ -1,5 +1,6 @@
 //! A goatflow plugin's calls back into the host: its JSON forms around the one dispatcher.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -58,13 +59,9 @@ pub(crate) async fn call(
     if matches!(call, HostCall::PluginCall { .. } | HostCall::HttpRequest(_)) {
         place.leave();
     }
-    let set = matches!(
-        call,
-        HostCall::CacheSet { .. } | HostCall::CacheDelete { .. }
-    );
     match host.call(caller, call, context).await {
         Ok(reply) => Ok(encode(reply, form)),
-        Err(error) => Err(error_text(caller, set, &error)),
+        Err(error) => Err(error_text(caller, &error)),
     }
 }
 
@@ -140,8 +137,7 @@ fn parse(caller: &Caller, method: &str, arguments: &[u8]) -> Result<Parsed, Stri
         "db_query" | "db_exec" => {
             let Statement { query, args } = read(method, arguments)?;
             let (database, sql) = named_database(query);
-            let args = args.unwrap_or_default();
-            let parameters = args.kept.into_iter().map(parameter).collect();
+            let parameters = parameters(method, args.unwrap_or_default())?;
             if method == "db_query" {
                 HostCall::DbQuery {
                     database,
@@ -238,12 +234,22 @@ fn parse(caller: &Caller, method: &str, arguments: &[u8]) -> Result<Parsed, Stri
     Ok(Parsed::Call(call))
 }
 
-/// A parameter's value. A list or an object is bound as its text: it is not built.
-fn parameter(raw: &RawValue) -> Value {
+/// The values of a statement's parameters. What JSON can write and nothing here can hold, as `1e999`
+/// or half a surrogate pair, is refused: another value in its place would be stored.
+fn parameters(method: &str, args: First<&RawValue, PARAMETERS_KEPT>) -> Result<Vec<Value>, String> {
+    let value = |(at, raw): (usize, &RawValue)| {
+        parameter(raw)
+            .map_err(|_| format!("{method}: parameter {}: not a value that is bound", at + 1))
+    };
+    args.kept.into_iter().enumerate().map(value).collect()
+}
+
+/// One parameter's value. A list or an object is bound as its text: it is not built.
+fn parameter(raw: &RawValue) -> Result<Value, serde_json::Error> {
     if raw.get().starts_with(['[', '{']) {
-        return Value::String(raw.get().to_owned());
+        return Ok(Value::String(raw.get().to_owned()));
     }
-    serde_json::from_str(raw.get()).unwrap_or_default()
+    serde_json::from_str(raw.get())
 }
 
 /// A log line's fields. One that is larger than all that is kept is stood in for, so that it is
@@ -293,21 +299,15 @@ fn prefixed(caller: &Caller, text: &dyn std::fmt::Display) -> String {
 }
 
 /// The contract's words where it has some, else the error's own.
-fn error_text(caller: &Caller, writes: bool, error: &HostError) -> String {
+fn error_text(caller: &Caller, error: &HostError) -> String {
     match error {
-        HostError::Refused(refusal) => prefixed(caller, refusal),
-        HostError::RateLimited { service, .. } => match *service {
-            "db" => prefixed(caller, &"DB query rate limit exceeded"),
-            "http" => prefixed(caller, &"HTTP request rate limit exceeded"),
-            service => prefixed(caller, &format_args!("{service} rate limit exceeded")),
-        },
+        HostError::Refused(_) | HostError::RateLimited { .. } => prefixed(caller, error),
         HostError::PluginCall {
             target,
             function,
             source,
         } => plugin_call_text(caller, target, function, source),
-        error if writes => error.to_string(),
-        error => chain(error),
+        error => error.chain(),
     }
 }
 
@@ -335,18 +335,6 @@ fn plugin_call_text(
     }
 }
 
-/// An error with its causes, as one line.
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        text.push_str(": ");
-        text.push_str(&cause.to_string());
-        source = cause.source();
-    }
-    text
-}
-
 fn encode(reply: HostReply, form: ConfigForm) -> Bytes {
     let value = match reply {
         HostReply::Rows(json) | HostReply::Json(json) => return json,
@@ -364,7 +352,9 @@ fn encode(reply: HostReply, form: ConfigForm) -> Bytes {
     Bytes::from(value.to_string())
 }
 
-/// Header lines are told to generation 4 alone: the others' replies have exactly two members.
+/// Header lines are told to generation 4 alone: the others' replies have exactly two members. There
+/// each name has one text, with lines of one name joined as HTTP joins them; those of `Set-Cookie`,
+/// which may hold commas, by line breaks.
 fn http_response(response: HttpResponse, form: ConfigForm) -> Bytes {
     let HttpResponse {
         status,
@@ -373,11 +363,18 @@ fn http_response(response: HttpResponse, form: ConfigForm) -> Bytes {
     } = response;
     let mut value = json!({ "status": status, "body": base64::encode(&body) });
     if form == ConfigForm::Object {
-        let headers: Map<String, Value> = headers
-            .into_iter()
-            .map(|(name, value)| (name, Value::String(value)))
-            .collect();
-        value["headers"] = Value::Object(headers);
+        let mut joined: BTreeMap<String, String> = BTreeMap::new();
+        for (name, value) in headers {
+            let break_between = if name == "set-cookie" { "\n" } else { ", " };
+            joined
+                .entry(name)
+                .and_modify(|text| {
+                    text.push_str(break_between);
+                    text.push_str(&value);
+                })
+                .or_insert(value);
+        }
+        value["headers"] = json!(joined);
     }
     Bytes::from(value.to_string())
 }
@@ -392,7 +389,7 @@ mod tests {
         let Ok(Statement { args, .. }) = serde_json::from_str(text) else {
             panic!("{text}")
         };
-        let parameters: Vec<Value> = args.unwrap().kept.into_iter().map(parameter).collect();
+        let parameters = parameters("db_query", args.unwrap()).unwrap();
         let nested = Value::String(r#"[[], {"b": [1]}]"#.into());
         assert_eq!(
             parameters,
@@ -404,6 +401,42 @@ mod tests {
         };
         let args = args.unwrap();
         assert_eq!((args.kept.len(), args.count), (PARAMETERS_KEPT, 1_000_001));
+    }
+
+    #[test]
+    fn a_parameter_that_cannot_be_held_is_refused() {
+        for bad in ["1e999", r#""\ud800""#] {
+            let text = format!(r#"{{"query": "", "args": [1, {bad}]}}"#);
+            let Ok(Statement { args, .. }) = serde_json::from_str(&text) else {
+                panic!("{text}")
+            };
+            assert_eq!(
+                parameters("db_exec", args.unwrap()).unwrap_err(),
+                "db_exec: parameter 2: not a value that is bound"
+            );
+        }
+    }
+
+    #[test]
+    fn repeated_header_lines_are_told_in_one_text() {
+        let line = |name: &str, value: &str| (name.to_owned(), value.to_owned());
+        let response = HttpResponse {
+            status: 200,
+            headers: vec![
+                line("vary", "a"),
+                line("set-cookie", "a=1; expires=Thu, 01 Jan 1970 00:00:00 GMT"),
+                line("vary", "b"),
+                line("set-cookie", "b=2"),
+            ],
+            body: Bytes::new(),
+        };
+        let text = http_response(response, ConfigForm::Object);
+        let told: Value = serde_json::from_slice(&text).unwrap();
+        let cookies = "a=1; expires=Thu, 01 Jan 1970 00:00:00 GMT\nb=2";
+        assert_eq!(
+            told["headers"],
+            json!({"vary": "a, b", "set-cookie": cookies})
+        );
     }
 
     #[test]
