@@ -13,13 +13,11 @@ use pinfold_policy::{CallContext, PluginId};
 
 use crate::catalogue::Catalogue;
 use crate::chain::Chain;
+use crate::state::State;
 
 /// Calls of other plugins that one plugin may be serving at once, beside what the gateway lets
 /// through to it: half of that by default, so that other plugins cannot keep its users out.
 const CALLS_OF_ONE_PLUGIN: usize = 128;
-
-/// The state of a plugin that an operator has switched off.
-const DISABLED: &str = "disabled";
 
 /// Finds a call's target in the table.
 pub(crate) struct TableCalls {
@@ -49,10 +47,10 @@ impl TableCalls {
         let catalogue = self.catalogue.get().and_then(Weak::upgrade);
         match catalogue.and_then(|catalogue| catalogue.handle(target)) {
             None => PluginCallError::NotFound,
-            Some(handle) => match handle.snapshot().state.as_str() {
-                DISABLED => PluginCallError::Disabled,
+            Some(handle) => match handle.snapshot().state {
+                State::Disabled => PluginCallError::Disabled,
                 state => PluginCallError::NotReady {
-                    state: state.to_owned(),
+                    state: state.as_str().to_owned(),
                 },
             },
         }

@@ -15,7 +15,7 @@ use crate::{Caller, HostError};
 /// that call each other are stopped here.
 pub const PLUGIN_CALL_DEPTH_LIMIT: u32 = 10;
 
-/// Calls of other plugins that one instance may have under way. One more is refused, never queued:
+/// Calls of other plugins that one plugin may have under way. One more is refused, never queued:
 /// a call that waited here could be waiting for itself.
 pub const PLUGIN_CALLS_AT_ONCE: usize = 64;
 

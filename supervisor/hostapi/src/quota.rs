@@ -1,4 +1,4 @@
-//! Rates: token buckets of one plugin instance, one for each service.
+//! Rates: token buckets of one plugin, one for each service.
 
 use std::num::NonZeroU32;
 use std::ops::Add;
@@ -21,7 +21,7 @@ const DEFAULT_CALLS_PER_SECOND: u32 = 1_000;
 /// HTTP requests a minute where the policy says nothing: GoatFlow's figure.
 const DEFAULT_REQUESTS_PER_MINUTE: u32 = 60;
 
-/// The buckets of one instance. They start full and hold as much as the rate allows at once: a
+/// The buckets of one plugin, over all its instances. They start full and hold as much as the rate allows at once: a
 /// second's worth of calls, a minute's worth of queries.
 #[derive(Debug)]
 pub(crate) struct Meters {

@@ -6,6 +6,8 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
+use crate::hex;
+
 /// SHA-256 over a stage's canonical manifest. Printed as `sha256:` and 64 lower-case hex digits.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
@@ -13,8 +15,7 @@ pub struct Digest(pub [u8; 32]);
 
 impl fmt::Display for Digest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("sha256:")?;
-        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+        write!(f, "sha256:{}", hex::encode(&self.0))
     }
 }
 
@@ -38,23 +39,12 @@ impl FromStr for Digest {
         let error = || DigestParseError {
             text: text.chars().take(80).collect(),
         };
-        let hex = text.strip_prefix("sha256:").ok_or_else(error)?.as_bytes();
-        if hex.len() != 64 {
+        let digits = text.strip_prefix("sha256:").ok_or_else(error)?.as_bytes();
+        // One digest has one text.
+        if digits.iter().any(u8::is_ascii_uppercase) {
             return Err(error());
         }
-        let mut bytes = [0; 32];
-        for (byte, pair) in bytes.iter_mut().zip(hex.chunks_exact(2)) {
-            let digit = |c: u8| char::from(c).to_digit(16);
-            let (&[high, low], true) = (
-                <&[u8; 2]>::try_from(pair).map_err(|_| error())?,
-                !pair.iter().any(u8::is_ascii_uppercase),
-            ) else {
-                return Err(error());
-            };
-            let value = digit(high).zip(digit(low)).ok_or_else(error)?;
-            *byte = u8::try_from(value.0 * 16 + value.1).map_err(|_| error())?;
-        }
-        Ok(Self(bytes))
+        hex::decode(digits).map(Self).map_err(|_| error())
     }
 }
 
