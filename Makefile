@@ -2,13 +2,14 @@
 
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help setup build plugins run test test-setup hostile chaos soak lint bench token
+.PHONY: help setup build plugins run test test-setup hostile chaos soak lint bench \
+	bench-micro bench-check bench-accept bench-count token
 
 # Where .ci/setup found or put the tools; nothing to read before the first set-up.
 tools = [ ! -f build/env.sh ] || . build/env.sh;
 
 help: ## list what can be made
-	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 10
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
 
 setup: ## install what building needs and this machine lacks
 	@.ci/setup build
@@ -50,6 +51,18 @@ lint: setup ## check format, lints, shell, Go and dependencies
 bench: setup ## measure our host and a Go host on the same plugin
 	@$(tools) cargo build --release --workspace --bins --locked
 	@$(tools) target/release/bench
+
+bench-micro: setup ## time small pieces of the hot paths by themselves; ONLY=gob takes those so called
+	@$(tools) cargo bench --locked -p pinfold-cost -- $(ONLY)
+
+bench-check: test-setup ## count the same pieces' instructions, fail where one takes a tenth more than was accepted
+	@$(tools) .ci/bench-check check
+
+bench-accept: test-setup ## accept the instruction counts of now
+	@$(tools) .ci/bench-check accept
+
+bench-count: test-setup ## print the instruction counts of now
+	@$(tools) .ci/bench-check count
 
 token: ## print the token that `make run` made; use make -s
 	@target/debug/pinfold --dev token print

@@ -31,6 +31,16 @@ const MAY_USE: &[(&str, &[&str])] = &[
         ],
     ),
     (
+        "pinfold-cost",
+        &[
+            "pinfold-gateway",
+            "pinfold-gob",
+            "pinfold-hostapi",
+            "pinfold-policy",
+            "pinfold-rpc",
+        ],
+    ),
+    (
         "pinfold-tests",
         &[
             "pinfold",

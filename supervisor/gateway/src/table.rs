@@ -208,6 +208,18 @@ impl Table {
         self.entries.values()
     }
 
+    /// The route that a request goes to: the gateway's own look-up, without the rest of its way.
+    /// `path` is as in the request line, without the query. `None` where no plugin answers method
+    /// and path.
+    #[must_use]
+    pub fn route_for(&self, method: &Method, path: &str) -> Option<Arc<Route>> {
+        let path = RequestPath::read(path).ok()?;
+        match self.find(method, &path) {
+            Found::Route(matched) => Some(matched.route),
+            Found::OtherMethods(_) | Found::Nothing => None,
+        }
+    }
+
     /// Which route a request is for.
     pub(crate) fn find(&self, method: &Method, path: &RequestPath<'_>) -> Found {
         let wanted = if method == Method::HEAD {
