@@ -18,8 +18,10 @@ use crate::logs::{Origin, PluginLog};
 
 /// How long the last lines of an ended process are waited for.
 const LAST_LINES_LIMIT: Duration = Duration::from_secs(2);
-/// Bytes read at once: a pipe's own buffer.
+/// Bytes read at once while there is much: a pipe's own buffer.
 const READ_BYTES: usize = 64 * 1024;
+/// The same otherwise: a line. A plugin has four outputs, and most of the time nothing comes on any.
+const QUIET_READ_BYTES: usize = 512;
 /// Most bytes read from one output a second. What is above stays in the pipe, and the plugin
 /// waits: nobody else does.
 const READ_BYTES_PER_SECOND: u64 = 16 * 1024 * 1024;
@@ -93,7 +95,7 @@ async fn drain(
     generation: Generation,
 ) {
     let mut reader = LogReader::new();
-    let mut buffer = vec![0; READ_BYTES];
+    let mut buffer = vec![0; QUIET_READ_BYTES];
     let keep = |_: Piece<'_>,
                 Record {
                     level,
@@ -121,6 +123,14 @@ async fn drain(
     let mut in_window: u64 = 0;
     while let Ok(count @ 1..) = output.read(&mut buffer).await {
         reader.push(buffer.get(..count).unwrap_or_default(), keep);
+        let wanted = if count < QUIET_READ_BYTES {
+            QUIET_READ_BYTES
+        } else {
+            READ_BYTES
+        };
+        if buffer.len() != wanted {
+            buffer = vec![0; wanted];
+        }
         in_window = in_window.saturating_add(count as u64);
         if in_window > READ_BYTES_PER_SECOND {
             tokio::time::sleep_until(window + Duration::from_secs(1)).await;
@@ -136,6 +146,7 @@ async fn drain(
 mod tests {
     use super::*;
     use pinfold_gateway::admin::dto::LogQuery;
+    use tokio::io::AsyncWriteExt as _;
 
     #[tokio::test]
     async fn lines_keep_their_levels_and_the_last_one_needs_no_end() {
@@ -164,5 +175,26 @@ mod tests {
             (last.generation, &last.fields["k"]),
             (3, &serde_json::json!(1))
         );
+    }
+
+    #[tokio::test]
+    async fn lines_that_come_in_a_flood_and_alone_are_all_kept() {
+        let lines: Vec<String> = (0..700).map(|n| format!("{n} {}", "x".repeat(n))).collect();
+        let (mut plugin, output) = tokio::io::duplex(READ_BYTES);
+        let log = Arc::new(PluginLog::default());
+        let drains = Drains::new(Arc::clone(&log), Generation(1));
+        drains.add(LogStream::Stderr, output);
+        for line in &lines {
+            plugin.write_all(line.as_bytes()).await.unwrap();
+            plugin.write_all(b"\n").await.unwrap();
+        }
+        drop(plugin);
+        drains.finish().await;
+        let query = LogQuery {
+            limit: lines.len(),
+            ..LogQuery::default()
+        };
+        let seen: Vec<_> = log.newest(query).into_iter().map(|r| r.message).collect();
+        assert_eq!(seen, lines);
     }
 }
