@@ -1,79 +1,30 @@
-//! The figures as a table.
+//! The report: ratios first, then figures, then drawings, the same for every section.
 
-use std::fmt::Write as _;
+mod number;
+mod tables;
 
-use super::Figure;
+use std::fs;
+use std::path::Path;
 
-/// Name of the subject that the others are held against.
-const PEER: &str = "Go host";
+use anyhow::Context as _;
 
-/// A table of medians: for each number of callers and each subject its calls a second and times,
-/// with the ratio to the Go host first.
-#[must_use]
-pub fn report(callers: &[usize], figures: &[(&'static str, usize, Figure)]) -> String {
-    let mut subjects: Vec<&str> = Vec::new();
-    for (subject, ..) in figures {
-        if !subjects.contains(subject) {
-            subjects.push(subject);
-        }
+use super::record::Record;
+use super::sections;
+
+/// Writes `performance.md` into a directory, and answers its text.
+///
+/// # Errors
+/// Where a file cannot be written.
+pub fn write(directory: &Path, record: &Record) -> anyhow::Result<String> {
+    let mut text = String::from("# Performance\n");
+    for section in sections::all() {
+        let about = section.about();
+        let Some(measured) = record.sections.iter().find(|one| one.name == about.name) else {
+            continue;
+        };
+        text.push_str(&tables::section(&*section, &about, measured));
     }
-    let median = |subject: &str, of_callers: Option<usize>, value: fn(&Figure) -> f64| {
-        let mut values: Vec<f64> = figures
-            .iter()
-            .filter(|(name, count, _)| {
-                *name == subject && of_callers.is_none_or(|wanted| *count == wanted)
-            })
-            .map(|(.., figure)| value(figure))
-            .collect();
-        values.sort_by(f64::total_cmp);
-        values.get(values.len() / 2).copied().unwrap_or(f64::NAN)
-    };
-    let mut text = String::from(
-        "\ncalls a second on the same Go plugin, 100 B, medians (ratio: ours to the Go host's)\n\n\
-         | callers | host | ratio | calls/s | p50 µs | p99 µs |\n|---|---|---|---|---|---|\n",
-    );
-    for &count in callers {
-        let peer = median(PEER, Some(count), |figure| figure.calls_per_second);
-        for subject in &subjects {
-            let calls = median(subject, Some(count), |figure| figure.calls_per_second);
-            let p50 = median(subject, Some(count), |figure| figure.p50_us);
-            let p99 = median(subject, Some(count), |figure| figure.p99_us);
-            writeln!(
-                text,
-                "| {count} | {subject} | {:.2} | {calls:.0} | {p50:.0} | {p99:.0} |",
-                calls / peer
-            )
-            .expect("a string takes what is written");
-        }
-    }
-    text.push_str("\nstart from launch to first reply (staging apart)\n\n| host | ratio | ms |\n|---|---|---|\n");
-    let peer = median(PEER, None, |figure| figure.start_us);
-    for subject in &subjects {
-        let start = median(subject, None, |figure| figure.start_us);
-        writeln!(
-            text,
-            "| {subject} | {:.2} | {:.2} |",
-            start / peer,
-            start / 1000.0
-        )
-        .expect("a string takes what is written");
-    }
-    text.push('\n');
-    text.push_str(&machine());
-    text
-}
-
-/// What it was measured on.
-fn machine() -> String {
-    let read = |path: &str| std::fs::read_to_string(path).unwrap_or_default();
-    let cpuinfo = read("/proc/cpuinfo");
-    let model = cpuinfo
-        .lines()
-        .find_map(|line| line.strip_prefix("model name")?.split_once(": "))
-        .map_or("unknown processor", |(_, model)| model);
-    let cpus = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-    format!(
-        "{cpus} × {model}, Linux {}\n",
-        read("/proc/sys/kernel/osrelease").trim()
-    )
+    let path = directory.join("performance.md");
+    fs::write(&path, &text).with_context(|| format!("write {}", path.display()))?;
+    Ok(text)
 }
