@@ -32,6 +32,7 @@ use crate::state::Snapshot;
 use crate::store::Store;
 
 pub(crate) use change::ChangeError;
+pub(crate) use scan::ScanError;
 
 /// Most plugins of one daemon: bounds what a directory full of junk can start.
 const PLUGIN_LIMIT: usize = 1024;

@@ -30,12 +30,9 @@ use crate::chain::Chain;
 use crate::follow::{self, Place};
 use crate::launcher::LauncherError;
 use crate::metrics::{self, Resources, Sample};
-use crate::recorder::actor_text;
 use crate::state::Snapshot;
 use crate::store::Store;
 use crate::store::StoreError;
-use crate::store::audit::Entry;
-use crate::store::tokens::CreateTokenError;
 use crate::tokens::KnownTokens;
 
 use change::Change;
@@ -150,7 +147,7 @@ impl Control for Administration {
     fn trust_lost<'a>(&'a self, plugin: &'a PluginId) -> ControlFuture<'a, Option<String>> {
         async move {
             match self.catalogue.handle(plugin) {
-                Some(handle) => self.lost(&handle.snapshot()).await,
+                Some(handle) => change::lost(&self.catalogue, &handle.snapshot()).await,
                 None => Ok(None),
             }
         }
@@ -239,7 +236,7 @@ impl Control for Administration {
     ) -> ControlFuture<'a, Bytes> {
         async move {
             let subject = format!("{plugin} {}", function.chars().take(80).collect::<String>());
-            self.record(&actor, "admin.plugin.call", subject).await?;
+            change::record(&self.store, &actor, "admin.plugin.call", subject).await?;
             // Its own entry alone is held during the call: an instance is ended when nobody holds it.
             let entry = self.table.load().entry(plugin).cloned();
             let Some(entry) = entry else {
@@ -274,36 +271,7 @@ impl Control for Administration {
         plugin: Option<PluginId>,
         actor: Actor,
     ) -> ControlFuture<'_, Vec<PluginDetail>> {
-        async move {
-            let subject = plugin.as_ref().map_or("all".into(), ToString::to_string);
-            self.record(&actor, "admin.rescan", subject).await?;
-            let settled = self.catalogue.rescan(plugin.as_ref()).await;
-            let settled = settled.map_err(|error| {
-                let (action, cause) = ("read the plugin directory", Chain(&error).to_string());
-                match error.obstacle() {
-                    Some((obstacle, hint)) => ControlError::Obstructed {
-                        action,
-                        obstacle,
-                        hint,
-                        cause,
-                    },
-                    None => ControlError::Failed { action, cause },
-                }
-            })?;
-            let mut details = Vec::with_capacity(settled.len());
-            for snapshot in &settled {
-                let trust_lost = self.lost(snapshot).await?;
-                if let Some(why) = &trust_lost {
-                    self.tell_of_lost_trust(snapshot, why);
-                }
-                details.push(PluginDetail {
-                    trust_lost,
-                    ..self.detail(snapshot)
-                });
-            }
-            Ok(details)
-        }
-        .boxed()
+        self.look_again(plugin, actor).boxed()
     }
 
     fn posture(&self, plugin: Option<PluginId>) -> ControlFuture<'_, PostureView> {
@@ -327,25 +295,7 @@ impl Control for Administration {
     }
 
     fn create_token(&self, token: NewToken, actor: Actor) -> ControlFuture<'_, CreatedToken> {
-        async move {
-            self.tokens
-                .create(token, actor_text(&actor))
-                .await
-                .map_err(|error| match error {
-                    CreateTokenError::Name { .. }
-                    | CreateTokenError::Roles { .. }
-                    | CreateTokenError::Taken { .. } => ControlError::Invalid {
-                        what: "token",
-                        reason: error.to_string(),
-                    },
-                    CreateTokenError::Store(error) => not_stored("store the token", &error),
-                    error @ CreateTokenError::Random(_) => ControlError::Failed {
-                        action: "store the token",
-                        cause: Chain(&error).to_string(),
-                    },
-                })
-        }
-        .boxed()
+        self.make_token(token, actor).boxed()
     }
 
     fn list_tokens(&self) -> ControlFuture<'_, Vec<TokenView>> {
@@ -359,14 +309,7 @@ impl Control for Administration {
     }
 
     fn revoke_token(&self, id: String, actor: Actor) -> ControlFuture<'_, ()> {
-        async move {
-            match self.tokens.revoke(&id, actor_text(&actor)).await {
-                Ok(true) => Ok(()),
-                Ok(false) => Err(ControlError::UnknownToken { id }),
-                Err(error) => Err(not_stored("revoke the token", &error)),
-            }
-        }
-        .boxed()
+        self.end_token(id, actor).boxed()
     }
 }
 
@@ -380,57 +323,6 @@ impl Administration {
             })?,
             stopping: self.stopping.clone(),
         })
-    }
-
-    async fn record(
-        &self,
-        actor: &Actor,
-        action: &str,
-        subject: String,
-    ) -> Result<(), ControlError> {
-        let entry = Entry::admin(actor_text(actor), action, subject);
-        self.store
-            .audit(entry)
-            .await
-            .map_err(|error| not_stored("write the audit trail", &error))
-    }
-
-    /// Asks the launcher whether it would start what runs once more.
-    async fn lost(&self, snapshot: &Snapshot) -> Result<Option<String>, ControlError> {
-        let (Some(_), Some(digest)) = (&snapshot.running, snapshot.digest) else {
-            return Ok(None);
-        };
-        let request = Request::Trust {
-            plugin: snapshot.plugin.clone(),
-            digest,
-        };
-        match self.catalogue.launcher().ask(request).await {
-            Ok(_) => Ok(None),
-            // No policy any more, or no trust.
-            Err(LauncherError::Failed(failure)) => Ok(Some(match failure.hint {
-                Some(hint) => format!("{} (hint: {hint})", failure.message),
-                None => failure.message,
-            })),
-            Err(error) => Err(ControlError::Failed {
-                action: "ask the launcher",
-                cause: Chain(&error).to_string(),
-            }),
-        }
-    }
-
-    fn tell_of_lost_trust(&self, snapshot: &Snapshot, why: &str) {
-        tracing::warn!(
-            plugin.id = %snapshot.plugin,
-            plugin.generation = snapshot.generation.0,
-            error = why,
-            "plugin goes on without trust, and cannot be started again"
-        );
-        if let Some(handle) = self.catalogue.handle(&snapshot.plugin) {
-            let line = format!("goes on, and cannot be started again: {why}");
-            handle
-                .log()
-                .note(snapshot.generation, LogLevel::Warn, &line);
-        }
     }
 
     async fn sample(&self) -> Sample {

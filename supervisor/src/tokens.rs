@@ -12,6 +12,7 @@ use pinfold_gateway::admin::dto::{CreatedToken, NewToken, TokenView};
 use pinfold_gateway::token::{TokenHash, TokenRecord};
 use pinfold_gateway::{Tokens, TokensError};
 use pinfold_policy::User;
+use tokio::sync::Mutex;
 use tokio_util::sync::CancellationToken;
 
 use crate::chain::Chain;
@@ -25,9 +26,15 @@ type Known = HashMap<[u8; 32], TokenRecord>;
 
 /// The tokens that are known. A request reads one snapshot; a change commits first and then swaps
 /// the snapshot whole.
+///
+/// A change that is dropped between the two leaves a revoked token valid until the next start:
+/// whoever makes one runs it in a task of its own, to its end.
 pub(crate) struct KnownTokens {
     store: Store,
     known: ArcSwap<Known>,
+    /// Held from the commit to the swap, so that what is known never differs from the last commit:
+    /// a token cannot be revoked before its making has become known.
+    changing: Mutex<()>,
     /// The latest time that was seen, in milliseconds since 1970: for a token's end the clock only
     /// goes forward.
     latest: AtomicI64,
@@ -38,6 +45,7 @@ impl KnownTokens {
         let known = Self {
             store,
             known: ArcSwap::default(),
+            changing: Mutex::new(()),
             latest: AtomicI64::new(0),
         };
         known.store.end_expired(known.now(Utc::now())).await?;
@@ -82,7 +90,17 @@ impl KnownTokens {
         record.map(TokenRecord::to_user)
     }
 
+    /// Makes a token and lets it in.
     pub(crate) async fn create(
+        &self,
+        wanted: NewToken,
+        actor: String,
+    ) -> Result<CreatedToken, CreateTokenError> {
+        let _changing = self.changing.lock().await;
+        self.make(wanted, actor).await
+    }
+
+    async fn make(
         &self,
         wanted: NewToken,
         actor: String,
@@ -104,16 +122,19 @@ impl KnownTokens {
         wanted: NewToken,
         actor: String,
     ) -> Result<CreatedToken, CreateTokenError> {
+        let _changing = self.changing.lock().await;
         self.store.remove_token_named(&wanted.name).await?;
         self.forget(|record| record.name == wanted.name);
-        self.create(wanted, actor).await
+        self.make(wanted, actor).await
     }
 
     pub(crate) async fn list(&self) -> Result<Vec<TokenView>, StoreError> {
         self.store.tokens().await
     }
 
+    /// Ends a token; `false` where none has that id.
     pub(crate) async fn revoke(&self, id: &str, actor: String) -> Result<bool, StoreError> {
+        let _changing = self.changing.lock().await;
         let found = self.store.revoke_token(id, actor).await?;
         self.forget(|record| record.id == id);
         Ok(found)

@@ -1,14 +1,27 @@
-//! Switching a plugin on and off, and starting it anew, as an administrator asks for.
+//! What an administrator changes: plugins switched on and off, started anew and looked at again,
+//! tokens made and revoked.
+//!
+//! Each change runs in a task of its own from its audit record on, to its end, although the client
+//! that asked is gone: half of one is worse than none. A token that is revoked in the store and
+//! still known would be valid until the next start.
 
 use std::sync::Arc;
 
 use pinfold_gateway::Actor;
 use pinfold_gateway::admin::ControlError;
-use pinfold_gateway::admin::dto::PluginDetail;
+use pinfold_gateway::admin::dto::{CreatedToken, LogLevel, NewToken, PluginDetail};
 use pinfold_policy::PluginId;
+use pinfold_sandbox::protocol::Request;
 
 use super::{Administration, not_stored};
-use crate::catalogue::ChangeError;
+use crate::catalogue::{Catalogue, ChangeError, ScanError};
+use crate::chain::Chain;
+use crate::launcher::LauncherError;
+use crate::recorder::actor_text;
+use crate::state::Snapshot;
+use crate::store::Store;
+use crate::store::audit::Entry;
+use crate::store::tokens::CreateTokenError;
 
 /// What is done to a plugin.
 #[derive(Clone, Copy, Debug)]
@@ -30,8 +43,7 @@ impl Change {
 }
 
 impl Administration {
-    /// Does it, after it is in the audit. What was begun goes on although nobody waits for it: a
-    /// flag that is kept and not acted on would show only at the next start.
+    /// Does it, after it is in the audit.
     pub(super) async fn change(
         &self,
         plugin: &PluginId,
@@ -44,26 +56,177 @@ impl Administration {
                 plugin: plugin.clone(),
             });
         }
-        self.record(&actor, action, plugin.to_string()).await?;
-        let (catalogue, plugin) = (Arc::clone(&self.catalogue), plugin.clone());
-        let changing = self.changes.spawn(async move {
-            match change {
+        let (catalogue, store) = (Arc::clone(&self.catalogue), self.store.clone());
+        let plugin = plugin.clone();
+        let changed = self.to_its_end(attempt, async move {
+            record(&store, &actor, action, plugin.to_string()).await?;
+            let changed = match change {
                 Change::Enable => catalogue.enable(&plugin).await,
                 Change::Disable => catalogue.disable(&plugin).await,
                 Change::Reload => catalogue.reload(&plugin).await,
-            }
+            };
+            changed.map_err(|error| match error {
+                ChangeError::Unknown { plugin } => ControlError::UnknownPlugin { plugin },
+                ChangeError::Disabled { plugin } => ControlError::Disabled { plugin },
+                ChangeError::Rejected { reason, .. } => ControlError::Rejected { reason },
+                ChangeError::Store(error) => not_stored(attempt, &error),
+            })
         });
-        let failed = |cause: String| ControlError::Failed {
-            action: attempt,
+        Ok(self.detail(&*changed.await?))
+    }
+
+    /// Looks again at one plugin or at all of them, until each has settled or the daemon stops.
+    pub(super) async fn look_again(
+        &self,
+        plugin: Option<PluginId>,
+        actor: Actor,
+    ) -> Result<Vec<PluginDetail>, ControlError> {
+        let (catalogue, store) = (Arc::clone(&self.catalogue), self.store.clone());
+        let stopping = self.stopping.clone();
+        let looked = self.to_its_end("look at the plugins again", async move {
+            let subject = plugin.as_ref().map_or("all".into(), ToString::to_string);
+            record(&store, &actor, "admin.rescan", subject).await?;
+            let settled = tokio::select! {
+                settled = catalogue.rescan(plugin.as_ref()) => settled.map_err(not_read)?,
+                // Nothing is lost: the next start looks at all of them.
+                () = stopping.cancelled() => return Err(ControlError::Stopping),
+            };
+            let mut looked = Vec::with_capacity(settled.len());
+            for snapshot in settled {
+                let trust_lost = lost(&catalogue, &snapshot).await?;
+                if let Some(why) = &trust_lost {
+                    tell_of_lost_trust(&catalogue, &snapshot, why);
+                }
+                looked.push((snapshot, trust_lost));
+            }
+            Ok(looked)
+        });
+        let looked = looked.await?.into_iter();
+        Ok(looked
+            .map(|(snapshot, trust_lost)| PluginDetail {
+                trust_lost,
+                ..self.detail(&snapshot)
+            })
+            .collect())
+    }
+
+    /// Makes a token. Its text is lost where nobody waits for it any longer; it can be revoked.
+    pub(super) async fn make_token(
+        &self,
+        token: NewToken,
+        actor: Actor,
+    ) -> Result<CreatedToken, ControlError> {
+        let (tokens, attempt) = (Arc::clone(&self.tokens), "store the token");
+        self.to_its_end(attempt, async move {
+            let made = tokens.create(token, actor_text(&actor)).await;
+            made.map_err(|error| match error {
+                CreateTokenError::Name { .. }
+                | CreateTokenError::Roles { .. }
+                | CreateTokenError::Taken { .. } => ControlError::Invalid {
+                    what: "token",
+                    reason: error.to_string(),
+                },
+                CreateTokenError::Store(error) => not_stored(attempt, &error),
+                error @ CreateTokenError::Random(_) => ControlError::Failed {
+                    action: attempt,
+                    cause: Chain(&error).to_string(),
+                },
+            })
+        })
+        .await
+    }
+
+    /// Ends a token.
+    pub(super) async fn end_token(&self, id: String, actor: Actor) -> Result<(), ControlError> {
+        let (tokens, attempt) = (Arc::clone(&self.tokens), "revoke the token");
+        self.to_its_end(attempt, async move {
+            match tokens.revoke(&id, actor_text(&actor)).await {
+                Ok(true) => Ok(()),
+                Ok(false) => Err(ControlError::UnknownToken { id }),
+                Err(error) => Err(not_stored(attempt, &error)),
+            }
+        })
+        .await
+    }
+
+    /// Runs a change in a task of its own, which goes on when this is dropped. The daemon waits for
+    /// it before it ends.
+    async fn to_its_end<T: Send + 'static>(
+        &self,
+        attempt: &'static str,
+        change: impl Future<Output = Result<T, ControlError>> + Send + 'static,
+    ) -> Result<T, ControlError> {
+        let ended = self.changes.spawn(change).await;
+        ended.unwrap_or_else(|error| {
+            Err(ControlError::Failed {
+                action: attempt,
+                cause: error.to_string(),
+            })
+        })
+    }
+}
+
+/// Commits what an administrator is about to do to the audit trail.
+pub(super) async fn record(
+    store: &Store,
+    actor: &Actor,
+    action: &str,
+    subject: String,
+) -> Result<(), ControlError> {
+    let entry = Entry::admin(actor_text(actor), action, subject);
+    let recorded = store.audit(entry).await;
+    recorded.map_err(|error| not_stored("write the audit trail", &error))
+}
+
+/// Asks the launcher whether it would start what runs once more.
+pub(super) async fn lost(
+    catalogue: &Catalogue,
+    snapshot: &Snapshot,
+) -> Result<Option<String>, ControlError> {
+    let (Some(_), Some(digest)) = (&snapshot.running, snapshot.digest) else {
+        return Ok(None);
+    };
+    let request = Request::Trust {
+        plugin: snapshot.plugin.clone(),
+        digest,
+    };
+    match catalogue.launcher().ask(request).await {
+        Ok(_) => Ok(None),
+        // No policy any more, or no trust.
+        Err(LauncherError::Failed(failure)) => Ok(Some(match failure.hint {
+            Some(hint) => format!("{} (hint: {hint})", failure.message),
+            None => failure.message,
+        })),
+        Err(error) => Err(ControlError::Failed {
+            action: "ask the launcher",
+            cause: Chain(&error).to_string(),
+        }),
+    }
+}
+
+fn tell_of_lost_trust(catalogue: &Catalogue, snapshot: &Snapshot, why: &str) {
+    tracing::warn!(
+        plugin.id = %snapshot.plugin,
+        plugin.generation = snapshot.generation.0,
+        error = why,
+        "plugin goes on without trust, and cannot be started again"
+    );
+    if let Some(handle) = catalogue.handle(&snapshot.plugin) {
+        let line = format!("goes on, and cannot be started again: {why}");
+        let log = handle.log();
+        log.note(snapshot.generation, LogLevel::Warn, &line);
+    }
+}
+
+fn not_read(error: ScanError) -> ControlError {
+    let (action, cause) = ("read the plugin directory", Chain(&error).to_string());
+    match error.obstacle() {
+        Some((obstacle, hint)) => ControlError::Obstructed {
+            action,
+            obstacle,
+            hint,
             cause,
-        };
-        let changed = changing.await.map_err(|error| failed(error.to_string()))?;
-        let snapshot = changed.map_err(|error| match error {
-            ChangeError::Unknown { plugin } => ControlError::UnknownPlugin { plugin },
-            ChangeError::Disabled { plugin } => ControlError::Disabled { plugin },
-            ChangeError::Rejected { reason, .. } => ControlError::Rejected { reason },
-            ChangeError::Store(error) => not_stored(attempt, &error),
-        })?;
-        Ok(self.detail(&snapshot))
+        },
+        None => ControlError::Failed { action, cause },
     }
 }
