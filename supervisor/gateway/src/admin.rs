@@ -9,6 +9,7 @@ mod problem;
 mod routes;
 mod unix;
 
+pub(crate) use control::in_time;
 pub use control::{Control, ControlError, ControlFuture, LogsOfAll};
 pub use follow::Following;
 pub(crate) use routes::router;

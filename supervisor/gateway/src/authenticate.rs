@@ -1,6 +1,8 @@
 //! Step 2: who asks. A bearer token becomes a user; no token is nobody; a token that is not
 //! accepted ends the request.
 
+use std::sync::Arc;
+
 use futures_util::future::BoxFuture;
 use http::HeaderMap;
 use http::header::AUTHORIZATION;
@@ -8,7 +10,7 @@ use pinfold_policy::User;
 
 use crate::audit::Actor;
 use crate::refusal::Refusal;
-use crate::token::TOKEN_LIMIT_BYTES;
+use crate::token::{Secret, TOKEN_LIMIT_BYTES};
 
 /// Who knows which token stands for whom.
 pub trait Tokens: Send + Sync + 'static {
@@ -42,6 +44,30 @@ pub(crate) async fn authenticate(
         Ok(Some(user)) => Ok(Actor::User(user)),
         Ok(None) => Err(Refusal::TokenRefused),
         Err(error) => Err(Refusal::TokensUnavailable(error)),
+    }
+}
+
+/// The token by which an answer that goes on was asked for: it is looked at again while that lasts.
+#[derive(Clone)]
+pub(crate) struct Credential {
+    tokens: Arc<dyn Tokens>,
+    token: Secret,
+}
+
+impl Credential {
+    /// That of a request; `None` where it has no token of ours.
+    pub(crate) fn of(tokens: &Arc<dyn Tokens>, headers: &HeaderMap) -> Option<Self> {
+        let token = bearer_token(headers).ok()??;
+        Some(Self {
+            tokens: Arc::clone(tokens),
+            token: Secret::new(token.to_owned()),
+        })
+    }
+
+    /// Whether it still is an administrator's. Where that cannot be found out it is not.
+    pub(crate) async fn is_administrators(&self) -> bool {
+        let user = self.tokens.authenticate(self.token.expose()).await;
+        matches!(user, Ok(Some(user)) if user.is_admin())
     }
 }
 

@@ -21,7 +21,7 @@ use crate::access_log::AccessLog;
 use crate::admin::dto::DaemonState;
 use crate::admin::{self, Control};
 use crate::audit::{self, Actor, Audit};
-use crate::authenticate::{Tokens, authenticate};
+use crate::authenticate::{Credential, Tokens, authenticate};
 use crate::authorise::authorise;
 use crate::body::{self, BodyBudget, WholeBody};
 use crate::config::{ConfigError, GatewayConfig};
@@ -260,7 +260,11 @@ impl Gateway {
         actor: Actor,
         id: &RequestId,
     ) -> Answer {
+        let credential = Credential::of(&self.tokens, &head.headers);
         let mut request = Request::from_parts(head, axum::body::Body::new(body));
+        if let Some(credential) = credential {
+            request.extensions_mut().insert(credential);
+        }
         request.extensions_mut().insert(actor);
         request.extensions_mut().insert(id.clone());
         let answer: Result<_, Infallible> = self.admin.clone().oneshot(request).await;

@@ -11,7 +11,7 @@ use serde::Serialize;
 use serde_json::value::RawValue;
 
 use crate::admin::dto::PluginView;
-use crate::admin::{Control, ControlError};
+use crate::admin::{Control, ControlError, in_time};
 use crate::audit::Actor;
 use crate::config::ListForm;
 use crate::failure::Failure;
@@ -116,7 +116,7 @@ pub(crate) async fn enable(
     plugin: &str,
     actor: Actor,
 ) -> Result<Response<Full<Bytes>>, Failure> {
-    control.enable(&find(plugin)?, actor).await?;
+    in_time(control.enable(&find(plugin)?, actor)).await?;
     Ok(status("enabled"))
 }
 
@@ -126,7 +126,7 @@ pub(crate) async fn disable(
     plugin: &str,
     actor: Actor,
 ) -> Result<Response<Full<Bytes>>, Failure> {
-    control.disable(&find(plugin)?, actor).await?;
+    in_time(control.disable(&find(plugin)?, actor)).await?;
     Ok(status("disabled"))
 }
 

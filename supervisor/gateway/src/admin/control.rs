@@ -1,6 +1,7 @@
 //! What the administration API asks of the daemon.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
@@ -14,6 +15,9 @@ use super::dto::{
 use super::follow::Following;
 use crate::audit::Actor;
 use crate::plugin::{CallError, Fault, Retry};
+
+/// Time for an operation that starts plugins: several of them, each with its own time-outs.
+const OPERATION_TIME_OUT: Duration = Duration::from_secs(300);
 
 /// What an operation of [`Control`] that takes time gives back.
 pub type ControlFuture<'a, T> = BoxFuture<'a, Result<T, ControlError>>;
@@ -118,6 +122,20 @@ pub trait Control: Send + Sync + 'static {
 
     /// Ends a token at once.
     fn revoke_token(&self, id: String, actor: Actor) -> ControlFuture<'_, ()>;
+}
+
+/// Waits for an operation, five minutes at most. It goes on when nobody waits any longer.
+///
+/// # Errors
+/// [`ControlError::Failed`] when that time is over, and the operation's own.
+pub(crate) async fn in_time<T>(operation: ControlFuture<'_, T>) -> Result<T, ControlError> {
+    let ended = tokio::time::timeout(OPERATION_TIME_OUT, operation).await;
+    ended.unwrap_or_else(|_| {
+        Err(ControlError::Failed {
+            action: "wait for the operation",
+            cause: format!("it took over {} s", OPERATION_TIME_OUT.as_secs()),
+        })
+    })
 }
 
 /// Records of several plugins.
@@ -245,7 +263,7 @@ impl ControlError {
         match self {
             Self::Call { source, .. } => source.retry(),
             Self::Stopping | Self::Followers { .. } | Self::Obstructed { .. } => {
-                Retry::After(std::time::Duration::from_secs(5))
+                Retry::After(Duration::from_secs(5))
             }
             _ => Retry::Never,
         }

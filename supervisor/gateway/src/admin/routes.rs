@@ -15,6 +15,7 @@ use http::header::{CACHE_CONTROL, CONTENT_TYPE};
 use http::{HeaderMap, HeaderValue, StatusCode};
 use pinfold_policy::PluginId;
 
+use super::control::in_time;
 use super::dto::{
     EventQuery, LogQuery, NewToken, PluginDetail, PluginView, PostureView, StatusView, UsageView,
 };
@@ -22,13 +23,11 @@ use super::follow;
 use super::problem::{self, ApiError};
 use super::{Control, ControlError};
 use crate::audit::Actor;
+use crate::authenticate::Credential;
 use crate::body::{self, BodyBudget};
 use crate::config::GatewayConfig;
 use crate::request_id::RequestId;
 use crate::{forward, goatflow};
-
-/// Time for an operation that starts plugins: several of them, each with its own time-outs.
-const RESCAN_TIME_OUT: Duration = Duration::from_secs(300);
 
 type Api = State<Arc<Shared>>;
 type Answered<T> = Result<T, ApiError>;
@@ -104,7 +103,7 @@ async fn plugin(State(api): Api, id: OnePath) -> Answered<Json<PluginDetail>> {
 }
 
 async fn usage(State(api): Api) -> Answered<Json<UsageView>> {
-    in_time(api.control.usage()).await.map(Json)
+    Ok(in_time(api.control.usage()).await.map(Json)?)
 }
 
 async fn metrics(State(api): Api) -> Answered<Response> {
@@ -116,13 +115,15 @@ async fn metrics(State(api): Api) -> Answered<Response> {
 
 async fn logs(
     State(api): Api,
+    credential: Option<Extension<Credential>>,
     id: OnePath,
     query: Result<Query<LogQuery>, QueryRejection>,
 ) -> Answered<Response> {
     let (id, Query(query)) = (plugin_id(&id?)?, query?);
     check_limit(query.limit, query.follow, LogQuery::MAX_LIMIT)?;
     if query.follow {
-        return Ok(follow::answer(api.control.follow_logs(&id, query)?));
+        let lines = api.control.follow_logs(&id, query)?;
+        return Ok(follow::answer(lines, credential.map(|Extension(it)| it)));
     }
     find(&*api.control, &id)?;
     Ok(Json(api.control.logs(&id, query)).into_response())
@@ -130,12 +131,14 @@ async fn logs(
 
 async fn events(
     State(api): Api,
+    credential: Option<Extension<Credential>>,
     query: Result<Query<EventQuery>, QueryRejection>,
 ) -> Answered<Response> {
     let Query(query) = query?;
     check_limit(query.limit, query.follow, EventQuery::MAX_LIMIT)?;
     if query.follow {
-        return Ok(follow::answer(api.control.follow_events(&query)?));
+        let lines = api.control.follow_events(&query)?;
+        return Ok(follow::answer(lines, credential.map(|Extension(it)| it)));
     }
     Ok(Json(api.control.events(&query)).into_response())
 }
@@ -146,7 +149,7 @@ async fn enable(
     id: OnePath,
 ) -> Answered<Json<PluginDetail>> {
     let id = plugin_id(&id?)?;
-    in_time(api.control.enable(&id, actor)).await.map(Json)
+    Ok(in_time(api.control.enable(&id, actor)).await.map(Json)?)
 }
 
 async fn disable(
@@ -155,7 +158,7 @@ async fn disable(
     id: OnePath,
 ) -> Answered<Json<PluginDetail>> {
     let id = plugin_id(&id?)?;
-    in_time(api.control.disable(&id, actor)).await.map(Json)
+    Ok(in_time(api.control.disable(&id, actor)).await.map(Json)?)
 }
 
 async fn reload(
@@ -164,7 +167,7 @@ async fn reload(
     id: OnePath,
 ) -> Answered<Json<PluginDetail>> {
     let id = plugin_id(&id?)?;
-    in_time(api.control.reload(&id, actor)).await.map(Json)
+    Ok(in_time(api.control.reload(&id, actor)).await.map(Json)?)
 }
 
 async fn call(
@@ -193,7 +196,7 @@ async fn rescan(
     State(api): Api,
     Extension(actor): Extension<Actor>,
 ) -> Answered<Json<Vec<PluginDetail>>> {
-    in_time(api.control.rescan(None, actor)).await.map(Json)
+    Ok(in_time(api.control.rescan(None, actor)).await.map(Json)?)
 }
 
 /// 204 where the plugin is no more.
@@ -213,12 +216,12 @@ async fn rescan_plugin(
 }
 
 async fn posture(State(api): Api) -> Answered<Json<PostureView>> {
-    in_time(api.control.posture(None)).await.map(Json)
+    Ok(in_time(api.control.posture(None)).await.map(Json)?)
 }
 
 async fn plugin_posture(State(api): Api, id: OnePath) -> Answered<Json<PostureView>> {
     let id = plugin_id(&id?)?;
-    in_time(api.control.posture(Some(id))).await.map(Json)
+    Ok(in_time(api.control.posture(Some(id))).await.map(Json)?)
 }
 
 async fn tokens(State(api): Api) -> Answered<impl IntoResponse + use<>> {
@@ -310,17 +313,6 @@ fn check(token: &NewToken) -> Answered<()> {
         return Err(ApiError::invalid(format!("over {ROLE_LIMIT} roles")));
     }
     Ok(())
-}
-
-async fn in_time<T>(operation: super::ControlFuture<'_, T>) -> Answered<T> {
-    let late = || ControlError::Failed {
-        action: "wait for the operation",
-        cause: format!("it took over {} s", RESCAN_TIME_OUT.as_secs()),
-    };
-    tokio::time::timeout(RESCAN_TIME_OUT, operation)
-        .await
-        .unwrap_or_else(|_| Err(late()))
-        .map_err(ApiError::from)
 }
 
 /// What administrators read is stored by no cache.
