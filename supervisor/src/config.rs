@@ -64,8 +64,9 @@ pub struct GatewaySection {
     pub drain: Span,
     /// Most connections at once.
     pub connections: u32,
-    /// Requests in flight for all plugins together.
-    pub in_flight: u32,
+    /// Requests in flight for all plugins together; three quarters of `connections` where absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub in_flight: Option<u32>,
     /// Requests in flight for each plugin.
     pub in_flight_per_plugin: u32,
     /// Form of `GET /api/v1/plugins`: `array` or `object`.
@@ -83,6 +84,15 @@ pub enum PluginList {
     Object,
 }
 
+impl GatewaySection {
+    /// Requests in flight for all plugins together. Fewer than connections, so that health checks
+    /// and administrators get through when plugins answer nothing.
+    pub(crate) fn all_in_flight(&self) -> u32 {
+        let three_quarters = self.connections - self.connections.div_ceil(4);
+        self.in_flight.unwrap_or(three_quarters.max(1))
+    }
+}
+
 impl Default for GatewaySection {
     fn default() -> Self {
         Self {
@@ -91,7 +101,7 @@ impl Default for GatewaySection {
             request_timeout: Span::seconds(60),
             drain: Span::seconds(20),
             connections: 4096,
-            in_flight: 3072,
+            in_flight: None,
             in_flight_per_plugin: 256,
             plugin_list: PluginList::Array,
         }
@@ -250,7 +260,7 @@ impl Config {
         }
         for (key, places) in [
             ("gateway.connections", config.gateway.connections),
-            ("gateway.in-flight", config.gateway.in_flight),
+            ("gateway.in-flight", config.gateway.all_in_flight()),
             (
                 "gateway.in-flight-per-plugin",
                 config.gateway.in_flight_per_plugin,
@@ -259,6 +269,13 @@ impl Config {
             if places == 0 {
                 return refuse(key, "0".into(), "nobody could be served");
             }
+        }
+        if let Some(all) = config.gateway.in_flight
+            && all >= config.gateway.connections
+        {
+            let why = "it must be below gateway.connections, or plugins that do not answer keep \
+                       health checks and administrators out";
+            return refuse("gateway.in-flight", all.to_string(), why);
         }
         let http = &config.hostapi.http;
         for (key, size) in [
@@ -327,6 +344,21 @@ mod tests {
             assert_eq!(parse(text), Err(expected.to_owned()));
         }
         assert!(parse("listen = '0.0.0.0:80'\nbehind-proxy = true").is_ok());
+    }
+
+    #[test]
+    fn fewer_requests_than_connections_are_under_way() {
+        let all = |text: &str| {
+            let config = parse(&format!("[gateway]\n{text}"));
+            config.map(|config| config.gateway.all_in_flight())
+        };
+        assert_eq!(all(""), Ok(3072));
+        assert_eq!(all("connections = 10"), Ok(7));
+        assert_eq!(all("connections = 10\nin-flight = 9"), Ok(9));
+        for text in ["in-flight = 4096", "connections = 10\nin-flight = 10"] {
+            let error = all(text).unwrap_err();
+            assert!(error.contains("below gateway.connections"), "{error}");
+        }
     }
 
     #[test]

@@ -388,7 +388,7 @@ fn gateway_config(config: &Config) -> GatewayConfig {
         header_read_time_out: gateway.header_timeout.0,
         request_time_out: gateway.request_timeout.0,
         max_connections: gateway.connections as usize,
-        max_in_flight: gateway.in_flight as usize,
+        max_in_flight: gateway.all_in_flight() as usize,
         max_in_flight_per_plugin: gateway.in_flight_per_plugin as usize,
         drain_time: gateway.drain.0,
         compat: Compat::Goatflow,

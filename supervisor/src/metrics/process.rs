@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::path::Path;
+use std::time::Duration;
 
 /// What a process uses.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -38,11 +39,12 @@ fn resident_bytes(status: &str) -> Option<u64> {
 fn cpu_seconds(stat: &str) -> Option<f64> {
     // The name, in parentheses, may hold anything: fields are counted after it.
     let mut fields = stat.rsplit_once(')')?.1.split_whitespace().skip(11);
-    let user: u32 = fields.next()?.parse().ok()?;
-    let system: u32 = fields.next()?.parse().ok()?;
-    let ticks = f64::from(user) + f64::from(system);
-    let per_second = u32::try_from(rustix::param::clock_ticks_per_second()).ok()?;
-    Some(ticks / f64::from(per_second))
+    let user: u64 = fields.next()?.parse().ok()?;
+    let system: u64 = fields.next()?.parse().ok()?;
+    // Of 100 ticks a second, 32 bits are full after 497 days of one processor.
+    let micros = user.checked_add(system)?.checked_mul(1_000_000)?;
+    let micros = micros.checked_div(rustix::param::clock_ticks_per_second())?;
+    Some(Duration::from_micros(micros).as_secs_f64())
 }
 
 fn open_descriptors(directory: &Path) -> Option<u64> {
@@ -76,6 +78,8 @@ mod tests {
         let seconds = 150.0 / f64::from(per_second);
         assert_eq!(cpu_seconds(stat), Some(seconds));
         assert_eq!(cpu_seconds("7 (a"), None);
+        let years = format!("7 (a) S 1 2 3 4 5 6 7 8 9 10 {} 0 0", 1_u64 << 33);
+        assert!(cpu_seconds(&years).unwrap() > 8_000_000.0, "{years}");
         assert_eq!(
             resident_bytes("VmSize: 9 kB\nVmRSS:\t  12 kB\n"),
             Some(12_288)
