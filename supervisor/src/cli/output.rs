@@ -6,8 +6,10 @@
 use std::borrow::Cow;
 use std::fmt::{self, Display, Write as _};
 use std::io::{self, IsTerminal as _, Write as _};
+use std::os::fd::AsFd as _;
 
 use comfy_table::{ContentArrangement, Table, TableStyle};
+use nix::poll::{PollFd, PollFlags, PollTimeout};
 use serde::Serialize;
 
 use super::exit::{Exit, Failure};
@@ -106,6 +108,22 @@ fn write(bytes: &[u8]) -> Result<(), OutputError> {
     match stdout.write_all(bytes).and_then(|()| stdout.flush()) {
         Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(OutputError(error)),
         _ => Ok(()),
+    }
+}
+
+/// Whether standard output can still be read by somebody. A file always can; of a pipe or a socket
+/// poll(2) tells.
+pub(super) fn has_reader() -> bool {
+    let stdout = io::stdout();
+    let mut polled = [PollFd::new(stdout.as_fd(), PollFlags::empty())];
+    let gone = PollFlags::POLLERR | PollFlags::POLLHUP;
+    match nix::poll::poll(&mut polled, PollTimeout::ZERO) {
+        Ok(_) => !polled
+            .iter()
+            .filter_map(PollFd::revents)
+            .any(|now| now.intersects(gone)),
+        // Not known: a write will tell.
+        Err(_) => true,
     }
 }
 

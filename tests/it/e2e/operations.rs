@@ -338,6 +338,29 @@ fn the_command_line_follows_until_the_daemon_ends() {
 }
 
 #[test]
+fn a_follower_ends_when_nobody_reads_its_lines() {
+    if !super::can_run() {
+        return;
+    }
+    let daemon = daemon();
+    for arguments in [
+        &["events", "--follow"][..],
+        &["plugin", "logs", "g4", "--follow", "--limit", "1"],
+    ] {
+        let mut command = command(&daemon, arguments);
+        command.stdout(Stdio::piped()).stderr(Stdio::null());
+        let mut follower = command.spawn().unwrap();
+        let mut lines = BufReader::new(follower.stdout.take().unwrap());
+        let mut first = String::new();
+        assert!(lines.read_line(&mut first).unwrap() > 0, "{arguments:?}");
+        // As `head -1` does.
+        drop(lines);
+        let status = wait_for("a follower to end", || follower.try_wait().unwrap());
+        assert_eq!(status.code(), Some(0), "{arguments:?}");
+    }
+}
+
+#[test]
 fn followers_are_limited_and_a_place_comes_back() {
     if !super::can_run() {
         return;

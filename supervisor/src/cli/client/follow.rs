@@ -14,6 +14,7 @@ use tokio::net::UnixStream;
 
 use super::{Client, ClientError, log_pairs, named, request};
 use crate::cli::exit::Failure;
+use crate::cli::output;
 
 /// Longest line: a log record with all its fields.
 const LINE_LIMIT_BYTES: usize = 1 << 20;
@@ -21,6 +22,9 @@ const LINE_LIMIT_BYTES: usize = 1 << 20;
 const PROBLEM_LIMIT_BYTES: usize = 64 << 10;
 /// How long nothing may come: the daemon gives a sign of life each quarter of this.
 const SILENCE_LIMIT: Duration = Duration::from_secs(60);
+
+/// How often it is looked whether somebody still reads the lines.
+const READER_LOOK: Duration = Duration::from_millis(500);
 
 /// What to do with a line.
 pub(in crate::cli) type Told = Result<ControlFlow<()>, Failure>;
@@ -126,7 +130,17 @@ impl Client {
         tokio::select! {
             read = read => read,
             never = driven => never,
+            () = unread() => Ok(()),
         }
+    }
+}
+
+/// Waits until nobody reads what is printed, as when `head` has its lines: that is an end like any
+/// other, and the next line may be long in coming.
+async fn unread() {
+    let mut looks = tokio::time::interval(READER_LOOK);
+    while output::has_reader() {
+        looks.tick().await;
     }
 }
 
