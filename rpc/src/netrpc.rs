@@ -10,6 +10,7 @@ mod header;
 mod outbox;
 mod pending;
 mod reader;
+mod replies;
 mod schema;
 mod server;
 mod services;

@@ -86,7 +86,7 @@ impl PluginSession {
         let stdout = connection.open().await?;
         let stderr = connection.open().await?;
         let session = Self {
-            control: Client::start(control, client.clone()),
+            control: Client::start_direct(control, client.clone()),
             broker: Broker::start(connection.clone(), broker),
             client_config: client,
             connection,
@@ -116,7 +116,7 @@ impl PluginSession {
                 name: name.to_owned(),
                 source,
             })?;
-        Ok(Client::start(stream, self.client_config.clone()))
+        Ok(Client::start_direct(stream, self.client_config.clone()))
     }
 
     /// Further streams, in either direction.

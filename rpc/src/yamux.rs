@@ -6,9 +6,11 @@
 //! session; a stream that is half-closed and still held is never reset for its age.
 mod config;
 mod connection;
+mod consumer;
 mod driver;
 mod error;
 mod frame;
+mod gathering;
 mod liveness;
 mod session;
 mod shared;
@@ -17,8 +19,9 @@ mod table;
 
 pub use config::{Config, INITIAL_WINDOW, KeepAlive};
 pub use connection::{Connection, Incoming};
+pub use consumer::Consumer;
 pub use error::{OpenError, SessionError, StreamError};
 pub use frame::{Flags, FrameType, HEADER_LEN, Header, HeaderError};
-pub use session::{Event, Role, Session};
-pub use stream::Stream;
+pub use session::{Event, Handed, Role, Session};
+pub use stream::{Inbound, Stream};
 pub use table::StreamKey;

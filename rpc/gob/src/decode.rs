@@ -13,9 +13,9 @@ use crate::schema::WireType;
 use crate::value::{self, Value};
 use crate::wire::{self, Reader};
 
-/// Capacity that an empty buffer keeps, in bytes: enough for usual messages, and so little that
-/// a thousand idle streams may have it.
-const KEPT_CAPACITY: usize = 64 << 10;
+/// Capacity that an empty buffer keeps, in bytes: enough that usual messages do not ask the
+/// allocator each time.
+const KEPT_CAPACITY: usize = 256 << 10;
 
 /// Decoder of one direction of one stream: bytes in as they arrive, values out.
 ///
@@ -149,6 +149,15 @@ impl Decoder {
         skipped
     }
 
+    /// Whether the next value is wholly buffered. The value stays.
+    ///
+    /// # Errors
+    /// As [`Decoder::peek_type`].
+    pub fn is_ready(&mut self) -> Result<bool, DecodeError> {
+        self.advance()?;
+        Ok(matches!(self.state, State::Ready { .. }))
+    }
+
     /// The type of the next value, once that is wholly buffered. The value stays.
     ///
     /// # Errors
@@ -159,6 +168,12 @@ impl Decoder {
             State::Ready { value, .. } => Some(WireType::from(self.registry.schema(value.ty.node))),
             _ => None,
         })
+    }
+
+    /// Gives back memory that holds nothing.
+    pub fn give_back(&mut self) {
+        self.release();
+        self.buffer.shrink_to(0);
     }
 
     /// Bytes that are buffered and not read.

@@ -30,7 +30,7 @@ impl Graph {
 }
 
 /// Place of a node in its graph.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct NodeRef(u32);
 
 impl NodeRef {

@@ -1,6 +1,6 @@
 //! Type ids of what an encoder writes, given out as Go gives them.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use crate::definition::{self, Body, Definition};
@@ -13,7 +13,7 @@ pub(crate) struct Numbering {
     next: i64,
     types: HashMap<Arc<str>, Numbered>,
     /// Schemas that have been announced, by graph and node.
-    announced: HashMap<(u64, NodeRef), i64>,
+    announced: BTreeMap<(u64, NodeRef), i64>,
     /// What has been done since the last commit, and the next id of then.
     undo: Vec<Undo>,
     committed: i64,
@@ -39,7 +39,7 @@ impl Numbering {
         Self {
             next: first,
             types: HashMap::new(),
-            announced: HashMap::new(),
+            announced: BTreeMap::new(),
             undo: Vec::new(),
             committed: first,
         }

@@ -1,6 +1,6 @@
 //! The types that a peer has defined on one stream.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
@@ -15,7 +15,7 @@ use crate::wire::Reader;
 #[derive(Debug)]
 pub(crate) struct Registry {
     limits: Limits,
-    by_id: HashMap<i64, NodeRef>,
+    by_id: BTreeMap<i64, NodeRef>,
     slots: Vec<Slot>,
     defined: usize,
     definition_bytes: usize,
@@ -66,7 +66,7 @@ impl Registry {
             .collect();
         Self {
             limits,
-            by_id: HashMap::new(),
+            by_id: BTreeMap::new(),
             slots,
             defined: 0,
             definition_bytes: 0,

@@ -5,22 +5,24 @@ use serde::de::DeserializeOwned;
 /// The body of a request or reply, whole in the buffer. One that is dropped undecoded is passed over.
 pub struct Body<'a> {
     decoder: &'a mut Decoder,
-    wire_type: WireType,
     taken: bool,
 }
 
 impl<'a> Body<'a> {
-    pub(super) fn new(decoder: &'a mut Decoder, wire_type: WireType) -> Self {
+    /// `decoder` has a value ready.
+    pub(super) fn new(decoder: &'a mut Decoder) -> Self {
         Self {
             decoder,
-            wire_type,
             taken: false,
         }
     }
 
     /// Its type, as the peer defined it.
-    pub fn wire_type(&self) -> &WireType {
-        &self.wire_type
+    ///
+    /// # Errors
+    /// None that [`decode`](Self::decode) would not have.
+    pub fn wire_type(&mut self) -> Result<WireType, DecodeError> {
+        whole(self.decoder.peek_type()?)
     }
 
     /// Decodes it. An error is about this body alone: the conversation goes on.

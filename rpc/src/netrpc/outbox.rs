@@ -1,6 +1,7 @@
 //! The writing half of a conversation, shared by all who write on it.
 use std::io;
 use std::pin::Pin;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker, ready};
 
@@ -11,10 +12,9 @@ use tokio::sync::Notify;
 
 /// New messages wait while this many bytes are not taken by the stream.
 const HIGH_WATER: usize = 1024 * 1024;
-/// Written bytes in front of unwritten ones are cut off once they are this many.
-const COMPACT_ABOVE: usize = 256 * 1024;
-/// An empty buffer above this is given back.
-const KEPT_CAPACITY: usize = 8 * 1024;
+/// Written bytes in front of unwritten ones are cut off once they are this many, and as many as those: each byte is then
+/// moved once at most.
+const COMPACT_ABOVE: usize = 64 * 1024;
 
 /// Encodes messages into one buffer and writes it.
 ///
@@ -23,12 +23,32 @@ const KEPT_CAPACITY: usize = 8 * 1024;
 pub(super) struct Outbox {
     state: Mutex<State>,
     room: Notify,
+    /// Who waits for room does so in a row.
+    turn: tokio::sync::Mutex<()>,
+    in_row: AtomicUsize,
+}
+
+/// Room for one message.
+pub(super) struct Turn<'a> {
+    row: Option<(tokio::sync::MutexGuard<'a, ()>, InRow<'a>)>,
+}
+
+/// One who waits for room, or has got it and not used it.
+struct InRow<'a> {
+    count: &'a AtomicUsize,
+}
+
+impl Drop for InRow<'_> {
+    fn drop(&mut self) {
+        self.count.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 struct State {
     writer: Option<Box<dyn AsyncWrite + Send + Unpin>>,
     messages: Messages,
     written: usize,
+    kept_capacity: usize,
     needs_flush: bool,
     pump: Option<Waker>,
     failure: Option<io::Error>,
@@ -65,7 +85,11 @@ impl Messages {
 }
 
 impl Outbox {
-    pub(super) fn new(writer: impl AsyncWrite + Send + Unpin + 'static) -> Self {
+    /// An empty buffer above `kept_capacity` bytes is given back at once.
+    pub(super) fn new(
+        writer: impl AsyncWrite + Send + Unpin + 'static,
+        kept_capacity: usize,
+    ) -> Self {
         let messages = Messages {
             encoder: Encoder::new(),
             buffer: Vec::new(),
@@ -75,6 +99,7 @@ impl Outbox {
             writer: Some(Box::new(writer)),
             messages,
             written: 0,
+            kept_capacity,
             needs_flush: false,
             pump: None,
             failure: None,
@@ -82,6 +107,24 @@ impl Outbox {
         Self {
             state: Mutex::new(state),
             room: Notify::new(),
+            turn: tokio::sync::Mutex::default(),
+            in_row: AtomicUsize::new(0),
+        }
+    }
+
+    /// Waits until a new message may be added, in the order of those who ask. The turn is to be held until it is added.
+    pub(super) async fn turn(&self) -> Turn<'_> {
+        if self.in_row.load(Ordering::Relaxed) == 0 && self.has_room() {
+            return Turn { row: None };
+        }
+        self.in_row.fetch_add(1, Ordering::Relaxed);
+        let place = InRow {
+            count: &self.in_row,
+        };
+        let first = self.turn.lock().await;
+        self.room().await;
+        Turn {
+            row: Some((first, place)),
         }
     }
 
@@ -106,7 +149,7 @@ impl Outbox {
             let room = self.room.notified();
             tokio::pin!(room);
             room.as_mut().enable();
-            if self.lock().unwritten() < HIGH_WATER {
+            if self.has_room() {
                 return;
             }
             room.await;
@@ -148,6 +191,11 @@ impl Outbox {
         self.room.notify_waiters();
     }
 
+    /// Gives back memory that nothing is in.
+    pub(super) fn give_back(&self) {
+        self.lock().messages.buffer.shrink_to(0);
+    }
+
     /// Writes what the stream takes, and lets in who waits for room.
     fn poll_write(&self, state: &mut State, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let was_full = state.unwritten() >= HIGH_WATER;
@@ -156,6 +204,10 @@ impl Outbox {
             self.room.notify_waiters();
         }
         outcome
+    }
+
+    fn has_room(&self) -> bool {
+        self.lock().unwritten() < HIGH_WATER
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -177,7 +229,8 @@ impl State {
         let mut writer = Pin::new(writer);
         while let Some(rest) = buffer.get(self.written..).filter(|rest| !rest.is_empty()) {
             let outcome = writer.as_mut().poll_write(cx, rest);
-            if outcome.is_pending() && self.written >= COMPACT_ABOVE {
+            let is_worth_moving = self.written >= COMPACT_ABOVE && self.written >= rest.len();
+            if outcome.is_pending() && is_worth_moving {
                 buffer.drain(..self.written);
                 self.written = 0;
             }
@@ -188,7 +241,7 @@ impl State {
         }
         if self.written > 0 {
             buffer.clear();
-            buffer.shrink_to(KEPT_CAPACITY);
+            buffer.shrink_to(self.kept_capacity);
             self.written = 0;
             self.needs_flush = true;
         }

@@ -1,5 +1,5 @@
 //! Calls that have no reply yet.
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 
 use pinfold_gob::DecodeError;
 use tokio::sync::oneshot;
@@ -45,7 +45,7 @@ where
 #[derive(Default)]
 pub(super) struct Pending {
     next_seq: u64,
-    calls: HashMap<u64, Call>,
+    calls: BTreeMap<u64, Call>,
     given_up: usize,
     closed: bool,
 }
@@ -114,6 +114,9 @@ impl Pending {
             Call::Waited(waiting) => Some(waiting),
             Call::GivenUp { .. } => None,
         };
-        self.calls.drain().filter_map(waited).collect()
+        std::mem::take(&mut self.calls)
+            .into_iter()
+            .filter_map(waited)
+            .collect()
     }
 }

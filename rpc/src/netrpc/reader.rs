@@ -43,9 +43,9 @@ impl<S: AsyncRead + Unpin> Reader<S> {
     /// The next body, once it is there as a whole. The inner error is about this body alone.
     pub(super) async fn body(&mut self) -> Result<Result<Body<'_>, DecodeError>, End> {
         loop {
-            match self.decoder.peek_type() {
-                Ok(Some(wire_type)) => return Ok(Ok(Body::new(&mut self.decoder, wire_type))),
-                Ok(None) => self.fill().await?,
+            match self.decoder.is_ready() {
+                Ok(true) => return Ok(Ok(Body::new(&mut self.decoder))),
+                Ok(false) => self.fill().await?,
                 Err(source) if self.decoder.is_broken() => return Err(End::Decode { source }),
                 Err(source) => return Ok(Err(source)),
             }
@@ -54,17 +54,26 @@ impl<S: AsyncRead + Unpin> Reader<S> {
 
     async fn fill(&mut self) -> Result<(), End> {
         let Self { stream, decoder } = self;
-        let read = poll_fn(|cx| {
-            let mut space = [const { MaybeUninit::uninit() }; READ_SIZE];
-            let mut buffer = ReadBuf::uninit(&mut space);
-            ready!(Pin::new(&mut *stream).poll_read(cx, &mut buffer))?;
-            decoder.push(buffer.filled());
-            Poll::Ready(Ok::<usize, io::Error>(buffer.filled().len()))
-        });
-        match read.await.map_err(|source| End::Io { source })? {
-            0 if self.decoder.is_clean_end() => Err(End::PeerClosed),
-            0 => Err(End::Truncated),
-            _ => Ok(()),
+        match read_once(stream, |bytes| decoder.push(bytes)).await {
+            Ok(Some(())) => Ok(()),
+            Ok(None) if decoder.is_clean_end() => Err(End::PeerClosed),
+            Ok(None) => Err(End::Truncated),
+            Err(source) => Err(End::Io { source }),
         }
     }
+}
+
+/// Reads once and shows what came to `take`; nothing is the stream's end.
+pub(super) async fn read_once<S: AsyncRead + Unpin, T>(
+    stream: &mut S,
+    mut take: impl FnMut(&[u8]) -> T,
+) -> io::Result<Option<T>> {
+    poll_fn(|cx| {
+        let mut space = [const { MaybeUninit::uninit() }; READ_SIZE];
+        let mut buffer = ReadBuf::uninit(&mut space);
+        ready!(Pin::new(&mut *stream).poll_read(cx, &mut buffer))?;
+        let bytes = buffer.filled();
+        Poll::Ready(Ok((!bytes.is_empty()).then(|| take(bytes))))
+    })
+    .await
 }

@@ -15,6 +15,9 @@ use super::services::{Place, Reply, Services};
 
 static RESPONSE: LazyLock<Schema> = LazyLock::new(Schema::of::<ResponseHeaderRef<'_>>);
 
+/// An empty buffer of replies above this is given back.
+const KEPT_CAPACITY: usize = 8 * 1024;
+
 /// In place of an error without text, which a peer could not tell from success.
 const NO_TEXT: &str = "unspecified error";
 
@@ -45,7 +48,7 @@ where
     S: AsyncRead + AsyncWrite + Send + 'static,
 {
     let (reading, writing) = tokio::io::split(stream);
-    let outbox = Arc::new(Outbox::new(writing));
+    let outbox = Arc::new(Outbox::new(writing, KEPT_CAPACITY));
     let mut serving = Serving {
         services,
         outbox: Arc::clone(&outbox),

@@ -64,8 +64,8 @@ impl Services {
         Fut: Future<Output = Result<R, String>> + Send + 'static,
     {
         let handler = Arc::new(handler);
-        let method = move |body: Body<'_>, place: Place| {
-            let arg_type = body.wire_type().clone();
+        let method = move |mut body: Body<'_>, place: Place| {
+            let arg_type = body.wire_type()?;
             let answer = handler(Request {
                 arg: body.decode()?,
                 arg_type,

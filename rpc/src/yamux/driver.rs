@@ -10,15 +10,30 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::Sleep;
 
+use super::consumer::Consumers;
 use super::error::SessionError;
+use super::gathering::Gathering;
+use super::session::Handed;
 use super::shared::Shared;
 
-/// Most bytes taken from the socket at once. The buffer is on the stack: an idle session holds none.
-const READ_SIZE: usize = 64 * 1024;
+/// Most bytes taken from the socket at once: a reply of 64 KiB with all its headers. The buffer is on the stack: an idle
+/// session holds none.
+const READ_SIZE: usize = 68 * 1024;
 /// Reads in a row before other tasks get their turn.
 const TURNS: usize = 16;
-/// An empty write buffer above this is given back.
-const KEPT_CAPACITY: usize = 16 * 1024;
+/// An empty write buffer above this is given back at once, one below when the connection is idle.
+const KEPT_CAPACITY: usize = 256 * 1024;
+/// A connection on which fewer bytes passed since the last deadline is idle: pings and their answers.
+const IDLE_BYTES: usize = 256;
+
+/// What is to be done about what is queued.
+enum Next {
+    Write,
+    /// Other tasks have their turn first.
+    Wait,
+    Close,
+    Nothing,
+}
 
 /// Reads, writes and keeps time for one session until it ends.
 pub(super) struct Driver<S> {
@@ -28,6 +43,12 @@ pub(super) struct Driver<S> {
     written: usize,
     /// The peer takes nothing any more; what it has sent before is still read.
     write_failure: Option<io::Error>,
+    write_blocked: bool,
+    gathering: Gathering,
+    consumers: Consumers,
+    handed: Vec<Handed>,
+    /// Bytes read and written since the last deadline.
+    passed: usize,
     timer: Pin<Box<Sleep>>,
     armed: Option<Duration>,
 }
@@ -41,6 +62,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
             writing: Vec::new(),
             written: 0,
             write_failure: None,
+            write_blocked: false,
+            gathering: Gathering::default(),
+            consumers: Consumers::default(),
+            handed: Vec::new(),
+            passed: 0,
             timer,
             armed: None,
         }
@@ -56,18 +82,31 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
     fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), SessionError>> {
         loop {
             if self.writing.is_empty() {
-                let writing = &mut self.writing;
-                let (queued, closing) = self.shared.drive(|state| {
+                let (writing, gathering) = (&mut self.writing, &mut self.gathering);
+                let next = self.shared.drive(|state| {
                     state.wait_for_outgoing(cx.waker());
-                    (state.session.take_outgoing(writing), state.closing)
+                    if gathering.waits(state.session.outgoing_bytes()) {
+                        Next::Wait
+                    } else if state.session.take_outgoing(writing) {
+                        Next::Write
+                    } else if state.closing {
+                        Next::Close
+                    } else {
+                        Next::Nothing
+                    }
                 });
-                if !queued && closing {
-                    // Whether the peer still listens or not, this session is closed.
-                    ready!(Pin::new(&mut self.socket).poll_shutdown(cx)).ok();
-                    return Poll::Ready(Err(SessionError::Closed));
-                }
-                if !queued {
-                    return Poll::Ready(Ok(()));
+                match next {
+                    Next::Write => {}
+                    Next::Nothing => return Poll::Ready(Ok(())),
+                    Next::Wait => {
+                        cx.waker().wake_by_ref();
+                        return Poll::Pending;
+                    }
+                    Next::Close => {
+                        // Whether the peer still listens or not, this session is closed.
+                        ready!(Pin::new(&mut self.socket).poll_shutdown(cx)).ok();
+                        return Poll::Ready(Err(SessionError::Closed));
+                    }
                 }
             }
             if self.write_failure.is_some() {
@@ -80,11 +119,15 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
                 Poll::Ready(Ok(0)) => self.write_failure = Some(io::ErrorKind::WriteZero.into()),
                 Poll::Ready(Ok(n)) => {
                     self.written = self.written.saturating_add(n);
-                    self.shared.drive(|state| state.session.write_progressed());
+                    self.passed = self.passed.saturating_add(n);
+                    if std::mem::take(&mut self.write_blocked) {
+                        self.shared.drive(|state| state.session.write_progressed());
+                    }
                 }
                 Poll::Ready(Err(error)) => self.write_failure = Some(error),
                 Poll::Pending => {
                     let now = self.shared.now();
+                    self.write_blocked = true;
                     self.shared.drive(|state| state.session.write_blocked(now));
                     return Poll::Pending;
                 }
@@ -106,10 +149,40 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
             return Poll::Ready(Err(SessionError::PeerClosed));
         }
         let now = self.shared.now();
-        Poll::Ready(
-            self.shared
-                .drive(|state| state.session.receive(buffer.filled(), now)),
-        )
+        let input = buffer.filled();
+        self.passed = self.passed.saturating_add(input.len());
+        let handed = &mut self.handed;
+        let (outcome, consumers) = self.shared.drive(|state| {
+            let outcome = state.session.receive(input, now);
+            (outcome, state.take_handed(handed))
+        });
+        self.consumers.add(consumers);
+        self.consumers.show(&mut self.handed, input);
+        Poll::Ready(outcome)
+    }
+
+    /// Takes in new consumers. Returns whether the socket shall be read.
+    fn prepare_to_receive(&mut self) -> bool {
+        let handed = &mut self.handed;
+        let (wants_input, consumers) = self
+            .shared
+            .drive(|state| (state.session.wants_input(), state.take_handed(handed)));
+        self.consumers.add(consumers);
+        self.consumers.show(&mut self.handed, &[]);
+        wants_input
+    }
+
+    /// Gives back memory if little has passed since the last deadline.
+    fn look_for_idleness(&mut self) {
+        if self.passed < IDLE_BYTES {
+            if self.writing.is_empty() {
+                self.writing = Vec::new();
+            }
+            self.handed.shrink_to(0);
+            self.shared.drive(|state| state.session.give_back());
+            self.consumers.idle();
+        }
+        self.passed = 0;
     }
 
     /// Does what is due. Ready when something was done, pending with the timer set otherwise.
@@ -124,6 +197,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
             (outcome, state.session.next_deadline())
         });
         if let Some(outcome) = outcome {
+            self.look_for_idleness();
             return Poll::Ready(outcome);
         }
         let Some(next) = next else {
@@ -149,8 +223,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Future for Driver<S> {
             if let Poll::Ready(Err(error)) = this.poll_flush(cx) {
                 return Poll::Ready(error);
             }
-            let wants_input = this.shared.drive(|state| state.session.wants_input());
-            let received = if wants_input {
+            let received = if this.prepare_to_receive() {
                 this.poll_receive(cx)
             } else {
                 Poll::Pending

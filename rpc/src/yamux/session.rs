@@ -2,6 +2,7 @@
 mod receive;
 
 use std::collections::VecDeque;
+use std::ops::Range;
 use std::task::Poll;
 use std::time::Duration;
 
@@ -46,6 +47,15 @@ pub enum Event {
     Writable(StreamKey),
 }
 
+/// What has arrived on a stream that was [handed over](Session::hand_over).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Handed {
+    /// Data, by its place in the bytes that were last given to [`Session::receive`].
+    Data(StreamKey, Range<usize>),
+    /// Nothing more: the peer has ended the stream, or it is over.
+    End(StreamKey),
+}
+
 /// Where the next byte of the peer belongs.
 #[derive(Debug)]
 enum Input {
@@ -82,6 +92,7 @@ pub struct Session {
     starved: Vec<StreamKey>,
     buffered: usize,
     events: Vec<Event>,
+    handed: Vec<Handed>,
     liveness: Liveness,
     peer_gone_away: bool,
     gone_away: bool,
@@ -107,6 +118,7 @@ impl Session {
             starved: Vec::new(),
             buffered: 0,
             events: Vec::new(),
+            handed: Vec::new(),
             liveness,
             peer_gone_away: false,
             gone_away: false,
@@ -146,6 +158,21 @@ impl Session {
 
     /// Reads into `into`: 0 bytes are the end of the stream, pending means that nothing is there yet.
     pub fn read(&mut self, key: StreamKey, into: &mut [u8]) -> Poll<Result<usize, StreamError>> {
+        let most = into.len();
+        self.read_with(key, most, |data| {
+            if let Some(target) = into.get_mut(..data.len()) {
+                target.copy_from_slice(data);
+            }
+        })
+    }
+
+    /// Reads at most `most` bytes by showing them to `take`; otherwise as [`read`](Self::read).
+    pub fn read_with(
+        &mut self,
+        key: StreamKey,
+        most: usize,
+        take: impl FnOnce(&[u8]),
+    ) -> Poll<Result<usize, StreamError>> {
         let Some(stream) = self.table.get_mut(key) else {
             return Poll::Ready(Err(StreamError::Reset));
         };
@@ -153,23 +180,58 @@ impl Session {
             return Poll::Ready(Err(StreamError::Reset));
         }
         if stream.received.is_empty() {
-            let at_end = stream.fin_received || self.ended || into.is_empty();
+            let at_end = stream.fin_received || self.ended || most == 0;
             return if at_end {
                 Poll::Ready(Ok(0))
             } else {
                 Poll::Pending
             };
         }
-        let n = stream.received.len().min(into.len());
-        if let Some(target) = into.get_mut(..n) {
-            stream.received.copy_to_slice(target);
-        }
+        let n = stream.received.len().min(most);
+        take(stream.received.get(..n).unwrap_or_default());
+        stream.received.advance(n);
         if stream.received.is_empty() && stream.received.capacity() > KEPT_CAPACITY {
             stream.received = BytesMut::new();
         }
         self.buffered = self.buffered.saturating_sub(n);
         self.top_up(key);
         Poll::Ready(Ok(n))
+    }
+
+    /// From now on, what arrives on this stream is not kept but reported by [`take_handed`](Self::take_handed), and
+    /// counts as read. Returns what had arrived before.
+    pub fn hand_over(&mut self, key: StreamKey) -> BytesMut {
+        let Some(stream) = self.table.get_mut(key) else {
+            self.handed.push(Handed::End(key));
+            return BytesMut::new();
+        };
+        stream.handed_over = true;
+        let received = std::mem::take(&mut stream.received);
+        if stream.reset || stream.fin_received || self.ended {
+            self.handed.push(Handed::End(key));
+        }
+        self.buffered = self.buffered.saturating_sub(received.len());
+        self.top_up(key);
+        received
+    }
+
+    /// Moves into `into`, which must be empty, what has arrived on streams that were handed over, oldest first.
+    pub fn take_handed(&mut self, into: &mut Vec<Handed>) {
+        if into.is_empty() {
+            std::mem::swap(&mut self.handed, into);
+        }
+    }
+
+    /// Gives back memory that nothing is in.
+    pub fn give_back(&mut self) {
+        self.outgoing.shrink_to(0);
+        self.handed.shrink_to(0);
+        self.events.shrink_to(0);
+    }
+
+    /// Whether the session is over.
+    pub fn is_ended(&self) -> bool {
+        self.ended
     }
 
     /// Queues as much of `data` as window and buffer allow; pending means none of it.
@@ -247,8 +309,12 @@ impl Session {
         stream.released = true;
         stream.reset |= ended;
         stream.since = now;
+        let handed_over = std::mem::take(&mut stream.handed_over);
         let unread = std::mem::take(&mut stream.received).len();
         self.buffered = self.buffered.saturating_sub(unread);
+        if handed_over {
+            self.handed.push(Handed::End(key));
+        }
         self.liveness.watch_streams(now);
         self.settle(key);
     }
@@ -268,7 +334,8 @@ impl Session {
         }
     }
 
-    /// Takes what the peer sent, in pieces of any size. An error ends the session.
+    /// Takes what the peer sent, in pieces of any size. An error ends the session. What
+    /// [`take_handed`](Self::take_handed) then brings is about these bytes: take it before the next call.
     pub fn receive(&mut self, bytes: &[u8], now: Duration) -> Result<(), SessionError> {
         let outcome = self.receive_all(bytes, now);
         if outcome.is_err() {
@@ -299,6 +366,11 @@ impl Session {
     /// Whether [`take_outgoing`](Self::take_outgoing) has something.
     pub fn has_outgoing(&self) -> bool {
         !self.outgoing.is_empty()
+    }
+
+    /// Bytes that [`take_outgoing`](Self::take_outgoing) would move.
+    pub fn outgoing_bytes(&self) -> usize {
+        self.outgoing.len()
     }
 
     /// Tells that the socket takes nothing at the moment.
@@ -338,6 +410,7 @@ impl Session {
         for key in self.table.keys() {
             self.events.push(Event::Readable(key));
             self.events.push(Event::Writable(key));
+            self.hand_end(key);
         }
     }
 
@@ -382,8 +455,18 @@ impl Session {
             reset: false,
             released: false,
             starved: false,
+            handed_over: false,
             since: now,
         })
+    }
+
+    /// Says of a stream that was handed over that nothing more comes.
+    fn hand_end(&mut self, key: StreamKey) {
+        if let Some(stream) = self.table.get_mut(key)
+            && stream.handed_over
+        {
+            self.handed.push(Handed::End(key));
+        }
     }
 
     /// Grants window for what was read, in steps of at least half a window as Go's implementation does.
@@ -417,6 +500,7 @@ impl Session {
         self.buffered = self.buffered.saturating_sub(unread);
         self.events.push(Event::Readable(key));
         self.events.push(Event::Writable(key));
+        self.hand_end(key);
         self.settle(key);
     }
 

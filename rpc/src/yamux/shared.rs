@@ -7,8 +7,9 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use super::consumer::{Consumer, NewConsumer};
 use super::error::SessionError;
-use super::session::{Event, Session};
+use super::session::{Event, Handed, Session};
 use super::table::StreamKey;
 
 /// The session behind a lock that is held for a few hundred nanoseconds at a time and never across an await.
@@ -30,6 +31,8 @@ pub(super) struct State {
     /// Flush what is queued, then end.
     pub(super) closing: bool,
     waiting: Vec<StreamWakers>,
+    /// On their way to the connection's task.
+    consumers: Vec<NewConsumer>,
     driver: Option<Waker>,
 }
 
@@ -45,6 +48,7 @@ impl Shared {
             session,
             closing: false,
             waiting: Vec::new(),
+            consumers: Vec::new(),
             driver: None,
         };
         Self {
@@ -71,11 +75,8 @@ impl Shared {
     pub(super) fn with<T>(&self, work: impl FnOnce(&mut State) -> T) -> T {
         let mut state = self.lock();
         let result = work(&mut state);
-        let driver = if state.session.has_outgoing() || state.closing {
-            state.driver.take()
-        } else {
-            None
-        };
+        let has_work = state.session.has_outgoing() || state.closing || !state.consumers.is_empty();
+        let driver = if has_work { state.driver.take() } else { None };
         self.unlock_and_wake(state, driver);
         result
     }
@@ -104,7 +105,11 @@ impl Shared {
         tracing::debug!(cause = %cause, "yamux session ended");
         // A session ends once; the task that runs it is the only caller.
         if self.end.set(Arc::new(cause)).is_ok() {
-            self.drive(|state| state.session.end());
+            let consumers = self.drive(|state| {
+                state.session.end();
+                std::mem::take(&mut state.consumers)
+            });
+            drop(consumers);
             self.ended.cancel();
         }
     }
@@ -164,6 +169,30 @@ impl Shared {
 }
 
 impl State {
+    /// What arrives on a stream is for `consumer` from now on. Gives it back if the session is over.
+    pub(super) fn hand_over(
+        &mut self,
+        key: StreamKey,
+        consumer: Box<dyn Consumer>,
+    ) -> Option<Box<dyn Consumer>> {
+        if self.session.is_ended() {
+            return Some(consumer);
+        }
+        let received = self.session.hand_over(key);
+        self.consumers.push(NewConsumer {
+            key,
+            received,
+            consumer,
+        });
+        None
+    }
+
+    /// Consumers since the last call, and what they are to be shown.
+    pub(super) fn take_handed(&mut self, handed: &mut Vec<Handed>) -> Vec<NewConsumer> {
+        self.session.take_handed(handed);
+        std::mem::take(&mut self.consumers)
+    }
+
     /// The connection's task goes to sleep unless something is queued.
     pub(super) fn wait_for_outgoing(&mut self, waker: &Waker) {
         remember(&mut self.driver, waker);

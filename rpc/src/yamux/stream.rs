@@ -6,6 +6,7 @@ use std::task::{Context, Poll};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
+use super::consumer::Consumer;
 use super::shared::Shared;
 use super::table::StreamKey;
 
@@ -25,9 +26,36 @@ impl Stream {
         Self { shared, key }
     }
 
+    /// The incoming direction, to be handed to a consumer; this stream then writes alone.
+    pub fn inbound(&self) -> Inbound {
+        Inbound {
+            shared: Arc::clone(&self.shared),
+            key: self.key,
+        }
+    }
+
     /// Ends both directions at once; either side loses what it has not read.
     pub fn reset(self) {
         self.shared.with(|state| state.session.reset(self.key));
+    }
+}
+
+/// The incoming direction of a stream. It does not keep the stream.
+#[derive(Debug)]
+pub struct Inbound {
+    shared: Arc<Shared>,
+    key: StreamKey,
+}
+
+impl Inbound {
+    /// Lets the connection's task show everything that arrives to `consumer`, at once, in place of keeping it to be
+    /// read; reading the stream brings nothing from then on. The consumer is dropped when nothing more comes: at the
+    /// peer's end of data, at the session's end, or when the stream is dropped.
+    pub fn consume(self, consumer: Box<dyn Consumer>) {
+        let refused = self
+            .shared
+            .with(|state| state.hand_over(self.key, consumer));
+        drop(refused);
     }
 }
 
@@ -49,16 +77,16 @@ impl AsyncRead for Stream {
     ) -> Poll<io::Result<()>> {
         let key = self.key;
         let outcome = self.shared.with(|state| {
-            let outcome = state.session.read(key, into.initialize_unfilled());
+            let room = into.remaining();
+            let outcome = state
+                .session
+                .read_with(key, room, |data| into.put_slice(data));
             if outcome.is_pending() {
                 state.wait_readable(key, cx.waker());
             }
             outcome
         });
-        outcome.map(|result| {
-            into.advance(result?);
-            Ok(())
-        })
+        outcome.map(|result| result.map(drop).map_err(io::Error::from))
     }
 }
 

@@ -1,5 +1,5 @@
 //! The streams of one session, by wire id and by key.
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use bytes::BytesMut;
@@ -29,6 +29,8 @@ pub(super) struct StreamState {
     /// Bytes that the peer may still send.
     pub(super) receive_window: u32,
     pub(super) received: BytesMut,
+    /// What arrives goes to somebody at once; nothing is kept.
+    pub(super) handed_over: bool,
     pub(super) fin_sent: bool,
     pub(super) fin_received: bool,
     pub(super) reset: bool,
@@ -58,7 +60,7 @@ struct Slot {
 pub(super) struct Table {
     slots: Vec<Option<Slot>>,
     free: Vec<usize>,
-    by_id: HashMap<u32, StreamKey>,
+    by_id: BTreeMap<u32, StreamKey>,
     last_serial: u64,
     held: usize,
 }

@@ -353,13 +353,15 @@ async fn reply_of_either_type_is_told_apart() {
     };
     let schema = Schema::int();
     let either = || {
-        client.call_with("Plugin.Echo", (&schema, &1_i64), soon(), |body| match body
-            .wire_type()
-            .kind()
-        {
-            pinfold_gob::Kind::String => body.decode::<String>().map(|text| vec![text]),
-            _ => body.decode::<Vec<String>>(),
-        })
+        client.call_with(
+            "Plugin.Echo",
+            (&schema, &1_i64),
+            soon(),
+            |mut body| match body.wire_type()?.kind() {
+                pinfold_gob::Kind::String => body.decode::<String>().map(|text| vec![text]),
+                _ => body.decode::<Vec<String>>(),
+            },
+        )
     };
     let calls = async {
         assert_eq!(either().await.unwrap(), ["a"]);

@@ -4,7 +4,7 @@ use std::time::Duration;
 use super::super::error::SessionError;
 use super::super::frame::{Flags, FrameType, HEADER_LEN, Header};
 use super::super::table::StreamKey;
-use super::{Event, Input, NO_HEADER, Session};
+use super::{Event, Handed, Input, NO_HEADER, Session};
 
 impl Session {
     /// Takes frames apart, wherever the bytes are cut.
@@ -16,6 +16,7 @@ impl Session {
         if self.ended {
             return Ok(());
         }
+        let total = bytes.len();
         while !bytes.is_empty() {
             match &mut self.input {
                 Input::Header { have, len } => {
@@ -42,12 +43,13 @@ impl Session {
                     let (payload, rest) = bytes.split_at((*remaining).min(bytes.len()));
                     *remaining = remaining.saturating_sub(payload.len());
                     let (stream, done, fin) = (*stream, *remaining == 0, *then_fin);
+                    let start = total.saturating_sub(bytes.len());
                     bytes = rest;
                     if done {
                         self.input = NO_HEADER;
                     }
                     if let Some(key) = stream {
-                        self.deliver(key, payload, done && fin)?;
+                        self.deliver(key, (payload, start), done && fin)?;
                     }
                 }
             }
@@ -127,7 +129,7 @@ impl Session {
                 then_fin: fin,
             };
         } else if fin {
-            self.deliver(key, &[], true)?;
+            self.deliver(key, (&[], 0), true)?;
         }
         Ok(())
     }
@@ -159,7 +161,13 @@ impl Session {
         self.kill(key);
     }
 
-    fn deliver(&mut self, key: StreamKey, data: &[u8], fin: bool) -> Result<(), SessionError> {
+    /// Takes data that begins at `start` of what was received.
+    fn deliver(
+        &mut self,
+        key: StreamKey,
+        (data, start): (&[u8], usize),
+        fin: bool,
+    ) -> Result<(), SessionError> {
         let Some(stream) = self.table.get_mut(key) else {
             return Ok(());
         };
@@ -173,6 +181,15 @@ impl Session {
             // Thrown away, and granted anew as if it had been read: a peer in the middle of a long
             // write would otherwise wait for ever, and never come to read that the stream is over.
             self.top_up(key);
+        } else if stream.handed_over {
+            if !data.is_empty() {
+                let end = start.saturating_add(data.len());
+                self.handed.push(Handed::Data(key, start..end));
+                self.top_up(key);
+            }
+            if fin {
+                self.handed.push(Handed::End(key));
+            }
         } else {
             stream.received.extend_from_slice(data);
             self.buffered = self.buffered.saturating_add(data.len());
