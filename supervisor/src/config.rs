@@ -27,6 +27,9 @@ pub struct Config {
     pub log: String,
     /// Form of log lines.
     pub log_format: LogFormat,
+    /// Threads that serve requests and plugins; 0 is half as many as there are processors, at
+    /// least one. See [`crate::runtime`].
+    pub worker_threads: u16,
     /// The gateway's limits.
     pub gateway: GatewaySection,
     /// How plugins are found.
@@ -127,6 +130,7 @@ impl Default for Config {
             behind_proxy: false,
             log: "info".into(),
             log_format: LogFormat::Text,
+            worker_threads: 0,
             gateway: GatewaySection::default(),
             discovery: DiscoverySection::default(),
             health: HealthSection::default(),
@@ -136,6 +140,9 @@ impl Default for Config {
     }
 }
 
+/// More would only wait for each other.
+const MAX_WORKER_THREADS: u16 = 256;
+
 const KEYS: &KnownKeys = &[
     (
         "",
@@ -144,6 +151,7 @@ const KEYS: &KnownKeys = &[
             "behind-proxy",
             "log",
             "log-format",
+            "worker-threads",
             "gateway",
             "discovery",
             "health",
@@ -253,6 +261,10 @@ impl Config {
         if !config.listen.ip().is_loopback() && !config.behind_proxy {
             let why = "this version has no TLS: listen on loopback, or set behind-proxy = true";
             return refuse("listen", config.listen.to_string(), why);
+        }
+        if config.worker_threads > MAX_WORKER_THREADS {
+            let threads = config.worker_threads.to_string();
+            return refuse("worker-threads", threads, "at most 256");
         }
         let body = config.gateway.body_limit;
         if body > ByteSize::mebibytes(1024) {

@@ -117,10 +117,7 @@ fn begin(arguments: Arguments) -> anyhow::Result<()> {
     if !own_user {
         privileges::become_user(&launcher_config.daemon_user).context("give up root")?;
     }
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .enable_all()
-        .build()
-        .context("start the runtime")?;
+    let runtime = crate::runtime::start(config.worker_threads).context("start the runtime")?;
     let launcher = Some(launcher);
     let development = arguments.dev;
     let start = Start {

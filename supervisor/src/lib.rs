@@ -34,6 +34,7 @@ mod posture;
 mod privileges;
 mod recorder;
 pub mod run;
+mod runtime;
 mod stage;
 mod state;
 mod store;

@@ -30,7 +30,8 @@ pub(super) struct Outbox {
 
 /// Room for one message.
 pub(super) struct Turn<'a> {
-    row: Option<(tokio::sync::MutexGuard<'a, ()>, InRow<'a>)>,
+    /// Given up in this order.
+    _row: Option<(tokio::sync::MutexGuard<'a, ()>, InRow<'a>)>,
 }
 
 /// One who waits for room, or has got it and not used it.
@@ -115,7 +116,7 @@ impl Outbox {
     /// Waits until a new message may be added, in the order of those who ask. The turn is to be held until it is added.
     pub(super) async fn turn(&self) -> Turn<'_> {
         if self.in_row.load(Ordering::Relaxed) == 0 && self.has_room() {
-            return Turn { row: None };
+            return Turn { _row: None };
         }
         self.in_row.fetch_add(1, Ordering::Relaxed);
         let place = InRow {
@@ -124,7 +125,7 @@ impl Outbox {
         let first = self.turn.lock().await;
         self.room().await;
         Turn {
-            row: Some((first, place)),
+            _row: Some((first, place)),
         }
     }
 

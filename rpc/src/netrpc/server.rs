@@ -1,6 +1,7 @@
 //! The answering side.
 use std::future::poll_fn;
 use std::sync::{Arc, LazyLock};
+use std::task::{Context, Poll, Waker};
 
 use pinfold_gob::{Empty, Limits, Schema};
 use tokio::io::{AsyncRead, AsyncWrite, ReadHalf};
@@ -115,7 +116,15 @@ impl Serving {
         let outbox = Arc::clone(&self.outbox);
         match answer {
             Err(text) => respond(&outbox, &header, Err(text)),
-            Ok(answer) => {
+            Ok(mut answer) => {
+                // Most have their reply at once: a task for each would cost more than they do.
+                let now = answer
+                    .as_mut()
+                    .poll(&mut Context::from_waker(Waker::noop()));
+                if let Poll::Ready(outcome) = now {
+                    respond(&outbox, &header, outcome);
+                    return Ok(());
+                }
                 self.tasks.spawn(async move {
                     let outcome = answer.await;
                     respond(&outbox, &header, outcome);

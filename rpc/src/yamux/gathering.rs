@@ -40,3 +40,43 @@ impl Gathering {
         true
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Writes as one caller's do: nobody adds anything in its turn. Returns how many turns were given.
+    fn lonely_writes(gathering: &mut Gathering, writes: usize) -> usize {
+        let given = (0..writes).filter(|_| {
+            let given = gathering.waits(10);
+            assert!(!given || !gathering.waits(10), "a second turn for a write");
+            given
+        });
+        given.count()
+    }
+
+    #[test]
+    fn a_single_caller_soon_waits_for_nobody() {
+        let mut gathering = Gathering::default();
+        assert!(!gathering.waits(0), "a turn for nothing");
+        lonely_writes(&mut gathering, 100);
+        let turns = lonely_writes(&mut gathering, 320);
+        assert_eq!(turns, 320 / usize::from(TRIED_EVERY));
+    }
+
+    #[test]
+    fn while_turns_gather_more_each_write_waits_one() {
+        let mut gathering = Gathering::default();
+        while !gathering.waits(10) {}
+        assert!(!gathering.waits(20));
+        for _ in 0..100 {
+            assert!(gathering.waits(10));
+            assert!(!gathering.waits(20));
+        }
+        assert_eq!(
+            lonely_writes(&mut gathering, usize::from(PATIENCE)),
+            usize::from(PATIENCE)
+        );
+        assert_eq!(lonely_writes(&mut gathering, 1), 0);
+    }
+}

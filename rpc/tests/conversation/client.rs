@@ -3,8 +3,9 @@ use std::time::Duration;
 
 use pinfold_gob::{Decoder, Empty, Encoder, GobType, Limits, Schema, gob_struct};
 use pinfold_rpc::netrpc::{CallError, Client, ClientConfig, End};
+use pinfold_rpc::yamux::{self, Connection, Role, Stream};
 use serde::{Deserialize, Serialize};
-use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
+use tokio::io::{AsyncReadExt, AsyncWriteExt, duplex};
 use tokio::time::Instant;
 
 use crate::soon;
@@ -28,18 +29,24 @@ gob_struct!(ResponseHeader as "Response" { "ServiceMethod": String, "Seq": u64, 
 
 /// A server in the test's hands.
 struct Peer {
-    stream: DuplexStream,
+    _connections: [Connection; 2],
+    stream: Stream,
     decoder: Decoder,
     encoder: Encoder,
 }
 
 impl Peer {
-    fn connect(config: ClientConfig) -> (Client, Self) {
-        let (ours, stream) = duplex(1 << 20);
+    async fn connect(config: ClientConfig) -> (Client, Self) {
+        let (client, server) = duplex(1 << 20);
+        let start = |socket, role| Connection::start(socket, role, yamux::Config::default());
+        let (client, server) = (start(client, Role::Client), start(server, Role::Server));
+        let ours = client.open().await.unwrap();
+        let stream = server.incoming().accept().await.unwrap();
         let decoder = Decoder::new(Limits::default());
         (
-            Client::start(ours, config),
+            Client::start_direct(ours, config),
             Self {
+                _connections: [client, server],
                 stream,
                 decoder,
                 encoder: Encoder::new(),
@@ -90,7 +97,7 @@ async fn echo(client: &Client, number: i64, deadline: Instant) -> Result<i64, Ca
 
 #[tokio::test]
 async fn thousand_concurrent_calls_are_matched_in_reverse_order() {
-    let (client, mut peer) = Peer::connect(ClientConfig::default());
+    let (client, mut peer) = Peer::connect(ClientConfig::default()).await;
     let calls: Vec<_> = (0..1000)
         .map(|number| {
             let client = client.clone();
@@ -113,7 +120,7 @@ async fn thousand_concurrent_calls_are_matched_in_reverse_order() {
 
 #[tokio::test(start_paused = true)]
 async fn call_without_reply_ends_at_its_deadline_and_the_late_reply_is_dropped() {
-    let (client, mut peer) = Peer::connect(ClientConfig::default());
+    let (client, mut peer) = Peer::connect(ClientConfig::default()).await;
     let deadline = Instant::now() + Duration::from_secs(3);
     let outcome = echo(&client, 1, deadline).await;
     assert!(matches!(outcome, Err(CallError::Deadline)), "{outcome:?}");
@@ -134,7 +141,7 @@ async fn peer_that_leaves_too_many_calls_unanswered_is_given_up() {
         max_given_up: 3,
         ..ClientConfig::default()
     };
-    let (client, _peer) = Peer::connect(config);
+    let (client, _peer) = Peer::connect(config).await;
     for number in 0..4 {
         let outcome = echo(&client, number, Instant::now() + Duration::from_millis(1)).await;
         assert!(matches!(outcome, Err(CallError::Deadline)), "{outcome:?}");
@@ -152,7 +159,7 @@ async fn calls_that_callers_give_up_end_nothing_and_leave_no_room_until_they_are
         max_given_up: 3,
         ..ClientConfig::default()
     };
-    let (client, mut peer) = Peer::connect(config);
+    let (client, mut peer) = Peer::connect(config).await;
     let deadline = Instant::now() + Duration::from_secs(30);
     let mut unanswered = Vec::new();
     for number in 0..4 {
@@ -187,7 +194,7 @@ async fn calls_given_up_count_against_a_silent_peer_once_they_are_overdue() {
         max_given_up: 1,
         ..ClientConfig::default()
     };
-    let (client, mut peer) = Peer::connect(config);
+    let (client, mut peer) = Peer::connect(config).await;
     let deadline = Instant::now() + Duration::from_secs(30);
     for number in 0..2 {
         tokio::select! {
@@ -213,7 +220,7 @@ async fn calls_beyond_the_limit_wait_within_their_deadline() {
         max_in_flight: 1,
         ..ClientConfig::default()
     };
-    let (client, mut peer) = Peer::connect(config);
+    let (client, mut peer) = Peer::connect(config).await;
     let first = {
         let client = client.clone();
         tokio::spawn(async move { echo(&client, 1, soon()).await })
@@ -227,7 +234,7 @@ async fn calls_beyond_the_limit_wait_within_their_deadline() {
 
 #[tokio::test]
 async fn error_text_passes_unchanged_and_its_placeholder_is_consumed() {
-    let (client, mut peer) = Peer::connect(ClientConfig::default());
+    let (client, mut peer) = Peer::connect(ClientConfig::default()).await;
     let answered = async {
         let (seq, _) = peer.request().await;
         peer.respond(seq, "  nicht gut\n", Empty).await;
@@ -247,7 +254,7 @@ async fn error_text_passes_unchanged_and_its_placeholder_is_consumed() {
 
 #[tokio::test]
 async fn reply_with_an_unknown_number_is_passed_over() {
-    let (client, mut peer) = Peer::connect(ClientConfig::default());
+    let (client, mut peer) = Peer::connect(ClientConfig::default()).await;
     let answered = async {
         let (seq, number) = peer.request().await;
         peer.respond(seq + 7, "", "who asked?".to_owned()).await;
@@ -259,7 +266,7 @@ async fn reply_with_an_unknown_number_is_passed_over() {
 
 #[tokio::test]
 async fn argument_that_cannot_be_encoded_sends_nothing() {
-    let (client, mut peer) = Peer::connect(ClientConfig::default());
+    let (client, mut peer) = Peer::connect(ClientConfig::default()).await;
     // A map whose encoder is told that it is a number.
     let wrong = std::collections::BTreeMap::from([(1_i64, 2_i64)]);
     let schema = Schema::int();
@@ -283,12 +290,12 @@ async fn argument_that_cannot_be_encoded_sends_nothing() {
 
 #[tokio::test]
 async fn end_of_the_stream_fails_pending_calls_with_its_cause() {
-    let (client, mut peer) = Peer::connect(ClientConfig::default());
+    let (client, mut peer) = Peer::connect(ClientConfig::default()).await;
     let gone = async {
         peer.request().await;
         // Half a message.
         peer.stream.write_all(&[5, 1]).await.unwrap();
-        drop(peer);
+        peer.stream.shutdown().await.unwrap();
     };
     let (outcome, ()) = tokio::join!(echo(&client, 1, soon()), gone);
     let Err(CallError::Closed { cause }) = outcome else {
@@ -304,7 +311,7 @@ async fn end_of_the_stream_fails_pending_calls_with_its_cause() {
 
 #[tokio::test]
 async fn unreadable_reply_ends_the_conversation_and_every_call() {
-    let (client, mut peer) = Peer::connect(ClientConfig::default());
+    let (client, mut peer) = Peer::connect(ClientConfig::default()).await;
     let garbage = async {
         peer.request().await;
         peer.stream.write_all(&[0xff; 300]).await.unwrap();
@@ -322,7 +329,8 @@ async fn reply_above_the_limit_ends_the_conversation() {
     let (client, mut peer) = Peer::connect(ClientConfig {
         limits,
         ..ClientConfig::default()
-    });
+    })
+    .await;
     let answered = async {
         let (seq, _) = peer.request().await;
         peer.respond(seq, "", "x".repeat(2000)).await;
@@ -337,14 +345,14 @@ async fn reply_above_the_limit_ends_the_conversation() {
 
 #[tokio::test]
 async fn dropping_the_client_closes_its_stream() {
-    let (client, mut peer) = Peer::connect(ClientConfig::default());
+    let (client, mut peer) = Peer::connect(ClientConfig::default()).await;
     drop(client);
     assert_eq!(peer.stream.read(&mut [0; 10]).await.unwrap(), 0);
 }
 
 #[tokio::test]
 async fn reply_of_either_type_is_told_apart() {
-    let (client, mut peer) = Peer::connect(ClientConfig::default());
+    let (client, mut peer) = Peer::connect(ClientConfig::default()).await;
     let answered = async {
         let (seq, _) = peer.request().await;
         peer.respond(seq, "", vec![String::from("a")]).await;
@@ -368,4 +376,29 @@ async fn reply_of_either_type_is_told_apart() {
         assert_eq!(either().await.unwrap(), ["b"]);
     };
     tokio::join!(answered, calls);
+}
+
+#[tokio::test]
+async fn callers_that_wait_for_room_are_served_in_the_order_they_came() {
+    let (client, mut peer) = Peer::connect(ClientConfig::default()).await;
+    let mut calls = Vec::new();
+    for number in 0..12 {
+        let client = client.clone();
+        // More than is buffered: the second waits already.
+        let mut text = "x".repeat(1 << 20);
+        text.push_str(&number.to_string());
+        calls.push(tokio::spawn(async move {
+            client.call::<_, i64>("Plugin.Echo", &text, soon()).await
+        }));
+        tokio::task::yield_now().await;
+    }
+    for number in 0..12 {
+        let header: RequestHeader = peer.next().await;
+        let text: String = peer.next().await;
+        assert_eq!(text.trim_start_matches('x'), number.to_string());
+        peer.respond(header.seq, "", number).await;
+    }
+    for (number, call) in (0..).zip(calls) {
+        assert_eq!(call.await.unwrap().unwrap(), number);
+    }
 }

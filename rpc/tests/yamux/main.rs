@@ -5,5 +5,6 @@
 )]
 
 mod connection;
+mod consumer;
 mod hostile;
 mod simulation;

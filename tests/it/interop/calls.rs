@@ -35,8 +35,8 @@ async fn what_go_makes_comes_back_from_go_the_same(binary: PathBuf) {
     let client = peer.dispense().await;
     let schema = Schema::bool();
     let (element, samples) = client
-        .call_with("Plugin.Samples", (&schema, &true), soon(), |body| {
-            let element = body.wire_type().schema().element();
+        .call_with("Plugin.Samples", (&schema, &true), soon(), |mut body| {
+            let element = body.wire_type()?.schema().element();
             Ok((element, body.value()?))
         })
         .await

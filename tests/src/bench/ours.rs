@@ -154,9 +154,11 @@ pub(super) async fn echo(client: &Client, arguments: &[u8]) -> anyhow::Result<()
     Ok(())
 }
 
-/// The runtime that the daemon has.
+/// The runtime that the daemon has by default (`worker-threads`).
 pub(super) fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
+    let threads = std::thread::available_parallelism()?.get() / 2;
     Ok(tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(threads.max(1))
         .enable_all()
         .build()?)
 }

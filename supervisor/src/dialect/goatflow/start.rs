@@ -244,8 +244,8 @@ async fn register(
     client: &Client,
     limit: Span,
 ) -> Result<Registration, DialectError> {
-    let read = |body: Body<'_>| -> Result<Registered, DecodeError> {
-        if body.wire_type().kind() == Kind::Struct {
+    let read = |mut body: Body<'_>| -> Result<Registered, DecodeError> {
+        if body.wire_type()?.kind() == Kind::Struct {
             return body.decode().map(Registered::Struct);
         }
         body.decode::<serde_bytes::ByteBuf>()
