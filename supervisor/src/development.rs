@@ -4,9 +4,7 @@
 use std::ffi::OsStr;
 use std::fs;
 use std::io::Write as _;
-use std::os::unix::fs::{
-    DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _, chown,
-};
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _, chown};
 use std::path::{Path, PathBuf};
 
 use nix::unistd::{Gid, Uid, User};
@@ -14,6 +12,8 @@ use pinfold_hostapi::DatabaseConfig;
 use pinfold_policy::{
     Digest, KeyName, LauncherConfig, PluginId, SIGNATURE_LIMIT_BYTES, SIGNATURE_SUFFIX, Trust,
 };
+use pinfold_sandbox::stage::PACKAGE_LIMIT_BYTES;
+use pinfold_sandbox::trust::{TrustError, TrustedDir};
 use sha2::{Digest as _, Sha256};
 use sqlx::ConnectOptions as _;
 
@@ -47,7 +47,11 @@ pub(crate) enum DevelopmentError {
     #[error("{path} is not named like a plugin: {reason}")]
     PluginName { path: PathBuf, reason: String },
     #[error("{path} is no directory of this user's alone: nothing is made in it")]
-    NotOurs { path: PathBuf },
+    NotOurs {
+        path: PathBuf,
+        #[source]
+        source: TrustError,
+    },
     #[error("make the demonstration database")]
     Seed(#[source] sqlx::Error),
 }
@@ -158,17 +162,14 @@ fn configuration(place: &Place) -> Config {
     config
 }
 
-/// Whoever else may write in the base could put links there, and root would give away what they
-/// lead to.
+/// Whoever else may write in the base, or on the way to it, could put links there, and root would
+/// give away what they lead to.
 fn check_ours(base: &Path) -> Result<(), DevelopmentError> {
-    let found = fs::symlink_metadata(base).map_err(file("look at", base))?;
-    let ours = found.is_dir()
-        && found.uid() == nix::unistd::geteuid().as_raw()
-        && found.mode() & 0o022 == 0;
-    if ours {
-        return Ok(());
-    }
-    Err(DevelopmentError::NotOurs { path: base.into() })
+    let failed = |source| DevelopmentError::NotOurs {
+        path: base.into(),
+        source,
+    };
+    TrustedDir::open(base, None).map(drop).map_err(failed)
 }
 
 fn make_directory(path: &Path, mode: u32) -> Result<(), DevelopmentError> {
@@ -220,6 +221,8 @@ pub(crate) struct DevelopmentGrants {
     directory: PathBuf,
     /// Where only signed plugins start: the keys whose signatures are written into policies.
     keys_dir: Option<PathBuf>,
+    /// Where the signatures lie: they are in no stage.
+    plugin_dir: PathBuf,
 }
 
 impl DevelopmentGrants {
@@ -229,6 +232,7 @@ impl DevelopmentGrants {
         Some(Self {
             directory: config.dev_policy_dir.clone()?,
             keys_dir: is_required.then(|| config.keys_dir.clone()),
+            plugin_dir: config.plugin_dir.clone(),
         })
     }
 
@@ -241,7 +245,7 @@ impl DevelopmentGrants {
         (digest, stage): (Digest, &StageFiles),
     ) -> Result<(), DevelopmentError> {
         let signed_by = match &self.keys_dir {
-            Some(keys_dir) => signers(keys_dir, plugin, &manifest.entry, stage),
+            Some(keys_dir) => self.signers(keys_dir, plugin, &manifest.entry, stage),
             None => Vec::new(),
         };
         let trust = Trust {
@@ -256,28 +260,39 @@ impl DevelopmentGrants {
         fs::write(&new, text).map_err(file("write", &new))?;
         fs::rename(&new, &path).map_err(file("replace", &path))
     }
-}
 
-/// The keys that have signed the entry and count. Where there is none, or a file cannot be read, the
-/// launcher says what is wrong.
-fn signers(keys_dir: &Path, plugin: &PluginId, entry: &str, stage: &StageFiles) -> Vec<KeyName> {
-    let signature = format!("{entry}{SIGNATURE_SUFFIX}");
-    let (Ok(program), Ok(signature), Ok(keys)) = (
-        stage.read(entry, PROGRAM_LIMIT_BYTES),
-        stage.read(&signature, SIGNATURE_LIMIT_BYTES),
-        keys::all(keys_dir),
-    ) else {
-        return Vec::new();
-    };
-    let hash = Sha256::digest(&program).into();
-    match keys::signers(&keys, plugin, &hash, &signature, keys::now()) {
-        Ok(Signers::By(keys)) => keys,
-        _ => Vec::new(),
+    /// The keys that have signed the entry and count. Where there is none, or a file cannot be read,
+    /// the launcher says what is wrong.
+    fn signers(
+        &self,
+        keys_dir: &Path,
+        plugin: &PluginId,
+        entry: &str,
+        stage: &StageFiles,
+    ) -> Vec<KeyName> {
+        let limit = usize::try_from(PACKAGE_LIMIT_BYTES).unwrap_or(usize::MAX);
+        let (Ok(program), Some(signature), Ok(keys)) = (
+            stage.read(entry, limit),
+            self.signature(plugin, entry),
+            keys::all(keys_dir),
+        ) else {
+            return Vec::new();
+        };
+        let hash = Sha256::digest(&program).into();
+        match keys::signers(&keys, plugin, &hash, &signature, keys::now()) {
+            Ok(Signers::By(keys)) => keys,
+            _ => Vec::new(),
+        }
+    }
+
+    /// What lies beside the entry in the plugin's directory now. The launcher has read it for itself.
+    fn signature(&self, plugin: &PluginId, entry: &str) -> Option<Vec<u8>> {
+        let directory = fs::File::open(self.plugin_dir.join(plugin.as_str())).ok()?;
+        let files = StageFiles::new(directory.into());
+        let file = format!("{entry}{SIGNATURE_SUFFIX}");
+        files.read(&file, SIGNATURE_LIMIT_BYTES).ok()
     }
 }
-
-/// Largest program: a stage has no larger file.
-const PROGRAM_LIMIT_BYTES: usize = 64 << 20;
 
 /// Makes the demonstration database where it is absent: one table `items`.
 pub(crate) async fn seed(place: &Place) -> Result<(), DevelopmentError> {

@@ -89,8 +89,8 @@ impl Copy {
         to: &Path,
         depth: usize,
     ) -> Result<(), InstallError> {
-        if depth > DEPTH_LIMIT {
-            let error = io::Error::other(format!("deeper than {DEPTH_LIMIT} directories"));
+        if depth >= DEPTH_LIMIT {
+            let error = io::Error::other(format!("over {DEPTH_LIMIT} directories deep"));
             return Err(failed(from)(error));
         }
         fs::DirBuilder::new()

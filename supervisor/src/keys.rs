@@ -39,6 +39,8 @@ pub(crate) enum KeyFileError {
 #[derive(Debug)]
 pub(crate) struct Found {
     pub(crate) name: KeyName,
+    /// The key itself, also where what it is good for cannot be read.
+    pub(crate) public: Option<PublicKey>,
     pub(crate) key: Result<TrustedKey, KeyFileError>,
 }
 
@@ -49,7 +51,7 @@ pub(crate) enum Signers {
     By(Vec<KeyName>),
     /// No key may sign this plugin, so nothing says whose it is.
     Unknown,
-    /// None of these, which may sign this plugin, made it.
+    /// None of these, which may sign this plugin or cannot be read, is known to have made it.
     Others(Vec<KeyName>),
 }
 
@@ -107,6 +109,7 @@ pub(crate) fn all(directory: &Path) -> Result<Vec<Found>, KeyFileError> {
     }
     names.sort_unstable();
     let found = names.into_iter().map(|name| Found {
+        public: public_key(&directory.join(name.public_file())).ok(),
         key: one(directory, &name),
         name,
     });
@@ -116,7 +119,8 @@ pub(crate) fn all(directory: &Path) -> Result<Vec<Found>, KeyFileError> {
 /// What the keys of `directory` say of a signature of a file of `plugin`.
 ///
 /// # Errors
-/// [`SignatureError`] where `content` is none. A key that cannot be used says nothing.
+/// [`SignatureError`] where `content` is none. A key that cannot be read may be the one that made it,
+/// as the launcher has it; one that nobody said anything of is good for nothing.
 pub(crate) fn signers(
     keys: &[Found],
     plugin: &PluginId,
@@ -135,10 +139,19 @@ pub(crate) fn signers(
         .filter(|key| key.key.verifies(file, &signature))
         .map(|key| key.name.clone())
         .collect();
-    Ok(match (by.is_empty(), counting.is_empty()) {
+    let unreadable = keys.iter().filter(|found| {
+        let error = found.key.as_ref().err();
+        error.is_some_and(|error| !matches!(error, KeyFileError::NoRules { .. }))
+    });
+    let others: Vec<KeyName> = counting
+        .iter()
+        .map(|key| key.name.clone())
+        .chain(unreadable.map(|found| found.name.clone()))
+        .collect();
+    Ok(match (by.is_empty(), others.is_empty()) {
         (false, _) => Signers::By(by),
         (true, true) => Signers::Unknown,
-        (true, false) => Signers::Others(counting.iter().map(|key| key.name.clone()).collect()),
+        (true, false) => Signers::Others(others),
     })
 }
 

@@ -24,6 +24,7 @@ mod metrics;
 mod misbehaviour;
 mod operations;
 mod ordinary_user;
+mod over;
 mod plugin_calls;
 mod process;
 mod reload;

@@ -239,15 +239,14 @@ impl Given {
         all: Vec<Result<TrustedKey, KeyError>>,
         question: &Question<'_>,
     ) -> Result<Option<KeyName>, Untrusted> {
-        let counts = |key: &Result<TrustedKey, KeyError>| {
-            key.as_ref()
-                .is_ok_and(|key| key.may_sign(question.plugin, question.now).is_ok())
+        // A key that cannot be read may be the one that would have verified it. One that nobody said
+        // anything of, or that is gone again, is good for nothing.
+        let may_count = |key: &Result<TrustedKey, KeyError>| match key {
+            Ok(key) => key.may_sign(question.plugin, question.now).is_ok(),
+            Err(KeyError::NoRules { .. } | KeyError::Absent { .. }) => false,
+            Err(_) => true,
         };
-        // A key that cannot be used may be the one that would have verified it.
-        let concerned: Vec<_> = all
-            .into_iter()
-            .filter(|key| key.is_err() || counts(key))
-            .collect();
+        let concerned: Vec<_> = all.into_iter().filter(may_count).collect();
         match concerned.is_empty() {
             true => Ok(None),
             false => self.by_one_of(concerned, question).map(Some),

@@ -48,6 +48,11 @@ impl KeyError {
     /// What to do about it.
     pub(super) fn hint(&self) -> Option<String> {
         match self {
+            Self::Absent { path: None, .. } => Some(
+                "keys-dir of launcher.toml was not there when the launcher started: where it is by \
+                 now, start the daemon again"
+                    .into(),
+            ),
             Self::Absent { key, .. } | Self::NoRules { key, .. } => Some(format!(
                 "if it is to be trusted: pinfold keys trust FILE.pub --name {key} --plugin PATTERN"
             )),

@@ -10,7 +10,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
-use pinfold_policy::{PluginId, StageManifest, StagedFile};
+use pinfold_policy::{PluginId, SIGNATURE_SUFFIX, StageManifest, StagedFile};
 use rustix::fs::{
     AtFlags, Dir, FileType, Mode, OFlags, ResolveFlags, Stat, fchmod, fstat, mkdirat, openat,
     openat2, statat,
@@ -19,7 +19,8 @@ use rustix::io::Errno;
 use sha2::{Digest as _, Sha256};
 
 use super::verdict::{Copied, Refused};
-use super::{DEPTH_LIMIT, ENTRIES_LIMIT, PACKAGE_LIMIT_BYTES, Reader, Signatures, memory};
+use super::{DEPTH_LIMIT, ENTRIES_LIMIT, PACKAGE_LIMIT_BYTES, Reader, Signatures};
+use super::{memory, signatures};
 
 /// Bytes read at a time.
 const BUFFER_BYTES: usize = 128 * 1024;
@@ -42,6 +43,7 @@ pub(super) fn copy(
         entries: 0,
         bytes: 0,
         files: Vec::new(),
+        signatures: Vec::new(),
     };
     copier.directory(source, &target, "", 0)?;
     drop(target);
@@ -50,13 +52,14 @@ pub(super) fn copy(
         mut buffer,
         bytes,
         files,
+        signatures,
         ..
     } = copier;
     for file in &files {
         check(mount, file, &mut buffer)?;
     }
     Ok(Copied {
-        signatures: Signatures::gather(mount, &files)?,
+        signatures: Signatures::gather(signatures, &files)?,
         digest: StageManifest::new(files).digest(),
         bytes,
     })
@@ -104,6 +107,8 @@ struct Copier<'a> {
     entries: usize,
     bytes: u64,
     files: Vec<StagedFile>,
+    /// Path and beginning of each `*.sig` file.
+    signatures: Vec<(String, Vec<u8>)>,
 }
 
 impl Copier<'_> {
@@ -132,6 +137,12 @@ impl Copier<'_> {
                     }
                     let made = make_directory(target, &name).map_err(|e| host(&inner, &e))?;
                     self.directory(opened, &made, &inner, depth + 1)?;
+                }
+                // No digest covers it, so it is no part of the copy: nothing that could be exchanged
+                // without notice is there to be run or read.
+                FileType::RegularFile if inner.ends_with(SIGNATURE_SUFFIX) => {
+                    let content = signatures::read(opened, &inner)?;
+                    self.signatures.push((inner, content));
                 }
                 FileType::RegularFile => self.file(opened, &stat, target, &name, inner)?,
                 other => return Err(unwanted(&inner, other)),

@@ -1,12 +1,12 @@
-//! The detached signatures of a stage: `FILE.sig` beside `FILE`, read from the sealed copy together
-//! with the hash that the copying took, so that a signature speaks of the very bytes that run.
+//! The detached signatures of a stage: `FILE.sig` beside `FILE`, read in the pass that copies and
+//! hashes the files, so that a signature is compared with the very bytes that run. They are not in
+//! the stage: no digest covers them.
 
 use std::fs::File;
 use std::io::Read;
-use std::os::fd::BorrowedFd;
+use std::os::fd::OwnedFd;
 
 use pinfold_policy::{FileHash, SIGNATURE_LIMIT_BYTES, SIGNATURE_SUFFIX, StagedFile};
-use rustix::fs::{Mode, OFlags, ResolveFlags, openat2};
 use serde::{Deserialize, Serialize};
 
 use super::verdict::Refused;
@@ -34,17 +34,17 @@ pub struct DetachedSignature {
 pub struct Signatures(Vec<DetachedSignature>);
 
 impl Signatures {
-    /// Those of `files` in the sealed copy.
-    pub(super) fn gather(mount: BorrowedFd<'_>, files: &[StagedFile]) -> Result<Self, Refused> {
+    /// Those of `files`, from the `*.sig` files beside them by path.
+    pub(super) fn gather(
+        signatures: Vec<(String, Vec<u8>)>,
+        files: &[StagedFile],
+    ) -> Result<Self, Refused> {
         let mut found = Vec::new();
-        for signature in files {
-            let signed = signature
-                .path
-                .strip_suffix(SIGNATURE_SUFFIX)
-                .and_then(|path| {
-                    let is_short = path.len() <= PATH_LIMIT_BYTES;
-                    files.iter().find(|file| is_short && file.path == path)
-                });
+        for (path, content) in signatures {
+            let signed = path.strip_suffix(SIGNATURE_SUFFIX).and_then(|path| {
+                let is_short = path.len() <= PATH_LIMIT_BYTES;
+                files.iter().find(|file| is_short && file.path == path)
+            });
             let Some(signed) = signed else {
                 continue;
             };
@@ -55,7 +55,7 @@ impl Signatures {
             found.push(DetachedSignature {
                 file: signed.path.clone(),
                 sha256: signed.sha256,
-                content: read(mount, &signature.path)?,
+                content,
             });
         }
         Ok(Self(found))
@@ -75,17 +75,12 @@ impl From<Vec<DetachedSignature>> for Signatures {
     }
 }
 
-fn read(mount: BorrowedFd<'_>, path: &str) -> Result<Vec<u8>, Refused> {
-    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS;
+/// The beginning of a `*.sig` file.
+pub(super) fn read(opened: OwnedFd, path: &str) -> Result<Vec<u8>, Refused> {
     let mut content = Vec::new();
-    openat2(mount, path, flags, Mode::empty(), resolve)
-        .map_err(Into::into)
-        .and_then(|opened| {
-            File::from(opened)
-                .take(SIGNATURE_LIMIT_BYTES as u64 + 1)
-                .read_to_end(&mut content)
-        })
-        .map_err(|error: std::io::Error| Refused::Host(format!("{path}: {error}")))?;
+    File::from(opened)
+        .take(SIGNATURE_LIMIT_BYTES as u64 + 1)
+        .read_to_end(&mut content)
+        .map_err(|error| Refused::Files(format!("read {path:?}: {error}")))?;
     Ok(content)
 }

@@ -1,6 +1,7 @@
 //! Signatures: what the launcher executes and what not, on the bytes that it has staged.
 
 use std::fs;
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::PathBuf;
 
@@ -158,6 +159,41 @@ fn a_signature_by_another_key_or_of_another_shape_is_refused() {
         failure.hint.as_deref(),
         Some("sign it: pinfold sign probe --key FILE")
     );
+}
+
+#[test]
+fn the_signature_of_the_last_staging_decides_and_no_signature_is_in_a_stage() {
+    if !has_root("the_signature_of_the_last_staging_decides_and_no_signature_is_in_a_stage") {
+        return;
+    }
+    let signed = Signed::new();
+    let notes = signed.entry.with_file_name("notes.sig");
+    write(notes.clone(), "signs nothing");
+    let files = |root: OwnedFd| {
+        let directory = format!("/proc/self/fd/{}", root.as_raw_fd());
+        let names = fs::read_dir(directory).unwrap();
+        names
+            .map(|entry| entry.unwrap().file_name())
+            .collect::<Vec<_>>()
+    };
+    let (first, root) = signed.machine.stage("hello").unwrap();
+    assert_eq!(files(root), ["probe"]);
+    assert!(signed.trust(first).is_ok());
+    // The same bytes under the same digest, and another signature beside them.
+    signed.sign(2);
+    fs::remove_file(notes).unwrap();
+    let (second, root) = signed.machine.stage("hello").unwrap();
+    assert_eq!((second, files(root)), (first, vec!["probe".into()]));
+    signed.is_refused("is not a signature of these bytes by \"release\"");
+    signed.sign(1);
+    signed.runs();
+    // Nor is one what is executed, whatever a policy says.
+    let text = format!("schema = 1\ndialect = \"goatflow\"\nentry = \"probe.sig\"\n{BY_RELEASE}");
+    let policy = signed.machine.path("policies/hello.toml");
+    fs::write(policy, text).unwrap();
+    let failure = signed.machine.launch_with("hello", first, &[]).unwrap_err();
+    assert_eq!(failure.kind, FailureKind::Policy);
+    assert!(failure.message.contains("is a signature"), "{failure}");
 }
 
 #[test]

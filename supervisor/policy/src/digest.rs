@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
 use crate::hex;
+use crate::signature::SIGNATURE_SUFFIX;
 
 /// SHA-256 over a stage's canonical manifest. Printed as `sha256:` and 64 lower-case hex digits.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -84,7 +85,7 @@ impl StageManifest {
     /// Takes the files in any order; `*.sig` files are left out.
     #[must_use]
     pub fn new(mut files: Vec<StagedFile>) -> Self {
-        files.retain(|file| !file.path.ends_with(".sig"));
+        files.retain(|file| !file.path.ends_with(SIGNATURE_SUFFIX));
         files.sort();
         Self { files }
     }

@@ -6,7 +6,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::document::{self, DocumentError, KnownKeys};
 use crate::{
-    ByteSize, Control, CpuShare, Digest, HttpGrant, KEYS_LIMIT, KeyName, Permissions, Span, Wanted,
+    ByteSize, Control, CpuShare, Digest, HttpGrant, KEYS_LIMIT, KeyName, Permissions,
+    SIGNATURE_SUFFIX, Span, Wanted,
 };
 
 /// A policy file as written: `policy.d/PLUGIN.toml`.
@@ -229,6 +230,12 @@ pub enum PolicyError {
         /// What the file says.
         entry: String,
     },
+    /// An entry that is a detached signature: no digest covers those, and they are not staged.
+    #[error("entry {entry:?} is a signature, and those are in no stage")]
+    EntryIsSignature {
+        /// What the file says.
+        entry: String,
+    },
     /// A value that would do harm.
     #[error("{key} is {value}: {why}")]
     Value {
@@ -312,6 +319,11 @@ impl PolicyFile {
                 key: "trust.signed-by",
                 value: format!("{} long", trust.signed_by.len()),
                 why: "there are at most 256 keys",
+            });
+        }
+        if self.entry.ends_with(SIGNATURE_SUFFIX) {
+            return Err(PolicyError::EntryIsSignature {
+                entry: self.entry.clone(),
             });
         }
         if !is_entry(&self.entry) {

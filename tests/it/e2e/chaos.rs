@@ -18,6 +18,7 @@ use serde_json::json;
 
 use super::daemon::Daemon;
 use super::http::Server;
+use super::over::Over;
 use super::process;
 use super::setup::Setup;
 
@@ -72,6 +73,7 @@ fn kills_at_random_moments_leave_nothing_behind_and_lose_nothing() {
     for (id, token) in &chaos.ended {
         assert!(!is_known(&daemon, token), "token {id} is valid again");
     }
+    chaos.assert_something_happened();
     assert_eq!(Remains::files(&daemon), at_first, "files left behind");
     chaos.remains.assert_one_lease(&daemon);
     let base = daemon.base();
@@ -141,6 +143,13 @@ impl Chaos {
             self.switches,
             self.started_by_hand,
         )
+    }
+
+    /// What nothing happened to cannot have been lost.
+    fn assert_something_happened(&self) {
+        assert!(self.asked.answered.load(Ordering::Relaxed) > 0);
+        assert!(!self.tokens.is_empty(), "no token was made");
+        assert!(self.switches > 0, "no flag was changed");
     }
 
     /// One kill, and everything in order again.
@@ -368,15 +377,6 @@ fn is_known(daemon: &Daemon, token: &str) -> bool {
     let answer = daemon.http().get(path).token(token).send();
     assert!([200, 401].contains(&answer.status), "{}", answer.text());
     answer.status == 200
-}
-
-/// Ends what goes on beside, also where something panics.
-struct Over<'a>(&'a AtomicBool);
-
-impl Drop for Over<'_> {
-    fn drop(&mut self) {
-        self.0.store(true, Ordering::Relaxed);
-    }
 }
 
 /// SplitMix64: the same numbers for the same seed.

@@ -14,6 +14,7 @@ use rows::{ROWS, Row, What};
 use serde_json::{Value, json};
 
 use super::daemon::Daemon;
+use super::over::Over;
 use super::process;
 use super::setup::Setup;
 
@@ -63,7 +64,7 @@ fn each_way_to_misbehave_is_told_and_costs_the_neighbour_no_request() {
         for _ in 0..CALLERS {
             scope.spawn(|| neighbour.ask(&daemon));
         }
-        let _stop = Stop(&neighbour.is_over);
+        let _over = Over(&neighbour.is_over);
         let next = AtomicUsize::new(0);
         std::thread::scope(|scope| {
             for _ in 0..ROWS_AT_ONCE {
@@ -262,14 +263,5 @@ impl Neighbour {
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
         first.clone()
-    }
-}
-
-/// Ends the asking, also where a row panics.
-struct Stop<'a>(&'a AtomicBool);
-
-impl Drop for Stop<'_> {
-    fn drop(&mut self) {
-        self.0.store(true, Ordering::Relaxed);
     }
 }

@@ -5,6 +5,7 @@
 //! only the requests are judged.
 
 use std::fs;
+use std::io;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
@@ -12,6 +13,8 @@ use pinfold_tests::tell;
 use serde_json::json;
 
 use super::daemon::Daemon;
+use super::http::Answer;
+use super::over::Over;
 use super::process;
 use super::setup::Setup;
 
@@ -66,13 +69,14 @@ fn what_daemon_and_launcher_take_does_not_grow_under_long_load() {
                 sample.launcher_descriptors,
                 load.asked.load(Ordering::Relaxed),
                 load.failed.load(Ordering::Relaxed),
-                load.happened.load(Ordering::Relaxed),
+                load.happened.count(),
             ));
             samples.push(sample);
         }
     });
     assert_eq!(load.failed.load(Ordering::Relaxed), 0, "hello has failed");
-    assert!(load.happened.load(Ordering::Relaxed) > 0);
+    tell(&format!("soak: {:?}", load.happened.each()));
+    load.happened.assert_each();
     let mut grown = Vec::new();
     for (what, bound, of) in [
         (
@@ -120,13 +124,17 @@ struct Sample {
 impl Sample {
     fn take(daemon: &Daemon) -> Self {
         let memory = |pid| {
-            let text = process::field(pid, "VmRSS").unwrap_or_default();
-            text.trim_end_matches(" kB").parse().unwrap_or(0)
+            let text = process::field(pid, "VmRSS").unwrap();
+            text.trim_end_matches(" kB").parse().unwrap()
         };
-        // The launcher's are root's to see.
-        let descriptors = |pid| {
-            let entries = fs::read_dir(format!("/proc/{pid}/fd"));
-            entries.map_or(0, |entries| entries.count() as u64)
+        let descriptors = |pid| match fs::read_dir(format!("/proc/{pid}/fd")) {
+            Ok(entries) => entries.count() as u64,
+            // A process that may not be looked into: root's to see.
+            Err(error) => {
+                let is_users = !nix::unistd::geteuid().is_root();
+                assert!(is_users, "descriptors of {pid}: {error}");
+                0
+            }
         };
         let (own, launcher) = (daemon.pid(), daemon.launcher_pid());
         Self {
@@ -149,8 +157,50 @@ fn median(samples: &[Sample], of: fn(&Sample) -> u64) -> u64 {
 struct Load {
     asked: AtomicU64,
     failed: AtomicU64,
-    happened: AtomicU64,
+    happened: Happened,
     is_over: AtomicBool,
+}
+
+/// What was done and answered as it should be.
+#[derive(Debug, Default)]
+struct Happened {
+    crashes: AtomicU64,
+    floods: AtomicU64,
+    reloads: AtomicU64,
+    disabled: AtomicU64,
+    enabled: AtomicU64,
+    host_calls: AtomicU64,
+}
+
+impl Happened {
+    fn each(&self) -> [(&'static str, u64); 6] {
+        [
+            ("crashes", &self.crashes),
+            ("floods", &self.floods),
+            ("reloads", &self.reloads),
+            ("disabled", &self.disabled),
+            ("enabled", &self.enabled),
+            ("host calls", &self.host_calls),
+        ]
+        .map(|(what, count)| (what, count.load(Ordering::Relaxed)))
+    }
+
+    fn count(&self) -> u64 {
+        self.each().iter().map(|(_, count)| count).sum()
+    }
+
+    fn assert_each(&self) {
+        for (what, count) in self.each() {
+            assert!(count > 0, "no {what}");
+        }
+    }
+}
+
+/// Counts what was answered with `status`.
+fn count(count: &AtomicU64, answer: io::Result<Answer>, status: u16) {
+    if answer.is_ok_and(|answer| answer.status == status) {
+        count.fetch_add(1, Ordering::Relaxed);
+    }
 }
 
 impl Load {
@@ -172,7 +222,9 @@ impl Load {
         while !self.is_over.load(Ordering::Relaxed) {
             for method in ["cache_get", "config_get", "no_such_method"] {
                 let arguments = json!({"method": method, "args": {"key": "app.name"}, "n": 20});
-                daemon.call("switched", "host_parallel", &arguments);
+                // Refused while it is switched off.
+                let answer = daemon.call("switched", "host_parallel", &arguments);
+                count(&self.happened.host_calls, Ok(answer), 200);
             }
             std::thread::sleep(Duration::from_millis(20)); // a client's pace
         }
@@ -182,34 +234,25 @@ impl Load {
     fn happenings(&self, daemon: &Daemon) {
         let post = |path: &str| {
             let path = format!("/api/pinfold/v1/plugins/{path}");
-            daemon.admin().post(&path).try_send().is_ok()
+            daemon.admin().post(&path).try_send()
         };
+        let happened = &self.happened;
+        let flood = json!({"stream": "fd2", "bytes": 65536, "line": 80});
         while !self.is_over.load(Ordering::Relaxed) {
-            daemon.call("crashing", "exit", &json!({"code": 5}));
+            // Both are refused while it is down after the last time.
+            let answer = daemon.call("crashing", "flood", &flood);
+            count(&happened.floods, Ok(answer), 200);
+            let answer = daemon.call("crashing", "exit", &json!({"code": 5}));
+            count(&happened.crashes, Ok(answer), 502);
             if daemon.plugin("crashing")["state"] == "failed" {
                 // It has crashed too often, and waits for somebody.
-                post("crashing/reload");
+                post("crashing/reload").unwrap();
             }
-            daemon.call(
-                "crashing",
-                "flood",
-                &json!({"stream": "fd2", "bytes": 65536, "line": 80}),
-            );
-            post("reloaded/reload");
-            post("switched/disable");
-            post("switched/enable");
-            self.happened.fetch_add(4, Ordering::Relaxed);
+            count(&happened.reloads, post("reloaded/reload"), 200);
+            count(&happened.disabled, post("switched/disable"), 200);
+            count(&happened.enabled, post("switched/enable"), 200);
             std::thread::sleep(Duration::from_millis(200)); // an operator's pace
         }
-    }
-}
-
-/// Ends what goes on beside, also where something panics.
-struct Over<'a>(&'a AtomicBool);
-
-impl Drop for Over<'_> {
-    fn drop(&mut self) {
-        self.0.store(true, Ordering::Relaxed);
     }
 }
 

@@ -221,6 +221,10 @@ fn a_wrong_signature_is_refused_even_where_none_is_needed() {
             rules.plugins = vec![Pattern::new("mail*")];
         });
         assert!(foreign.decide().is_ok());
+        // Nor does one that may sign nothing.
+        let unruled = world().signed(3).good_key("release", 2);
+        fs::remove_file(unruled.keys_dir.path().join("release.toml")).unwrap();
+        assert!(unruled.decide().is_ok());
         // One that cannot be read may be the one that made it.
         let broken = world().signed(3);
         broken.write("broken.pub", "00");

@@ -65,6 +65,11 @@ fn faults_are_refused_with_their_place() {
             r#"entry "/bin/sh" is no path below the plugin's directory"#,
         ),
         (
+            "\"hello\"",
+            "\"hello.sig\"",
+            r#"entry "hello.sig" is a signature, and those are in no stage"#,
+        ),
+        (
             "processes = 64",
             "processes = 1",
             "limits.processes is 1: write 4 to 32768",

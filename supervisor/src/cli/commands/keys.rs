@@ -31,6 +31,14 @@ enum KeysError {
     NoName { file: PathBuf },
     #[error("there is another key \"{name}\" here: {here}")]
     OtherKey { name: KeyName, here: Box<PublicKey> },
+    #[error("this key is trusted already, as \"{name}\"")]
+    Known { name: KeyName },
+    #[error("what key \"{name}\" is good for cannot be read")]
+    Unreadable {
+        name: KeyName,
+        #[source]
+        source: KeyFileError,
+    },
     #[error("this key is not trusted again")]
     Revoked(#[source] KeyRefusal),
     #[error("there is no key \"{name}\" in {directory}")]
@@ -54,6 +62,18 @@ impl From<KeysError> for Failure {
         let (exit, hint) = match &error {
             KeysError::NoName { .. } => (Exit::Usage, Some("give --name".to_owned())),
             KeysError::OtherKey { .. } => (Exit::Failed, Some("give it another --name".into())),
+            KeysError::Known { name } => (
+                Exit::Failed,
+                Some(format!("name it as it is known: --name {name}")),
+            ),
+            // It may have been revoked: that is not undone by the way.
+            KeysError::Unreadable { name, .. } => (
+                Exit::Config,
+                Some(format!(
+                    "mend {}, or revoke it: pinfold keys revoke {name}",
+                    name.rules_file()
+                )),
+            ),
             KeysError::Revoked(_) => (
                 Exit::Failed,
                 Some("make a new one: pinfold keys generate NAME".into()),

@@ -157,6 +157,7 @@ mod tests {
         let name: KeyName = name.parse().unwrap();
         Found {
             name: name.clone(),
+            public: Some(private(digit).public_key()),
             key: Ok(TrustedKey {
                 name,
                 key: private(digit).public_key(),

@@ -4,9 +4,11 @@ use std::fs;
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::Path;
 
+use nix::unistd::Gid;
 use pinfold_gateway::admin::dto::PluginDetail;
 use pinfold_policy::{
-    KeyName, KeyRefusal, KeyRules, Moment, Pattern, PluginId, Revoked, TrustedKey, nearest,
+    KeyName, KeyRefusal, KeyRules, Moment, Pattern, PluginId, PublicKey, Revoked, TrustedKey,
+    nearest,
 };
 use serde::Serialize;
 
@@ -56,10 +58,9 @@ pub(super) async fn trust(context: &Context, arguments: TrustArguments) -> Resul
     rules.expires = expires.map(|lifetime| end(lifetime, now));
     rules.check().map_err(KeysError::Rules)?;
     let trusted = TrustedKey { name, key, rules };
-    check(&trusted, &keys::all(installation.keys_dir())?)?;
+    check(&trusted, keys::all(installation.keys_dir())?)?;
     make_directory(installation.keys_dir())?;
-    // What the key is good for comes first: without it a key is good for nothing, and with one that
-    // is of another key for what was just said.
+    // What the key is good for comes first: a key without it is good for nothing.
     let (directory, group) = (installation.keys_dir(), installation.daemon_group());
     let name = &trusted.name;
     let text = trusted.rules.to_toml();
@@ -79,27 +80,63 @@ pub(super) async fn revoke(
     let mut key = match keys::one(directory, name) {
         Ok(key) => key,
         // Whatever the file said: what is written now makes the key good for nothing.
-        Err(KeyFileError::NoRules { .. } | KeyFileError::Rules { .. }) => TrustedKey {
-            name: name.clone(),
-            key: keys::public_key(&directory.join(name.public_file()))?,
-            rules: KeyRules::new(vec![Pattern::any()]),
-        },
+        Err(KeyFileError::NoRules { .. } | KeyFileError::Rules { .. }) => {
+            let key = keys::public_key(&directory.join(name.public_file()))?;
+            unruled(name.clone(), key)
+        }
         Err(KeyFileError::Read { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => {
             return Err(unknown(name, directory)?.into());
         }
         Err(error) => return Err(error.into()),
     };
-    if key.rules.revoked.is_none() {
-        key.rules.revoked = Some(Revoked {
-            time: keys::now(),
-            reason,
-        });
-        key.rules.check().map_err(KeysError::Rules)?;
-        let text = key.rules.to_toml();
-        let group = installation.daemon_group();
-        owned_file::replace(directory, &name.rules_file(), text.as_bytes(), group)?;
+    let group = installation.daemon_group();
+    let revoked = Revoked {
+        time: keys::now(),
+        reason,
+    };
+    // Under whatever other name it lies there, it is the same key.
+    for mut other in keys::all(directory)?.into_iter().filter_map(same_as(&key)) {
+        revoke_one(directory, group, &mut other, &revoked)?;
     }
+    revoke_one(directory, group, &mut key, &revoked)?;
     tell(context, &key, "revoked").await
+}
+
+/// What the same key is under another name. Where what that one is good for cannot be read, it is
+/// written anew, and is then good for nothing.
+fn same_as(key: &TrustedKey) -> impl FnMut(Found) -> Option<TrustedKey> {
+    move |found| {
+        let is_other = found.name != key.name && found.public == Some(key.key);
+        is_other.then(|| match found.key {
+            Ok(other) => other,
+            Err(_) => unruled(found.name, key.key),
+        })
+    }
+}
+
+fn unruled(name: KeyName, key: PublicKey) -> TrustedKey {
+    TrustedKey {
+        name,
+        key,
+        rules: KeyRules::new(vec![Pattern::any()]),
+    }
+}
+
+/// Writes that a key is revoked; one that was keeps its time and reason.
+fn revoke_one(
+    directory: &Path,
+    group: Option<Gid>,
+    key: &mut TrustedKey,
+    revoked: &Revoked,
+) -> Result<(), Failure> {
+    if key.rules.revoked.is_some() {
+        return Ok(());
+    }
+    key.rules.revoked = Some(revoked.clone());
+    key.rules.check().map_err(KeysError::Rules)?;
+    let text = key.rules.to_toml();
+    owned_file::replace(directory, &key.name.rules_file(), text.as_bytes(), group)?;
+    Ok(())
 }
 
 /// The name that a key's file gives.
@@ -115,21 +152,38 @@ fn end(Lifetime(lifetime): Lifetime, now: Moment) -> Moment {
     Moment::from_unix_seconds(now.unix_seconds().saturating_add(lifetime.as_secs()))
 }
 
-/// A key does not take another's name, and one that was revoked does not come back under any.
-fn check(trusted: &TrustedKey, here: &[Found]) -> Result<(), KeysError> {
-    for found in here.iter().filter_map(|found| found.key.as_ref().ok()) {
-        if found.name == trusted.name && found.key != trusted.key {
-            return Err(KeysError::OtherKey {
-                name: found.name.clone(),
-                here: Box::new(found.key),
-            });
-        }
-        if let (true, Some(revoked)) = (found.key == trusted.key, &found.rules.revoked) {
-            return Err(KeysError::Revoked(KeyRefusal::Revoked {
-                key: found.name.clone(),
-                time: revoked.time,
-                reason: revoked.reason.clone(),
-            }));
+/// A key has one name, and a name one key: else what is revoked by the one would count by the other.
+/// One that was revoked does not come back.
+fn check(trusted: &TrustedKey, here: Vec<Found>) -> Result<(), KeysError> {
+    for found in here {
+        let is_same = found.public == Some(trusted.key);
+        let has_name = found.name == trusted.name;
+        match (found.key, found.public) {
+            (Ok(key), _) if is_same => match key.rules.revoked {
+                Some(Revoked { time, reason }) => {
+                    return Err(KeysError::Revoked(KeyRefusal::Revoked {
+                        key: key.name,
+                        time,
+                        reason,
+                    }));
+                }
+                None if has_name => {}
+                None => return Err(KeysError::Known { name: key.name }),
+            },
+            // What is said of it now is the first that is said.
+            (Err(KeyFileError::NoRules { .. }), _) if is_same && has_name => {}
+            (_, Some(here)) if has_name && !is_same => {
+                return Err(KeysError::OtherKey {
+                    name: found.name,
+                    here: Box::new(here),
+                });
+            }
+            // It may be one that was revoked, or another key.
+            (Err(source), _) if is_same || has_name => {
+                let name = found.name;
+                return Err(KeysError::Unreadable { name, source });
+            }
+            _ => {}
         }
     }
     Ok(())
@@ -231,29 +285,93 @@ mod tests {
     fn found(key: TrustedKey) -> Found {
         Found {
             name: key.name.clone(),
+            public: Some(key.key),
             key: Ok(key),
         }
     }
 
+    fn unusable(name: &str, digit: &str, error: KeyFileError) -> Found {
+        Found {
+            key: Err(error),
+            ..found(key(name, digit, false))
+        }
+    }
+
+    fn here() -> Vec<Found> {
+        let path = std::path::PathBuf::from("keys.d/rules");
+        let no_rules = KeyFileError::NoRules { path: path.clone() };
+        let bad_rules = KeyFileError::Rules {
+            path,
+            source: KeyRules::parse(b"plugins = 5").unwrap_err(),
+        };
+        vec![
+            found(key("a", "1", false)),
+            found(key("b", "2", true)),
+            unusable("unruled", "4", no_rules),
+            unusable("broken", "5", bad_rules),
+        ]
+    }
+
+    fn said(name: &str, digit: &str) -> String {
+        let error = check(&key(name, digit, false), here()).unwrap_err();
+        Failure::from(error).to_string()
+    }
+
     #[test]
     fn a_key_takes_no_others_name_and_a_revoked_one_does_not_come_back() {
-        let here = [found(key("a", "1", false)), found(key("b", "2", true))];
-        check(&key("a", "1", false), &here).unwrap();
-        check(&key("c", "3", false), &here).unwrap();
-        let said = |key: &TrustedKey| Failure::from(check(key, &here).unwrap_err());
-        let other = said(&key("a", "3", false));
-        assert!(
-            other
-                .to_string()
-                .starts_with("there is another key \"a\" here: ")
-        );
+        check(&key("a", "1", false), here()).unwrap();
+        check(&key("c", "3", false), here()).unwrap();
+        for name in ["a", "unruled", "broken"] {
+            let other = said(name, "3");
+            let expected = format!("there is another key \"{name}\" here: ");
+            assert!(other.starts_with(&expected), "{other}");
+        }
         for name in ["b", "renamed"] {
-            let revoked = said(&key(name, "2", false));
             assert_eq!(
-                revoked.to_string(),
+                said(name, "2"),
                 "this key is not trusted again: key \"b\" was revoked at 1970-01-01T00:00:05Z (\"lost\")"
             );
         }
+    }
+
+    #[test]
+    fn a_key_has_one_name_and_one_that_cannot_be_read_may_be_a_revoked_one() {
+        assert_eq!(said("c", "1"), "this key is trusted already, as \"a\"");
+        check(&key("unruled", "4", false), here()).unwrap();
+        for (name, digit, known) in [
+            ("c", "4", "unruled"),
+            ("broken", "5", "broken"),
+            ("c", "5", "broken"),
+        ] {
+            let expected = format!("what key \"{known}\" is good for cannot be read: ");
+            let said = said(name, digit);
+            assert!(said.starts_with(&expected), "{said}");
+        }
+    }
+
+    #[test]
+    fn a_revoked_key_is_revoked_under_its_other_names_and_keeps_the_first_reason() {
+        let directory = tempfile::tempdir().unwrap();
+        let lost = key("a", "1", false);
+        let others = [
+            found(key("b", "1", true)),
+            found(key("c", "2", false)),
+            found(key("a", "1", false)),
+            unusable("d", "1", KeyFileError::NoRules { path: "d".into() }),
+        ];
+        let revoked = Revoked {
+            time: Moment::from_unix_seconds(9),
+            reason: "stolen".into(),
+        };
+        let mut done = Vec::new();
+        for mut other in others.into_iter().filter_map(same_as(&lost)) {
+            revoke_one(directory.path(), None, &mut other, &revoked).unwrap();
+            done.push((other.name.to_string(), other.rules.revoked.unwrap().reason));
+        }
+        let expected = [("b", "lost"), ("d", "stolen")];
+        assert_eq!(done, expected.map(|(name, why)| (name.into(), why.into())));
+        let written = fs::read(directory.path().join("d.toml")).unwrap();
+        assert_eq!(KeyRules::parse(&written).unwrap().revoked, Some(revoked));
     }
 
     #[test]
