@@ -7,7 +7,7 @@
 //! checks from outside. The end of the launcher, of the [`Reaper`] handle, or of the plugin's main
 //! process is the end of everything in the jail.
 //!
-//! Not built: prepared network namespaces, the user namespace of a launcher that is root, Landlock,
+//! Not built: the user namespace of a launcher that is root, Landlock,
 //! write-xor-execute, user notification.
 //!
 //! ```text
@@ -35,6 +35,7 @@ use std::time::Duration;
 use pinfold_policy::{InstanceId, Limits, PluginId, Wanted};
 
 pub use error::JailError;
+pub(crate) use host_files::read as read_host_files;
 pub use pinfold_reaper::plan::Fault;
 pub use pinfold_reaper::step::Step;
 pub use reaper::{Reaper, sealed_reaper};
@@ -84,6 +85,9 @@ pub struct JailSpec {
     pub filter: Vec<u8>,
     /// The control groups, with their limits already set.
     pub groups: GroupFds,
+    /// A network namespace of which nobody else knows, with loopback up and nothing else; the jail
+    /// makes its own where there is none.
+    pub network: Option<OwnedFd>,
     /// The user namespace: for [`Ids::User`] always made; for [`Ids::Root`] not built.
     pub user_namespace: Wanted,
     /// `/proc`.

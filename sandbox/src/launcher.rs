@@ -26,6 +26,7 @@ mod launch;
 mod lifecycle;
 mod log;
 mod namespace;
+mod networks;
 mod outbox;
 mod poller;
 mod probe;

@@ -5,5 +5,6 @@ pub(crate) mod child;
 pub(crate) mod clone;
 pub(crate) mod filter;
 pub(crate) mod mount;
+pub(crate) mod network;
 pub(crate) mod own;
 pub(crate) mod socket;

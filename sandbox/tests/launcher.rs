@@ -8,6 +8,8 @@ mod aftermath;
 mod ends;
 #[path = "launcher/machine.rs"]
 mod machine;
+#[path = "launcher/networks.rs"]
+mod networks;
 #[path = "launcher/policies.rs"]
 mod policies;
 #[path = "launcher/postures.rs"]

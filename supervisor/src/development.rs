@@ -131,6 +131,7 @@ pub(crate) fn set_up(base: &Path, plugins: &[PathBuf]) -> Result<Place, Developm
         uid_lease_dir: "/var/lib/pinfold-uids".into(),
         daemon_user,
         require_signatures: false,
+        netns_pool: pinfold_policy::NETNS_POOL,
         handover_limit: pinfold_policy::Span::seconds(30),
         dev_grants: Some(pinfold_policy::DevGrants::AsAsked),
         dev_policy_dir: Some(dev_policy_dir),

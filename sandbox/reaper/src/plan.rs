@@ -16,7 +16,7 @@ pub use settings::{Fault, Identities, Settings, Wish};
 pub const MAGIC: u32 = u32::from_le_bytes(*b"PFPL");
 
 /// Version of this format. Launcher and reaper are built together: no other is accepted.
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;
 
 /// Bytes before the first record.
 pub const HEADER_BYTES: usize = 12;
@@ -48,7 +48,8 @@ pub mod descriptor {
     pub const STDOUT: i32 = 6;
     /// Writing end of the plugin's standard error.
     pub const STDERR: i32 = 7;
-    /// The first of the `tasks` files of control groups; the mount handles follow them.
+    /// The first of the `tasks` files of control groups; the mount handles follow them, and the
+    /// network namespace where one is given.
     pub const FIRST_TASKS: i32 = 8;
 }
 

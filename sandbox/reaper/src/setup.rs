@@ -111,7 +111,7 @@ fn set_up() -> Result<reap::Started, Failure> {
     let root = root::build(&mut setup)?;
     root::pivot(&setup, &root)?;
     drop(root);
-    loopback(&setup)?;
+    network(&setup)?;
     names(&setup)?;
     keyring(&setup)?;
     limits(&setup)?;
@@ -124,8 +124,7 @@ fn sanitise(setup: &Setup) -> Result<(), Failure> {
     let step = Step::R1;
     setup.begin(step)?;
     let settings = setup.plan.settings();
-    let planned = i32::try_from(settings.tasks + settings.mounts).unwrap_or(i32::MAX);
-    let first_unknown = descriptor::FIRST_TASKS.saturating_add(planned);
+    let first_unknown = network_descriptor(setup).saturating_add(i32::from(settings.network));
     sys::close_from(first_unknown, 0).during(step, "close descriptors")?;
     sys::clear_signals().during(step, "reset signals")?;
     sys::clear_personality().during(step, "reset personality")?;
@@ -135,6 +134,13 @@ fn sanitise(setup: &Setup) -> Result<(), Failure> {
 
 /// Nobody else's: the mask for what is created, but for the files of the root.
 pub(crate) const PRIVATE: rustix::fs::Mode = rustix::fs::Mode::from_raw_mode(0o077);
+
+/// Where the network namespace is, if one is given: after everything else.
+fn network_descriptor(setup: &Setup) -> i32 {
+    let settings = setup.plan.settings();
+    let before = i32::try_from(settings.tasks + settings.mounts).unwrap_or(i32::MAX);
+    descriptor::FIRST_TASKS.saturating_add(before)
+}
 
 fn die_with_parent(setup: &Setup) -> Result<(), Failure> {
     let step = Step::R2;
@@ -171,9 +177,16 @@ fn enter_groups(setup: &Setup) -> Result<(), Failure> {
     Ok(())
 }
 
-fn loopback(setup: &Setup) -> Result<(), Failure> {
+fn network(setup: &Setup) -> Result<(), Failure> {
     let step = Step::R11;
     setup.begin(step)?;
+    if setup.plan.settings().network {
+        // Its loopback is up.
+        let network = sys::fixed(network_descriptor(setup));
+        let kind = Some(rustix::thread::LinkNameSpaceType::Network);
+        return rustix::thread::move_into_link_name_space(network, kind)
+            .during(step, "enter the network namespace");
+    }
     let socket = rustix::net::socket_with(
         AddressFamily::INET,
         SocketType::DGRAM,

@@ -36,13 +36,18 @@ pub(super) struct HostFiles {
     pub(super) time_zone: Option<Vec<u8>>,
 }
 
-/// The host's files, as they were at the first launch.
+/// Reads the host's files now, so that no launch waits for it.
+pub(crate) fn read() {
+    host_files();
+}
+
+/// The host's files, as they were at the launcher's start.
 pub(super) fn host_files() -> &'static HostFiles {
     static FILES: OnceLock<HostFiles> = OnceLock::new();
     FILES.get_or_init(|| HostFiles {
-        bundle: read(BUNDLE, BUNDLE_LIMIT_BYTES)
+        bundle: trusted(BUNDLE, BUNDLE_LIMIT_BYTES)
             .and_then(|bytes| bundle_directory(&bytes).ok().map(|mount| (bytes, mount))),
-        time_zone: read(TIME_ZONE, TIME_ZONE_LIMIT_BYTES),
+        time_zone: trusted(TIME_ZONE, TIME_ZONE_LIMIT_BYTES),
     })
 }
 
@@ -91,7 +96,7 @@ fn bundle_directory(bytes: &[u8]) -> Result<OwnedFd, Errno> {
 }
 
 /// Reads a file of root's that nobody else can change; anything else is as if it were not there.
-fn read(path: &str, limit: u64) -> Option<Vec<u8>> {
+fn trusted(path: &str, limit: u64) -> Option<Vec<u8>> {
     let flags = (OFlags::NONBLOCK | OFlags::NOCTTY).bits();
     let file = File::options()
         .read(true)

@@ -116,7 +116,7 @@ fn equal<T: PartialEq + std::fmt::Display>(
     })
 }
 
-/// Every namespace is another than the launcher's own.
+/// Every namespace is another than the launcher's own, and that of the network the given one.
 fn namespaces(jail: &Jail, spec: &JailSpec) -> Result<(), JailError> {
     let user = matches!(spec.ids, Ids::User).then_some("user");
     for kind in ["pid", "mnt", "net", "ipc", "uts", "cgroup"]
@@ -128,12 +128,21 @@ fn namespaces(jail: &Jail, spec: &JailSpec) -> Result<(), JailError> {
             let found = rustix::fs::stat(&path).during(STEP, path)?;
             Ok::<_, JailError>((found.st_dev, found.st_ino))
         };
-        if of(&jail.plugin_pid.to_string())? == of("self")? {
+        let found = of(&jail.plugin_pid.to_string())?;
+        if found == of("self")? {
             return Err(JailError::Mismatch {
                 what: format!("{kind} namespace"),
                 found: "the launcher's".to_owned(),
                 planned: "its own".to_owned(),
             });
+        }
+        if let ("net", Some(given)) = (kind, &spec.network) {
+            let given = rustix::fs::fstat(given).during(STEP, "the given network namespace")?;
+            equal(
+                "network namespace (device:inode)",
+                format!("{}:{}", found.0, found.1),
+                format!("{}:{}", given.st_dev, given.st_ino),
+            )?;
         }
     }
     Ok(())

@@ -169,6 +169,7 @@ fn write_plan(
         identities,
         tasks: u32::try_from(spec.groups.v1_tasks.len()).unwrap_or(u32::MAX),
         mounts: handles.count(),
+        network: spec.network.is_some(),
         cgroup_namespace: late_cgroup_namespace(spec),
         processes,
         oom_score_adj: OOM_SCORE_ADJ,
@@ -218,11 +219,11 @@ fn clone(
     given: &Given,
     handles: &Handles,
 ) -> Result<Reaper, JailError> {
-    let mut namespaces = libc::CLONE_NEWPID
-        | libc::CLONE_NEWNS
-        | libc::CLONE_NEWIPC
-        | libc::CLONE_NEWUTS
-        | libc::CLONE_NEWNET;
+    let mut namespaces =
+        libc::CLONE_NEWPID | libc::CLONE_NEWNS | libc::CLONE_NEWIPC | libc::CLONE_NEWUTS;
+    if spec.network.is_none() {
+        namespaces |= libc::CLONE_NEWNET;
+    }
     if !late_cgroup_namespace(spec) {
         namespaces |= libc::CLONE_NEWCGROUP;
     }
@@ -234,6 +235,7 @@ fn clone(
     }
     descriptors.extend(spec.groups.v1_tasks.iter().map(AsFd::as_fd));
     descriptors.extend(handles.descriptors());
+    descriptors.extend(spec.network.as_ref().map(AsFd::as_fd));
     let started = clone::start(&clone::Start {
         program: reaper,
         name: c"pinfold-reaper",

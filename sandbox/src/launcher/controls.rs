@@ -67,7 +67,7 @@ impl Tried {
 }
 
 /// Controls of which this version has nothing, with what is missed by it.
-const NOT_BUILT: [(Control, &str); 6] = [
+const NOT_BUILT: [(Control, &str); 5] = [
     (
         Control::Landlock,
         "file access is confined by the jail's root alone",
@@ -83,10 +83,6 @@ const NOT_BUILT: [(Control, &str); 6] = [
     (
         Control::LauncherFilter,
         "the launcher may make any system call",
-    ),
-    (
-        Control::NetworkPool,
-        "each launch makes its own network namespace",
     ),
     (
         Control::StateQuota,

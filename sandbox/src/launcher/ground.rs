@@ -15,6 +15,7 @@ use rustix::process::{DumpableBehavior, Resource, Rlimit, getrlimit, setrlimit};
 use super::args::Args;
 use super::clock::Clock;
 use super::files::{Files, Place};
+use super::networks::Networks;
 use super::{log, namespace, rights};
 use crate::cgroup::{self, CgroupError, Hierarchy, Parent, ProcPaths};
 use crate::jail::{self, JailError};
@@ -54,6 +55,7 @@ pub(super) struct Ground {
     /// Where stages are attached on older kernels.
     pub(super) attach_dir: PathBuf,
     pub(super) reaper: OwnedFd,
+    pub(super) networks: Networks,
     pub(super) groups: Parent,
     /// None in user mode, where there is one id for all.
     pub(super) uids: Option<Uids>,
@@ -223,7 +225,9 @@ impl Ground {
         };
         let groups = groups(&config, mode)?;
         let reaper = jail::sealed_reaper().map_err(StartError::Reaper)?;
+        jail::read_host_files();
         rights::drop_others(mode).map_err(StartError::Rights)?;
+        let networks = Networks::new(config.netns_pool);
         Ok(Self {
             config,
             mode,
@@ -232,6 +236,7 @@ impl Ground {
             reader,
             attach_dir,
             reaper,
+            networks,
             groups,
             uids,
             host_env,

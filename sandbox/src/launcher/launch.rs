@@ -153,6 +153,27 @@ pub(super) fn judge(
     }
 }
 
+/// What of a launch can be done when a plugin has been staged: its user id, which is on disk before
+/// it is used, its lasting directory, and its filter. Where something of it cannot be done, the launch
+/// says so.
+pub(super) fn prepare(ground: &mut Ground, plugin: &PluginId) {
+    let Ok(policy) = ground.files.policy(plugin) else {
+        return;
+    };
+    let file = &policy.file;
+    let Ok(template) = ground.files.template(&file.dialect) else {
+        return;
+    };
+    drop(ground.files.filter(&file.profile));
+    let uid = ground.uids.as_mut().map(|uids| uids.plugin(plugin));
+    let Ok(uid) = uid.transpose() else {
+        return;
+    };
+    if template.state {
+        drop(ground.state_of(plugin.as_str(), uid));
+    }
+}
+
 /// P1 to P8.
 pub(super) fn start(
     ground: &mut Ground,
@@ -217,6 +238,7 @@ pub(super) fn start(
     };
     let missing = controls::missing(findings, &applied, half.ground.mode, file)?;
     let ids = half.ids(uid)?;
+    let network = half.network(file)?;
     let spec = JailSpec {
         plugin: plugin.clone(),
         instance: id,
@@ -232,6 +254,7 @@ pub(super) fn start(
         limits: file.limits.clone(),
         filter: filter.to_vec(),
         groups: half.group_files()?,
+        network,
         user_namespace: match ids {
             Ids::Root { .. } => Wanted::Off,
             Ids::User => Wanted::Required,
@@ -302,6 +325,22 @@ impl Half<'_> {
             .map_err(|error| failure::of(FailureKind::Host, &error))?;
         self.reaper_uid = Some(reaper);
         Ok(Ids::Root { plugin, reaper })
+    }
+
+    /// A prepared network namespace, which is then this jail's, where there is one.
+    fn network(&mut self, file: &PolicyFile) -> Result<Option<OwnedFd>, Failure> {
+        let control = Control::NetworkPool;
+        let wanted = file.wanted(control);
+        if wanted == Wanted::Off {
+            return Ok(None);
+        }
+        match (self.ground.networks.take(), wanted) {
+            (None, Wanted::Required) => {
+                let reason = "all that were prepared are used: others follow at once";
+                Err(controls::refused(control, &Tried::missing(reason)))
+            }
+            (taken, _) => Ok(taken),
+        }
     }
 
     fn group_files(&self) -> Result<GroupFds, Failure> {

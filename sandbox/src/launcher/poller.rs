@@ -19,6 +19,8 @@ pub(super) enum Source {
     Staging(u32),
     /// The probing child.
     Probe,
+    /// The child that prepares network namespaces.
+    Networks,
     /// The status channel of a jail that starts.
     Starting(InstanceId),
     /// The end of a jail's reaper.
@@ -43,6 +45,7 @@ impl Source {
             Self::Starting(id) => (4, id.0),
             Self::Ended(id) => (5, id.0),
             Self::Memory(id) => (6, id.0),
+            Self::Networks => (7, 0),
         };
         (kind << ID_BITS) | (id & ((1 << ID_BITS) - 1))
     }
@@ -57,6 +60,7 @@ impl Source {
             4 => Self::Starting(InstanceId(id)),
             5 => Self::Ended(InstanceId(id)),
             6 => Self::Memory(InstanceId(id)),
+            7 => Self::Networks,
             _ => return None,
         })
     }
@@ -140,6 +144,7 @@ mod tests {
             Source::Starting(InstanceId(7)),
             Source::Ended(InstanceId((1 << ID_BITS) - 1)),
             Source::Memory(InstanceId(0)),
+            Source::Networks,
         ] {
             assert_eq!(Source::from_token(source.token()), Some(source));
         }

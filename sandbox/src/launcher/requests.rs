@@ -103,6 +103,7 @@ impl Launcher {
         match found {
             Ok(findings) => {
                 self.findings = findings;
+                self.networks_found();
                 for (id, plugin) in waiting {
                     let answer = self.posture(plugin);
                     self.outbox.reply(id, answer);
@@ -226,6 +227,9 @@ impl Launcher {
                 }),
             Err(error) => Err(stage_failure(&error)),
         };
+        if answer.is_ok() {
+            launch::prepare(&mut self.ground, &plugin);
+        }
         self.outbox.reply(id, answer);
         self.next_staging();
     }

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
-use pinfold_policy::{InstanceId, PluginId};
+use pinfold_policy::{Control, InstanceId, PluginId};
 use rustix::event::epoll::EventFlags;
 
 use super::connect::Connecting;
@@ -61,8 +61,12 @@ impl Launcher {
         let poller = Poller::new()?;
         poller.add(Source::Socket, &socket, EventFlags::IN)?;
         poller.add(Source::Signals, &signals, EventFlags::IN)?;
+        // Both children work at the same time.
+        ground.networks.fill();
         let probing = Probing::start(setting(&mut ground))?;
-        let findings = probing.finish(&ground.groups)?;
+        let mut findings = probing.finish(&ground.groups)?;
+        ground.networks.filled();
+        findings.insert(Control::NetworkPool, ground.networks.tried());
         Ok(Self {
             ground,
             poller,
@@ -108,6 +112,7 @@ impl Launcher {
             Source::Signals => self.on_signals(),
             Source::Staging(number) => self.on_staged(number),
             Source::Probe => self.on_probed(),
+            Source::Networks => self.on_networks(),
             Source::Starting(id) => self.on_starting(id),
             Source::Ended(id) => self.on_ended(id),
             Source::Memory(id) => self.on_memory(id),
@@ -180,11 +185,17 @@ impl Launcher {
         let connecting = self.connecting.iter().map(|one| one.next);
         let removing = self.removing.iter().map(|one| one.next);
         let probing = self.probing.iter().map(|one| one.deadline);
+        // One that ends needs none.
+        let networks = match self.ending {
+            None => self.ground.networks.deadline(),
+            Some(_) => None,
+        };
         instances
             .chain(stagings)
             .chain(connecting)
             .chain(removing)
             .chain(probing)
+            .chain(networks)
             .chain(self.outbox.deadline())
             .chain(self.ending)
             .min()
@@ -196,6 +207,7 @@ impl Launcher {
         self.connecting_on_time(now);
         self.removing_on_time(now);
         self.probing_on_time(now);
+        self.networks_on_time(now);
     }
 
     fn send(&mut self) -> io::Result<()> {
@@ -269,5 +281,28 @@ impl Launcher {
             let found = probing.finish(&self.ground.groups);
             self.probed(found);
         }
+    }
+
+    fn on_networks(&mut self) {
+        self.ground.networks.filled();
+        self.networks_found();
+    }
+
+    fn networks_on_time(&mut self, now: Instant) {
+        if self.is_ending() || !self.ground.networks.on_time(now) {
+            return;
+        }
+        if let Some(child) = self.ground.networks.descriptor()
+            && let Err(error) = self.poller.add(Source::Networks, child, EventFlags::IN)
+        {
+            log::line(&format!("wait for network namespaces: {error}"));
+        }
+        self.networks_found();
+    }
+
+    /// What the pool comes to now is what a posture shows and a launch goes by.
+    pub(super) fn networks_found(&mut self) {
+        let tried = self.ground.networks.tried();
+        self.findings.insert(Control::NetworkPool, tried);
     }
 }

@@ -12,6 +12,7 @@ fn settings() -> Settings {
         },
         tasks: 3,
         mounts: 9,
+        network: true,
         cgroup_namespace: true,
         processes: 128,
         oom_score_adj: 500,

@@ -114,6 +114,7 @@ pub(crate) fn spec(acts: &[&str]) -> JailSpec {
         limits: Limits::default(),
         filter: filter(),
         groups: GroupFds::default(),
+        network: None,
         user_namespace: Wanted::Preferred,
         proc: Wanted::Required,
         memfd_noexec: Wanted::Preferred,

@@ -1,12 +1,15 @@
 //! What a running plugin has, read through proc of the host.
 
 use std::collections::BTreeMap;
-use std::fs;
+use std::fs::{self, File};
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::MetadataExt;
 
 use super::ability;
 use super::harness::{PLUGIN_ID, REAPER_ID, launch, lines, missing_here, reaper, spec};
+use nix::sched::{CloneFlags, unshare};
 use pinfold_policy::Control;
-use pinfold_sandbox::jail::Jail;
+use pinfold_sandbox::jail::{Jail, JailError};
 use rustix::fs::SealFlags;
 
 fn fields(pid: i32) -> BTreeMap<String, String> {
@@ -152,4 +155,41 @@ fn process_1_is_a_sealed_copy_and_holds_nothing_of_the_launcher() {
             "{target}"
         );
     }
+}
+
+/// A network namespace of nobody's.
+fn network() -> OwnedFd {
+    let made = std::thread::spawn(|| {
+        unshare(CloneFlags::CLONE_NEWNET).unwrap();
+        File::open("/proc/thread-self/ns/net").unwrap().into()
+    });
+    made.join().unwrap()
+}
+
+#[test]
+fn a_given_network_namespace_is_the_plugins_and_another_is_noticed() {
+    if !ability::root("a_given_network_namespace_is_the_plugins_and_another_is_noticed") {
+        return;
+    }
+    let given = network();
+    let inode = File::from(given.try_clone().unwrap())
+        .metadata()
+        .unwrap()
+        .ino();
+    let mut spec = spec(&["fds", "say:running", "wait"]);
+    spec.network = Some(given);
+    let jail = launch(&spec).unwrap();
+    // Nothing leads back to where it came from.
+    let said: Vec<String> = lines(&jail).take(2).collect();
+    assert_eq!(said, ["0 1 2", "running"]);
+    jail.look(&spec).unwrap();
+    for pid in [jail.plugin_pid, jail.reaper.pid()] {
+        let found = fs::metadata(format!("/proc/{pid}/ns/net")).unwrap().ino();
+        assert_eq!(found, inode);
+    }
+    spec.network = Some(network());
+    let JailError::Mismatch { what, .. } = jail.look(&spec).unwrap_err() else {
+        panic!("another namespace was not noticed");
+    };
+    assert_eq!(what, "network namespace (device:inode)");
 }

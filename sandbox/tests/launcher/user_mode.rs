@@ -63,6 +63,7 @@ fn a_users_launcher_runs_plugins_in_a_jail_and_tells_how_they_end() {
     assert!(launched.missing.contains(&"uid".to_owned()));
     assert!(!launched.missing.contains(&"processes".to_owned()));
     assert!(!launched.missing.contains(&"user-namespace".to_owned()));
+    assert!(!launched.missing.contains(&"network-pool".to_owned()));
     let cause = |plugin, args: &[&str]| {
         let launched = machine.run(plugin, args, LOWERED).unwrap();
         machine.exited(launched.instance)

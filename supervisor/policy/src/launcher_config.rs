@@ -11,6 +11,9 @@ use crate::document::{self, DocumentError, KnownKeys};
 /// `false` counts, so that a slip does not open what was meant to be closed.
 pub const REQUIRE_SIGNATURES: &str = "GOATFLOW_REQUIRE_SIGNATURES";
 
+/// Most network namespaces that are kept ready: each takes some memory of the kernel's.
+pub const NETNS_POOL_LIMIT: usize = 64;
+
 /// The launcher's configuration. Every path is absolute.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
@@ -37,6 +40,9 @@ pub struct LauncherConfig {
     /// Whether only signed plugins start.
     #[serde(default)]
     pub require_signatures: bool,
+    /// Network namespaces that are kept ready for launches, at most [`NETNS_POOL_LIMIT`].
+    #[serde(default = "netns_pool")]
+    pub netns_pool: usize,
     /// Longest time that jails outlive the daemon's connection on its own request.
     #[serde(default = "handover_limit")]
     pub handover_limit: Span,
@@ -79,6 +85,13 @@ fn uid_lease_dir() -> PathBuf {
     "/var/lib/pinfold-uids".into()
 }
 
+/// Network namespaces kept ready where nobody says how many.
+pub const NETNS_POOL: usize = 4;
+
+fn netns_pool() -> usize {
+    NETNS_POOL
+}
+
 fn handover_limit() -> Span {
     Span::seconds(30)
 }
@@ -96,6 +109,7 @@ const KEYS: &KnownKeys = &[
             "uid-lease-dir",
             "daemon-user",
             "require-signatures",
+            "netns-pool",
             "handover-limit",
             "dev-grants",
             "dev-policy-dir",
@@ -126,6 +140,12 @@ pub enum LauncherConfigError {
         first: u32,
         /// Number of ids.
         count: u32,
+    },
+    /// More than are kept.
+    #[error("netns-pool is {count}: write 0 to {NETNS_POOL_LIMIT}")]
+    NetnsPool {
+        /// How many.
+        count: usize,
     },
     /// One without the other.
     #[error("dev-grants and dev-policy-dir go together: only one is there")]
@@ -186,6 +206,11 @@ impl LauncherConfig {
                 .is_none_or(|end| end > u32::MAX - 1)
         {
             return Err(LauncherConfigError::UidRange { first, count });
+        }
+        if self.netns_pool > NETNS_POOL_LIMIT {
+            return Err(LauncherConfigError::NetnsPool {
+                count: self.netns_pool,
+            });
         }
         if self.dev_grants.is_some() != self.dev_policy_dir.is_some() {
             return Err(LauncherConfigError::DevGrants);
@@ -252,6 +277,11 @@ uid-range = { first = 1900000000, count = 65536 }
                 "1900000000",
                 "1000",
                 "uid-range 1000 + 65536: write at least 16 ids from 100000 up, below 4294967294",
+            ),
+            (
+                "daemon-user",
+                "netns-pool = 65\ndaemon-user",
+                "netns-pool is 65: write 0 to 64",
             ),
             (
                 "daemon-user",

@@ -39,7 +39,8 @@ pub use key::{
     REASON_LIMIT_BYTES, Revoked, TrustedKey,
 };
 pub use launcher_config::{
-    DevGrants, LauncherConfig, LauncherConfigError, REQUIRE_SIGNATURES, UidRange,
+    DevGrants, LauncherConfig, LauncherConfigError, NETNS_POOL, NETNS_POOL_LIMIT,
+    REQUIRE_SIGNATURES, UidRange,
 };
 pub use model::{CallContext, Middleware, Offer, Route, RouteMethod, User};
 pub use moment::{Moment, MomentError};

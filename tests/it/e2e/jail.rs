@@ -235,7 +235,6 @@ fn the_posture_says_what_is_in_force_and_what_is_not_built() {
         "write-xor-execute",
         "syscall-names",
         "launcher-filter",
-        "network-pool",
         "state-quota",
     ];
     for id in not_built {

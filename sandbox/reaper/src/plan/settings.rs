@@ -49,6 +49,9 @@ pub struct Settings {
     pub tasks: u32,
     /// Number of mount handles.
     pub mounts: u32,
+    /// Whether a network namespace is given, the descriptor after the mount handles, to be entered;
+    /// else the reaper was started in one of its own.
+    pub network: bool,
     /// Whether the reaper makes the cgroup namespace, after entering the groups of `tasks`.
     pub cgroup_namespace: bool,
     /// Limit on processes and threads of the plugin's user id.
@@ -88,7 +91,12 @@ impl Settings {
             u32::from(self.cgroup_namespace).to_le_bytes(),
             self.processes.to_le_bytes(),
             self.oom_score_adj.to_le_bytes(),
-            [wish_number(self.proc), wish_number(self.memfd_noexec), 0, 0],
+            [
+                wish_number(self.proc),
+                wish_number(self.memfd_noexec),
+                u8::from(self.network),
+                0,
+            ],
             u32::from(step).to_le_bytes(),
             errno.to_le_bytes(),
         ];
@@ -129,7 +137,7 @@ impl Settings {
             },
             _ => return None,
         };
-        let [proc, memfd_noexec, _, _] = wishes;
+        let [proc, memfd_noexec, network, _] = wishes;
         let fault = match u32::from_le_bytes(step) {
             0 => None,
             number => Some(Fault {
@@ -141,6 +149,7 @@ impl Settings {
             identities,
             tasks: u32::from_le_bytes(tasks),
             mounts: u32::from_le_bytes(mounts),
+            network: flag(network)?,
             cgroup_namespace: u32::from_le_bytes(cgroup) != 0,
             processes: u32::from_le_bytes(processes),
             oom_score_adj: i32::from_le_bytes(oom),
@@ -148,6 +157,14 @@ impl Settings {
             memfd_noexec: wish(memfd_noexec)?,
             fault,
         })
+    }
+}
+
+const fn flag(number: u8) -> Option<bool> {
+    match number {
+        0 => Some(false),
+        1 => Some(true),
+        _ => None,
     }
 }
 

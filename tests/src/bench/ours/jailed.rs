@@ -56,6 +56,7 @@ impl Host {
             uid_lease_dir: "/var/lib/pinfold-uids".into(),
             daemon_user: "root".into(),
             require_signatures: false,
+            netns_pool: pinfold_policy::NETNS_POOL,
             handover_limit: pinfold_policy::Span::seconds(30),
             dev_grants: None,
             dev_policy_dir: None,
