@@ -117,6 +117,8 @@ fn begin(arguments: Arguments) -> anyhow::Result<()> {
     if !own_user {
         privileges::become_user(&launcher_config.daemon_user).context("give up root")?;
     }
+    // After rights were given up, which is for the one thread that there is until here.
+    let _together = telemetry::write_together().context("start the log's thread")?;
     let runtime = crate::runtime::start(config.worker_threads).context("start the runtime")?;
     let launcher = Some(launcher);
     let development = arguments.dev;

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use pinfold_gateway::{Actor, Audit, AuditRecord, Decision};
+use pinfold_gateway::{Actor, Audit, AuditRecord};
 use pinfold_hostapi::{AuditEntry, AuditSink};
 
 use crate::meters::Meters;
@@ -41,30 +41,7 @@ impl AuditSink for Recorder {
 
 impl Audit for Recorder {
     fn record(&self, record: AuditRecord) {
-        let AuditRecord {
-            actor,
-            method,
-            route,
-            plugin,
-            decision,
-            ..
-        } = record;
-        let (decision, permission) = match decision {
-            Decision::Allow => ("allow", None),
-            Decision::Deny { code } => ("deny", Some(code.to_owned())),
-        };
-        let plugin = plugin.map_or_else(String::new, |(plugin, _)| format!(" ({plugin})"));
-        self.trail.record(Entry {
-            actor: actor_text(&actor),
-            action: "http.request".into(),
-            subject: format!(
-                "{method} {}{plugin}",
-                route.as_deref().unwrap_or("no route")
-            ),
-            decision,
-            permission,
-            request_id: None,
-        });
+        self.trail.request(record);
     }
 }
 

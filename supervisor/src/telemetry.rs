@@ -1,11 +1,16 @@
 //! Where the daemon's own log lines go: standard error, as text for people or as JSON.
 
+mod lines;
+
 use std::io::IsTerminal as _;
 
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::filter::ParseError;
 
 use crate::config::LogFormat;
+
+use self::lines::Lines;
+pub(crate) use self::lines::write_together;
 
 /// A log filter cannot be read.
 #[derive(Debug, thiserror::Error)]
@@ -33,7 +38,7 @@ pub(crate) fn start(filter: &str, format: LogFormat) -> Result<(), FilterError> 
     }
     let lines = tracing_subscriber::fmt()
         .with_env_filter(parsed)
-        .with_writer(std::io::stderr)
+        .with_writer(Lines)
         .with_ansi(std::io::stderr().is_terminal());
     match format {
         LogFormat::Text => lines.init(),

@@ -1,6 +1,7 @@
 //! Who a bearer token stands for: answered from memory, kept in the store.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
@@ -22,7 +23,24 @@ use crate::store::{Store, StoreError};
 /// Time between two looks for tokens that have expired.
 const EXPIRY_INTERVAL: Duration = Duration::from_secs(60);
 
-type Known = HashMap<[u8; 32], TokenRecord>;
+/// By hash.
+type Known = HashMap<[u8; 32], Token>;
+
+/// A token, and the user for whom it stands, made once for all requests.
+#[derive(Clone)]
+struct Token {
+    record: TokenRecord,
+    user: Arc<User>,
+}
+
+impl Token {
+    fn of(record: TokenRecord) -> Self {
+        Self {
+            user: Arc::new(record.to_user()),
+            record,
+        }
+    }
+}
 
 /// The tokens that are known. A request reads one snapshot; a change commits first and then swaps
 /// the snapshot whole.
@@ -51,7 +69,7 @@ impl KnownTokens {
         known.store.end_expired(known.now(Utc::now())).await?;
         let records = known.store.token_records().await?;
         let records = records.into_iter();
-        let records = records.map(|record| (*record.hash.as_bytes(), record));
+        let records = records.map(|record| (*record.hash.as_bytes(), Token::of(record)));
         known.known.store(records.collect::<Known>().into());
         Ok(known)
     }
@@ -73,7 +91,11 @@ impl KnownTokens {
     /// The time by which a token's end is judged: `clock`, or what was seen before if that is later.
     fn now(&self, clock: DateTime<Utc>) -> DateTime<Utc> {
         let millis = clock.timestamp_millis();
-        let before = self.latest.fetch_max(millis, Ordering::Relaxed);
+        // Most looks are within the same millisecond: those write nothing that others read.
+        let mut before = self.latest.load(Ordering::Relaxed);
+        if before < millis {
+            before = self.latest.fetch_max(millis, Ordering::Relaxed);
+        }
         if before <= millis {
             return clock;
         }
@@ -81,13 +103,13 @@ impl KnownTokens {
     }
 
     /// Whom a token stands for, by this clock.
-    fn user(&self, token: &str, clock: DateTime<Utc>) -> Option<User> {
+    fn user(&self, token: &str, clock: DateTime<Utc>) -> Option<Arc<User>> {
         let hash = TokenHash::of(token);
         let known = self.known.load();
-        let record = known
+        let token = known
             .get(hash.as_bytes())
-            .filter(|record| record.accepts(&hash, self.now(clock)));
-        record.map(TokenRecord::to_user)
+            .filter(|token| token.record.accepts(&hash, self.now(clock)));
+        token.map(|token| Arc::clone(&token.user))
     }
 
     /// Makes a token and lets it in.
@@ -106,11 +128,11 @@ impl KnownTokens {
         actor: String,
     ) -> Result<CreatedToken, CreateTokenError> {
         let created = self.store.create_token(wanted, actor).await?;
-        let record = record(&created);
+        let token = Token::of(record(&created));
         // It is committed: known here too, without anything more that can fail.
         self.known.rcu(|known| {
             let mut known = Known::clone(known);
-            known.insert(*record.hash.as_bytes(), record.clone());
+            known.insert(*token.record.hash.as_bytes(), token.clone());
             known
         });
         Ok(created)
@@ -143,7 +165,7 @@ impl KnownTokens {
     fn forget(&self, is_it: impl Fn(&TokenRecord) -> bool) {
         self.known.rcu(|known| {
             let mut known = Known::clone(known);
-            known.retain(|_, record| !is_it(record));
+            known.retain(|_, token| !is_it(&token.record));
             known
         });
     }
@@ -176,7 +198,7 @@ impl Tokens for KnownTokens {
     fn authenticate<'a>(
         &'a self,
         token: &'a str,
-    ) -> BoxFuture<'a, Result<Option<User>, TokensError>> {
+    ) -> BoxFuture<'a, Result<Option<Arc<User>>, TokensError>> {
         futures_util::future::ready(Ok(self.user(token, Utc::now()))).boxed()
     }
 }

@@ -1,6 +1,7 @@
 //! One line for each request, under the target `pinfold::access`: answered or abandoned. Patterns
 //! of routes, never raw paths; never a query, a header or a body.
 
+use std::borrow::Cow;
 use std::time::Instant;
 
 use http::{Method, Response};
@@ -11,23 +12,19 @@ use tracing::Level;
 use crate::audit::{Actor, known_method};
 use crate::request_id::RequestId;
 use crate::respond::ErrorCode;
-use crate::route::Target;
+use crate::route::{RoutePattern, Target};
 
 /// A request under way. Dropped without an answer it logs that the client has gone.
 pub(crate) struct AccessLog {
     id: RequestId,
     method: Method,
     started: Instant,
-    pub(crate) route: Option<String>,
+    pub(crate) route: Option<RoutePattern>,
     pub(crate) plugin: Option<(PluginId, Generation)>,
     pub(crate) actor: Actor,
     is_health_check: bool,
     is_answered: bool,
 }
-
-/// The pattern that a router of its own found, beside the answer.
-#[derive(Clone, Debug)]
-pub(crate) struct RoutePattern(pub(crate) String);
 
 impl AccessLog {
     pub(crate) fn begin(id: &RequestId, method: &Method) -> Self {
@@ -45,7 +42,7 @@ impl AccessLog {
 
     /// Takes down where the request goes.
     pub(crate) fn note(&mut self, target: &Target) {
-        self.route = Some(target.pattern().to_owned());
+        self.route = Some(target.pattern());
         self.is_health_check = matches!(target, Target::Live | Target::Ready);
         if let Target::Plugin(matched) = target {
             self.plugin = Some((matched.entry.plugin.clone(), matched.entry.generation));
@@ -64,32 +61,31 @@ impl AccessLog {
     pub(crate) fn answered<B: Body>(mut self, answer: &Response<B>) {
         self.is_answered = true;
         let code = answer.extensions().get::<ErrorCode>().map(|code| code.0);
-        let pattern = answer
-            .extensions()
-            .get::<RoutePattern>()
-            .map(|pattern| pattern.0.as_str());
+        // What a router of its own found stands beside the answer.
+        let pattern = answer.extensions().get::<RoutePattern>();
+        let pattern = pattern.or(self.route.as_ref());
         tracing::event!(
             target: "pinfold::access",
             Level::INFO,
             request.id = self.id.as_str(),
             http.request.method = known_method(&self.method),
-            http.route = pattern.or(self.route.as_deref()),
+            http.route = pattern.map(RoutePattern::as_str),
             http.response.status_code = answer.status().as_u16(),
             http.response.body.size = answer.body().size_hint().exact(),
             plugin.id = self.plugin.as_ref().map(|(plugin, _)| plugin.as_str()),
             plugin.generation = self.plugin.as_ref().map(|(_, generation)| generation.0),
-            user.id = self.user(),
+            user.id = self.user().as_deref(),
             error.code = code,
             duration_ms = self.duration_ms(),
             "request answered"
         );
     }
 
-    fn user(&self) -> Option<String> {
+    fn user(&self) -> Option<Cow<'_, str>> {
         match &self.actor {
             Actor::Anonymous => None,
-            Actor::User(user) => Some(user.id.clone()),
-            Actor::Process { uid, .. } => Some(format!("uid:{uid}")),
+            Actor::User(user) => Some(Cow::Borrowed(&user.id)),
+            Actor::Process { uid, .. } => Some(Cow::Owned(format!("uid:{uid}"))),
         }
     }
 
@@ -108,10 +104,10 @@ impl Drop for AccessLog {
             Level::INFO,
             request.id = self.id.as_str(),
             http.request.method = known_method(&self.method),
-            http.route = self.route.as_deref(),
+            http.route = self.route.as_ref().map(RoutePattern::as_str),
             plugin.id = self.plugin.as_ref().map(|(plugin, _)| plugin.as_str()),
             plugin.generation = self.plugin.as_ref().map(|(_, generation)| generation.0),
-            user.id = self.user(),
+            user.id = self.user().as_deref(),
             duration_ms = self.duration_ms(),
             "request abandoned by its client"
         );

@@ -1,11 +1,14 @@
 //! Step 6: who asked for what, and whether it was let through. One record per decision.
 
+use std::sync::Arc;
+
 use http::Method;
 use pinfold_policy::{Generation, PluginId, User};
 
 use crate::access_log::AccessLog;
 use crate::refusal::Refusal;
 use crate::request_id::RequestId;
+use crate::route::RoutePattern;
 
 /// Where audit records go.
 ///
@@ -17,17 +20,17 @@ pub trait Audit: Send + Sync + 'static {
     fn record(&self, record: AuditRecord);
 }
 
-/// One decision of the gateway.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// One decision of the gateway. All of it is shared or static: nothing is copied for a record.
+#[derive(Clone, Debug)]
 pub struct AuditRecord {
     /// Id of the request.
-    pub request_id: String,
+    pub request_id: Arc<str>,
     /// Who asked.
     pub actor: Actor,
     /// HTTP method.
-    pub method: String,
+    pub method: &'static str,
     /// Pattern of the route, never the raw path; absent where none matched.
-    pub route: Option<String>,
+    pub route: Option<RoutePattern>,
     /// The plugin that the route belongs to.
     pub plugin: Option<(PluginId, Generation)>,
     /// What was decided.
@@ -40,7 +43,7 @@ pub enum Actor {
     /// Nobody whom the gateway knows.
     Anonymous,
     /// The user behind an accepted token.
-    User(User),
+    User(Arc<User>),
     /// A process on the admin socket, as the kernel names it. The socket's file mode has let it
     /// in; this is for the record alone.
     Process {
@@ -81,9 +84,9 @@ pub(crate) fn decided(
         Err(_) => return,
     };
     audit.record(AuditRecord {
-        request_id: id.as_str().to_owned(),
+        request_id: id.text(),
         actor: log.actor.clone(),
-        method: known_method(method).to_owned(),
+        method: known_method(method),
         route: log.route.clone(),
         plugin: log.plugin.clone(),
         decision,
@@ -92,22 +95,18 @@ pub(crate) fn decided(
 
 /// The method as it stands in records and logs. One that HTTP does not define is whatever a client
 /// made up, thousands of bytes long and another each time.
-pub(crate) fn known_method(method: &Method) -> &str {
-    const KNOWN: [Method; 9] = [
-        Method::GET,
-        Method::HEAD,
-        Method::POST,
-        Method::PUT,
-        Method::PATCH,
-        Method::DELETE,
-        Method::OPTIONS,
-        Method::TRACE,
-        Method::CONNECT,
-    ];
-    if KNOWN.contains(method) {
-        method.as_str()
-    } else {
-        "other"
+pub(crate) fn known_method(method: &Method) -> &'static str {
+    match *method {
+        Method::GET => "GET",
+        Method::HEAD => "HEAD",
+        Method::POST => "POST",
+        Method::PUT => "PUT",
+        Method::PATCH => "PATCH",
+        Method::DELETE => "DELETE",
+        Method::OPTIONS => "OPTIONS",
+        Method::TRACE => "TRACE",
+        Method::CONNECT => "CONNECT",
+        _ => "other",
     }
 }
 

@@ -21,7 +21,7 @@ pub trait Tokens: Send + Sync + 'static {
     fn authenticate<'a>(
         &'a self,
         token: &'a str,
-    ) -> BoxFuture<'a, Result<Option<User>, TokensError>>;
+    ) -> BoxFuture<'a, Result<Option<Arc<User>>, TokensError>>;
 }
 
 /// It could not be found out whether a token is accepted.

@@ -25,6 +25,8 @@ pub(crate) fn authorise(needs: Needs, actor: &Actor) -> Result<(), Refusal> {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use pinfold_policy::User;
 
     use super::*;
@@ -32,11 +34,11 @@ mod tests {
     #[test]
     fn each_need_is_met_by_the_right_caller_alone() {
         let user = |roles: &[&str]| {
-            Actor::User(User {
+            Actor::User(Arc::new(User {
                 id: "u".into(),
                 login: "u".into(),
                 roles: roles.iter().map(|&role| role.to_owned()).collect(),
-            })
+            }))
         };
         let callers = [
             Actor::Anonymous,

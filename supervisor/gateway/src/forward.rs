@@ -1,5 +1,6 @@
 //! From an admitted request to the plugin's answer: the call itself, with its deadline.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -43,7 +44,7 @@ pub(crate) fn context(
     deadline: Instant,
 ) -> CallContext {
     CallContext {
-        request_id: id.as_str().to_owned(),
+        request_id: id.text(),
         user: user(actor),
         language: language(headers),
         deadline,
@@ -87,9 +88,9 @@ pub(crate) fn failure(error: CallError, entry: &Entry) -> Failure {
     failure
 }
 
-fn user(actor: &Actor) -> Option<User> {
+fn user(actor: &Actor) -> Option<Arc<User>> {
     match actor {
-        Actor::User(user) => Some(user.clone()),
+        Actor::User(user) => Some(Arc::clone(user)),
         Actor::Anonymous | Actor::Process { .. } => None,
     }
 }
@@ -105,14 +106,20 @@ const fn method(method: RouteMethod) -> Method {
 }
 
 fn passed_headers(mut headers: HeaderMap) -> HeaderMap {
-    let named_by_connection: Vec<_> = headers
+    let named_by_connection = headers
         .get_all(CONNECTION)
         .iter()
         .filter_map(|value| value.to_str().ok())
         .flat_map(|value| value.split(','))
-        .filter_map(|name| HeaderName::from_bytes(name.trim().as_bytes()).ok())
+        .filter_map(|name| HeaderName::from_bytes(name.trim().as_bytes()).ok());
+    // A request has few headers: looking for those that are there is cheaper than for all of these.
+    let withheld: Vec<_> = headers
+        .keys()
+        .filter(|name| WITHHELD.contains(name))
+        .cloned()
+        .chain(named_by_connection)
         .collect();
-    for name in WITHHELD.iter().chain(&named_by_connection) {
+    for name in withheld {
         headers.remove(name);
     }
     headers

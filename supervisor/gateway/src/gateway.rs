@@ -104,24 +104,21 @@ impl Gateway {
         self.config.check_address(address)?;
         let limits = self.config.connection_limits();
         let gateway = Arc::new(self);
-        let stopping = stop.clone();
-        let answer = move |request, peer| {
-            let (gateway, stopping) = (Arc::clone(&gateway), stopping.clone());
-            async move { gateway.answer(request, peer, stopping.is_cancelled()).await }
+        // One for all: a copy of a token takes its lock, and this is asked for readiness alone.
+        let stopping = Arc::new(stop.clone());
+        let answer = move |request, _peer: SocketAddr| {
+            let (gateway, stopping) = (Arc::clone(&gateway), Arc::clone(&stopping));
+            async move { gateway.answer(request, &stopping).await }
         };
         Ok(listen(listener, limits, stop, answer).await)
     }
 
-    async fn answer(
-        &self,
-        request: Request<Incoming>,
-        _peer: SocketAddr,
-        stopping: bool,
-    ) -> Answer {
+    async fn answer(&self, request: Request<Incoming>, stopping: &CancellationToken) -> Answer {
         let id = RequestId::of(request.headers());
         let mut log = AccessLog::begin(&id, request.method());
         let span = tracing::debug_span!("request", request.id = id.as_str());
-        let answering = Box::pin(self.steps(request, &id, &mut log, stopping));
+        // Not boxed: the connection has one place for the answer to each of its requests.
+        let answering = self.steps(request, &id, &mut log, stopping);
         let mut answer = answering.instrument(span).await;
         respond::seal(answer.headers_mut(), &id);
         log.answered(&answer);
@@ -133,7 +130,7 @@ impl Gateway {
         request: Request<Incoming>,
         id: &RequestId,
         log: &mut AccessLog,
-        stopping: bool,
+        stopping: &CancellationToken,
     ) -> Answer {
         let form = ErrorForm::of(request.uri().path());
         let (head, mut body) = request.into_parts();
@@ -189,7 +186,7 @@ impl Gateway {
         body: Incoming,
         id: &RequestId,
         log: &AccessLog,
-        stopping: bool,
+        stopping: &CancellationToken,
     ) -> Result<Answer, Failure> {
         let Admitted {
             target,
@@ -201,7 +198,7 @@ impl Gateway {
         let context = forward::context(id, &actor, &head.headers, deadline);
         let answer = match target {
             Target::Live => status_answer(StatusCode::OK, "alive"),
-            Target::Ready => self.readiness(stopping),
+            Target::Ready => self.readiness(stopping.is_cancelled()),
             Target::Admin | Target::Metrics => {
                 return Ok(self.administer(head, body, actor, id).await);
             }

@@ -17,6 +17,7 @@ mod authenticate;
 mod authorise;
 mod body;
 mod config;
+mod entropy;
 mod failure;
 mod forward;
 mod gateway;
@@ -36,12 +37,14 @@ pub mod token;
 pub use audit::{Actor, Audit, AuditRecord, Decision};
 pub use authenticate::{Tokens, TokensError};
 pub use config::{Compat, ConfigError, GatewayConfig, ListForm};
+pub use entropy::random;
 pub use gateway::{Gateway, ServeError};
 pub use limit::{Capacity, Meter};
 pub use listen::Drained;
 pub use meter::{CallCounts, OUTCOMES, REFUSALS};
 pub use path::PatternError;
 pub use plugin::{CallError, Fault, Instance, PluginRequest, PluginResponse, Retry};
+pub use route::RoutePattern;
 pub use table::{
     ConflictCause, Entry, RESERVED_PREFIXES, ROUTES_PER_PLUGIN_LIMIT, RouteConflict, Shared, Table,
 };

@@ -125,10 +125,11 @@ where
             tracing::info!(refusals, "connections are accepted again");
             refusals = 0;
         }
+        // Children, for each look at a token takes its lock.
         let task = Connection {
             limits,
-            stop: stop.clone(),
-            cut: cut.clone(),
+            stop: stop.child_token(),
+            cut: cut.child_token(),
         };
         let (answer, abandoned) = (answer.clone(), Arc::clone(&abandoned));
         connections.spawn(async move {

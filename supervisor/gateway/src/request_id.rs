@@ -1,13 +1,20 @@
 //! The id by which a request is found again in answer, log, audit and plugin.
 
+use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
+
 use http::{HeaderMap, HeaderName, HeaderValue};
+use uuid::Builder;
+use uuid::fmt::Hyphenated;
+
+use crate::entropy;
 
 /// Header of the id, in requests and in answers.
 pub(crate) const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 /// Id of a request: a UUID of version 7, or what the client sent where it is well shaped.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct RequestId(String);
+pub(crate) struct RequestId(Arc<str>);
 
 impl RequestId {
     /// Takes the client's id, 8 to 64 characters of `A-Za-z0-9._-`, or makes one.
@@ -16,14 +23,26 @@ impl RequestId {
             .get(X_REQUEST_ID)
             .and_then(|value| value.to_str().ok())
             .filter(|text| is_shaped(text))
-            .map_or_else(
-                || Self(uuid::Uuid::now_v7().to_string()),
-                |text| Self(text.to_owned()),
-            )
+            .map_or_else(Self::new, |text| Self(text.into()))
+    }
+
+    fn new() -> Self {
+        // A clock before 1970 gives ids that do not sort, and nothing worse.
+        let since = SystemTime::now().duration_since(UNIX_EPOCH);
+        let millis = since.map_or(0, |since| since.as_millis());
+        let millis = u64::try_from(millis).unwrap_or(u64::MAX);
+        let id = Builder::from_unix_timestamp_millis(millis, &entropy::random()).into_uuid();
+        let mut text = [0; Hyphenated::LENGTH];
+        Self((&*id.as_hyphenated().encode_lower(&mut text)).into())
     }
 
     pub(crate) fn as_str(&self) -> &str {
         &self.0
+    }
+
+    /// The same text, shared.
+    pub(crate) fn text(&self) -> Arc<str> {
+        Arc::clone(&self.0)
     }
 
     pub(crate) fn to_header(&self) -> HeaderValue {

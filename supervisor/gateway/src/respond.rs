@@ -146,7 +146,9 @@ pub(crate) fn plugin(response: PluginResponse) -> Result<Response<Full<Bytes>>, 
     let mut answer = Response::new(Full::new(body));
     *answer.status_mut() = status;
     let headers = answer.headers_mut();
-    pass_headers(&response.headers, headers);
+    // Those of every answer come to them.
+    headers.reserve(response.headers.len() + 2);
+    pass_headers(response.headers, headers);
     if has_body && !headers.contains_key(CONTENT_TYPE) {
         // What has no type is shown as nothing but bytes.
         headers.insert(
@@ -163,12 +165,14 @@ pub(crate) fn seal(headers: &mut HeaderMap, id: &RequestId) {
     headers.insert(X_REQUEST_ID, id.to_header());
 }
 
-fn pass_headers(from: &HeaderMap, to: &mut HeaderMap) {
-    for name in PLUGIN_HEADERS {
-        if let Some(value) = from.get(&name)
+fn pass_headers(from: HeaderMap, to: &mut HeaderMap) {
+    // Of several values of one name the first comes with the name, and it alone counts.
+    for (name, value) in from {
+        if let Some(name) = name
             && value.len() <= PLUGIN_HEADER_LIMIT_BYTES
+            && PLUGIN_HEADERS.contains(&name)
         {
-            to.insert(name, value.clone());
+            to.insert(name, value);
         }
     }
 }

@@ -1,7 +1,9 @@
 //! Step 3: where a request goes. Pinfold's own paths first, then the plugins'.
 
+use std::sync::Arc;
+
 use http::Method;
-use pinfold_policy::{Middleware, RouteMethod};
+use pinfold_policy::{Middleware, Route, RouteMethod};
 
 use crate::config::Compat;
 use crate::goatflow;
@@ -31,6 +33,29 @@ pub(crate) enum Target {
     Plugin(Matched),
 }
 
+/// The pattern of a route, as logs and records have it; never a raw path.
+#[derive(Clone, Debug)]
+pub enum RoutePattern {
+    /// One of Pinfold's own.
+    Own(&'static str),
+    /// One that a router within the gateway has found.
+    Nested(String),
+    /// A plugin's.
+    Plugin(Arc<Route>),
+}
+
+impl RoutePattern {
+    /// Its text: `/items/{id}`.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        match self {
+            Self::Own(text) => text,
+            Self::Nested(text) => text,
+            Self::Plugin(route) => &route.path,
+        }
+    }
+}
+
 /// What must hold of the caller.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Needs {
@@ -54,15 +79,15 @@ impl Target {
     }
 
     /// The pattern that matched, for logs.
-    pub(crate) fn pattern(&self) -> &str {
-        match self {
+    pub(crate) fn pattern(&self) -> RoutePattern {
+        RoutePattern::Own(match self {
             Self::Live => "/healthz",
             Self::Ready => "/readyz",
             Self::Admin => "/api/pinfold/v1/{*rest}",
             Self::Metrics => METRICS,
             Self::Goatflow(operation) => operation.pattern(),
-            Self::Plugin(matched) => &matched.route.path,
-        }
+            Self::Plugin(matched) => return RoutePattern::Plugin(Arc::clone(&matched.route)),
+        })
     }
 }
 

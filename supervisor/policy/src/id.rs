@@ -2,16 +2,17 @@
 
 use std::fmt;
 use std::str::FromStr;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
 /// Name of a plugin: directory name, policy file name and registered name are all this.
 ///
 /// Shape: `^[a-z0-9][a-z0-9_-]{0,62}$`, 1 to 63 bytes of ASCII. It is therefore safe in a path, a
-/// host name, a cgroup name and a log line.
+/// host name, a cgroup name and a log line. A copy of it is another reference to the same text.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
-pub struct PluginId(Box<str>);
+pub struct PluginId(Arc<str>);
 
 impl PluginId {
     /// Longest name in bytes: a host name label, and small enough for every path it is part of.
@@ -73,7 +74,7 @@ impl TryFrom<String> for PluginId {
 
 impl From<PluginId> for String {
     fn from(id: PluginId) -> Self {
-        id.0.into()
+        id.0.as_ref().into()
     }
 }
 

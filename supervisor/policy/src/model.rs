@@ -1,5 +1,6 @@
 //! The common model: what every dialect is turned into, and what the gateway is written against.
 
+use std::sync::Arc;
 use std::time::Instant;
 
 use serde::{Deserialize, Serialize};
@@ -104,9 +105,9 @@ impl User {
 #[derive(Clone, Debug)]
 pub struct CallContext {
     /// Id of the request, from the gateway.
-    pub request_id: String,
+    pub request_id: Arc<str>,
     /// The acting user, where there is one.
-    pub user: Option<User>,
+    pub user: Option<Arc<User>>,
     /// Language of the answer, a BCP 47 tag.
     pub language: Option<String>,
     /// When the answer is of no more use.

@@ -3,33 +3,32 @@
 //! What an administrator does is committed before it is answered. What plugins do is collected for
 //! at most [`GROUP_DELAY`] and written together, repeats folded into a count, so that a flood
 //! fills no disk: each plugin's by itself, so that one that floods costs no other its records, and
-//! clients' from one queue, where what does not fit is counted and said. What cannot be written (a
-//! full disk, a locked file) is kept, within a bound, until it can.
+//! clients' by where the shared parts of a record lie, where what does not fit is counted and said.
+//! What cannot be written (a full disk, a locked file) is kept, within a bound, until it can.
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use chrono::Utc;
+use pinfold_gateway::AuditRecord;
 use sqlx::SqliteConnection;
-use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use super::{Obstacle, Store, StoreError, failed};
 
 mod fold;
+mod requests;
 
 use self::fold::Fold;
+use self::requests::Requests;
 
 /// Longest time from a record to its place on the disk.
 const GROUP_DELAY: Duration = Duration::from_millis(100);
 /// Time between two attempts while records cannot be written.
 const RETRY_DELAY: Duration = Duration::from_secs(1);
-/// Records waiting to be written: a tenth of a second of many busy plugins.
-const QUEUE_RECORDS: usize = 8192;
-/// Different records kept while they cannot be written: what is gathered at once, and as many more.
-const KEPT_UNWRITTEN: usize = 4 * QUEUE_RECORDS;
+/// Different records kept while they cannot be written: all that are gathered at once.
+const KEPT_UNWRITTEN: usize = 32_768;
 /// Records kept of what plugins and clients do, and as many of what administrators do; older ones
 /// are removed. Apart, or a plugin could flush what an administrator did out of the trail.
 const KEPT_RECORDS: i64 = 200_000;
@@ -69,11 +68,10 @@ impl Entry {
 }
 
 /// Where the data path leaves its records.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Trail {
-    queue: mpsc::Sender<Entry>,
+    requests: Arc<Requests>,
     folded: Arc<Fold>,
-    lost: Arc<AtomicU64>,
 }
 
 impl Trail {
@@ -83,58 +81,41 @@ impl Trail {
         self.folded.record(entry);
     }
 
-    /// Leaves a record; never waits.
-    pub(crate) fn record(&self, entry: Entry) {
-        if self.queue.try_send(entry).is_err() {
-            self.lost.fetch_add(1, Ordering::Relaxed);
-        }
+    /// Counts a decision of the gateway. Never waits.
+    pub(crate) fn request(&self, record: AuditRecord) {
+        self.requests.record(record);
     }
 }
 
 /// Writes what the trail collects.
 pub(crate) struct Writer {
     store: Store,
-    queue: mpsc::Receiver<Entry>,
-    folded: Arc<Fold>,
-    lost: Arc<AtomicU64>,
+    trail: Trail,
 }
 
 /// A trail and its writer.
 pub(crate) fn trail(store: &Store) -> (Trail, Writer) {
-    let (sender, queue) = mpsc::channel(QUEUE_RECORDS);
-    let lost = Arc::new(AtomicU64::new(0));
-    let folded = Arc::new(Fold::default());
+    let trail = Trail::default();
     let writer = Writer {
         store: store.clone(),
-        queue,
-        folded: Arc::clone(&folded),
-        lost: Arc::clone(&lost),
+        trail: trail.clone(),
     };
-    (
-        Trail {
-            queue: sender,
-            folded,
-            lost,
-        },
-        writer,
-    )
+    (trail, writer)
 }
 
 impl Writer {
     /// Writes until `stop`, and then what is left.
-    pub(crate) async fn run(mut self, stop: CancellationToken) {
+    pub(crate) async fn run(self, stop: CancellationToken) {
+        let Self { store, trail } = self;
         let mut group: HashMap<Entry, i64> = HashMap::new();
         let mut is_failing = false;
         loop {
-            let (first, ending) = tokio::select! {
-                entry = self.queue.recv() => {
-                    let ending = entry.is_none();
-                    (entry, ending)
-                }
-                () = self.folded.filled() => (None, false),
-                () = stop.cancelled() => (None, true),
+            let ending = tokio::select! {
+                () = trail.requests.filled() => false,
+                () = trail.folded.filled() => false,
+                () = stop.cancelled() => true,
                 // What could not be written is tried again, whether or not there is more.
-                () = tokio::time::sleep(RETRY_DELAY), if is_failing => (None, false),
+                () = tokio::time::sleep(RETRY_DELAY), if is_failing => false,
             };
             if !ending {
                 let delay = if is_failing { RETRY_DELAY } else { GROUP_DELAY };
@@ -144,10 +125,8 @@ impl Writer {
                     () = stop.cancelled() => {}
                 }
             }
-            let waiting = std::iter::from_fn(|| self.queue.try_recv().ok());
-            let waiting = first.into_iter().chain(waiting).take(QUEUE_RECORDS + 1);
-            let mut lost = self.lost.swap(0, Ordering::Relaxed);
-            for (entry, count) in waiting.map(|entry| (entry, 1)).chain(self.folded.take()) {
+            let mut lost = trail.requests.lost();
+            for (entry, count) in trail.requests.take().chain(trail.folded.take()) {
                 if group.len() < KEPT_UNWRITTEN || group.contains_key(&entry) {
                     *group.entry(entry).or_default() += count;
                 } else {
@@ -157,7 +136,7 @@ impl Writer {
             if lost > 0 {
                 tracing::warn!(lost, "audit records dropped");
             }
-            match self.store.write_audit(&group).await {
+            match store.write_audit(&group).await {
                 Ok(()) => {
                     if std::mem::take(&mut is_failing) {
                         tracing::info!(records = group.len(), "audit records written after all");
@@ -252,6 +231,8 @@ async fn trim(connection: &mut SqliteConnection, kept: i64) -> Result<(), sqlx::
 
 #[cfg(test)]
 mod tests {
+    use pinfold_gateway::{Actor, Decision};
+
     use super::*;
 
     #[tokio::test]
@@ -299,10 +280,16 @@ mod tests {
             .await
             .unwrap();
         let (trail, writer) = trail(&store);
-        for _ in 0..100 {
-            trail.record(entry("a"));
+        for n in 0..101 {
+            trail.request(AuditRecord {
+                request_id: "r".into(),
+                actor: Actor::Anonymous,
+                method: if n == 0 { "PUT" } else { "GET" },
+                route: None,
+                plugin: None,
+                decision: Decision::Allow,
+            });
         }
-        trail.record(entry("b"));
         for _ in 0..1_000 {
             trail.count(entry("c"));
         }
@@ -317,8 +304,8 @@ mod tests {
         assert_eq!(
             rows,
             [
-                ("a".to_owned(), 100),
-                ("b".to_owned(), 1),
+                ("GET no route".to_owned(), 100),
+                ("PUT no route".to_owned(), 1),
                 ("c".to_owned(), 1_000)
             ]
         );

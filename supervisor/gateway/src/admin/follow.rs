@@ -128,12 +128,12 @@ mod tests {
         fn authenticate<'a>(
             &'a self,
             token: &'a str,
-        ) -> BoxFuture<'a, Result<Option<User>, TokensError>> {
-            let user = User {
+        ) -> BoxFuture<'a, Result<Option<Arc<User>>, TokensError>> {
+            let user = Arc::new(User {
                 id: token.into(),
                 login: token.into(),
                 roles: vec!["admin".into()],
-            };
+            });
             let is_open = self.0.load(Ordering::Relaxed);
             ready(Ok(is_open.then_some(user))).boxed()
         }

@@ -10,11 +10,11 @@ use axum::response::{IntoResponse, Response};
 use http::StatusCode;
 use http::header::ALLOW;
 
-use crate::access_log::RoutePattern;
 use crate::failure::Failure;
 use crate::refusal::Refusal;
 use crate::request_id::RequestId;
 use crate::respond::{self, ErrorForm};
+use crate::route::RoutePattern;
 
 /// Why a handler has no answer.
 #[derive(Debug)]
@@ -101,6 +101,6 @@ pub(super) async fn note_pattern(path: MatchedPath, request: Request, next: Next
     let mut response = next.run(request).await;
     response
         .extensions_mut()
-        .insert(RoutePattern(path.as_str().to_owned()));
+        .insert(RoutePattern::Nested(path.as_str().to_owned()));
     response
 }

@@ -166,8 +166,8 @@ fn echo(request: &PluginRequest, context: &CallContext) -> String {
         "query": request.query,
         "headers": names,
         "body": String::from_utf8_lossy(&request.body),
-        "request_id": context.request_id,
-        "user": context.user,
+        "request_id": &*context.request_id,
+        "user": context.user.as_deref(),
         "language": context.language,
         "depth": context.depth,
     })
@@ -195,13 +195,13 @@ impl Tokens for FewTokens {
     fn authenticate<'a>(
         &'a self,
         token: &'a str,
-    ) -> BoxFuture<'a, Result<Option<User>, TokensError>> {
+    ) -> BoxFuture<'a, Result<Option<Arc<User>>, TokensError>> {
         let user = |id: &str, role: &str| {
-            Some(User {
+            Some(Arc::new(User {
                 id: id.into(),
                 login: format!("{id}@x"),
                 roles: vec![role.into()],
-            })
+            }))
         };
         Box::pin(async move {
             match token {

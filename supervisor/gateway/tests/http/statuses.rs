@@ -1,6 +1,6 @@
 //! Every answer the gateway gives to a well-formed request, and what it writes down.
 
-use pinfold_gateway::{Actor, Decision};
+use pinfold_gateway::{Actor, Decision, RoutePattern};
 use pinfold_policy::Generation;
 use serde_json::json;
 
@@ -232,7 +232,11 @@ async fn decisions_are_in_the_audit_with_pattern_and_actor() {
                 Actor::User(user) => user.id.as_str(),
                 _ => "-",
             };
-            (user, record.route.as_deref(), record.decision)
+            (
+                user,
+                record.route.as_ref().map(RoutePattern::as_str),
+                record.decision,
+            )
         })
         .collect();
     let deny = |code| Decision::Deny { code };

@@ -1,5 +1,6 @@
 //! Calls from plugin to plugin: scope, depth, deadline, what goes along, and how many.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -29,11 +30,11 @@ async fn outcome(world: &World, caller: &Caller, call: HostCall) -> Result<HostR
 #[tokio::test]
 async fn a_call_takes_user_request_and_deadline_along_and_counts_its_depth() {
     let world = World::new().await;
-    let user = User {
+    let user = Arc::new(User {
         id: "u1".into(),
         login: "ann".into(),
         roles: Vec::new(),
-    };
+    });
     let given = CallContext {
         user: Some(user.clone()),
         language: Some("de".into()),

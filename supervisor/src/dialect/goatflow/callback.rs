@@ -2,7 +2,7 @@
 //! behalf they are made.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use pinfold_hostapi::{Caller, HostApi};
@@ -24,27 +24,32 @@ const OWN_CALL_LIMIT: Duration = Duration::from_secs(30);
 /// waits may hold its parameters, each that is answered a whole result: this many of them.
 const CALLS_AT_ONCE: usize = 32;
 
+type Open = HashMap<u128, CallContext>;
+
 /// Calls into the plugin that are under way, by token.
 #[derive(Debug, Default)]
 pub(super) struct CallTokens {
-    open: Mutex<HashMap<String, CallContext>>,
+    open: Mutex<Open>,
 }
 
 impl CallTokens {
     /// Makes a token for a call; it ends with what is returned.
     pub(super) fn open(self: &Arc<Self>, context: CallContext) -> OpenCall {
-        // 122 random bits: it guards against confusion, not against a plugin, which is given it.
-        let token = uuid::Uuid::new_v4().simple().to_string();
-        self.lock().insert(token.clone(), context);
+        // 128 random bits: it guards against confusion, not against a plugin, which is given it.
+        let number = u128::from_be_bytes(pinfold_gateway::random());
+        self.lock().insert(number, context);
         OpenCall {
-            token,
+            number,
+            token: format!("{number:032x}"),
             tokens: Arc::clone(self),
         }
     }
 
     /// The call that a token stands for.
     fn context(&self, token: &str) -> Option<CallContext> {
-        self.lock().get(token).cloned()
+        let digits = token.len() == 32 && token.bytes().all(|c| c.is_ascii_hexdigit());
+        let number = digits.then(|| u128::from_str_radix(token, 16).ok())??;
+        self.lock().get(&number).cloned()
     }
 
     /// Depth of the deepest call under way; 0 without one. A call back that names none may belong to
@@ -57,7 +62,7 @@ impl CallTokens {
             .unwrap_or(0)
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<String, CallContext>> {
+    fn lock(&self) -> MutexGuard<'_, Open> {
         self.open.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -65,13 +70,15 @@ impl CallTokens {
 /// A call under way.
 #[derive(Debug)]
 pub(super) struct OpenCall {
+    number: u128,
+    /// 32 hex digits, as the plugin gives it back.
     pub(super) token: String,
     tokens: Arc<CallTokens>,
 }
 
 impl Drop for OpenCall {
     fn drop(&mut self) {
-        self.tokens.lock().remove(&self.token);
+        self.tokens.lock().remove(&self.number);
     }
 }
 
@@ -160,7 +167,7 @@ async fn answer(
 
 fn own_context(depth: u32) -> CallContext {
     CallContext {
-        request_id: String::new(),
+        request_id: "".into(),
         user: None,
         language: None,
         deadline: Instant::now() + OWN_CALL_LIMIT,
@@ -181,7 +188,7 @@ mod tests {
         };
         let call = tokens.open(context);
         let token = call.token.clone();
-        assert_eq!(tokens.context(&token).unwrap().request_id, "r1");
+        assert_eq!(&*tokens.context(&token).unwrap().request_id, "r1");
         assert!(tokens.context("forged").is_none());
         assert_eq!(tokens.deepest(), 3);
         drop(call);

@@ -153,16 +153,16 @@ impl Instance for GoatflowInstance {
         request: PluginRequest,
         context: CallContext,
     ) -> BoxFuture<'_, Result<PluginResponse, CallError>> {
+        let user = context.user.as_deref();
+        let arguments = arguments(&request, user, context.language.as_deref());
+        let arguments = arguments.map_err(|error| CallError::BadRequest {
+            text: error.to_string(),
+        });
+        // All else of the request goes at once: what waits for the plugin is to be small.
+        let route = request.route;
         async move {
-            let user = context.user.as_ref();
-            let arguments =
-                arguments(&request, user, context.language.as_deref()).map_err(|error| {
-                    CallError::BadRequest {
-                        text: error.to_string(),
-                    }
-                })?;
             let result = self
-                .call_function(&request.route.handler, &arguments, context)
+                .call_function(&route.handler, &arguments?, context)
                 .await?;
             response(result).map_err(|error| self.breach(error.to_string()))
         }

@@ -45,8 +45,14 @@ pub(crate) fn response(result: Bytes) -> Result<PluginResponse, ReplyError> {
     if result.is_empty() {
         return Ok(json(StatusCode::OK, Bytes::from_static(b"null")));
     }
-    check(&result)?;
-    let Ok(marked) = serde_json::from_slice::<Marked<'_>>(&result) else {
+    // One reading finds the marks and whether it is JSON. Only an object has marks: the members of
+    // a list would be taken for them in their order.
+    let marked = match result.trim_ascii_start() {
+        [b'{', ..] => serde_json::from_str(utf8(&result)?).ok(),
+        _ => None,
+    };
+    let Some(marked): Option<Marked<'_>> = marked else {
+        check(&result)?;
         return Ok(json(StatusCode::OK, result));
     };
     let status = |range: std::ops::RangeInclusive<u16>, default| {
@@ -79,16 +85,19 @@ pub(crate) fn response(result: Bytes) -> Result<PluginResponse, ReplyError> {
 
 /// Whether it is JSON at all, in UTF-8 throughout, without building it.
 pub(super) fn check(result: &[u8]) -> Result<(), ReplyError> {
-    // What is ignored is not looked into: its text is checked here.
-    let text = std::str::from_utf8(result).map_err(|error| ReplyError::NotUtf8 {
-        offset: error.valid_up_to(),
-    })?;
-    serde_json::from_str::<serde::de::IgnoredAny>(text)
+    serde_json::from_str::<serde::de::IgnoredAny>(utf8(result)?)
         .map(|_| ())
         .map_err(|error| ReplyError::NotJson {
             line: error.line(),
             column: error.column(),
         })
+}
+
+/// What is ignored in JSON is not looked into: its text is checked here.
+fn utf8(result: &[u8]) -> Result<&str, ReplyError> {
+    std::str::from_utf8(result).map_err(|error| ReplyError::NotUtf8 {
+        offset: error.valid_up_to(),
+    })
 }
 
 fn text(raw: Option<&RawValue>) -> Option<String> {
@@ -171,6 +180,7 @@ mod tests {
         for (reply, status, kind, body) in [
             (r#"{"items":[1]}"#, 200, json, r#"{"items":[1]}"#),
             ("[1,2]", 200, json, "[1,2]"),
+            (r#"["no",404]"#, 200, json, r#"["no",404]"#),
             ("", 200, json, "null"),
             (
                 r#"{"error":"no","status":404}"#,
