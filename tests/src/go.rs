@@ -21,8 +21,9 @@ const LEAST: (u32, u32) = (1, 24);
 /// |---|---|
 /// | `hello` | the reference plugin, `sdk/plugins/hello` |
 /// | `host` | a Go host of goatflow plugins, `tests/fixtures/go/host` |
+/// | `crowd` | a small plugin to have many of, `tests/fixtures/go/crowd` |
 /// | `signer` | signs and verifies files with crypto/ed25519, `tests/fixtures/go/signer` |
-/// | `goatflow-MODE` | a subject for the goatflow dialect: `g1` to `g4`, or a fault from `main.go` or `lines.go` in `tests/fixtures/go/goatflow` |
+/// | `goatflow-MODE` | a subject for the goatflow dialect: `g1` to `g4`, `bench`, or a fault from `main.go` or `lines.go` in `tests/fixtures/go/goatflow` |
 /// | `peers-1.4`, `-1.5`, `-1.6`, `-1.8` | `tests/fixtures/go/peers` with that release of go-plugin |
 /// | `peers-1.4-go1.19` | the same, by Go 1.19 |
 ///
@@ -98,6 +99,8 @@ impl Recipe {
             (repository().join("sdk/plugins/hello"), go(), vec![])
         } else if let "host" | "signer" = name {
             (here.join(name), go(), vec![])
+        } else if name == "crowd" {
+            (here.join(name), go(), flag("-ldflags=-s -w".into()))
         } else if let Some(mode) = name.strip_prefix("goatflow-") {
             (
                 here.join("goatflow"),
