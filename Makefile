@@ -48,7 +48,8 @@ soak: test-setup ## load, crashes and reloads for DURATION (1h), and whether mem
 lint: setup ## check format, lints, shell, Go and dependencies
 	@$(tools) .ci/lint
 
-bench: setup ## measure our host and a Go host on the same plugin
+bench: ## measure our host and a Go host on the same plugin
+	@.ci/setup bench
 	@$(tools) cargo build --release --workspace --bins --locked
 	@$(tools) target/release/bench
 

@@ -11,6 +11,7 @@ mod chaos;
 mod daemon;
 mod flags;
 mod forbidden;
+mod gateways;
 mod generations;
 mod host_calls;
 mod hostile;

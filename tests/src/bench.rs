@@ -11,13 +11,21 @@
 //! [`record`] keeps every figure, [`report`] writes the same report for all of them.
 
 mod calls;
+mod daemon;
+mod gateway;
+mod host_calls;
+mod memory;
 mod ours;
+mod reload;
+mod routes;
 
 pub mod group;
 pub mod machine;
 pub mod process;
 pub mod record;
 pub mod report;
+pub mod request;
 pub mod rounds;
 pub mod section;
 pub mod sections;
+pub mod wrk;

@@ -57,6 +57,7 @@ impl Machine {
         known("Go", go.map(|text| text.replace("go", "")));
         known("go-plugin", module("github.com/hashicorp/go-plugin"));
         known("its yamux", module("github.com/hashicorp/yamux"));
+        known("wrk", super::wrk::version().ok());
         Ok(Self { facts })
     }
 }
