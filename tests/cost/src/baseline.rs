@@ -136,7 +136,7 @@ pub fn compare(baseline: &Baseline, now: &Baseline, name: &str) -> Comparison {
 /// `work-load  now  baseline  change`
 fn line(load: &str, before: Option<u64>, now: Option<u64>) -> String {
     let number = |count: Option<u64>| count.map_or("-".to_owned(), grouped);
-    let mut line = format!("{load:26} {:>12} {:>12}", number(now), number(before));
+    let mut line = format!("{load:30} {:>12} {:>12}", number(now), number(before));
     if let (Some(before), Some(now)) = (before, now) {
         write!(line, " {:>8}", percent(before, now)).ok();
     }

@@ -46,6 +46,18 @@ impl WorkLoad {
         Self::new("netrpc/1-caller-64k", 200, || netrpc::calls(1, 64 << 10)),
         Self::new("netrpc/64-callers-100", 20, || netrpc::calls(64, 100)),
         Self::new("netrpc/64-callers-64k", 4, || netrpc::calls(64, 64 << 10)),
+        Self::new("netrpc/direct-1-caller-100", 1000, || {
+            netrpc::direct_calls(1, 100)
+        }),
+        Self::new("netrpc/direct-1-caller-64k", 200, || {
+            netrpc::direct_calls(1, 64 << 10)
+        }),
+        Self::new("netrpc/direct-64-callers-100", 20, || {
+            netrpc::direct_calls(64, 100)
+        }),
+        Self::new("netrpc/direct-64-callers-64k", 4, || {
+            netrpc::direct_calls(64, 64 << 10)
+        }),
         Self::new("routing/1-route", 5000, || routing::look_up(1)),
         Self::new("routing/100-routes", 5000, || routing::look_up(100)),
         Self::new("routing/10000-routes", 5000, || routing::look_up(10_000)),

@@ -52,12 +52,13 @@ pub(crate) fn parse_frames() -> Prepared {
 /// A payload to the other side of a stream, and back.
 pub(crate) fn echo(bytes: usize) -> Prepared {
     let runtime = one_thread();
-    let (ours, theirs, mut stream) = runtime.block_on(connect());
+    let (sessions, mut stream, other) = runtime.block_on(connect());
+    // Ends with the stream, or with the runtime.
+    runtime.spawn(send_back(other));
     let sent = payload(bytes);
     let mut received = vec![0; bytes];
     Box::new(move |times| {
-        // A session ends with the last handle to it.
-        let _sessions = (&ours, &theirs);
+        let _last = &sessions;
         runtime.block_on(async {
             for _ in 0..times {
                 stream.write_all(&sent).await.expect("the session lasts");
@@ -71,8 +72,21 @@ pub(crate) fn echo(bytes: usize) -> Prepared {
     })
 }
 
-/// Two sessions, and a stream whose other side sends back what comes.
-async fn connect() -> (Connection, Connection, Stream) {
+async fn send_back(mut stream: Stream) {
+    let mut buffer = vec![0; 64 << 10];
+    while let Ok(n @ 1..) = stream.read(&mut buffer).await {
+        let Some(piece) = buffer.get(..n) else { return };
+        if stream.write_all(piece).await.is_err() {
+            return;
+        }
+    }
+}
+
+/// Either end's session: it lasts as long as this.
+pub(crate) type Sessions = [Connection; 2];
+
+/// Two sessions on a pipe, and both ends of a stream between them.
+pub(crate) async fn connect() -> (Sessions, Stream, Stream) {
     let (near, far) = duplex(DUPLEX_BYTES);
     // No question between: when it is asked depends on the clock.
     let config = || Config {
@@ -83,16 +97,6 @@ async fn connect() -> (Connection, Connection, Stream) {
     let theirs = Connection::start(far, Role::Server, config());
     let stream = ours.open().await.expect("a fresh session has room");
     let mut incoming = theirs.incoming();
-    let mut other = incoming.accept().await.expect("it was opened");
-    // Ends with the stream, or with the runtime.
-    tokio::spawn(async move {
-        let mut buffer = vec![0; 64 << 10];
-        while let Ok(n @ 1..) = other.read(&mut buffer).await {
-            let Some(piece) = buffer.get(..n) else { return };
-            if other.write_all(piece).await.is_err() {
-                return;
-            }
-        }
-    });
-    (ours, theirs, stream)
+    let other = incoming.accept().await.expect("it was opened");
+    ([ours, theirs], stream, other)
 }
