@@ -14,13 +14,16 @@ mod calls;
 mod daemon;
 mod gateway;
 mod host_calls;
+mod limit;
 mod memory;
 mod ours;
 mod reload;
 mod routes;
+mod start;
 
 pub mod group;
 pub mod machine;
+pub mod plot;
 pub mod process;
 pub mod record;
 pub mod report;

@@ -1,13 +1,14 @@
 //! Calls per second and how long a call takes.
 
-mod load;
+pub(super) mod load;
 
 use std::path::PathBuf;
 use std::time::Duration;
 
-use anyhow::{Context as _, bail};
+use anyhow::Context as _;
 use serde::{Deserialize, Serialize};
 
+use super::limit::Limit;
 use super::ours::{self, How};
 use super::process::{Pace, Process};
 use super::record::Results;
@@ -23,6 +24,7 @@ pub(super) struct Calls;
 pub(super) const GO: &str = "Go host";
 pub(super) const UNJAILED: &str = "Pinfold, unjailed";
 pub(super) const JAILED: &str = "Pinfold, jailed";
+pub(super) const LIMIT: &str = "limit";
 
 const CALLERS: [u64; 3] = [1, 8, 64];
 const PAYLOADS: [(u64, &str); 2] = [(100, "100 B"), (64 << 10, "64 KiB")];
@@ -32,6 +34,7 @@ pub(super) const WARM: Duration = Duration::from_millis(500);
 /// What a subject that is this program is told.
 #[derive(Debug, Serialize, Deserialize)]
 struct Spec {
+    /// How the plugin is started by a host of ours; `None` for the limit, which starts it itself.
     how: Option<How>,
     plugin: PathBuf,
     callers: usize,
@@ -57,6 +60,7 @@ impl Section for Calls {
                 Subject::new(GO, Role::Peer),
                 Subject::new(UNJAILED, Role::Ours),
                 Subject::new(JAILED, Role::Ours).absent_for(without_root()),
+                Subject::new(LIMIT, Role::Limit),
             ],
             measures: vec![
                 measure("calls_per_second", "calls", "1/s", Better::More, true),
@@ -126,20 +130,10 @@ impl Section for Calls {
 
     fn serve(&self, spec: &str) -> anyhow::Result<()> {
         let spec: Spec = serde_json::from_str(spec).context("understand the subject")?;
-        let Some(how) = &spec.how else {
-            bail!("the limit is not built");
-        };
-        let arguments = arguments(spec.payload_bytes);
-        let mut host = ours::Host::new(how, spec.plugin)?;
-        ours::runtime()?.block_on(async {
-            let plugin = host.start().await?;
-            let mut load = load::Load::new(plugin.client(), arguments, spec.callers, spec.seconds);
-            load.run(WARM).await?;
-            let pace = Pace::ready()?;
-            let lasted = load.run(Duration::from_secs_f64(spec.seconds)).await?;
-            pace.done(|| load.figures(lasted))?;
-            plugin.end().await
-        })
+        match &spec.how {
+            Some(how) => drive_ours(how, &spec),
+            None => drive_limit(&spec),
+        }
     }
 
     fn remarks(&self, results: &Results<'_>) -> Vec<String> {
@@ -155,6 +149,31 @@ impl Section for Calls {
         }
         remarks
     }
+}
+
+fn drive_ours(how: &How, spec: &Spec) -> anyhow::Result<()> {
+    let arguments = arguments(spec.payload_bytes);
+    let mut host = ours::Host::new(how, spec.plugin.clone())?;
+    ours::runtime()?.block_on(async {
+        let plugin = host.start().await?;
+        let mut load = load::Load::new(plugin.client(), arguments, spec.callers, spec.seconds);
+        load.run(WARM).await?;
+        let pace = Pace::ready()?;
+        let lasted = load.run(Duration::from_secs_f64(spec.seconds)).await?;
+        pace.done(|| load.figures(lasted))?;
+        plugin.end().await
+    })
+}
+
+fn drive_limit(spec: &Spec) -> anyhow::Result<()> {
+    let arguments = arguments(spec.payload_bytes);
+    // One thread notes the times of all callers.
+    let times = load::room(1, spec.seconds);
+    let mut limit = Limit::start(&spec.plugin, &arguments, spec.callers, times)?;
+    limit.run(WARM)?;
+    let pace = Pace::ready()?;
+    let lasted = limit.run(Duration::from_secs_f64(spec.seconds))?;
+    pace.done(|| load::figures(limit.times().to_vec(), lasted))
 }
 
 /// How a subject of ours starts plugins; `None` for what is not ours.

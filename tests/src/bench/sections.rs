@@ -7,6 +7,7 @@ use super::memory::Memory;
 use super::reload::Reload;
 use super::routes::Routes;
 use super::section::Section;
+use super::start::Start;
 
 /// All of them.
 #[must_use]
@@ -14,6 +15,7 @@ pub fn all() -> Vec<Box<dyn Section>> {
     vec![
         Box::new(Calls),
         Box::new(Gateway),
+        Box::new(Start),
         Box::new(HostCalls),
         Box::new(Memory),
         Box::new(Routes),

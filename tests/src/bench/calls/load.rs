@@ -75,7 +75,7 @@ pub(super) fn room(callers: usize, seconds: f64) -> Vec<u32> {
     times
 }
 
-pub(super) fn nanoseconds(time: Duration) -> u32 {
+pub(in super::super) fn nanoseconds(time: Duration) -> u32 {
     u32::try_from(time.as_nanos()).unwrap_or(u32::MAX)
 }
 

@@ -3,7 +3,7 @@
 use crate::bench::record::Spread;
 
 /// A figure with three or four digits that count: `73,149`, `177`, `13.5`, `0.85`.
-pub(crate) fn number(value: f64) -> String {
+pub(in super::super) fn number(value: f64) -> String {
     let size = value.abs();
     if !value.is_finite() {
         return "–".to_owned();

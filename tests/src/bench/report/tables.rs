@@ -6,10 +6,34 @@ use super::number::{ratio, spread};
 use crate::bench::record::{Measured, Results};
 use crate::bench::section::{About, Better, Role, Section, Subject};
 
-/// Heading, question, ratios, remarks and figures.
-pub(super) fn section(section: &dyn Section, about: &About, measured: &Measured) -> String {
+/// What was measured, and on what.
+pub(super) fn machine(measured: &Measured) -> String {
+    let mut text = "\n| | |\n|---|---|\n".to_owned();
+    for (name, value) in &measured.machine.facts {
+        line(&mut text, &format!("| {name} | {value} |"));
+    }
+    let (rounds, seconds) = (measured.rounds, measured.effort.seconds);
+    line(
+        &mut text,
+        &format!("| rounds | {rounds}, {seconds} s of load each |"),
+    );
+    text
+}
+
+/// Heading, question, ratios, remarks and figures. `elsewhere` is of a section that was measured
+/// in another run than the first one, and says so.
+pub(super) fn section(
+    section: &dyn Section,
+    about: &About,
+    measured: &Measured,
+    elsewhere: bool,
+) -> String {
     let results = Results::new(measured);
     let mut text = format!("\n## {}\n\n{}\n", about.title, about.question);
+    if elsewhere {
+        text.push_str("\nOther than above, this was measured on:\n");
+        text.push_str(&machine(measured));
+    }
     for (role, words) in [(Role::Peer, "to"), (Role::Limit, "as a part of")] {
         if let Some(other) = about.subjects.iter().find(|one| one.role == role) {
             text.push_str(&ratios(about, &results, other, words));
