@@ -48,10 +48,11 @@ soak: test-setup ## load, crashes and reloads for DURATION (1h), and whether mem
 lint: setup ## check format, lints, shell, Go and dependencies
 	@$(tools) .ci/lint
 
-bench: ## measure our host and a Go host on the same plugin
+BENCH ?=
+bench: ## measure Pinfold, a Go host and the limit in turns, write docs/performance.md; BENCH= options
 	@.ci/setup bench
 	@$(tools) cargo build --release --workspace --bins --locked
-	@$(tools) target/release/bench
+	@$(tools) target/release/bench $(BENCH)
 
 bench-micro: setup ## time small pieces of the hot paths by themselves; ONLY=gob takes those so called
 	@$(tools) cargo bench --locked -p pinfold-cost -- $(ONLY)

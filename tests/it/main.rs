@@ -11,6 +11,7 @@
     reason = "tests start programs themselves: compilers, and the programs under test"
 )]
 
+mod bench;
 mod docs;
 mod e2e;
 mod fixtures;

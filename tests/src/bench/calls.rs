@@ -63,7 +63,13 @@ impl Section for Calls {
                 Subject::new(LIMIT, Role::Limit),
             ],
             measures: vec![
-                measure("calls_per_second", "calls", "1/s", Better::More, true),
+                measure(
+                    "calls_per_second",
+                    "calls",
+                    "per second",
+                    Better::More,
+                    true,
+                ),
                 measure("p50_us", "p50", "µs", Better::Less, true),
                 measure("p99_us", "p99", "µs", Better::Less, true),
                 measure("cpu_us", "processor time a call", "µs", Better::Less, true),

@@ -15,10 +15,10 @@ use sheet::{Across, Along, Sheet};
 
 /// The size of a drawing, and where the field of the figures lies in it. Pixels.
 const WIDTH: i32 = 760;
-const HEIGHT: i32 = 420;
+const HEIGHT: i32 = 410;
 const LEFT: i32 = 84;
 const RIGHT: i32 = 736;
-const TOP: i32 = 92;
+const TOP: i32 = 100;
 const BOTTOM: i32 = 344;
 
 const INK: RGBColor = RGBColor(0x1f, 0x23, 0x28);
@@ -85,7 +85,7 @@ pub fn draw(about: &About, plot: &Plot, results: &Results<'_>) -> anyhow::Result
         sheet.text(
             plot.axis,
             14,
-            (middle, HEIGHT - 22),
+            (middle, HEIGHT - 36),
             (Along::Middle, Across::Middle),
         )?;
         match plot.form {
@@ -141,7 +141,7 @@ fn legend(sheet: &Sheet<'_>, series: &[Series]) -> anyhow::Result<()> {
 
 fn axes(sheet: &Sheet<'_>, scale: &Scale, title: &str, unit: &str) -> anyhow::Result<()> {
     let title = format!("{title}, {unit}");
-    sheet.text(&title, 14, (16, TOP - 16), (Along::Start, Across::Middle))?;
+    sheet.text(&title, 14, (16, TOP - 22), (Along::Start, Across::Middle))?;
     for value in scale.ticks() {
         let y = height(scale, *value);
         sheet.line(&[(LEFT, y), (RIGHT, y)], FAINT, 1)?;

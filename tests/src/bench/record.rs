@@ -186,3 +186,59 @@ impl<'a> Results<'a> {
             .filter(move |one| one.subject == subject && one.case == case)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::{Measured, Reading, Results, Spread};
+    use crate::bench::machine::Machine;
+    use crate::bench::section::{Case, Effort, Values};
+
+    fn measured(readings: &[(usize, &str, f64)]) -> Measured {
+        let reading = |(round, subject, value): &(usize, &str, f64)| Reading {
+            round: *round,
+            subject: (*subject).to_owned(),
+            case: "one".to_owned(),
+            values: Values::from([("calls".to_owned(), *value)]),
+        };
+        Measured {
+            name: "calls".to_owned(),
+            machine: Machine { facts: Vec::new() },
+            effort: Effort {
+                rounds: 3,
+                seconds: 1.0,
+                quick: false,
+            },
+            rounds: 3,
+            cases: vec![Case::new("one", &[])],
+            absent: Vec::new(),
+            readings: readings.iter().map(reading).collect(),
+            failures: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn the_middle_of_the_rounds_counts() {
+        let spread = |values: &[f64]| Spread::of(values.to_vec());
+        let odd = spread(&[3.0, 1.0, 100.0]).unwrap();
+        assert_eq!((odd.min, odd.median, odd.max), (1.0, 3.0, 100.0));
+        assert_eq!(spread(&[1.0, 2.0]).unwrap().median, 1.5);
+        assert_eq!(spread(&[]), None);
+    }
+
+    #[test]
+    fn ratios_are_of_medians_with_the_range_within_rounds() {
+        let measured = measured(&[
+            (1, "ours", 20.0),
+            (1, "theirs", 10.0),
+            (2, "ours", 30.0),
+            (2, "theirs", 10.0),
+            (3, "ours", 24.0),
+            (3, "theirs", 16.0),
+        ]);
+        let results = Results::new(&measured);
+        let ratio = results.ratio("ours", "theirs", "one", "calls").unwrap();
+        assert_eq!((ratio.min, ratio.median, ratio.max), (1.5, 2.4, 3.0));
+        assert_eq!(results.ratio("ours", "nobody", "one", "calls"), None);
+        assert_eq!(results.median("ours", "two", "calls"), None);
+    }
+}

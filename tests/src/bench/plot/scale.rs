@@ -42,23 +42,29 @@ impl Scale {
         })
     }
 
+    /// Begins below the least by so much that its bar can be seen.
     fn powers(least: f64, most: f64) -> Self {
-        let low = 10_f64.powf(least.log10().floor());
-        let most = most * ABOVE * ABOVE;
-        let mut ticks = Vec::new();
-        let mut power = low;
-        let high = 'found: loop {
+        const BELOW: f64 = 1.5;
+        let (least, most) = (least / BELOW, most * ABOVE * ABOVE);
+        let mut power = 10_f64.powf(least.log10().floor());
+        let mut ticks: Vec<f64> = Vec::new();
+        while ticks.last().is_none_or(|last| *last < most) {
             for part in [1.0, 2.0, 5.0] {
-                ticks.push(power * part);
-                if power * part >= most {
-                    break 'found power * part;
+                let tick = power * part;
+                if tick <= least {
+                    // The one below is where it begins.
+                    ticks.clear();
+                }
+                if ticks.last().is_none_or(|last| *last < most) {
+                    ticks.push(tick);
                 }
             }
             power *= 10.0;
-        };
+        }
+        let low = ticks.first().copied().unwrap_or(least);
         Self {
             low,
-            high,
+            high: ticks.last().copied().unwrap_or(most),
             logarithmic: true,
             ticks,
         }
@@ -112,10 +118,11 @@ mod tests {
     }
 
     #[test]
-    fn logarithmic_axes_begin_with_a_power_of_ten() {
+    fn logarithmic_axes_begin_below_the_least() {
         let scale = of(177.0, 2_801.0, true);
         assert_eq!(scale.ticks(), [100.0, 200.0, 500.0, 1000.0, 2000.0, 5000.0]);
         assert!(scale.part(100.0).abs() < 1e-9 && (scale.part(5000.0) - 1.0).abs() < 1e-9);
+        assert_eq!(of(102.0, 110.0, true).ticks(), [50.0, 100.0, 200.0]);
     }
 
     #[test]

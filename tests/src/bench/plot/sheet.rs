@@ -56,6 +56,9 @@ impl<'a> Sheet<'a> {
             Across::Middle => VPos::Center,
             Across::End => VPos::Bottom,
         };
+        // plotters writes a font's size divided by this, for the height of its letters.
+        const WRITTEN: f64 = 1.24;
+        let size = f64::from(size) * WRITTEN;
         let style = TextStyle::from(("sans-serif", size).into_font())
             .color(&INK)
             .pos(Pos::new(along, across));

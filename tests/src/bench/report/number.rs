@@ -8,13 +8,12 @@ pub(in super::super) fn number(value: f64) -> String {
     if !value.is_finite() {
         return "–".to_owned();
     }
-    if size >= 1000.0 {
+    if size >= 1000.0 || value.fract() == 0.0 {
         return thousands(&format!("{value:.0}"));
     }
     let decimals = match size {
         100.0.. => 0,
         10.0.. => 1,
-        0.0 => 0,
         _ => 2,
     };
     format!("{value:.decimals$}")
@@ -70,6 +69,7 @@ mod tests {
             (73_149.4, "73,149"),
             (1_234_567.0, "1,234,567"),
             (999.4, "999"),
+            (8.0, "8"),
             (13.49, "13.5"),
             (0.851, "0.85"),
             (0.0, "0"),

@@ -29,7 +29,7 @@ pub(super) fn section(
     elsewhere: bool,
 ) -> String {
     let results = Results::new(measured);
-    let mut text = format!("\n## {}\n\n{}\n", about.title, about.question);
+    let mut text = format!("\n## {}\n\n{}\n", about.title, wrapped(about.question));
     if elsewhere {
         text.push_str("\nOther than above, this was measured on:\n");
         text.push_str(&machine(measured));
@@ -43,7 +43,7 @@ pub(super) fn section(
     if !remarks.is_empty() {
         text.push('\n');
         for remark in remarks {
-            line(&mut text, &format!("* {remark}"));
+            line(&mut text, &wrapped(&format!("* {remark}")));
         }
     }
     text.push_str(&figures(about, &results, measured.rounds));
@@ -59,7 +59,7 @@ pub(super) fn section(
             ),
         );
     }
-    line(&mut text, &format!("\n{}", about.method));
+    line(&mut text, &format!("\n{}", wrapped(about.method)));
     text
 }
 
@@ -138,6 +138,28 @@ fn figures(about: &About, results: &Results<'_>, rounds: usize) -> String {
             }
             text.push('\n');
         }
+    }
+    text
+}
+
+/// Prose in lines as long as those of the other pages; a list's go on below its first word.
+fn wrapped(prose: &str) -> String {
+    const LONGEST: usize = 120;
+    let indent = if prose.starts_with("* ") { "  " } else { "" };
+    let mut text = String::new();
+    let mut length = 0;
+    for word in prose.split_whitespace() {
+        let letters = word.chars().count();
+        if length > 0 && length + 1 + letters > LONGEST {
+            text.push('\n');
+            text.push_str(indent);
+            length = indent.len();
+        } else if length > 0 {
+            text.push(' ');
+            length += 1;
+        }
+        text.push_str(word);
+        length += letters;
     }
     text
 }
