@@ -9,7 +9,7 @@ use tokio::runtime::{Builder, Runtime};
 /// at least one.
 ///
 /// The other half is the plugins': a request's work is mostly theirs, and a worker that is woken on
-/// a second processor for every message costs more than it does (docs/decisions/004).
+/// a second processor for every message costs more than it does (docs/decisions/008).
 ///
 /// # Errors
 /// Where the kernel gives no thread.
