@@ -1,7 +1,7 @@
 //! What is counted of each plugin, over all its generations: its calls, which the gateway counts,
 //! and the calls that it makes of the host.
 //!
-//! It is looked up for every call of the host, so reading takes no lock.
+//! Whoever counts keeps the counters of its plugin; looking them up takes no lock.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -83,13 +83,6 @@ impl Meters {
             self.by_plugin.store(Arc::new(fewer));
         }
     }
-
-    /// Counts a call of the host. One of a plugin that was taken away meanwhile is not counted.
-    pub(crate) fn host_call(&self, plugin: &PluginId, service: &str, decision: Decision) {
-        if let Some(meter) = self.by_plugin.load().get(plugin) {
-            meter.count_host(service, decision);
-        }
-    }
 }
 
 impl PluginMeter {
@@ -100,7 +93,8 @@ impl PluginMeter {
             .map(|row| row.each_ref().map(|count| count.load(Ordering::Relaxed)))
     }
 
-    fn count_host(&self, service: &str, decision: Decision) {
+    /// Counts a call of the host.
+    pub(crate) fn count_host(&self, service: &str, decision: Decision) {
         let row = SERVICES.iter().position(|known| *known == service);
         let row = self.host.get(row.unwrap_or(SERVICES.len() - 1));
         let column = DECISIONS.iter().position(|known| *known == decision);
@@ -118,7 +112,6 @@ mod tests {
     fn counts_outlive_generations_and_end_with_the_plugin() {
         let meters = Meters::new(&GatewayConfig::default());
         let plugin: PluginId = "hello".parse().unwrap();
-        meters.host_call(&plugin, "db", Decision::Allow);
         let meter = meters.of(&plugin);
         for (service, decision) in [
             ("db", Decision::Allow),
@@ -126,7 +119,7 @@ mod tests {
             ("cache", Decision::Deny),
             ("telepathy", Decision::Error),
         ] {
-            meters.host_call(&plugin, service, decision);
+            meter.count_host(service, decision);
         }
         assert!(Arc::ptr_eq(&meter, &meters.of(&plugin)));
         let mut expected = HostCounts::default();

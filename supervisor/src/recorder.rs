@@ -4,9 +4,10 @@ use std::sync::Arc;
 
 use pinfold_gateway::{Actor, Audit, AuditRecord};
 use pinfold_hostapi::{AuditEntry, AuditSink};
+use pinfold_policy::PluginId;
 
-use crate::meters::Meters;
-use crate::store::audit::{Entry, Trail};
+use crate::meters::{Meters, PluginMeter};
+use crate::store::audit::{HostCall, HostCalls, Trail};
 
 /// Turns decisions into records, and counts those about calls of the host.
 #[derive(Clone, Debug)]
@@ -16,9 +17,34 @@ pub(crate) struct Recorder {
 }
 
 impl AuditSink for Recorder {
-    fn record(&self, entry: AuditEntry) {
+    fn of(self: Arc<Self>, plugin: &PluginId) -> Arc<dyn AuditSink> {
+        Arc::new(OfPlugin {
+            calls: self.trail.of_plugin(plugin),
+            meter: self.meters.get(plugin),
+        })
+    }
+
+    fn record(&self, entry: AuditEntry<'_>) {
+        Arc::new(self.clone()).of(entry.plugin).record(entry);
+    }
+}
+
+/// The same for one plugin: what its calls need is at hand, and no other plugin's calls wait for it.
+#[derive(Debug)]
+struct OfPlugin {
+    calls: Arc<HostCalls>,
+    /// Absent where the plugin was taken away meanwhile: then nothing is counted.
+    meter: Option<Arc<PluginMeter>>,
+}
+
+impl AuditSink for OfPlugin {
+    fn of(self: Arc<Self>, _: &PluginId) -> Arc<dyn AuditSink> {
+        self
+    }
+
+    fn record(&self, entry: AuditEntry<'_>) {
+        // The request is not kept: equal calls of one plugin are to be folded into a count.
         let AuditEntry {
-            plugin,
             service,
             method,
             decision,
@@ -26,15 +52,15 @@ impl AuditSink for Recorder {
             subject,
             ..
         } = entry;
-        self.meters.host_call(&plugin, service, decision);
-        self.trail.count(Entry {
-            actor: format!("plugin:{plugin}"),
-            action: format!("hostapi.{service}.{method}"),
-            subject,
+        if let Some(meter) = &self.meter {
+            meter.count_host(service, decision);
+        }
+        self.calls.record(&HostCall {
+            service,
+            method,
             decision: decision.as_str(),
+            subject,
             permission,
-            // Not kept: equal calls of one plugin are to be folded into a count.
-            request_id: None,
         });
     }
 }

@@ -1,5 +1,7 @@
 //! One record for every call's decision.
 
+use std::borrow::Cow;
+use std::sync::Arc;
 use std::time::Duration;
 
 use pinfold_policy::{Generation, PluginId};
@@ -9,8 +11,12 @@ use crate::HostError;
 /// Where decisions are recorded. Called once for every call, on the call's own task: it must
 /// neither block nor fail; grouping, folding of repeats and storage are behind it.
 pub trait AuditSink: Send + Sync {
+    /// The sink for the records of one plugin, which is asked for once and kept: what is looked up
+    /// by the plugin's name is looked up here.
+    fn of(self: Arc<Self>, plugin: &PluginId) -> Arc<dyn AuditSink>;
+
     /// Takes one record.
-    fn record(&self, entry: AuditEntry);
+    fn record(&self, entry: AuditEntry<'_>);
 }
 
 /// What became of a call.
@@ -52,9 +58,9 @@ impl Decision {
 /// Record of one call. Holds no value that a plugin passed as data: no SQL, no parameter, no
 /// cached value, no log text.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct AuditEntry {
+pub struct AuditEntry<'a> {
     /// Who called.
-    pub plugin: PluginId,
+    pub plugin: &'a PluginId,
     /// Which of its instances.
     pub generation: Generation,
     /// `db`, `cache`, `log`, `config`, `http` or `plugin`.
@@ -64,16 +70,16 @@ pub struct AuditEntry {
     /// What became of it.
     pub decision: Decision,
     /// The permission that was missing, where one was.
-    pub permission: Option<String>,
+    pub permission: Option<Cow<'a, str>>,
     /// What it was about: `database/table` with `:r`, `:w` or `:ddl`, separated by spaces, or a
     /// key, `plugin/function`, or
     /// `METHOD scheme://host:port` of each request of a chain; control characters replaced, at most 256 characters. Empty for `log`, and where a
     /// call was refused before it was known.
-    pub subject: String,
+    pub subject: Cow<'a, str>,
     /// [`HostError::code`] of what was answered, where that was an error.
     pub code: Option<&'static str>,
     /// Id of the request that the plugin was serving.
-    pub request_id: String,
+    pub request_id: Cow<'a, str>,
     /// From the call's arrival to its answer.
     pub duration: Duration,
 }
@@ -82,7 +88,11 @@ pub struct AuditEntry {
 const RECORDED_CHARACTERS: usize = 256;
 
 /// `text` as it may stand in a record: bounded, on one line.
-pub(crate) fn recordable(text: &str) -> String {
+pub(crate) fn recordable(text: &str) -> Cow<'_, str> {
+    let is_plain = |byte: u8| byte == b' ' || byte.is_ascii_graphic();
+    if text.len() <= RECORDED_CHARACTERS && text.bytes().all(is_plain) {
+        return Cow::Borrowed(text);
+    }
     let mut out: String = text
         .chars()
         .take(RECORDED_CHARACTERS)
@@ -91,5 +101,26 @@ pub(crate) fn recordable(text: &str) -> String {
     if text.chars().nth(RECORDED_CHARACTERS).is_some() {
         out.push('…');
     }
-    out
+    Cow::Owned(out)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_recorded_is_one_bounded_line() {
+        let cut = format!("{}…", "é".repeat(RECORDED_CHARACTERS));
+        let long = "é".repeat(RECORDED_CHARACTERS + 1);
+        for (text, recorded) in [
+            ("main/items:r main/notes:w", "main/items:r main/notes:w"),
+            ("a\nb\u{85}\u{7f}", "a\u{fffd}b\u{fffd}\u{fffd}"),
+            ("ünï", "ünï"),
+            (&long, &cut),
+        ] {
+            assert_eq!(recordable(text), recorded);
+        }
+        let plain = "x".repeat(RECORDED_CHARACTERS + 1);
+        assert_eq!(recordable(&plain).chars().count(), RECORDED_CHARACTERS + 1);
+    }
 }

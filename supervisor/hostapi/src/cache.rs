@@ -6,7 +6,7 @@
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -50,21 +50,15 @@ impl Cache {
         Self::default()
     }
 
-    pub(crate) async fn get(
-        &self,
-        plugin: &PluginId,
-        key: &str,
-    ) -> Result<Option<Bytes>, HostError> {
-        let Some(space) = self.space(plugin) else {
-            return Ok(None);
-        };
+    pub(crate) async fn get(&self, owner: Owner<'_>, key: &str) -> Option<Bytes> {
+        let space = self.space(owner)?;
         let entry = space.entries.get(key).await;
-        Ok(entry.filter(Entry::is_fresh).map(|entry| entry.value))
+        entry.filter(Entry::is_fresh).map(|entry| entry.value)
     }
 
     pub(crate) async fn set(
         &self,
-        plugin: &PluginId,
+        owner: Owner<'_>,
         key: String,
         value: &[u8],
         ttl: Option<Duration>,
@@ -75,7 +69,7 @@ impl Cache {
                 limit_bytes: CACHE_VALUE_LIMIT_BYTES,
             });
         }
-        let space = self.space_or_new(plugin);
+        let space = self.space_or_new(owner);
         let entry = Entry {
             // A copy: what arrives is often a slice of a far larger message.
             value: Bytes::copy_from_slice(value),
@@ -96,12 +90,11 @@ impl Cache {
         Ok(())
     }
 
-    pub(crate) async fn delete(&self, plugin: &PluginId, key: &str) -> Result<(), HostError> {
-        if let Some(space) = self.space(plugin) {
+    pub(crate) async fn delete(&self, owner: Owner<'_>, key: &str) {
+        if let Some(space) = self.space(owner) {
             space.entries.invalidate(key).await;
             space.entries.run_pending_tasks().await;
         }
-        Ok(())
     }
 
     pub(crate) fn forget(&self, plugin: &PluginId) {
@@ -111,19 +104,47 @@ impl Cache {
             .remove(plugin);
     }
 
-    fn space(&self, plugin: &PluginId) -> Option<Arc<Space>> {
-        self.spaces
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .get(plugin)
-            .cloned()
+    fn space(&self, owner: Owner<'_>) -> Option<Arc<Space>> {
+        let mut place = owner.place.lock();
+        if let Some(space) = place.upgrade() {
+            return Some(space);
+        }
+        let spaces = self.spaces.lock().unwrap_or_else(PoisonError::into_inner);
+        let space = Arc::clone(spaces.get(owner.plugin)?);
+        *place = Arc::downgrade(&space);
+        Some(space)
     }
 
-    fn space_or_new(&self, plugin: &PluginId) -> Arc<Space> {
+    fn space_or_new(&self, owner: Owner<'_>) -> Arc<Space> {
+        let mut place = owner.place.lock();
+        if let Some(space) = place.upgrade() {
+            return space;
+        }
         let mut spaces = self.spaces.lock().unwrap_or_else(PoisonError::into_inner);
-        let space = spaces.entry(plugin.clone());
-        Arc::clone(space.or_insert_with(|| Arc::new(Space::new(Arc::clone(&self.total)))))
+        let space = spaces.entry(owner.plugin.clone());
+        let space = space.or_insert_with(|| Arc::new(Space::new(Arc::clone(&self.total))));
+        *place = Arc::downgrade(space);
+        Arc::clone(space)
     }
+}
+
+/// Where a plugin's entries are, for as long as they are: once that is known its calls share no lock
+/// with those of others.
+#[derive(Debug, Default)]
+pub(crate) struct CachePlace(Mutex<Weak<Space>>);
+
+impl CachePlace {
+    fn lock(&self) -> MutexGuard<'_, Weak<Space>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Whose entries are meant.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Owner<'a> {
+    pub(crate) plugin: &'a PluginId,
+    /// Its own, made for no other plugin.
+    pub(crate) place: &'a CachePlace,
 }
 
 pub(crate) fn check_key(key: &str) -> Result<(), HostError> {

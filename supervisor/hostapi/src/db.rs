@@ -5,10 +5,12 @@
 //!
 //! One engine is here, SQLite. Another is a variant of [`Engine`] with its [`Dialect`].
 
+mod known;
 mod open;
 mod sql;
 mod sqlite;
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
@@ -16,6 +18,7 @@ use bytes::Bytes;
 use pinfold_policy::PluginId;
 use serde_json::Value;
 
+pub(crate) use known::KnownStatements;
 pub use open::{DatabaseConfig, OpenDatabaseError, OpenFailure};
 pub use sql::{
     Classified, Dialect, NEEDLE_LIMIT_BYTES, PARAMETER_LIMIT, RowChanges, SQL_LIMIT_BYTES,
@@ -69,7 +72,7 @@ struct Approved<'a> {
     plugin: &'a PluginId,
     classified: &'a Classified,
     /// One statement, without a semicolon at its end.
-    sql: String,
+    sql: &'a str,
     parameters: Vec<Value>,
     deadline: Instant,
 }
@@ -163,7 +166,7 @@ impl Databases {
         let Statement {
             writes,
             database,
-            sql: mut text,
+            sql: text,
             parameters,
         } = statement;
         let name = authorize::database_name(database.as_deref());
@@ -175,7 +178,9 @@ impl Databases {
         let engine = self.by_name.get(name).ok_or_else(unknown)?;
         check_sizes(&text, &parameters)?;
 
-        let (mut classified, end) = sql::understand(&text, engine.dialect())?;
+        let known = &caller.allowance.statements;
+        let understood = known.understand(&text, engine.dialect())?;
+        let mut classified = Cow::Borrowed(&understood.classified);
         match (writes, classified.kind) {
             (false, StatementKind::Query)
             | (true, StatementKind::Write | StatementKind::Schema) => {}
@@ -196,7 +201,7 @@ impl Databases {
             let table = found
                 .map_err(failed)?
                 .ok_or(StatementError::UnknownIndex { index })?;
-            classified.schema.insert(table);
+            classified.to_mut().schema.insert(table);
         }
         *subject = describe(name, &classified);
         authorize::statement(&caller.permissions, name, &classified)?;
@@ -208,7 +213,7 @@ impl Databases {
                 reached.extend(found.await.map_err(failed)?);
             }
             if !reached.is_empty() {
-                classified.writes.extend(reached);
+                classified.to_mut().writes.extend(reached);
                 *subject = describe(name, &classified);
                 authorize::statement(&caller.permissions, name, &classified)?;
             }
@@ -223,11 +228,10 @@ impl Databases {
         check_needles(&classified, &parameters)?;
 
         let plugin = &caller.plugin;
-        text.truncate(end);
         let approved = Approved {
             plugin,
             classified: &classified,
-            sql: text,
+            sql: text.get(..understood.end).unwrap_or(&text),
             parameters,
             deadline,
         };
@@ -316,16 +320,19 @@ fn describe(database: &str, classified: &Classified) -> String {
         schema,
         ..
     } = classified;
-    let part = |suffix: &'static str| move |table: &String| format!("{database}/{table}:{suffix}");
-    let parts: Vec<String> = (schema.iter().map(part("ddl")))
-        .chain(writes.iter().map(part("w")))
-        .chain(reads.iter().map(part("r")))
-        .collect();
-    if parts.is_empty() {
-        database.into()
-    } else {
-        parts.join(" ")
+    let mut text = String::with_capacity(64);
+    for (tables, suffix) in [(schema, "ddl"), (writes, "w"), (reads, "r")] {
+        for table in tables {
+            let space = if text.is_empty() { "" } else { " " };
+            for part in [space, database, "/", table, ":", suffix] {
+                text.push_str(part);
+            }
+        }
     }
+    if text.is_empty() {
+        text.push_str(database);
+    }
+    text
 }
 
 /// Why a database did not carry a statement out.

@@ -5,6 +5,7 @@
 //! tables are known only once it is parsed, and parsing costs: so the service is authorised first,
 //! then the call metered, then the statement authorised.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -104,7 +105,9 @@ impl HostApi {
             Err(error) => Outcome {
                 decision: Decision::of(error),
                 permission: match error {
-                    HostError::Refused(refusal) => Some(recordable(&refusal.permission())),
+                    HostError::Refused(refusal) => {
+                        Some(recordable(&refusal.permission()).into_owned())
+                    }
                     _ => None,
                 },
                 code: Some(error.code()),
@@ -155,6 +158,7 @@ impl HostApi {
             return Err(HostError::Deadline);
         }
         let services = &self.services;
+        // Large futures are boxed: every call's has room for the largest of what is not.
         match call {
             HostCall::DbQuery {
                 database,
@@ -168,10 +172,7 @@ impl HostApi {
                     parameters,
                 };
                 let limit = deadline(context);
-                services
-                    .databases
-                    .run(caller, statement, limit, subject)
-                    .await
+                Box::pin(services.databases.run(caller, statement, limit, subject)).await
             }
             HostCall::DbExec {
                 database,
@@ -185,23 +186,19 @@ impl HostApi {
                     parameters,
                 };
                 let limit = deadline(context);
-                services
-                    .databases
-                    .run(caller, statement, limit, subject)
-                    .await
+                Box::pin(services.databases.run(caller, statement, limit, subject)).await
             }
-            HostCall::CacheGet { key } => services
-                .cache
-                .get(&caller.plugin, &key)
-                .await
-                .map(HostReply::Cached),
+            HostCall::CacheGet { key } => {
+                let value = services.cache.get(caller.cache(), &key).await;
+                Ok(HostReply::Cached(value))
+            }
             HostCall::CacheSet { key, value, ttl } => {
                 let ttl = ttl.filter(|ttl| *ttl > Duration::ZERO);
-                services.cache.set(&caller.plugin, key, &value, ttl).await?;
+                services.cache.set(caller.cache(), key, &value, ttl).await?;
                 Ok(HostReply::Done)
             }
             HostCall::CacheDelete { key } => {
-                services.cache.delete(&caller.plugin, &key).await?;
+                services.cache.delete(caller.cache(), &key).await;
                 Ok(HostReply::Done)
             }
             HostCall::Log {
@@ -216,24 +213,21 @@ impl HostApi {
                 Ok(HostReply::Done)
             }
             HostCall::ConfigGet { key } => config::get(&services.config, &key).map(HostReply::Text),
-            HostCall::HttpRequest(request) => services
-                .http
-                .run(caller, request, context.deadline, subject)
-                .await
-                .map(HostReply::Http),
+            HostCall::HttpRequest(request) => {
+                let run = services
+                    .http
+                    .run(caller, request, context.deadline, subject);
+                Box::pin(run).await.map(HostReply::Http)
+            }
             HostCall::PluginCall {
                 plugin: target,
                 function,
                 arguments,
-            } => plugin::call(
-                &services.plugins,
-                caller,
-                (target, function),
-                arguments,
-                context,
-            )
-            .await
-            .map(HostReply::Json),
+            } => {
+                let target = (target, function);
+                let call = plugin::call(&services.plugins, caller, target, arguments, context);
+                Box::pin(call).await.map(HostReply::Json)
+            }
         }
     }
 }
@@ -308,12 +302,12 @@ impl Drop for Record<'_> {
             code: Some(CANCELLED),
         });
         let entry = AuditEntry {
-            plugin: self.caller.plugin.clone(),
+            plugin: &self.caller.plugin,
             generation: self.caller.generation,
             service: self.service,
             method: self.method,
             decision,
-            permission,
+            permission: permission.map(Cow::Owned),
             subject: recordable(&self.subject),
             code,
             request_id: recordable(&self.context.request_id),
@@ -331,7 +325,10 @@ impl Drop for Record<'_> {
             duration_ms = entry.duration.as_secs_f64() * 1_000.0,
             "host call answered"
         );
-        self.api.audit.record(entry);
+        let allowance = &self.caller.allowance;
+        allowance
+            .audit(&self.api.audit, &self.caller.plugin)
+            .record(entry);
     }
 }
 

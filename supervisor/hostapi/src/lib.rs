@@ -22,6 +22,7 @@ mod http;
 mod log;
 mod plugin;
 mod quota;
+mod recent;
 mod under_way;
 
 pub use audit::{AuditEntry, AuditSink, Decision};

@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use chrono::Utc;
 use pinfold_gateway::AuditRecord;
+use pinfold_policy::PluginId;
 use sqlx::SqliteConnection;
 use tokio_util::sync::CancellationToken;
 
@@ -21,6 +22,7 @@ mod fold;
 mod requests;
 
 use self::fold::Fold;
+pub(crate) use self::fold::{HostCall, HostCalls};
 use self::requests::Requests;
 
 /// Longest time from a record to its place on the disk.
@@ -75,10 +77,9 @@ pub(crate) struct Trail {
 }
 
 impl Trail {
-    /// Counts a record of a plugin: equal ones are folded before they wait, each plugin's apart.
-    /// Never waits, and loses no count.
-    pub(crate) fn count(&self, entry: Entry) {
-        self.folded.record(entry);
+    /// Where the calls of one plugin are counted: equal ones are folded before they wait.
+    pub(crate) fn of_plugin(&self, plugin: &PluginId) -> Arc<HostCalls> {
+        Arc::new(HostCalls::new(plugin, &self.folded))
     }
 
     /// Counts a decision of the gateway. Never waits.
@@ -290,8 +291,15 @@ mod tests {
                 decision: Decision::Allow,
             });
         }
+        let calls = trail.of_plugin(&"hello".parse().unwrap());
         for _ in 0..1_000 {
-            trail.count(entry("c"));
+            calls.record(&HostCall {
+                service: "cache",
+                method: "get",
+                decision: "allow",
+                subject: "c".into(),
+                permission: None,
+            });
         }
         let stop = CancellationToken::new();
         stop.cancel();

@@ -4,13 +4,29 @@ fn plugin(name: &str) -> PluginId {
     PluginId::parse(name).unwrap()
 }
 
+/// A plugin that has made no call yet.
+struct Fresh(PluginId, CachePlace);
+
+fn fresh(name: &str) -> Fresh {
+    Fresh(plugin(name), CachePlace::default())
+}
+
+impl Fresh {
+    fn owner(&self) -> Owner<'_> {
+        Owner {
+            plugin: &self.0,
+            place: &self.1,
+        }
+    }
+}
+
 async fn get(cache: &Cache, name: &str, key: &str) -> Option<Bytes> {
-    cache.get(&plugin(name), key).await.unwrap()
+    cache.get(fresh(name).owner(), key).await
 }
 
 async fn set(cache: &Cache, name: &str, key: &str, value: &[u8]) {
     cache
-        .set(&plugin(name), key.into(), value, None)
+        .set(fresh(name).owner(), key.into(), value, None)
         .await
         .unwrap();
 }
@@ -22,9 +38,31 @@ async fn plugins_neither_see_nor_change_each_others_entries() {
     assert_eq!(get(&cache, "b", "k").await, None);
     set(&cache, "b", "k", b"b's").await;
     assert_eq!(get(&cache, "a", "k").await.unwrap(), "a's");
-    cache.delete(&plugin("b"), "k").await.unwrap();
+    cache.delete(fresh("b").owner(), "k").await;
     assert_eq!(get(&cache, "a", "k").await.unwrap(), "a's");
     assert_eq!(get(&cache, "b", "k").await, None);
+}
+
+#[tokio::test]
+async fn the_place_of_a_plugin_s_entries_is_found_once() {
+    let cache = Cache::new();
+    let (a, other_instance, b) = (fresh("a"), fresh("a"), fresh("b"));
+    assert_eq!(cache.get(a.owner(), "k").await, None);
+    assert!(cache.spaces.lock().unwrap().is_empty(), "asking makes none");
+    set(&cache, "a", "k", b"a's").await;
+    for asking in [&a, &other_instance] {
+        assert_eq!(cache.get(asking.owner(), "k").await.unwrap(), "a's");
+        assert!(asking.1.lock().upgrade().is_some());
+    }
+    assert_eq!(cache.get(b.owner(), "k").await, None);
+    // Without the lock of all.
+    let known = {
+        let _held = cache.spaces.lock().unwrap();
+        cache.space(a.owner()).is_some()
+    };
+    assert!(known);
+    cache.forget(&a.0);
+    assert_eq!(cache.get(a.owner(), "k").await, None);
 }
 
 #[tokio::test]
@@ -52,8 +90,8 @@ async fn the_total_is_bounded_and_counted_back_when_a_plugin_goes() {
     let mut refused = false;
     'fill: for p in 0..20 {
         for n in 0..15 {
-            let name = plugin(&format!("p{p}"));
-            match cache.set(&name, n.to_string(), &value, None).await {
+            let name = fresh(&format!("p{p}"));
+            match cache.set(name.owner(), n.to_string(), &value, None).await {
                 Ok(()) => {}
                 Err(HostError::CacheFull) => {
                     refused = true;
@@ -86,7 +124,7 @@ async fn replacing_and_deleting_give_room_back() {
         cache.total.load(Ordering::Relaxed),
         11 + u64::from(ENTRY_OVERHEAD_BYTES)
     );
-    cache.delete(&plugin("a"), "k").await.unwrap();
+    cache.delete(fresh("a").owner(), "k").await;
     assert_eq!(cache.total.load(Ordering::Relaxed), 0);
 }
 
@@ -95,15 +133,20 @@ async fn an_entry_lives_as_long_as_it_was_set_for() {
     let cache = Cache::new();
     let ttl = Some(Duration::from_secs(60));
     cache
-        .set(&plugin("a"), "short".into(), b"x", ttl)
+        .set(fresh("a").owner(), "short".into(), b"x", ttl)
         .await
         .unwrap();
     cache
-        .set(&plugin("a"), "always".into(), b"x", None)
+        .set(fresh("a").owner(), "always".into(), b"x", None)
         .await
         .unwrap();
     cache
-        .set(&plugin("a"), "longest".into(), b"x", Some(Duration::MAX))
+        .set(
+            fresh("a").owner(),
+            "longest".into(),
+            b"x",
+            Some(Duration::MAX),
+        )
         .await
         .unwrap();
     tokio::time::advance(Duration::from_secs(59)).await;
@@ -119,7 +162,7 @@ async fn keys_and_values_over_their_limit_are_refused() {
     let cache = Cache::new();
     let large = vec![0; CACHE_VALUE_LIMIT_BYTES + 1];
     let error = cache
-        .set(&plugin("a"), "k".into(), &large, None)
+        .set(fresh("a").owner(), "k".into(), &large, None)
         .await
         .unwrap_err();
     assert_eq!(
@@ -136,7 +179,7 @@ async fn a_cached_slice_does_not_keep_the_message_it_came_in() {
     let cache = Cache::new();
     let message = Bytes::from(vec![7; 1024]);
     cache
-        .set(&plugin("a"), "k".into(), &message.slice(..1), None)
+        .set(fresh("a").owner(), "k".into(), &message.slice(..1), None)
         .await
         .unwrap();
     assert!(message.is_unique());

@@ -13,10 +13,11 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use futures_util::TryStreamExt as _;
 use pinfold_policy::{ByteSize, PluginId};
 use sqlx::ConnectOptions;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode};
-use sqlx::{AssertSqlSafe, Executor, Row};
+use sqlx::{AssertSqlSafe, Either, Executor, Row};
 
 use self::lanes::{Lane, Lanes};
 use self::reach::KnownKeys;
@@ -143,7 +144,7 @@ impl SqliteDatabase {
         let wildcard = classified.wildcard;
         let kept = sql.len() <= KEPT_LIMIT_BYTES;
         run(&self.readers, plugin, deadline, kept, async move |lane| {
-            guarded::query(&mut lane.connection, &sql, wildcard, arguments).await
+            guarded::query(lane, sql, wildcard, arguments).await
         })
         .await
     }
@@ -165,13 +166,19 @@ impl SqliteDatabase {
         let kept = sql.len() <= KEPT_LIMIT_BYTES;
         run(writer, plugin, deadline, kept, async move |lane| {
             let query = sqlx::query_with(AssertSqlSafe(sql), arguments);
-            let done = lane.connection.execute(query).await?;
-            // For a change of schema SQLite repeats the count of the statement before.
-            Ok(if changes_rows {
-                done.rows_affected()
-            } else {
-                0
-            })
+            let mut results = lane.connection.fetch_many(query);
+            // Rows it has none; when its count is there it is committed.
+            while let Some(result) = results.try_next().await? {
+                if let Either::Left(done) = result {
+                    // For a change of schema SQLite repeats the count of the statement before.
+                    return Ok(if changes_rows {
+                        done.rows_affected()
+                    } else {
+                        0
+                    });
+                }
+            }
+            Ok(0)
         })
         .await
     }

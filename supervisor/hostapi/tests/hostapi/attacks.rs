@@ -401,11 +401,11 @@ const NEVER: &[(&str, Harm)] = &[
 
 #[tokio::test]
 async fn no_query_reaches_past_its_grant() {
-    let attacker = caller("attacker", ITEMS_READ);
     let mut idle = Vec::new();
     let untouched = contents(&World::new().await).await;
     for (sql, harm) in QUERIES {
         let world = World::new().await;
+        let attacker = caller("attacker", ITEMS_READ);
         let sql = sql.replace("{dir}", &world.dir.path().display().to_string());
         let outcome = world.query(&attacker, &sql).await;
         refused(
@@ -422,11 +422,11 @@ async fn no_query_reaches_past_its_grant() {
 
 #[tokio::test]
 async fn no_statement_reaches_past_its_grant() {
-    let attacker = caller("attacker", ITEMS);
     let mut idle = Vec::new();
     let untouched = contents(&World::new().await).await;
     for (sql, harm) in EXECS {
         let world = World::new().await;
+        let attacker = caller("attacker", ITEMS);
         let sql = sql.replace("{dir}", &world.dir.path().display().to_string());
         let outcome = world.exec(&attacker, &sql).await;
         refused(
@@ -443,11 +443,11 @@ async fn no_statement_reaches_past_its_grant() {
 
 #[tokio::test]
 async fn some_statements_are_refused_whatever_is_granted() {
-    let attacker = caller("attacker", ALL);
     let mut idle = Vec::new();
     let untouched = contents(&World::new().await).await;
     for (sql, harm) in NEVER {
         let world = World::new().await;
+        let attacker = caller("attacker", ALL);
         let sql = sql.replace("{dir}", &world.dir.path().display().to_string());
         let outcome = world.exec(&attacker, &sql).await;
         refused(

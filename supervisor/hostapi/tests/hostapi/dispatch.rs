@@ -1,6 +1,7 @@
 //! One way for every call: refusals, rates, records, and the services that are no database.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -142,12 +143,60 @@ async fn each_call_leaves_one_record_and_no_data_in_it() {
     assert_eq!(rejected.decision, Decision::Error);
     assert_eq!(query.subject, "main/items:r main/users:r");
     assert_eq!(
+        (&query.plugin, query.generation),
+        (&plugin.plugin, plugin.generation)
+    );
+    assert_eq!(
         (query.decision, query.code, query.request_id.as_str()),
         (Decision::Allow, None, "r-1")
     );
     assert_eq!(set.subject, "k\u{fffd}");
     assert_eq!((log.service, log.decision), ("log", Decision::Allow));
     assert!(!format!("{records:?}").contains(SECRET));
+}
+
+/// What is known of a statement that came before says nothing about who may run it.
+#[tokio::test]
+async fn a_known_statement_is_authorised_at_each_call() {
+    let world = World::new().await;
+    let asks = async |who: &Caller| {
+        let sql = "SELECT name FROM items WHERE id = 1";
+        world
+            .query(who, sql)
+            .await
+            .map_err(|error| error.to_string())
+    };
+    let found = Ok(json!([{ "name": "one" }]));
+    let granted = caller("granted", ITEMS_READ);
+    let other = caller(
+        "other",
+        r#"{ "db": [{ "tables": ["users"], "access": "read" }] }"#,
+    );
+    let refused = Err("access to table \"items\" not permitted (allowed: [users])".to_owned());
+    for _ in 0..3 {
+        assert_eq!(asks(&granted).await, found);
+        assert_eq!(asks(&other).await, refused);
+    }
+    // A plugin whose grants change keeps its allowance, and with it what is known.
+    let again = |permissions: &Caller| {
+        let id = granted.plugin.clone();
+        let permissions = Arc::clone(&permissions.permissions);
+        world
+            .api
+            .caller(id, Generation(2), permissions, &Rates::default())
+    };
+    assert_eq!(asks(&again(&granted)).await, found);
+    assert_eq!(asks(&again(&other)).await, refused);
+}
+
+#[tokio::test]
+async fn a_call_takes_little_room_while_it_waits() {
+    let world = World::new().await;
+    let plugin = caller("p", r#"{ "cache": "read" }"#);
+    let context = context(1_000);
+    let call = world.api.call(&plugin, get("k"), &context);
+    assert!(size_of_val(&call) <= 4096, "{}", size_of_val(&call));
+    call.await.unwrap();
 }
 
 #[tokio::test]

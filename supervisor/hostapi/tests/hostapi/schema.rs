@@ -118,6 +118,41 @@ async fn a_changed_schema_shows_in_the_next_result() {
         }
         script(&mut other, &format!("ALTER TABLE items ADD COLUMN c{n}")).await;
     }
+    // As many columns, and other names.
+    for (from, to) in [("name", "title"), ("title", "name"), ("name", "label")] {
+        let change = format!("ALTER TABLE items RENAME COLUMN {from} TO {to}");
+        script(&mut other, &change).await;
+        for sql in ["SELECT * FROM items", "SELECT * FROM items WHERE id = 2"] {
+            let rows = world.query(&plugin, sql).await.unwrap();
+            let row = rows[0].as_object().unwrap();
+            assert!(row.contains_key(to) && !row.contains_key(from), "{row:?}");
+        }
+    }
+}
+
+/// The widest table that there is: a query over it has no room for a column of ours.
+#[tokio::test]
+async fn a_table_of_two_thousand_columns_is_read_whole() {
+    let world = World::new().await;
+    let plugin = caller(
+        "p",
+        r#"{ "db": [{ "tables": ["wide"], "access": "read" }] }"#,
+    );
+    let names: Vec<String> = (0..2_000).map(|n| format!("n{n}")).collect();
+    let mut other = raw(&world.main()).await;
+    let list = names.join(",");
+    script(&mut other, &format!("CREATE TABLE wide ({list})")).await;
+    script(&mut other, "INSERT INTO wide (n7) VALUES (7)").await;
+    for _ in 0..2 {
+        let rows = world.query(&plugin, "SELECT * FROM wide").await.unwrap();
+        assert_eq!(
+            (rows[0].as_object().unwrap().len(), &rows[0]["n7"]),
+            (2_000, &json!(7))
+        );
+    }
+    script(&mut other, "ALTER TABLE wide RENAME COLUMN n7 TO seven").await;
+    let rows = world.query(&plugin, "SELECT * FROM wide").await.unwrap();
+    assert_eq!(rows[0]["seven"], json!(7));
 }
 
 /// The driver counts a result's columns once and relies on the count at each row: without care a

@@ -9,9 +9,9 @@ use bytes::Bytes;
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
 use pinfold_hostapi::{
-    AuditEntry, AuditSink, Cache, Caller, DatabaseConfig, Databases, HostApi, HostCall, HostError,
-    HostReply, HttpClient, HttpConfig, LogLevel, LogSink, PLUGIN_CALL_LIMIT_BYTES, PluginCallError,
-    PluginCalls, Resolve, Roots, Services,
+    AuditEntry, AuditSink, Cache, Caller, DatabaseConfig, Databases, Decision, HostApi, HostCall,
+    HostError, HostReply, HttpClient, HttpConfig, LogLevel, LogSink, PLUGIN_CALL_LIMIT_BYTES,
+    PluginCallError, PluginCalls, Resolve, Roots, Services,
 };
 use pinfold_policy::{CallContext, Effective, Generation, Permissions, PluginId, Rates};
 use serde_json::{Map, Value};
@@ -41,7 +41,7 @@ pub(crate) struct World {
 
 #[derive(Default)]
 pub(crate) struct Records {
-    pub(crate) audit: Mutex<Vec<AuditEntry>>,
+    pub(crate) audit: Mutex<Vec<Recorded>>,
     pub(crate) lines: Mutex<Vec<Line>>,
     /// Contexts of the calls that reached another plugin.
     pub(crate) calls: Mutex<Vec<CallContext>>,
@@ -75,9 +75,37 @@ impl PluginCalls for Others {
 /// A plugin's log line: whose, level, message, fields.
 pub(crate) type Line = (String, LogLevel, String, Map<String, Value>);
 
+/// What is kept of an [`AuditEntry`].
+#[derive(Clone, Debug)]
+pub(crate) struct Recorded {
+    pub(crate) plugin: PluginId,
+    pub(crate) generation: Generation,
+    pub(crate) service: &'static str,
+    pub(crate) method: &'static str,
+    pub(crate) decision: Decision,
+    pub(crate) permission: Option<String>,
+    pub(crate) subject: String,
+    pub(crate) code: Option<&'static str>,
+    pub(crate) request_id: String,
+}
+
 impl AuditSink for Records {
-    fn record(&self, entry: AuditEntry) {
-        self.audit.lock().unwrap().push(entry);
+    fn of(self: Arc<Self>, _: &PluginId) -> Arc<dyn AuditSink> {
+        self
+    }
+
+    fn record(&self, entry: AuditEntry<'_>) {
+        self.audit.lock().unwrap().push(Recorded {
+            plugin: entry.plugin.clone(),
+            generation: entry.generation,
+            service: entry.service,
+            method: entry.method,
+            decision: entry.decision,
+            permission: entry.permission.map(String::from),
+            subject: entry.subject.into(),
+            code: entry.code,
+            request_id: entry.request_id.into(),
+        });
     }
 }
 
@@ -197,7 +225,7 @@ impl World {
         }
     }
 
-    pub(crate) fn last_record(&self) -> AuditEntry {
+    pub(crate) fn last_record(&self) -> Recorded {
         self.records.audit.lock().unwrap().last().unwrap().clone()
     }
 }

@@ -47,8 +47,10 @@ impl CallTokens {
 
     /// The call that a token stands for.
     fn context(&self, token: &str) -> Option<CallContext> {
-        let digits = token.len() == 32 && token.bytes().all(|c| c.is_ascii_hexdigit());
-        let number = digits.then(|| u128::from_str_radix(token, 16).ok())??;
+        let digit =
+            |number: u128, c: u8| Some(number << 4 | u128::from(char::from(c).to_digit(16)?));
+        let digits = (token.len() == 32).then_some(token)?;
+        let number = digits.bytes().try_fold(0, digit)?;
         self.lock().get(&number).cloned()
     }
 
@@ -155,7 +157,7 @@ async fn answer(
     let place = request.place;
     match host::call(host, caller, form, request.arg, (&context, &place)).await {
         Ok(result) => HostResponse {
-            result: result.into(),
+            result,
             error: String::new(),
         },
         Err(error) => HostResponse {
@@ -196,3 +198,7 @@ mod tests {
         assert_eq!(tokens.deepest(), 0);
     }
 }
+
+#[cfg(test)]
+#[path = "callback/counted.rs"]
+mod counted;

@@ -40,7 +40,7 @@ pub(crate) async fn call(
     form: ConfigForm,
     request: HostRequest,
     (context, place): (&CallContext, &Place),
-) -> Result<Bytes, String> {
+) -> Result<Vec<u8>, String> {
     let HostRequest {
         method,
         args: arguments,
@@ -335,27 +335,38 @@ fn plugin_call_text(
     }
 }
 
-fn encode(reply: HostReply, form: ConfigForm) -> Bytes {
-    let value = match reply {
-        HostReply::Rows(json) | HostReply::Json(json) => return json,
-        HostReply::Http(response) => return http_response(response, form),
-        HostReply::Affected(count) => json!({ "affected": count }),
-        HostReply::Cached(value) => {
-            json!({ "found": value.is_some(), "value": value.map(|bytes| base64::encode(&bytes)) })
+fn encode(reply: HostReply, form: ConfigForm) -> Vec<u8> {
+    match reply {
+        // Nobody else holds it: it is not copied.
+        HostReply::Rows(json) | HostReply::Json(json) => json.into(),
+        HostReply::Http(response) => http_response(response, form),
+        HostReply::Affected(count) => format!("{{\"affected\":{count}}}").into_bytes(),
+        HostReply::Cached(None) => br#"{"found":false,"value":null}"#.to_vec(),
+        HostReply::Cached(Some(value)) => {
+            const HEAD: &str = r#"{"found":true,"value":""#;
+            const TAIL: &str = r#""}"#;
+            let length = HEAD.len() + base64::encoded_bytes(&value) + TAIL.len();
+            let mut text = String::with_capacity(length);
+            text.push_str(HEAD);
+            base64::append(&value, &mut text);
+            text.push_str(TAIL);
+            text.into_bytes()
         }
-        HostReply::Text(text) => match form {
-            ConfigForm::Bare => Value::String(text),
-            ConfigForm::Object => json!({ "value": text }),
-        },
-        _ => json!({ "ok": true }),
-    };
-    Bytes::from(value.to_string())
+        HostReply::Text(text) => {
+            let value = match form {
+                ConfigForm::Bare => Value::String(text),
+                ConfigForm::Object => json!({ "value": text }),
+            };
+            value.to_string().into_bytes()
+        }
+        _ => br#"{"ok":true}"#.to_vec(),
+    }
 }
 
 /// Header lines are told to generation 4 alone: the others' replies have exactly two members. There
 /// each name has one text, with lines of one name joined as HTTP joins them; those of `Set-Cookie`,
 /// which may hold commas, by line breaks.
-fn http_response(response: HttpResponse, form: ConfigForm) -> Bytes {
+fn http_response(response: HttpResponse, form: ConfigForm) -> Vec<u8> {
     let HttpResponse {
         status,
         headers,
@@ -376,7 +387,7 @@ fn http_response(response: HttpResponse, form: ConfigForm) -> Bytes {
         }
         value["headers"] = json!(joined);
     }
-    Bytes::from(value.to_string())
+    value.to_string().into_bytes()
 }
 
 #[cfg(test)]
@@ -437,6 +448,29 @@ mod tests {
             told["headers"],
             json!({"vary": "a, b", "set-cookie": cookies})
         );
+    }
+
+    #[test]
+    fn a_cached_value_is_told_in_base64() {
+        for (value, told) in [
+            (None, json!({"found": false, "value": null})),
+            (Some(""), json!({"found": true, "value": ""})),
+            (
+                Some("\u{ff}\"x"),
+                json!({"found": true, "value": "w78ieA=="}),
+            ),
+        ] {
+            let reply = HostReply::Cached(value.map(Bytes::from));
+            let text = encode(reply, ConfigForm::Object);
+            assert_eq!(serde_json::from_slice::<Value>(&text).unwrap(), told);
+        }
+        for (reply, text) in [
+            (HostReply::Affected(7), r#"{"affected":7}"#),
+            (HostReply::Done, r#"{"ok":true}"#),
+            (HostReply::Rows("[]".into()), "[]"),
+        ] {
+            assert_eq!(encode(reply, ConfigForm::Bare), text.as_bytes());
+        }
     }
 
     #[test]

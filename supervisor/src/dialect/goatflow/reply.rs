@@ -148,6 +148,15 @@ pub(crate) mod base64 {
     pub(crate) fn encode(bytes: &[u8]) -> String {
         STANDARD.encode(bytes)
     }
+
+    pub(crate) fn append(bytes: &[u8], text: &mut String) {
+        STANDARD.encode_string(bytes, text);
+    }
+
+    /// Length of the text that stands for `bytes`.
+    pub(crate) const fn encoded_bytes(bytes: &[u8]) -> usize {
+        bytes.len().div_ceil(3) * 4
+    }
 }
 
 #[cfg(test)]

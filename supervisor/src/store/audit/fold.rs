@@ -1,69 +1,154 @@
-//! What plugins do, folded before it waits for anything: a plugin that calls its host without end
-//! fills its own place here and no queue, and every call of it is counted.
+//! What plugins ask of the host, folded before it waits for anything: a plugin that calls its host
+//! without end fills its own place here and no queue, and every call of it is counted.
 
-use std::collections::HashMap;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::borrow::Cow;
+use std::sync::{Arc, Mutex, PoisonError};
 
+use pinfold_policy::PluginId;
 use tokio::sync::Notify;
 
 use super::Entry;
 
 /// Different records of one plugin that are told apart within one group. Past it the subject and the
 /// missing permission are left out, and what remains is counted.
-const RECORDS_PER_ACTOR: usize = 64;
+const RECORDS_PER_PLUGIN: usize = 64;
 
 /// The subject of records that are no longer told apart.
 const OTHERS: &str = "(others)";
 
-/// Records of one actor, each with how often it was left.
-type Records = HashMap<Entry, i64>;
+/// One call of the host, as it is told apart from others.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct HostCall<'a> {
+    pub(crate) service: &'static str,
+    pub(crate) method: &'static str,
+    pub(crate) decision: &'static str,
+    pub(crate) subject: Cow<'a, str>,
+    pub(crate) permission: Option<Cow<'a, str>>,
+}
 
-/// Records since they were last taken, by actor.
+impl HostCall<'_> {
+    fn kept(&self) -> HostCall<'static> {
+        let owned = |text: &Cow<'_, str>| Cow::Owned(text.clone().into_owned());
+        HostCall {
+            service: self.service,
+            method: self.method,
+            decision: self.decision,
+            subject: owned(&self.subject),
+            permission: self.permission.as_ref().map(owned),
+        }
+    }
+
+    fn entry(self, actor: &str) -> Entry {
+        Entry {
+            actor: actor.to_owned(),
+            action: format!("hostapi.{}.{}", self.service, self.method),
+            subject: self.subject.into_owned(),
+            decision: self.decision,
+            permission: self.permission.map(Cow::into_owned),
+            request_id: None,
+        }
+    }
+}
+
+/// The calls of one plugin since they were last taken, each with how often it was made. Plugins share
+/// no lock here but once for each group.
+#[derive(Debug)]
+pub(crate) struct HostCalls {
+    own: Arc<Own>,
+    fold: Arc<Fold>,
+}
+
+#[derive(Debug)]
+struct Own {
+    actor: String,
+    /// Few: a look-up goes through them, those that came first and are likely to come often first.
+    counts: Mutex<Vec<(HostCall<'static>, i64)>>,
+}
+
+impl HostCalls {
+    pub(super) fn new(plugin: &PluginId, fold: &Arc<Fold>) -> Self {
+        let own = Own {
+            actor: format!("plugin:{plugin}"),
+            counts: Mutex::default(),
+        };
+        Self {
+            own: Arc::new(own),
+            fold: Arc::clone(fold),
+        }
+    }
+
+    /// Counts a call; never waits, and loses no count.
+    pub(crate) fn record(&self, call: &HostCall<'_>) {
+        let mut counts = self.own.counts();
+        if count(&mut counts, call) {
+            return;
+        }
+        let was_empty = counts.is_empty();
+        if counts.len() < RECORDS_PER_PLUGIN {
+            counts.push((call.kept(), 1));
+        } else {
+            let others = HostCall {
+                service: call.service,
+                method: call.method,
+                decision: call.decision,
+                subject: OTHERS.into(),
+                permission: None,
+            };
+            // Methods and decisions are few: this ends.
+            if !count(&mut counts, &others) {
+                counts.push((others, 1));
+            }
+        }
+        drop(counts);
+        if was_empty {
+            self.fold.wait_with(Arc::clone(&self.own));
+        }
+    }
+}
+
+/// Counts `call` where one like it is there.
+fn count(counts: &mut [(HostCall<'static>, i64)], call: &HostCall<'_>) -> bool {
+    let known = counts.iter_mut().find(|(known, _)| known == call);
+    known.map(|(_, count)| *count += 1).is_some()
+}
+
+impl Own {
+    fn counts(&self) -> std::sync::MutexGuard<'_, Vec<(HostCall<'static>, i64)>> {
+        self.counts.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Those whose calls wait to be taken.
 #[derive(Debug, Default)]
 pub(super) struct Fold {
-    by_actor: Mutex<HashMap<String, Records>>,
+    waiting: Mutex<Vec<Arc<Own>>>,
     filled: Notify,
 }
 
 impl Fold {
-    /// Counts a record; never waits.
-    pub(super) fn record(&self, mut entry: Entry) {
-        let mut by_actor = self.by_actor();
-        let was_empty = by_actor.is_empty();
-        let records = match by_actor.get_mut(&entry.actor) {
-            Some(records) => records,
-            None => by_actor.entry(entry.actor.clone()).or_default(),
-        };
-        if let Some(count) = records.get_mut(&entry) {
-            *count += 1;
-            return;
-        }
-        if records.len() >= RECORDS_PER_ACTOR {
-            // Actions and decisions are few: this ends.
-            entry.subject = OTHERS.into();
-            entry.permission = None;
-        }
-        *records.entry(entry).or_default() += 1;
-        drop(by_actor);
-        if was_empty {
-            self.filled.notify_one();
-        }
+    fn wait_with(&self, own: Arc<Own>) {
+        let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        waiting.push(own);
+        drop(waiting);
+        self.filled.notify_one();
     }
 
     /// Takes what is there.
     pub(super) fn take(&self) -> impl Iterator<Item = (Entry, i64)> {
-        std::mem::take(&mut *self.by_actor())
-            .into_values()
-            .flatten()
+        let waiting = {
+            let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+            std::mem::take(&mut *waiting)
+        };
+        waiting.into_iter().flat_map(|own| {
+            let counts = std::mem::take(&mut *own.counts());
+            let entry = move |(call, count): (HostCall<'_>, i64)| (call.entry(&own.actor), count);
+            counts.into_iter().map(entry)
+        })
     }
 
     /// Waits until there is something.
     pub(super) async fn filled(&self) {
         self.filled.notified().await;
-    }
-
-    fn by_actor(&self) -> MutexGuard<'_, HashMap<String, Records>> {
-        self.by_actor.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -71,32 +156,36 @@ impl Fold {
 mod tests {
     use super::*;
 
-    fn entry(actor: &str, subject: String, decision: &'static str) -> Entry {
-        Entry {
-            actor: actor.into(),
-            action: "hostapi.cache.get".into(),
-            subject,
+    fn call(subject: String, decision: &'static str) -> HostCall<'static> {
+        HostCall {
+            service: "cache",
+            method: "get",
             decision,
+            subject: subject.into(),
             permission: None,
-            request_id: None,
         }
+    }
+
+    fn plugin(name: &str, fold: &Arc<Fold>) -> HostCalls {
+        HostCalls::new(&name.parse().unwrap(), fold)
     }
 
     #[test]
     fn a_flood_is_counted_in_bounded_room_and_leaves_others_alone() {
-        let fold = Fold::default();
+        let fold = Arc::new(Fold::default());
+        let (flooding, quiet) = (plugin("flood", &fold), plugin("quiet", &fold));
         for n in 0..100_000 {
-            fold.record(entry("plugin:flood", n.to_string(), "deny"));
-            fold.record(entry("plugin:flood", "same".into(), "limit"));
+            flooding.record(&call(n.to_string(), "deny"));
+            flooding.record(&call("same".into(), "limit"));
         }
-        fold.record(entry("plugin:quiet", "one".into(), "allow"));
+        quiet.record(&call("one".into(), "allow"));
         let taken: Vec<_> = fold.take().collect();
         let of = |actor: &str| {
             let records = taken.iter().filter(|(entry, _)| entry.actor == actor);
             records.collect::<Vec<_>>()
         };
         let flood = of("plugin:flood");
-        assert!(flood.len() <= RECORDS_PER_ACTOR + 2, "{}", flood.len());
+        assert!(flood.len() <= RECORDS_PER_PLUGIN + 2, "{}", flood.len());
         assert_eq!(flood.iter().map(|(_, count)| count).sum::<i64>(), 200_000);
         let same = flood.iter().find(|(entry, _)| entry.subject == "same");
         assert_eq!(same.unwrap().1, 100_000);
@@ -105,6 +194,34 @@ mod tests {
             (quiet.len(), quiet[0].0.subject.as_str(), quiet[0].1),
             (1, "one", 1)
         );
+        assert_eq!(quiet[0].0.action, "hostapi.cache.get");
         assert_eq!(fold.take().count(), 0);
+    }
+
+    #[test]
+    fn calls_recorded_while_others_are_taken_are_all_counted() {
+        let fold = Arc::new(Fold::default());
+        let callers: Vec<_> = ["a", "b"].map(|name| plugin(name, &fold)).into();
+        let taken: i64 = std::thread::scope(|scope| {
+            let recording: Vec<_> = callers
+                .iter()
+                .map(|calls| {
+                    scope.spawn(|| {
+                        for n in 0..10_000 {
+                            calls.record(&call((n % 7).to_string(), "allow"));
+                        }
+                    })
+                })
+                .collect();
+            let mut taken = 0;
+            while !recording.iter().all(|one| one.is_finished()) {
+                taken += fold.take().map(|(_, count)| count).sum::<i64>();
+            }
+            taken
+        });
+        assert_eq!(
+            taken + fold.take().map(|(_, count)| count).sum::<i64>(),
+            20_000
+        );
     }
 }

@@ -14,6 +14,7 @@ use tokio_util::task::TaskTracker;
 
 use super::super::{DatabaseError, RunError};
 use super::explain;
+use super::guarded::Shapes;
 use super::stop::Stop;
 use crate::HostError;
 
@@ -46,6 +47,8 @@ pub(super) struct Lanes {
 #[derive(Debug)]
 pub(super) struct Lane {
     pub(super) connection: SqliteConnection,
+    /// What is known of the queries that it has prepared.
+    pub(super) shapes: Shapes,
     pub(super) stop: Arc<Stop>,
 }
 
@@ -177,7 +180,11 @@ impl Lanes {
             .lock_handle()
             .await?
             .set_progress_handler(INSTRUCTIONS_BETWEEN_LOOKS, move || !watched.is_due());
-        Ok(Lane { connection, stop })
+        Ok(Lane {
+            connection,
+            shapes: Shapes::default(),
+            stop,
+        })
     }
 
     fn put_idle(&self, lane: Lane) {

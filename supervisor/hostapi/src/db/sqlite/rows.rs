@@ -6,29 +6,82 @@ use std::pin::pin;
 
 use bytes::Bytes;
 use futures_util::{Stream, TryStreamExt};
-use sqlx::sqlite::{SqliteRow, SqliteValueRef};
-use sqlx::{Decode, Row, Sqlite, TypeInfo, ValueRef};
+use sqlx::sqlite::{SqliteQueryResult, SqliteRow, SqliteValueRef};
+use sqlx::{Decode, Either, Row, Sqlite, TypeInfo, ValueRef};
 
 use super::super::{RESULT_LIMIT_BYTES, ROW_LIMIT};
 use super::Failure;
 use crate::HostError;
 
-/// Writes an array of objects, column to value; `names` are the columns'. Of columns with one name the last counts. Bytes
-/// become text, what is not UTF-8 in them U+FFFD; an infinite number, which JSON has not, null.
+/// The columns of a query, and of which version of the schema they are.
+#[derive(Debug)]
+pub(super) struct Heads {
+    /// Of each column that counts, its index and `"name":`. Of columns with one name the last counts.
+    columns: Vec<(usize, Vec<u8>)>,
+    /// Index and value of the column that tells the schema's version, where there is one.
+    version: Option<(usize, i64)>,
+}
+
+impl Heads {
+    /// Of columns of these names, and with `version` one more that tells the schema's.
+    pub(super) fn new(names: &[&str], version: Option<i64>) -> Self {
+        let last: HashMap<&str, usize> = names
+            .iter()
+            .enumerate()
+            .map(|(index, name)| (*name, index))
+            .collect();
+        let mut columns: Vec<_> = last
+            .into_iter()
+            .map(|(name, index)| {
+                let mut head = Vec::new();
+                text(&mut head, name);
+                head.push(b':');
+                (index, head)
+            })
+            .collect();
+        columns.sort_unstable_by_key(|(index, _)| *index);
+        Self {
+            columns,
+            version: version.map(|version| (names.len(), version)),
+        }
+    }
+
+    fn are_of(&self, row: &SqliteRow) -> Result<bool, sqlx::Error> {
+        match self.version {
+            Some((index, version)) => Ok(row.try_get::<i64, _>(index)? == version),
+            None => Ok(true),
+        }
+    }
+}
+
+/// What a query gave.
+#[derive(Debug)]
+pub(super) enum Rows {
+    /// A JSON array of objects.
+    All(Bytes),
+    /// There are rows, and the columns may have other names now.
+    OfAnotherSchema,
+}
+
+/// Writes an array of objects, column to value. Bytes become text, what is not UTF-8 in them U+FFFD;
+/// an infinite number, which JSON has not, null.
 pub(super) async fn encode(
-    names: &[&str],
-    rows: impl Stream<Item = Result<SqliteRow, sqlx::Error>>,
-) -> Result<Bytes, Failure> {
-    let mut rows = pin!(rows);
+    heads: &Heads,
+    results: impl Stream<Item = Result<Either<SqliteQueryResult, SqliteRow>, sqlx::Error>>,
+) -> Result<Rows, Failure> {
+    let mut results = pin!(results);
     let mut out = vec![b'['];
-    let columns = heads(names);
     let mut count = 0_usize;
-    while let Some(row) = rows.try_next().await? {
+    // What comes after the last row need not be waited for.
+    while let Some(Either::Right(row)) = results.try_next().await? {
+        if count == 0 && !heads.are_of(&row)? {
+            return Ok(Rows::OfAnotherSchema);
+        }
         if count == ROW_LIMIT {
             return Err(Failure::Limit(HostError::TooManyRows { limit: ROW_LIMIT }));
         }
         out.extend_from_slice(if count == 0 { b"{" } else { b",{" });
-        for (place, (index, head)) in columns.iter().enumerate() {
+        for (place, (index, head)) in heads.columns.iter().enumerate() {
             if place > 0 {
                 out.push(b',');
             }
@@ -46,27 +99,7 @@ pub(super) async fn encode(
         count += 1;
     }
     out.push(b']');
-    Ok(out.into())
-}
-
-/// For each column that counts, its index and `"name":`.
-fn heads(names: &[&str]) -> Vec<(usize, Vec<u8>)> {
-    let last: HashMap<&str, usize> = names
-        .iter()
-        .enumerate()
-        .map(|(index, name)| (*name, index))
-        .collect();
-    let mut columns: Vec<_> = last
-        .into_iter()
-        .map(|(name, index)| {
-            let mut head = Vec::new();
-            text(&mut head, name);
-            head.push(b':');
-            (index, head)
-        })
-        .collect();
-    columns.sort_unstable_by_key(|(index, _)| *index);
-    columns
+    Ok(Rows::All(out.into()))
 }
 
 fn value(out: &mut Vec<u8>, value: SqliteValueRef<'_>) {

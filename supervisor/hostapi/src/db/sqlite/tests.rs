@@ -29,13 +29,13 @@ fn classified(sql: &str) -> Classified {
     classify(sql, Dialect::Sqlite).unwrap()
 }
 
-fn approved<'a>(sql: &str, classified: &'a Classified, parameters: Vec<Value>) -> Approved<'a> {
+fn approved<'a>(sql: &'a str, classified: &'a Classified, parameters: Vec<Value>) -> Approved<'a> {
     static PLUGIN: std::sync::LazyLock<PluginId> =
         std::sync::LazyLock::new(|| PluginId::parse("p").unwrap());
     Approved {
         plugin: &PLUGIN,
         classified,
-        sql: sql.into(),
+        sql,
         parameters,
         deadline: Instant::now() + Duration::from_secs(20),
     }
