@@ -56,13 +56,10 @@ pub fn write(directory: &Path, record: &Record) -> anyhow::Result<String> {
     }
     text.push_str(&notes.part("summary"));
     for (section, about, found) in &measured {
-        if let Some((_, _, first)) = measured.first()
-            && (&first.machine, first.rounds) != (&found.machine, found.rounds)
-        {
-            text.push_str(&tables::section(&**section, about, found, true));
-        } else {
-            text.push_str(&tables::section(&**section, about, found, false));
-        }
+        let elsewhere = measured
+            .first()
+            .is_some_and(|(_, _, first)| first.machine != found.machine);
+        text.push_str(&tables::section(&**section, about, found, elsewhere));
         let results = Results::new(found);
         for one in &about.plots {
             let Some(svg) = plot::draw(about, one, &results)? else {
