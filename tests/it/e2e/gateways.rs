@@ -19,13 +19,12 @@ fn request(server: &Server) -> (u16, Value) {
     (answer.status, answer.json().unwrap())
 }
 
-/// The answer of a program that says first where it listens. It is ended with its plugin.
-fn answer_of(mut program: Process) -> (u16, Value) {
+/// The answer of a program that says first where it listens, and ends as `end` has it.
+fn answer_of(mut program: Process, end: impl FnOnce(u32)) -> (u16, Value) {
     let address = program.line(LIMIT).unwrap().parse().unwrap();
     let answer = request(&Server::Tcp(address));
-    for plugin in process::children(program.id()) {
-        process::signal(plugin, nix::sys::signal::Signal::SIGKILL);
-    }
+    end(program.id());
+    program.end().unwrap();
     answer
 }
 
@@ -47,11 +46,11 @@ fn every_gateway_that_is_measured_gives_the_same_answer() {
     std::os::unix::fs::symlink(go_fixture("goatflow-bench"), &program).unwrap();
     let mut go = std::process::Command::new(go_fixture("host"));
     go.args(["-listen", "127.0.0.1:0"]).arg(&program);
-    assert_eq!(
-        answer_of(Process::start("the Go gateway", go).unwrap()),
-        ours
-    );
-    assert_eq!(answer_of(subject(&program)), ours);
+    let go = Process::start("the Go gateway", go).unwrap();
+    let terminate = |pid| process::signal(pid, nix::sys::signal::Signal::SIGTERM);
+    assert_eq!(answer_of(go, terminate), ours);
+    // It ends with its standard input.
+    assert_eq!(answer_of(subject(&program), |_| ()), ours);
 }
 
 /// The limit, as the benchmark starts it.

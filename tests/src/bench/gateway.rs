@@ -1,12 +1,13 @@
 //! Requests a second through gateways in front of one Go plugin.
 
 mod limit;
-mod wire;
 
 use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context as _, bail, ensure};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -121,13 +122,17 @@ impl Section for Gateway {
         match turn.subject {
             GO => {
                 let mut host = GoGateway::start(turn.group, FIXTURE)?;
-                drive(turn, &target(&mut host.process)?)
+                let values = drive(turn, &target(&mut host.process)?)?;
+                host.stop()?;
+                Ok(values)
             }
             EPOLL => {
                 let program = go_fixture(FIXTURE);
                 let spec = program.to_str().context("a path in UTF-8")?;
                 let mut limit = Process::start(EPOLL, turn.group.subject(NAME, spec))?;
-                drive(turn, &target(&mut limit)?)
+                let values = drive(turn, &target(&mut limit)?)?;
+                limit.end()?;
+                Ok(values)
             }
             subject => {
                 let daemon = Installation::new()?
@@ -197,6 +202,13 @@ impl GoGateway {
             process: Process::start(GO, command)?,
             _directory: directory,
         })
+    }
+
+    /// Ends it with its plugin.
+    pub(super) fn stop(self) -> anyhow::Result<()> {
+        let pid = i32::try_from(self.process.id())?;
+        kill(Pid::from_raw(pid), Signal::SIGTERM)?;
+        self.process.end()
     }
 }
 

@@ -4,9 +4,9 @@
 //! answered by one write that carries all following requests. Nothing is decoded but lengths and
 //! numbers of calls, and the plugin is trusted wholly: a measuring tool, not an example of a host.
 
-mod plugin;
-mod requests;
-mod wire;
+pub(super) mod plugin;
+pub(super) mod requests;
+pub(super) mod wire;
 
 use std::io::{Read as _, Write as _};
 use std::os::unix::net::UnixStream;

@@ -218,7 +218,9 @@ fn go(turn: &Turn<'_>) -> anyhow::Result<Values> {
     let mut host = GoGateway::start(turn.group, FIXTURE)?;
     let target = gateway::target(&mut host.process)?;
     std::thread::sleep(SETTLE);
-    watch(turn, host.process.id(), &target)
+    let values = watch(turn, host.process.id(), &target)?;
+    host.stop()?;
+    Ok(values)
 }
 
 /// What a process takes idle, under load and after it; with the load's own figures.

@@ -27,10 +27,10 @@ const HEAD: &str = "\
 <!-- Written by `make bench`, from performance/figures.json and performance/notes.md. Change those. -->
 
 Pinfold is measured against what it replaces, a Go host, and against the least work that could do the same, the limit.
-All drive the same Go plugin binary, each in a control group of its own with the same processors and no quota, in turns
-that begin with another subject each round. A figure is the median of the rounds; in parentheses is the range. Jailed
-plugins have the limit `cpu = \"200%\"`, which on two processors is none. A ratio is that of the medians; its range is that
-of the ratios within a round.
+In each section all drive the same Go plugin binary, each in a control group of its own with the same processors and no
+quota, in turns that begin with another subject each round. A figure is the median of the rounds; in parentheses is the
+range. Jailed plugins have the limit `cpu = \"200%\"`, which on two processors is none. A ratio is that of the medians;
+its range is that of the ratios within a round.
 
 `make bench` runs all of it and writes this page; `target/release/bench --help` has less and more.
 ";

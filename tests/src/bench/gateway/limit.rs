@@ -8,51 +8,27 @@
 mod plugin;
 
 use std::collections::HashMap;
-use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::io::{Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
-use std::os::unix::net::UnixStream;
 use std::path::Path;
-use std::process::{Command, Stdio};
 
-use anyhow::Context as _;
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
-use pinfold_rpc::handshake::{PortRange, environment};
 use plugin::Plugin;
 
 /// What events are about: these, or a client's number.
 const PLUGIN: u64 = u64::MAX;
 const LISTENER: u64 = u64::MAX - 1;
+const INPUT: u64 = u64::MAX - 2;
 /// Most events taken at once.
 const EVENTS: usize = 128;
 /// The most that is read at once.
 const BUFFER_BYTES: usize = 64 << 10;
 const HEAD_END: &[u8] = b"\r\n\r\n";
 
-/// Serves at a free port of the loopback until it is killed, after a line with the address on
-/// standard output. Every request is a call of `echo` with these arguments.
+/// Serves at a free port of the loopback until its standard input ends, after a line with the
+/// address on standard output. Every request is a call of `echo` with these arguments.
 pub(super) fn serve(program: &Path, arguments: &[u8]) -> anyhow::Result<()> {
-    let mut child = Command::new(program)
-        .envs(environment(
-            "GOATKIT_PLUGIN",
-            "goatkit-v1",
-            &[1],
-            PortRange::default(),
-        ))
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::null())
-        .spawn()
-        .context("start the plugin")?;
-    let stdout = child
-        .stdout
-        .take()
-        .context("its standard output is piped")?;
-    let mut line = String::new();
-    // Kept open: a plugin that writes to a closed one dies of it.
-    let mut stdout = BufReader::new(stdout);
-    stdout.read_line(&mut line)?;
-    let path = line.split('|').nth(3).context("a handshake line")?;
-    let plugin = Plugin::open(UnixStream::connect(path)?, arguments)?;
+    let plugin = Plugin::start(program, arguments)?;
     let listener = TcpListener::bind("127.0.0.1:0")?;
     let mut out = std::io::stdout();
     writeln!(out, "{}", listener.local_addr()?)?;
@@ -83,6 +59,10 @@ impl Gateway {
         let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?;
         epoll.add(&plugin.socket, EpollEvent::new(EpollFlags::EPOLLIN, PLUGIN))?;
         epoll.add(&listener, EpollEvent::new(EpollFlags::EPOLLIN, LISTENER))?;
+        epoll.add(
+            std::io::stdin(),
+            EpollEvent::new(EpollFlags::EPOLLIN, INPUT),
+        )?;
         Ok(Self {
             epoll,
             plugin,
@@ -105,6 +85,8 @@ impl Gateway {
                 match event.data() {
                     LISTENER => self.accept()?,
                     PLUGIN => self.answer()?,
+                    // Nothing is ever said on it.
+                    INPUT => return Ok(()),
                     client => self.ask(client)?,
                 }
             }

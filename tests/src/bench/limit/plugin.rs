@@ -11,13 +11,13 @@ use tempfile::TempDir;
 use crate::scratch;
 
 /// It is killed when the value is dropped.
-pub(super) struct Plugin {
+pub(in crate::bench) struct Plugin {
     child: Child,
     _directory: TempDir,
 }
 
 impl Plugin {
-    pub(super) fn start(program: &Path) -> anyhow::Result<(Self, UnixStream)> {
+    pub(in crate::bench) fn start(program: &Path) -> anyhow::Result<(Self, UnixStream)> {
         let directory = scratch();
         let mut child = Command::new(program)
             .env("GOATKIT_PLUGIN", "goatkit-v1")

@@ -15,7 +15,7 @@ const ARGUMENTS: u8 = 65;
 const METHOD: &str = "Plugin.Call";
 
 /// Makes one request after the other.
-pub(super) struct Requests {
+pub(in crate::bench) struct Requests {
     /// The types of header and arguments, which come once before their first values.
     request_type: Vec<u8>,
     arguments_type: Vec<u8>,
@@ -27,7 +27,7 @@ pub(super) struct Requests {
 
 impl Requests {
     /// Calls of a function of the plugin, always with the same arguments.
-    pub(super) fn new(function: &str, arguments: &[u8]) -> Self {
+    pub(in crate::bench) fn new(function: &str, arguments: &[u8]) -> Self {
         let mut value = vec![0xff, ARGUMENTS * 2, 1];
         put_text(&mut value, function);
         value.push(1);
@@ -51,7 +51,7 @@ impl Requests {
     }
 
     /// Appends the next request, and answers its number.
-    pub(super) fn put(&mut self, output: &mut Vec<u8>) -> u64 {
+    pub(in crate::bench) fn put(&mut self, output: &mut Vec<u8>) -> u64 {
         let number = self.next;
         self.next += 1;
         if number == 0 {
@@ -69,7 +69,7 @@ impl Requests {
 }
 
 /// The request that has a plugin dispensed, the only one on its stream.
-pub(super) fn dispense(name: &str) -> Vec<u8> {
+pub(in crate::bench) fn dispense(name: &str) -> Vec<u8> {
     let mut request = request_type();
     let mut header = Vec::new();
     put_header(&mut header, "Dispenser.Dispense", 0);
@@ -83,7 +83,7 @@ pub(super) fn dispense(name: &str) -> Vec<u8> {
 
 /// The number of the call that the header of a reply (`ServiceMethod`, `Seq`, `Error`) belongs to. Fields
 /// that are zero are left out, each says by how many it comes after the one before.
-pub(super) fn number_of(header: &[u8]) -> anyhow::Result<u64> {
+pub(in crate::bench) fn number_of(header: &[u8]) -> anyhow::Result<u64> {
     let found = || {
         let (1, rest) = number(header)? else {
             return None;
@@ -130,4 +130,20 @@ fn type_of(own: u8, name: &str, fields: &[(&str, u8)]) -> Vec<u8> {
     }
     body.extend([0, 0]);
     message(&body)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_definition_is_as_gob_documents_it() {
+        // From the package documentation, for `type Point struct { X, Y int }`, there numbered 65.
+        let expected = [
+            0x1f, 0xff, 0x81, 0x03, 0x01, 0x01, 0x05, b'P', b'o', b'i', b'n', b't', 0x01, 0xff,
+            0x82, 0x00, 0x01, 0x02, 0x01, 0x01, b'X', 0x01, 0x04, 0x00, 0x01, 0x01, b'Y', 0x01,
+            0x04, 0x00, 0x00, 0x00,
+        ];
+        assert_eq!(type_of(65, "Point", &[("X", 2), ("Y", 2)]), expected);
+    }
 }

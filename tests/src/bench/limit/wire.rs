@@ -6,16 +6,16 @@ use anyhow::{Context as _, bail};
 
 /// A frame's header: version, kind, flags, stream, length, in 12 bytes.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Frame {
-    pub(super) kind: Kind,
+pub(in crate::bench) struct Frame {
+    pub(in crate::bench) kind: Kind,
     flags: u16,
-    pub(super) stream: u32,
+    pub(in crate::bench) stream: u32,
     /// Of the data that follows; of a window the grant, of a ping its value.
-    pub(super) length: u32,
+    pub(in crate::bench) length: u32,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Kind {
+pub(in crate::bench) enum Kind {
     Data,
     Window,
     Ping,
@@ -29,7 +29,7 @@ const SYN: u16 = 1;
 const ACK: u16 = 2;
 
 impl Frame {
-    pub(super) fn open(stream: u32) -> Self {
+    pub(in crate::bench) fn open(stream: u32) -> Self {
         Self {
             kind: Kind::Window,
             flags: SYN,
@@ -39,7 +39,7 @@ impl Frame {
     }
 
     /// The header of this data.
-    pub(super) fn data(stream: u32, data: &[u8]) -> anyhow::Result<Self> {
+    pub(in crate::bench) fn data(stream: u32, data: &[u8]) -> anyhow::Result<Self> {
         Ok(Self {
             kind: Kind::Data,
             flags: 0,
@@ -48,7 +48,7 @@ impl Frame {
         })
     }
 
-    pub(super) fn grant(stream: u32, bytes: u32) -> Self {
+    pub(in crate::bench) fn grant(stream: u32, bytes: u32) -> Self {
         Self {
             kind: Kind::Window,
             flags: 0,
@@ -58,16 +58,16 @@ impl Frame {
     }
 
     /// Whether a ping wants an answer.
-    pub(super) fn is_asked(self) -> bool {
+    pub(in crate::bench) fn is_asked(self) -> bool {
         self.flags & SYN != 0
     }
 
     /// The answer to a ping.
-    pub(super) fn answer(self) -> Self {
+    pub(in crate::bench) fn answer(self) -> Self {
         Self { flags: ACK, ..self }
     }
 
-    pub(super) fn put(self, output: &mut Vec<u8>) {
+    pub(in crate::bench) fn put(self, output: &mut Vec<u8>) {
         let kind = match self.kind {
             Kind::Data => 0,
             Kind::Window => 1,
@@ -81,7 +81,7 @@ impl Frame {
     }
 
     /// The next whole frame with its data, after which `at` is set.
-    pub(super) fn take<'a>(
+    pub(in crate::bench) fn take<'a>(
         input: &'a [u8],
         at: &mut usize,
     ) -> anyhow::Result<Option<(Self, &'a [u8])>> {
@@ -116,7 +116,7 @@ impl Frame {
 }
 
 /// An unsigned number: below 128 itself, else the complement of its length and its bytes.
-pub(super) fn put_number(output: &mut Vec<u8>, number: u64) {
+pub(in crate::bench) fn put_number(output: &mut Vec<u8>, number: u64) {
     let bytes = number.to_be_bytes();
     let skipped = bytes.iter().take_while(|byte| **byte == 0).count();
     let bytes = bytes.get(skipped..).unwrap_or_default();
@@ -132,7 +132,7 @@ pub(super) fn put_number(output: &mut Vec<u8>, number: u64) {
 }
 
 /// The number that the bytes begin with, and what follows it.
-pub(super) fn number(bytes: &[u8]) -> Option<(u64, &[u8])> {
+pub(in crate::bench) fn number(bytes: &[u8]) -> Option<(u64, &[u8])> {
     let (&first, rest) = bytes.split_first()?;
     if first < 128 {
         return Some((first.into(), rest));
@@ -145,13 +145,13 @@ pub(super) fn number(bytes: &[u8]) -> Option<(u64, &[u8])> {
 }
 
 /// Bytes of text: their number and themselves.
-pub(super) fn put_text(output: &mut Vec<u8>, text: &str) {
+pub(in crate::bench) fn put_text(output: &mut Vec<u8>, text: &str) {
     put_number(output, u64::try_from(text.len()).unwrap_or(u64::MAX));
     output.extend_from_slice(text.as_bytes());
 }
 
 /// A message: its length and itself.
-pub(super) fn message(body: &[u8]) -> Vec<u8> {
+pub(in crate::bench) fn message(body: &[u8]) -> Vec<u8> {
     let mut message = Vec::new();
     put_number(&mut message, u64::try_from(body.len()).unwrap_or(u64::MAX));
     message.extend_from_slice(body);
@@ -159,7 +159,7 @@ pub(super) fn message(body: &[u8]) -> Vec<u8> {
 }
 
 /// The next whole message, after which `at` is set.
-pub(super) fn take_message<'a>(input: &'a [u8], at: &mut usize) -> Option<&'a [u8]> {
+pub(in crate::bench) fn take_message<'a>(input: &'a [u8], at: &mut usize) -> Option<&'a [u8]> {
     let (length, rest) = number(input.get(*at..)?)?;
     let message = rest.get(..usize::try_from(length).ok()?)?;
     *at = input.len() - rest.len() + message.len();
@@ -168,7 +168,30 @@ pub(super) fn take_message<'a>(input: &'a [u8], at: &mut usize) -> Option<&'a [u
 
 /// The value in a message; `None` where it defines a type: those have negative numbers, whose
 /// lowest bit is set.
-pub(super) fn value(message: &[u8]) -> anyhow::Result<Option<&[u8]>> {
+pub(in crate::bench) fn value(message: &[u8]) -> anyhow::Result<Option<&[u8]>> {
     let (kind, rest) = number(message).context("a message has a type")?;
     Ok((kind & 1 == 0).then_some(rest))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_are_as_gob_documents_them() {
+        // The package documentation of encoding/gob: 7 is 07, 256 is fe0100.
+        for (value, bytes) in [
+            (0, vec![0]),
+            (7, vec![7]),
+            (127, vec![127]),
+            (128, vec![0xff, 128]),
+            (256, vec![0xfe, 1, 0]),
+        ] {
+            let mut out = Vec::new();
+            put_number(&mut out, value);
+            assert_eq!(out, bytes);
+            assert_eq!(number(&out), Some((value, &[][..])));
+            assert_eq!(number(&out[..bytes.len() - 1]), None);
+        }
+    }
 }

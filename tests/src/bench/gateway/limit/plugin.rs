@@ -2,13 +2,13 @@
 
 use std::io::{Read as _, Write as _};
 use std::os::unix::net::UnixStream;
+use std::path::Path;
 
 use anyhow::{Context as _, bail, ensure};
 
-use super::super::wire::{
-    ACK, BYTES, DATA, HEADER_BYTES, Header, PING, STRING, SYN, UINT, WINDOW, definition, frame,
-    get_uint, message, put_bytes, put_uint,
-};
+use crate::bench::limit::plugin::Plugin as Process;
+use crate::bench::limit::requests::{self, Requests};
+use crate::bench::limit::wire::{self, Frame, Kind};
 
 /// Streams that a host opens on every connection: control, standard output, standard error.
 const CONTROL_STREAMS: [u32; 3] = [1, 3, 5];
@@ -18,132 +18,108 @@ const STREAM: u32 = 7;
 const BROKER_ID: u32 = 1;
 /// The window that yamux begins with, and what is read before it is opened again.
 const WINDOW_BYTES: u32 = 256 << 10;
-const METHOD: &str = "Plugin.Call";
 /// The most that is read at once.
 const BUFFER_BYTES: usize = 64 << 10;
 
-/// A connection with calls under way.
+/// A plugin with calls under way.
 pub(super) struct Plugin {
     pub(super) socket: UnixStream,
-    /// The end of every request: its body.
-    body: Vec<u8>,
-    next: u64,
+    requests: Requests,
     /// What is to be sent on the stream, without frames.
     pending: Vec<u8>,
     /// Whole frames to be sent.
     outgoing: Vec<u8>,
     /// What the plugin may still be sent.
     window: usize,
-    /// What has been read and not been said to have been.
-    credit: u32,
+    /// What has been read and not been granted again.
+    received: u32,
     buffer: Vec<u8>,
-    received: Vec<u8>,
-    /// Bytes of the stream that are not understood yet.
-    gob: Vec<u8>,
+    /// What is not a whole frame yet.
+    frames: Vec<u8>,
+    /// What is not a whole reply yet.
+    replies: Vec<u8>,
     /// Bytes of the broker's greeting that are still to come.
     greeting: usize,
     /// The number in the header of a reply whose body is awaited.
     header: Option<u64>,
+    _process: Process,
 }
 
 impl Plugin {
-    /// Dispenses `gkplugin` and opens the stream to it.
-    pub(super) fn open(mut socket: UnixStream, arguments: &[u8]) -> anyhow::Result<Self> {
-        let request = definition(64, "Request", &[("ServiceMethod", STRING), ("Seq", UINT)]);
+    /// Starts the program, and opens a stream to its methods. Each call is of `echo`, with these
+    /// arguments.
+    pub(super) fn start(program: &Path, arguments: &[u8]) -> anyhow::Result<Self> {
+        let (process, mut socket) = Process::start(program)?;
         let mut out = Vec::new();
         for stream in CONTROL_STREAMS {
-            frame(&mut out, WINDOW, SYN, stream, 0);
+            Frame::open(stream).put(&mut out);
         }
-        let mut dispense = request.clone();
-        dispense.extend(header("Dispenser.Dispense", 0));
-        let name = b"gkplugin";
-        let mut body = vec![STRING * 2, 0];
-        put_bytes(&mut body, name);
-        dispense.extend(message(&body));
-        let length = u32::try_from(dispense.len())?;
-        frame(&mut out, DATA, 0, CONTROL_STREAMS[0], length);
+        let dispense = requests::dispense("gkplugin");
+        Frame::data(CONTROL_STREAMS[0], &dispense)?.put(&mut out);
         out.extend(dispense);
         socket.write_all(&out)?;
-
-        let mut body = vec![0xff, 65 * 2, 1];
-        put_bytes(&mut body, b"echo");
-        body.push(1);
-        put_bytes(&mut body, arguments);
-        body.push(0);
         let mut plugin = Self {
             socket,
-            body: message(&body),
-            next: 0,
-            // Types are defined once, before the first request and before the first body.
-            pending: request,
+            requests: Requests::new("echo", arguments),
+            pending: Vec::new(),
             outgoing: Vec::new(),
             window: WINDOW_BYTES as usize,
-            credit: 0,
+            received: 0,
             buffer: vec![0; BUFFER_BYTES],
-            received: Vec::new(),
-            gob: Vec::new(),
+            frames: Vec::new(),
+            replies: Vec::new(),
             greeting: 4,
             header: None,
+            _process: process,
         };
         plugin.await_dispensed()?;
-        frame(&mut plugin.outgoing, WINDOW, SYN, STREAM, 0);
-        frame(&mut plugin.outgoing, DATA, 0, STREAM, 4);
-        plugin.outgoing.extend(BROKER_ID.to_le_bytes());
-        plugin.window -= 4;
+        Frame::open(STREAM).put(&mut plugin.outgoing);
+        let number = BROKER_ID.to_le_bytes();
+        Frame::data(STREAM, &number)?.put(&mut plugin.outgoing);
+        plugin.outgoing.extend(number);
+        plugin.window -= number.len();
         Ok(plugin)
     }
 
     /// Reads until the reply to the first request is there: the only one with data to speak of.
     fn await_dispensed(&mut self) -> anyhow::Result<()> {
-        loop {
-            self.read_socket()?;
-            while let Some(header) = self.whole_frame() {
-                let is_reply = header.kind == DATA && header.data_bytes() > 20;
-                self.received.drain(..HEADER_BYTES + header.data_bytes());
-                if is_reply {
-                    return Ok(());
-                }
+        let mut is_dispensed = false;
+        while !is_dispensed {
+            self.read()?;
+            let mut at = 0;
+            while let Some((frame, data)) = Frame::take(&self.frames, &mut at)? {
+                is_dispensed |= frame.kind == Kind::Data && data.len() > 20;
             }
+            self.frames.drain(..at);
         }
-    }
-
-    fn read_socket(&mut self) -> anyhow::Result<()> {
-        let count = self.socket.read(&mut self.buffer)?;
-        ensure!(count > 0, "the plugin has ended");
-        let read = self.buffer.get(..count).unwrap_or_default();
-        self.received.extend(read);
         Ok(())
     }
 
-    fn whole_frame(&self) -> Option<Header> {
-        let header = Header::read(&self.received)?;
-        (self.received.len() >= HEADER_BYTES + header.data_bytes()).then_some(header)
+    fn read(&mut self) -> anyhow::Result<()> {
+        let count = self.socket.read(&mut self.buffer)?;
+        ensure!(count > 0, "the plugin has ended");
+        let read = self.buffer.get(..count).unwrap_or_default();
+        self.frames.extend(read);
+        Ok(())
     }
 
     /// Adds a call; gives its number.
     pub(super) fn call(&mut self) -> u64 {
-        let number = self.next;
-        self.next += 1;
-        self.pending.extend(header(METHOD, number));
-        if number == 0 {
-            let fields = [("Function", STRING), ("Args", BYTES)];
-            self.pending.extend(definition(65, "CallRequest", &fields));
-        }
-        self.pending.extend_from_slice(&self.body);
-        number
+        self.requests.put(&mut self.pending)
     }
 
     /// Sends what there is, in one write.
     pub(super) fn flush(&mut self) -> anyhow::Result<()> {
         let count = self.pending.len().min(self.window);
         if count > 0 {
-            frame(&mut self.outgoing, DATA, 0, STREAM, u32::try_from(count)?);
+            let data = self.pending.get(..count).unwrap_or_default();
+            Frame::data(STREAM, data)?.put(&mut self.outgoing);
             self.outgoing.extend(self.pending.drain(..count));
             self.window -= count;
         }
-        if self.credit >= WINDOW_BYTES / 2 {
-            frame(&mut self.outgoing, WINDOW, 0, STREAM, self.credit);
-            self.credit = 0;
+        if self.received >= WINDOW_BYTES / 2 {
+            Frame::grant(STREAM, self.received).put(&mut self.outgoing);
+            self.received = 0;
         }
         if !self.outgoing.is_empty() {
             self.socket.write_all(&self.outgoing)?;
@@ -154,69 +130,37 @@ impl Plugin {
 
     /// Reads once, and hands over every result that is whole.
     pub(super) fn receive(&mut self, mut answer: impl FnMut(u64, &[u8])) -> anyhow::Result<()> {
-        self.read_socket()?;
+        self.read()?;
         let mut at = 0;
-        while let Some(rest) = self.received.get(at..)
-            && let Some(header) = Header::read(rest)
-            && let Some(data) = rest.get(HEADER_BYTES..HEADER_BYTES + header.data_bytes())
-        {
-            match (header.kind, header.stream) {
-                (DATA, STREAM) => {
+        while let Some((frame, data)) = Frame::take(&self.frames, &mut at)? {
+            match frame.kind {
+                Kind::Data if frame.stream == STREAM => {
                     let skipped = self.greeting.min(data.len());
                     self.greeting -= skipped;
-                    self.gob.extend(data.get(skipped..).unwrap_or_default());
-                    self.credit += header.length;
+                    let rest = data.get(skipped..).unwrap_or_default();
+                    self.replies.extend(rest);
+                    self.received += frame.length;
                 }
-                (WINDOW, STREAM) => self.window += header.length as usize,
-                (PING, _) if header.flags & SYN != 0 => {
-                    frame(&mut self.outgoing, PING, ACK, 0, header.length);
-                }
-                _ => {}
+                Kind::Window if frame.stream == STREAM => self.window += frame.length as usize,
+                Kind::Ping if frame.is_asked() => frame.answer().put(&mut self.outgoing),
+                Kind::GoAway => bail!("the plugin goes away"),
+                Kind::Data | Kind::Window | Kind::Ping => {}
             }
-            at += HEADER_BYTES + data.len();
         }
-        self.received.drain(..at);
+        self.frames.drain(..at);
 
         let mut at = 0;
-        while let Some(rest) = self.gob.get(at..)
-            && let Some((length, taken)) = get_uint(rest)
-            && let Some(message) = rest.get(taken..taken + usize::try_from(length)?)
-        {
-            let (id, id_taken) = get_uint(message).context("a message has a type")?;
-            let value = message.get(id_taken..).unwrap_or_default();
-            // An odd one is the negative number of a type that is defined.
-            if id % 2 == 0 {
-                match self.header.take() {
-                    None => self.header = Some(sequence(value)?),
-                    Some(number) => answer(number, result(value)?),
-                }
+        while let Some(message) = wire::take_message(&self.replies, &mut at) {
+            let Some(value) = wire::value(message)? else {
+                continue;
+            };
+            match self.header.take() {
+                None => self.header = Some(requests::number_of(value)?),
+                Some(number) => answer(number, result(value)?),
             }
-            at += taken + message.len();
         }
-        self.gob.drain(..at);
+        self.replies.drain(..at);
         Ok(())
-    }
-}
-
-/// A request's header.
-fn header(method: &str, number: u64) -> Vec<u8> {
-    let mut body = vec![0xff, 64 * 2, 1];
-    put_bytes(&mut body, method.as_bytes());
-    if number > 0 {
-        body.push(1);
-        put_uint(&mut body, number);
-    }
-    body.push(0);
-    message(&body)
-}
-
-/// The number in a reply's header, which is absent where it is 0. The method stands before it.
-fn sequence(header: &[u8]) -> anyhow::Result<u64> {
-    let rest = header.get(2 + METHOD.len()..).context("a reply's header")?;
-    match rest.split_first() {
-        Some((1, rest)) => Ok(get_uint(rest).context("a number")?.0),
-        Some((0, _)) => Ok(0),
-        _ => bail!("the plugin refused a call"),
     }
 }
 
@@ -225,7 +169,6 @@ fn result(body: &[u8]) -> anyhow::Result<&[u8]> {
     let Some((1, rest)) = body.split_first() else {
         bail!("the plugin answered with an error");
     };
-    let (length, taken) = get_uint(rest).context("a length")?;
-    rest.get(taken..taken + usize::try_from(length)?)
-        .context("a result")
+    let (length, rest) = wire::number(rest).context("a length")?;
+    rest.get(..usize::try_from(length)?).context("a result")
 }
