@@ -13,6 +13,7 @@ mod exchange;
 mod redirect;
 mod request;
 mod resolve;
+mod tls;
 
 use std::io;
 use std::net::SocketAddr;
@@ -21,7 +22,6 @@ use std::time::{Duration, Instant};
 
 use http::HeaderMap;
 use pinfold_policy::Refusal;
-use rustls::ClientConfig;
 
 pub use config::{HttpConfig, HttpSetupError, Roots, RootsError};
 pub use request::{HEADER_LIMIT, HEADERS_LIMIT_BYTES, HttpRequest, HttpResponse, URL_LIMIT_BYTES};
@@ -30,6 +30,7 @@ pub use resolve::{LookupPlace, Resolve, SystemResolver};
 
 use self::redirect::REDIRECT_LIMIT;
 use self::request::{Hop, is_of_connection};
+use self::tls::Tls;
 use crate::under_way::UnderWay;
 use crate::{Caller, HostError};
 
@@ -38,7 +39,7 @@ const REQUESTS_AT_ONCE: usize = 256;
 
 /// Outgoing HTTP for plugins.
 pub struct HttpClient {
-    tls: Arc<ClientConfig>,
+    tls: Tls,
     resolver: Arc<dyn Resolve>,
     timeout: Duration,
     request_limit: usize,
@@ -130,7 +131,7 @@ impl HttpClient {
     /// A client that looks names up as the system does.
     ///
     /// # Errors
-    /// [`HttpSetupError`] where the trusted certificates cannot be had.
+    /// [`HttpSetupError`] where the file of further certificates cannot be used.
     pub fn new(config: &HttpConfig) -> Result<Self, HttpSetupError> {
         Self::with_resolver(config, Arc::new(SystemResolver::default()))
     }
@@ -138,14 +139,14 @@ impl HttpClient {
     /// A client that looks names up by `resolver`.
     ///
     /// # Errors
-    /// [`HttpSetupError`] where the trusted certificates cannot be had.
+    /// [`HttpSetupError`] where the file of further certificates cannot be used.
     pub fn with_resolver(
         config: &HttpConfig,
         resolver: Arc<dyn Resolve>,
     ) -> Result<Self, HttpSetupError> {
         let bytes = |size: pinfold_policy::ByteSize| usize::try_from(size.0).unwrap_or(usize::MAX);
         Ok(Self {
-            tls: config::tls(config)?,
+            tls: Tls::new(config)?,
             resolver,
             timeout: config.timeout.0,
             request_limit: bytes(config.request_limit),

@@ -2,10 +2,8 @@
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
-use std::sync::Arc;
 use std::time::Duration;
 
-use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
@@ -14,6 +12,7 @@ use url::Host;
 
 use super::HttpError;
 use super::request::Hop;
+use super::tls::Tls;
 
 /// What requests and replies travel on.
 pub(super) type Stream = Box<dyn ReadWrite>;
@@ -31,7 +30,7 @@ const ATTEMPT_LIMIT: Duration = Duration::from_secs(5);
 pub(super) async fn connect(
     addresses: Vec<SocketAddr>,
     hop: &Hop,
-    tls: &Arc<ClientConfig>,
+    tls: &Tls,
 ) -> Result<Stream, HttpError> {
     let mut last = io::Error::from(io::ErrorKind::AddrNotAvailable);
     let count = addresses.len();
@@ -55,11 +54,7 @@ pub(super) async fn connect(
     Err(HttpError::Connect { kind: last.kind() })
 }
 
-async fn secure(
-    stream: TcpStream,
-    hop: &Hop,
-    tls: &Arc<ClientConfig>,
-) -> Result<Stream, HttpError> {
+async fn secure(stream: TcpStream, hop: &Hop, tls: &Tls) -> Result<Stream, HttpError> {
     if hop.url.scheme() != "https" {
         return Ok(Box::new(stream));
     }
@@ -72,7 +67,7 @@ async fn secure(
         Host::Ipv4(address) => ServerName::IpAddress(IpAddr::V4(address).into()),
         Host::Ipv6(address) => ServerName::IpAddress(IpAddr::V6(address).into()),
     };
-    let connected = TlsConnector::from(Arc::clone(tls))
+    let connected = TlsConnector::from(tls.client().await?)
         .connect(name, stream)
         .await;
     match connected {

@@ -85,12 +85,26 @@ async fn a_file_of_roots_that_holds_none_is_refused() {
             "{error}"
         );
     }
-    // The system's, or the bundled ones.
-    for roots in [Roots::System, Roots::Bundled] {
+}
+
+#[tokio::test]
+async fn authorities_that_no_file_names_are_read_for_the_first_request_and_do_not_trust_strangers()
+{
+    let dir = tempfile::tempdir().unwrap();
+    let server = Server::start_tls("127.0.0.2", "a.test", dir.path(), |_| text("no")).await;
+    let plugin = granted(r#""a.test:*""#, r#""127.0.0.2""#);
+    let url = format!("https://a.test:{}/", server.port());
+    // The system's, or the bundled ones, or none at all.
+    for roots in [Roots::System, Roots::Bundled, Roots::None] {
         let config = HttpConfig {
             roots,
             ..HttpConfig::default()
         };
-        assert!(HttpClient::new(&config).is_ok());
+        let world = World::with_http(&config, Names::new(&["a.test=127.0.0.2"]));
+        for _ in 0..2 {
+            let refused = get(&world, &plugin, &url).await.unwrap_err();
+            assert_eq!(refused.code(), "hostapi.http.tls", "{}", refused.chain());
+        }
     }
+    assert!(server.seen.lock().unwrap().is_empty());
 }
