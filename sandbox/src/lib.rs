@@ -11,6 +11,7 @@
 
 pub mod cgroup;
 pub mod client;
+pub mod heap;
 pub mod jail;
 pub mod launcher;
 mod plan;

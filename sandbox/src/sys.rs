@@ -4,6 +4,7 @@
 pub(crate) mod child;
 pub(crate) mod clone;
 pub(crate) mod filter;
+pub(crate) mod heap;
 pub(crate) mod mount;
 pub(crate) mod network;
 pub(crate) mod own;

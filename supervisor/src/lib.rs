@@ -21,6 +21,7 @@ mod discovery;
 mod events;
 mod follow;
 mod grants;
+mod heap;
 mod install;
 mod keys;
 mod launcher;

@@ -75,6 +75,12 @@ impl Meters {
         self.by_plugin.load().get(plugin).map(Arc::clone)
     }
 
+    /// Calls of plugins that are under way.
+    pub(crate) fn in_flight(&self) -> usize {
+        let meters = self.by_plugin.load();
+        meters.values().map(|meter| meter.calls.in_flight()).sum()
+    }
+
     /// Drops the counters of a plugin that is no longer there.
     pub(crate) fn forget(&self, plugin: &PluginId) {
         let _held = self.changing.lock().unwrap_or_else(PoisonError::into_inner);

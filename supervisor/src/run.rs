@@ -28,6 +28,7 @@ use crate::control::{Administration, Phase};
 use crate::development::{self, DevelopmentGrants};
 use crate::discovery::Discovery;
 use crate::follow::FOLLOWERS;
+use crate::heap;
 use crate::launcher::Launcher;
 use crate::logs::Logs;
 use crate::meters::Meters;
@@ -162,7 +163,7 @@ async fn serve(start: Start, child: &mut Option<Child>) -> Result<(), RunError> 
         launcher: Arc::clone(&launcher),
         host,
         logs,
-        meters,
+        meters: Arc::clone(&meters),
         table: Arc::clone(&table),
         plugin_dir: launcher_config.plugin_dir.clone(),
         grants: DevelopmentGrants::of(
@@ -226,6 +227,7 @@ async fn serve(start: Start, child: &mut Option<Child>) -> Result<(), RunError> 
     });
     let (known, until) = (Arc::clone(&tokens), stop.clone());
     tasks.spawn(async move { known.keep_ended(until).await });
+    tasks.spawn(heap::keep_small(meters, stop.clone()));
     tasks.close();
 
     // Before what is there is started, so that no change is missed.
