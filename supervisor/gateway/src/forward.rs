@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use futures_util::FutureExt as _;
 use http::header::{
     ACCEPT_LANGUAGE, AUTHORIZATION, CONNECTION, COOKIE, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION,
     TE, TRAILER, TRANSFER_ENCODING, UPGRADE,
@@ -52,18 +53,15 @@ pub(crate) fn context(
     }
 }
 
-/// Calls the instance. Dropping this future, as happens when the client is gone, cancels the call.
-pub(crate) async fn forward(
+/// What the instance is asked. Made at once, so that nothing of the client's request is held, and
+/// moved about, while the plugin is waited for.
+pub(crate) fn request(
     matched: Matched,
     head: request::Parts,
     decoded_path: String,
     body: Bytes,
-    mut context: CallContext,
-) -> Result<PluginResponse, CallError> {
-    let entry = matched.entry;
-    context.deadline = context.deadline.min(Instant::now() + entry.call_timeout);
-    let dropped_at = context.deadline + DEADLINE_GRACE;
-    let request = PluginRequest {
+) -> PluginRequest {
+    PluginRequest {
         method: method(matched.route.method),
         path: decoded_path,
         route: matched.route,
@@ -71,10 +69,20 @@ pub(crate) async fn forward(
         query: head.uri.query().map(str::to_owned),
         headers: passed_headers(head.headers),
         body,
-    };
-    tokio::time::timeout_at(dropped_at.into(), entry.instance.http(request, context))
-        .await
-        .unwrap_or(Err(CallError::Deadline))
+    }
+}
+
+/// Calls the instance. Dropping this future, as happens when the client is gone, cancels the call.
+pub(crate) fn forward(
+    entry: &Entry,
+    request: PluginRequest,
+    mut context: CallContext,
+) -> impl Future<Output = Result<PluginResponse, CallError>> {
+    context.deadline = context.deadline.min(Instant::now() + entry.call_timeout);
+    let dropped_at = context.deadline + DEADLINE_GRACE;
+    let call = entry.instance.http(request, context);
+    let call = tokio::time::timeout_at(dropped_at.into(), call);
+    call.map(|answered| answered.unwrap_or(Err(CallError::Deadline)))
 }
 
 /// What the client is told. A plugin that an operator has switched off is named, as its contract

@@ -137,7 +137,7 @@ impl Gateway {
         let result = match self.admit(&head, id, log).await {
             Ok(admitted) => self.run(admitted, head, body, id, log, stopping).await,
             Err(refusal) => {
-                body::discard(&mut body, &head.headers).await;
+                Box::pin(body::discard(&mut body, &head.headers)).await;
                 Err(refusal.into())
             }
         };
@@ -178,7 +178,8 @@ impl Gateway {
         checked
     }
 
-    /// What the request asked for.
+    /// What the request asked for. All but calls of plugins' routes waits in a box of its own: the
+    /// place for an answer is moved as a whole for each request.
     async fn run(
         &self,
         admitted: Admitted,
@@ -200,31 +201,33 @@ impl Gateway {
             Target::Live => status_answer(StatusCode::OK, "alive"),
             Target::Ready => self.readiness(stopping.is_cancelled()),
             Target::Admin | Target::Metrics => {
-                return Ok(self.administer(head, body, actor, id).await);
+                return Ok(Box::pin(self.administer(head, body, actor, id)).await);
             }
             Target::Goatflow(Operation::List) => {
                 goatflow::list(&*self.control, self.config.list_form)
             }
             Target::Goatflow(Operation::Logs) => goatflow::logs(&*self.control, head.uri.query())?,
             Target::Goatflow(Operation::Enable { plugin }) => {
-                goatflow::enable(&*self.control, &plugin, actor).await?
+                Box::pin(goatflow::enable(&*self.control, &plugin, actor)).await?
             }
             Target::Goatflow(Operation::Disable { plugin }) => {
-                goatflow::disable(&*self.control, &plugin, actor).await?
+                Box::pin(goatflow::disable(&*self.control, &plugin, actor)).await?
             }
             Target::Goatflow(Operation::Call { plugin, function }) => {
                 let whole = self.read(body, &head.headers, deadline).await?;
                 let bytes = whole.bytes.clone();
-                goatflow::call(&*self.control, &plugin, &function, bytes, context, actor).await?
+                let called =
+                    goatflow::call(&*self.control, &plugin, &function, bytes, context, actor);
+                Box::pin(called).await?
             }
             Target::Plugin(matched) => {
                 let whole = self.read(body, &head.headers, deadline).await?;
                 let bytes = whole.bytes.clone();
                 let call = place.as_ref().map(Place::call);
                 let entry = Arc::clone(&matched.entry);
-                let response = forward::forward(matched, head, decoded_path, bytes, context)
-                    .await
-                    .and_then(respond::plugin);
+                let request = forward::request(matched, head, decoded_path, bytes);
+                let response = forward::forward(&entry, request, context).await;
+                let response = response.and_then(respond::plugin);
                 if let Some(call) = call {
                     call.ended(&response);
                 }
@@ -244,7 +247,7 @@ impl Gateway {
         let limit = self.config.body_limit_bytes;
         let result = body::read(&mut body, limit, &self.budget, deadline.into()).await;
         if result.is_err() {
-            body::discard(&mut body, headers).await;
+            Box::pin(body::discard(&mut body, headers)).await;
         }
         result
     }
