@@ -9,7 +9,7 @@ use super::body::Body;
 use super::client::Shared;
 use super::error::{CallError, End};
 use super::header::ResponseHeader;
-use crate::yamux::Consumer;
+use crate::yamux::{Consumer, StreamError};
 
 /// Hands each reply to who waits for it.
 pub(super) struct Replies {
@@ -112,6 +112,11 @@ impl Consumer for DirectReplies {
                 ControlFlow::Break(())
             }
         }
+    }
+
+    fn reset(&mut self) {
+        let source = StreamError::Reset.into();
+        self.tell(End::Io { source });
     }
 
     fn idle(&mut self) {

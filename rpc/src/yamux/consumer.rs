@@ -13,6 +13,9 @@ pub trait Consumer: Send {
     /// Takes the next bytes, in pieces of any size. After a break nothing more is shown.
     fn consume(&mut self, bytes: &[u8]) -> ControlFlow<()>;
 
+    /// The stream was ended in both directions at once: what had not arrived is lost. The consumer is dropped then.
+    fn reset(&mut self);
+
     /// Nothing has passed on the connection for a while: spare memory can be given back.
     fn idle(&mut self);
 }
@@ -65,7 +68,7 @@ impl Consumers {
     /// Shows what has arrived, which lies in `input`, to those whom it is for.
     pub(super) fn show(&mut self, handed: &mut Vec<Handed>, input: &[u8]) {
         for handed in handed.drain(..) {
-            let (Handed::Data(key, _) | Handed::End(key)) = handed;
+            let (Handed::Data(key, _) | Handed::End(key) | Handed::Reset(key)) = handed;
             let Some(place) = self.places.get_mut(key.index()) else {
                 continue;
             };
@@ -77,6 +80,10 @@ impl Consumers {
                     .consume(input.get(range).unwrap_or_default())
                     .is_continue(),
                 Handed::End(_) => false,
+                Handed::Reset(_) => {
+                    consumer.reset();
+                    false
+                }
             };
             if !goes_on {
                 *place = None;

@@ -54,6 +54,8 @@ pub enum Handed {
     Data(StreamKey, Range<usize>),
     /// Nothing more: the peer has ended the stream, or it is over.
     End(StreamKey),
+    /// Nothing more: the stream was ended in both directions at once.
+    Reset(StreamKey),
 }
 
 /// Where the next byte of the peer belongs.
@@ -207,10 +209,11 @@ impl Session {
         };
         stream.handed_over = true;
         let received = std::mem::take(&mut stream.received);
-        if stream.reset || stream.fin_received || self.ended {
-            self.handed.push(Handed::End(key));
-        }
+        let is_over = stream.reset || stream.fin_received || self.ended;
         self.buffered = self.buffered.saturating_sub(received.len());
+        if is_over {
+            self.hand_end(key);
+        }
         self.top_up(key);
         received
     }
@@ -465,7 +468,12 @@ impl Session {
         if let Some(stream) = self.table.get_mut(key)
             && stream.handed_over
         {
-            self.handed.push(Handed::End(key));
+            let end = if stream.reset {
+                Handed::Reset(key)
+            } else {
+                Handed::End(key)
+            };
+            self.handed.push(end);
         }
     }
 

@@ -11,6 +11,7 @@ use tokio::sync::mpsc;
 enum Told {
     Bytes(Vec<u8>),
     Idle,
+    Reset,
     Dropped,
 }
 
@@ -27,6 +28,10 @@ impl Consumer for Telling {
         } else {
             ControlFlow::Continue(())
         }
+    }
+
+    fn reset(&mut self) {
+        self.tell.try_send(Told::Reset).ok();
     }
 
     fn idle(&mut self) {
@@ -61,7 +66,7 @@ async fn bytes_until_dropped(told: &mut mpsc::Receiver<Told>) -> Vec<u8> {
     loop {
         match told.recv().await.unwrap() {
             Told::Bytes(bytes) => all.extend(bytes),
-            Told::Idle => {}
+            Told::Idle | Told::Reset => {}
             Told::Dropped => return all,
         }
     }
@@ -121,6 +126,18 @@ async fn a_consumer_is_dropped_with_its_stream_at_the_sessions_end_and_after_it(
     client.ended().await;
     let (consumer, mut told) = telling();
     ended.inbound().consume(consumer);
+    assert_eq!(told.recv().await, Some(Told::Dropped));
+}
+
+#[tokio::test]
+async fn a_consumer_is_told_of_a_reset_before_it_is_dropped() {
+    let (client, server) = pair(&Config::default());
+    let ours = client.open().await.unwrap();
+    let theirs = server.incoming().accept().await.unwrap();
+    let (consumer, mut told) = telling();
+    ours.inbound().consume(consumer);
+    theirs.reset();
+    assert_eq!(told.recv().await, Some(Told::Reset));
     assert_eq!(told.recv().await, Some(Told::Dropped));
 }
 

@@ -17,14 +17,17 @@ pub(super) fn children(pid: u32) -> Vec<u32> {
         .collect()
 }
 
-/// Every process below `pid`, children first.
+/// Every process below `pid` that runs another program, children first: a launcher's own short-lived children, which
+/// prepare what jails are made of, come and go.
 pub(super) fn descendants(pid: u32) -> BTreeSet<u32> {
     let parents = parents();
+    let name = |pid| fs::read_to_string(format!("/proc/{pid}/comm")).ok();
+    let own = name(pid);
     let mut found = BTreeSet::new();
     let mut looked_at = vec![pid];
     while let Some(pid) = looked_at.pop() {
         for (child, _) in parents.iter().filter(|(_, parent)| **parent == pid) {
-            if found.insert(*child) {
+            if name(*child) != own && found.insert(*child) {
                 looked_at.push(*child);
             }
         }
