@@ -42,6 +42,11 @@ fn every_link_leads_to_a_file() {
     assert!(found.len() > 10, "{found:?}");
     for page in found {
         let text = fs::read_to_string(&page).unwrap();
+        let mut from = page.parent().unwrap();
+        if page.ends_with("docs/performance/notes.md") {
+            // `make bench` copies it into a page of the folder above.
+            from = from.parent().unwrap();
+        }
         for link in text
             .split("](")
             .skip(1)
@@ -51,7 +56,7 @@ fn every_link_leads_to_a_file() {
             if target.is_empty() || target.contains("://") {
                 continue;
             }
-            let path = page.parent().unwrap().join(target);
+            let path = from.join(target);
             assert!(path.exists(), "{}: {link}", page.display());
         }
     }
