@@ -1,6 +1,7 @@
 //! Go's net/rpc over one byte stream: a gob stream in each direction, a header in front of each argument and reply.
 //!
-//! [`Client`] calls, [`serve`] answers. Either works on any tokio byte stream. Calls run concurrently, replies come in any
+//! [`Client`] calls, [`serve`] answers. Either works on any tokio byte stream; on one of a yamux
+//! connection [`Client::start_direct`] costs less. Calls run concurrently, replies come in any
 //! order. Everything that is read is bounded by [`pinfold_gob::Limits`]; calls under way, requests served at once and
 //! bytes not yet written are bounded too.
 mod body;

@@ -13,7 +13,8 @@ use super::ours::{self, How};
 use super::process::{Pace, Process};
 use super::record::Results;
 use super::section::{
-    About, Better, Case, Effort, Form, Measure, Plot, Role, Section, Subject, Turn, Values,
+    About, Better, Case, Effort, Form, Plot, Role, Section, Subject, Turn, Values, measure,
+    without_root,
 };
 use crate::{binary, go_fixture};
 
@@ -190,27 +191,6 @@ pub(super) fn how(subject: &str) -> Option<How> {
             launcher: binary("pinfold-launcher"),
         }),
         _ => None,
-    }
-}
-
-/// Why jails cannot be measured here.
-pub(super) fn without_root() -> Option<&'static str> {
-    (!nix::unistd::geteuid().is_root()).then_some("needs root")
-}
-
-pub(super) fn measure(
-    key: &'static str,
-    title: &'static str,
-    unit: &'static str,
-    better: Better,
-    compared: bool,
-) -> Measure {
-    Measure {
-        key,
-        title,
-        unit,
-        better,
-        compared,
     }
 }
 

@@ -11,14 +11,13 @@ use nix::unistd::Pid;
 use serde_json::Value;
 use tempfile::TempDir;
 
-use super::calls::{measure, without_root};
 use super::daemon::{Installation, prepare};
 use super::group::Group;
 use super::process::{LIMIT, Process};
 use super::record::Results;
 use super::request::Server;
 use super::section::{
-    About, Better, Case, Effort, Form, Plot, Role, Section, Subject, Turn, Values,
+    About, Better, Case, Effort, Plot, Role, Section, Subject, Turn, Values, measure, without_root,
 };
 use super::wrk::{self, Target};
 use crate::{go_fixture, scratch};
@@ -80,26 +79,16 @@ impl Section for Gateway {
                 ),
             ],
             plots: vec![
-                Plot {
-                    file: "requests",
-                    title: "Requests a second through a gateway",
-                    measure: "requests_per_second",
-                    only: &[],
-                    along: None,
-                    axis: "",
-                    form: Form::Bars,
-                    logarithmic: false,
-                },
-                Plot {
-                    file: "p99",
-                    title: "Time within which 99 of 100 requests are answered, µs",
-                    measure: "p99_us",
-                    only: &[],
-                    along: None,
-                    axis: "",
-                    form: Form::Bars,
-                    logarithmic: false,
-                },
+                Plot::bars(
+                    "requests",
+                    "Requests a second through a gateway",
+                    "requests_per_second",
+                ),
+                Plot::bars(
+                    "p99",
+                    "Time within which 99 of 100 requests are answered, µs",
+                    "p99_us",
+                ),
             ],
         }
     }

@@ -7,11 +7,10 @@ use anyhow::{Context as _, ensure};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::calls::{measure, without_root};
 use super::daemon::{Installation, prepare};
 use super::gateway::{FIXTURE, PLUGIN};
 use super::section::{
-    About, Better, Case, Effort, Form, Plot, Role, Section, Subject, Turn, Values,
+    About, Better, Case, Effort, Plot, Role, Section, Subject, Turn, Values, measure, without_root,
 };
 use crate::go_fixture;
 
@@ -37,16 +36,6 @@ struct Loop {
 impl Section for HostCalls {
     fn about(&self) -> About {
         let root = without_root();
-        let bars = |file, title, measure| Plot {
-            file,
-            title,
-            measure,
-            only: &[],
-            along: None,
-            axis: "",
-            form: Form::Bars,
-            logarithmic: false,
-        };
         About {
             name: "host-calls",
             title: "Host calls",
@@ -66,7 +55,11 @@ impl Section for HostCalls {
                 measure("p50_us", "p50", "µs", Better::Less, false),
                 measure("p99_us", "p99", "µs", Better::Less, true),
             ],
-            plots: vec![bars("calls", "Host calls a second", "calls_per_second")],
+            plots: vec![Plot::bars(
+                "calls",
+                "Host calls a second",
+                "calls_per_second",
+            )],
         }
     }
 

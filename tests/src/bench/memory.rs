@@ -6,12 +6,12 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 
-use super::calls::{measure, without_root};
 use super::daemon::{Daemon, Installation, prepare};
 use super::gateway::{self, GoGateway};
 use super::record::Results;
 use super::section::{
-    About, Better, Case, Effort, Form, Plot, Role, Section, Subject, Turn, Values,
+    About, Better, Case, Effort, Form, Plot, Role, Section, Subject, Turn, Values, measure,
+    without_root,
 };
 use super::wrk::Target;
 use crate::go_fixture;

@@ -8,12 +8,11 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, ensure};
 
-use super::calls::{measure, without_root};
 use super::daemon::{Daemon, Installation, prepare};
 use super::gateway::{self, FIXTURE, PLUGIN};
 use super::request::Server;
 use super::section::{
-    About, Better, Case, Effort, Form, Plot, Role, Section, Subject, Turn, Values,
+    About, Better, Case, Effort, Plot, Role, Section, Subject, Turn, Values, measure, without_root,
 };
 use super::wrk::{self, Target};
 use crate::go_fixture;
@@ -67,16 +66,11 @@ impl Section for Reload {
                 measure("failed", "failed requests", "number", Better::Less),
                 measure("requests", "requests in all", "number", Better::More),
             ],
-            plots: vec![Plot {
-                file: "time",
-                title: "From a new program in its place to its first answer, ms",
-                measure: "reload_ms",
-                only: &[],
-                along: None,
-                axis: "",
-                form: Form::Bars,
-                logarithmic: false,
-            }],
+            plots: vec![Plot::bars(
+                "time",
+                "From a new program in its place to its first answer, ms",
+                "reload_ms",
+            )],
         }
     }
 

@@ -1,10 +1,10 @@
 //! What the number of routes does to a request.
 
-use super::calls::{measure, without_root};
 use super::daemon::{Installation, prepare};
 use super::gateway::{self, FIXTURE};
 use super::section::{
-    About, Better, Case, Effort, Form, Plot, Role, Section, Subject, Turn, Values,
+    About, Better, Case, Effort, Form, Plot, Role, Section, Subject, Turn, Values, measure,
+    without_root,
 };
 use super::wrk::{self, Target};
 use crate::go_fixture;

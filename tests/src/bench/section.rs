@@ -132,6 +132,29 @@ pub struct Case {
     pub parameters: BTreeMap<String, u64>,
 }
 
+/// A [`Measure`] in one line: key, title, unit, which way is better, whether it is held against the
+/// peer's.
+pub(super) fn measure(
+    key: &'static str,
+    title: &'static str,
+    unit: &'static str,
+    better: Better,
+    compared: bool,
+) -> Measure {
+    Measure {
+        key,
+        title,
+        unit,
+        better,
+        compared,
+    }
+}
+
+/// Why jails cannot be measured here.
+pub(super) fn without_root() -> Option<&'static str> {
+    (!nix::unistd::geteuid().is_root()).then_some("needs root")
+}
+
 /// A drawing of one figure over the cases.
 #[derive(Clone, Copy, Debug)]
 pub struct Plot {
@@ -152,6 +175,23 @@ pub struct Plot {
     /// Whether the vertical axis is logarithmic: for figures that differ by more than a factor of
     /// twenty.
     pub logarithmic: bool,
+}
+
+impl Plot {
+    /// Bars for all cases, by their labels.
+    #[must_use]
+    pub fn bars(file: &'static str, title: &'static str, measure: &'static str) -> Self {
+        Self {
+            file,
+            title,
+            measure,
+            only: &[],
+            along: None,
+            axis: "",
+            form: Form::Bars,
+            logarithmic: false,
+        }
+    }
 }
 
 /// How a figure is drawn. Both show the median and the range of the rounds.

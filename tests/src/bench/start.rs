@@ -6,12 +6,12 @@ use std::time::Instant;
 use anyhow::Context as _;
 use serde::{Deserialize, Serialize};
 
-use super::calls::{GO, JAILED, UNJAILED, arguments, how, measure, without_root};
+use super::calls::{GO, JAILED, UNJAILED, arguments, how};
 use super::ours::{self, How};
 use super::process::{Pace, Process};
 use super::record::Results;
 use super::section::{
-    About, Better, Case, Effort, Form, Plot, Role, Section, Subject, Turn, Values,
+    About, Better, Case, Effort, Plot, Role, Section, Subject, Turn, Values, measure, without_root,
 };
 use crate::go_fixture;
 
@@ -57,16 +57,7 @@ impl Section for Start {
                 measure("max_ms", "slowest of a round", "ms", Better::Less, false),
                 measure("cpu_ms", "processor time a start", "ms", Better::Less, true),
             ],
-            plots: vec![Plot {
-                file: "p50",
-                title: "Launch to first reply",
-                measure: "p50_ms",
-                only: &[],
-                along: None,
-                axis: "",
-                form: Form::Bars,
-                logarithmic: false,
-            }],
+            plots: vec![Plot::bars("p50", "Launch to first reply", "p50_ms")],
         }
     }
 
