@@ -8,8 +8,8 @@ pub(crate) mod tokens;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use sqlx::SqlitePool;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
+use sqlx::{Connection as _, Sqlite, SqliteConnection, SqlitePool, Transaction};
 
 pub(crate) use obstacle::Obstacle;
 
@@ -124,6 +124,7 @@ impl Store {
         let pool = SqlitePoolOptions::new()
             // One writer, and a reader that does not wait for it.
             .max_connections(2)
+            .after_release(|connection, _| Box::pin(is_at_rest(connection)))
             .connect_with(options)
             .await
             .map_err(failed)?;
@@ -159,10 +160,33 @@ impl Store {
         Ok(Self { pool })
     }
 
+    /// Begins a transaction that writes. It holds the lock of those who write from here on: what it
+    /// reads is so until it is committed.
+    async fn begin(
+        &self,
+        operation: &'static str,
+    ) -> Result<Transaction<'static, Sqlite>, StoreError> {
+        let begun = self.pool.begin_with("BEGIN IMMEDIATE").await;
+        begun.map_err(failed(operation))
+    }
+
     /// Writes back and closes.
     pub(crate) async fn close(&self) {
         self.pool.close().await;
     }
+}
+
+/// Whether a connection can be used again: not where it believes itself in a transaction.
+///
+/// A statement or a commit that finds the disk full, or cannot write, ends its transaction
+/// (<https://sqlite.org/lang_transaction.html>, "Response To Errors Within A Transaction"). The
+/// rollback that follows then fails, sqlx goes on counting a transaction that is no more, and makes
+/// of the next ones savepoints: of which one that is given up leaves a transaction open that nobody
+/// commits, and everything that is told to be committed after it would be lost with it.
+async fn is_at_rest(connection: &mut SqliteConnection) -> Result<bool, sqlx::Error> {
+    // What was asked of it before, its rollback too, comes before the answer.
+    connection.ping().await?;
+    Ok(!connection.is_in_transaction())
 }
 
 /// Names the operation of a failed statement.
@@ -190,6 +214,57 @@ mod tests {
             matches!(error, StoreError::Schema { found: 99, .. }),
             "{error:?}"
         );
+    }
+
+    /// Sets how many pages of the file there may be, on all connections that are open.
+    async fn limit_pages(store: &Store, pages: i64) {
+        let mut first = store.pool.acquire().await.unwrap();
+        let mut second = store.pool.acquire().await.unwrap();
+        for connection in [&mut first, &mut second] {
+            let sql = sqlx::AssertSqlSafe(format!("PRAGMA max_page_count = {pages}"));
+            sqlx::raw_sql(sql).execute(&mut **connection).await.unwrap();
+        }
+    }
+
+    #[tokio::test]
+    async fn what_is_committed_after_a_full_disk_is_there_after_a_restart() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("pinfold.db");
+        let store = Store::open(&path).await.unwrap();
+        let wanted = |name: &str| pinfold_gateway::admin::dto::NewToken {
+            name: name.into(),
+            user: "ann".into(),
+            roles: vec![],
+            expires: None,
+        };
+        let create = async |name: &str| store.create_token(wanted(name), "uid:0".into()).await;
+        create("before").await.unwrap();
+        let mut names = (0..).map(|number| format!("u{number}"));
+        // What finds it full, and what is refused for another reason, in whatever order they meet
+        // the connections.
+        for _ in 0..4 {
+            limit_pages(&store, 1).await; // as many as there are
+            while create(&names.next().unwrap()).await.is_ok() {}
+            let taken = create("before").await.unwrap_err();
+            assert!(
+                matches!(taken, tokens::CreateTokenError::Taken { .. }),
+                "{taken:?}"
+            );
+        }
+        limit_pages(&store, 100_000).await;
+        for number in 0..4 {
+            create(&format!("after{number}")).await.unwrap();
+        }
+        store.close().await;
+        let store = Store::open(&path).await.unwrap();
+        let kept = store.tokens().await.unwrap();
+        for number in 0..4 {
+            let name = format!("after{number}");
+            assert!(
+                kept.iter().any(|token| token.name == name),
+                "{name} is lost"
+            );
+        }
     }
 
     #[tokio::test]

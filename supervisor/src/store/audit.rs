@@ -174,7 +174,7 @@ impl Store {
             return Ok(());
         }
         let operation = "write the audit trail";
-        let mut transaction = self.pool.begin().await.map_err(failed(operation))?;
+        let mut transaction = self.begin(operation).await?;
         let mut newest = 0;
         for (entry, count) in group {
             newest = insert(&mut transaction, entry, *count).await?;

@@ -65,7 +65,7 @@ impl Store {
             expires: wanted.expires,
             revoked: None,
         };
-        let mut transaction = self.pool.begin().await.map_err(failed("store a token"))?;
+        let mut transaction = self.begin("store a token").await?;
         insert(&mut transaction, &view, TokenHash::of(token.expose())).await?;
         let subject = format!("{} for {}", view.name, view.user);
         let entry = Entry::admin(actor, "admin.token.create", subject);
@@ -107,7 +107,7 @@ impl Store {
     /// Ends a token: `false` where none has that id.
     pub(crate) async fn revoke_token(&self, id: &str, actor: String) -> Result<bool, StoreError> {
         let operation = "revoke a token";
-        let mut transaction = self.pool.begin().await.map_err(failed(operation))?;
+        let mut transaction = self.begin(operation).await?;
         let done = sqlx::query("UPDATE token SET revoked = coalesce(revoked, ?) WHERE id = ?")
             .bind(Utc::now().to_rfc3339())
             .bind(id)
@@ -137,7 +137,7 @@ impl Store {
         if over.is_empty() {
             return Ok(0);
         }
-        let mut transaction = self.pool.begin().await.map_err(failed(operation))?;
+        let mut transaction = self.begin(operation).await?;
         for id in &over {
             sqlx::query("UPDATE token SET revoked = expires WHERE id = ? AND revoked IS NULL")
                 .bind(id)

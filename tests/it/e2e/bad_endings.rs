@@ -25,14 +25,22 @@ fn new_token(daemon: &Daemon, name: &str) -> Answer {
     asked.send()
 }
 
-/// Whether a token is taken for its user's.
-fn is_known(daemon: &Daemon, token: &str) -> bool {
+/// Requires that a token is taken for its user's.
+#[track_caller]
+fn assert_known(daemon: &Daemon, token: &str) {
     let answer = daemon
         .http()
         .get("/api/plugins/g4/items/1")
         .token(token)
         .send();
-    answer.status == 200
+    assert_eq!(answer.status, 200, "{}", answer.text());
+}
+
+#[track_caller]
+fn assert_all_known(daemon: &Daemon, tokens: &[String]) {
+    for token in tokens {
+        assert_known(daemon, token);
+    }
 }
 
 #[track_caller]
@@ -131,7 +139,7 @@ fn a_full_disk_refuses_what_has_to_be_kept_and_loses_nothing() {
             .find(|line| line.contains("audit records not written"));
         told.map(|line| assert!(line.contains("free space"), "{line}"))
     });
-    assert!(kept.iter().all(|token| is_known(&daemon, token)));
+    assert_all_known(&daemon, &kept);
 
     disk.free();
     wait_for("the trail to be written", || {
@@ -158,7 +166,7 @@ fn a_full_disk_refuses_what_has_to_be_kept_and_loses_nothing() {
     for plugin in ["hello", "g4"] {
         daemon.ready(plugin);
     }
-    assert!(kept.iter().all(|token| is_known(&daemon, token)));
+    assert_all_known(&daemon, &kept);
     // Each with its record in the trail, written in the same step.
     let setup = daemon.stop();
     let database = fs::read(setup.base().join("state/pinfold.db")).unwrap();
@@ -201,7 +209,7 @@ fn a_locked_state_refuses_what_has_to_be_kept_and_serves_on() {
         "end that process",
     );
     assert_eq!(daemon.http().get(GREETING).send().status, 200);
-    assert!(is_known(&daemon, &before));
+    assert_known(&daemon, &before);
     drop(held);
     let answer = new_token(&daemon, "late");
     assert_eq!(answer.status, 201, "{}", answer.text());
@@ -216,7 +224,7 @@ fn a_locked_state_refuses_what_has_to_be_kept_and_serves_on() {
     assert!(printed.contains("hint: end that process"), "{printed}");
     drop(held);
     let daemon = setup.start();
-    assert!(is_known(&daemon, &before) && is_known(&daemon, &late));
+    assert_all_known(&daemon, &[before, late]);
 }
 
 #[test]
