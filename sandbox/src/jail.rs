@@ -7,8 +7,7 @@
 //! checks from outside. The end of the launcher, of the [`Reaper`] handle, or of the plugin's main
 //! process is the end of everything in the jail.
 //!
-//! Not built: the user namespace of a launcher that is root, Landlock,
-//! write-xor-execute, user notification.
+//! Not built: user notification.
 //!
 //! ```text
 //! launcher: P5 run directory, P6 mount handles, P7 channels and plan, P8 clone3 + execveat
@@ -20,6 +19,7 @@
 mod channels;
 mod error;
 mod host_files;
+mod landlock;
 mod layout;
 mod look;
 mod mounts;
@@ -36,6 +36,9 @@ use pinfold_policy::{InstanceId, Limits, PluginId, Wanted};
 
 pub use error::JailError;
 pub(crate) use host_files::read as read_host_files;
+pub(crate) use landlock::{
+    NEWEST as NEWEST_LANDLOCK, handled as landlock_handled, lacks as landlock_lacks,
+};
 pub use pinfold_reaper::plan::Fault;
 pub use pinfold_reaper::step::Step;
 pub use reaper::{Reaper, sealed_reaper};
@@ -88,8 +91,12 @@ pub struct JailSpec {
     /// A network namespace of which nobody else knows, with loopback up and nothing else; the jail
     /// makes its own where there is none.
     pub network: Option<OwnedFd>,
-    /// The user namespace: for [`Ids::User`] always made; for [`Ids::Root`] not built.
+    /// The user namespace of the plugin; for [`Ids::User`] always made.
     pub user_namespace: Wanted,
+    /// File access confined by path, as far as the kernel can.
+    pub landlock: Wanted,
+    /// Memory that is never writable and executable.
+    pub write_xor_execute: Wanted,
     /// `/proc`.
     pub proc: Wanted,
     /// The ban on executing anonymous memory files.

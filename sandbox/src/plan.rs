@@ -4,8 +4,8 @@ use std::ffi::{CString, NulError};
 use std::os::fd::OwnedFd;
 
 use pinfold_reaper::plan::{
-    ARGUMENTS_LIMIT, HEADER_BYTES, LIMIT_BYTES, MAGIC, MOUNTS_LIMIT, Settings, TASKS_LIMIT, Tag,
-    VARIABLES_LIMIT, VERSION,
+    ARGUMENTS_LIMIT, HEADER_BYTES, LIMIT_BYTES, Landlock, MAGIC, MOUNTS_LIMIT, Settings,
+    TASKS_LIMIT, Tag, VARIABLES_LIMIT, VERSION,
 };
 use rustix::fs::{MemfdFlags, SealFlags};
 use rustix::io::Errno;
@@ -161,6 +161,16 @@ impl PlanWriter {
             });
         }
         self.record(Tag::Filter, &[program]);
+        Ok(())
+    }
+
+    pub(crate) fn landlock(&mut self, landlock: &Landlock) {
+        self.record(Tag::Landlock, &[&landlock.to_bytes()]);
+    }
+
+    pub(crate) fn landlock_rule(&mut self, path: &str, rights: u64) -> Result<(), PlanError> {
+        let path = text("path", path)?;
+        self.record(Tag::LandlockRule, &[&rights.to_le_bytes(), &path]);
         Ok(())
     }
 

@@ -5,6 +5,8 @@ pub(crate) mod child;
 pub(crate) mod clone;
 pub(crate) mod filter;
 pub(crate) mod heap;
+pub(crate) mod landlock;
+pub(crate) mod memory;
 pub(crate) mod mount;
 pub(crate) mod network;
 pub(crate) mod own;

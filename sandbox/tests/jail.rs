@@ -17,6 +17,7 @@ mod jail {
     mod forbidden;
     mod groups;
     pub(crate) mod harness;
+    mod layers;
     mod seen_inside;
     mod seen_outside;
     mod user_mode;

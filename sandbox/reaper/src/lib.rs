@@ -11,6 +11,7 @@
 
 mod capabilities;
 mod failure;
+mod landlock;
 pub mod message;
 pub mod plan;
 mod procfs;

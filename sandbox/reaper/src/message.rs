@@ -17,6 +17,36 @@ pub enum Optional {
     Proc,
     /// The ban on executing anonymous memory files.
     MemfdNoexec,
+    /// The plugin's user namespace.
+    UserNamespace,
+    /// File access by path.
+    Landlock,
+    /// Memory that is never writable and executable.
+    WriteXorExecute,
+}
+
+impl Optional {
+    const ALL: [Self; 5] = [
+        Self::Proc,
+        Self::MemfdNoexec,
+        Self::UserNamespace,
+        Self::Landlock,
+        Self::WriteXorExecute,
+    ];
+
+    const fn number(self) -> u8 {
+        match self {
+            Self::Proc => 1,
+            Self::MemfdNoexec => 2,
+            Self::UserNamespace => 3,
+            Self::Landlock => 4,
+            Self::WriteXorExecute => 5,
+        }
+    }
+
+    fn from_number(number: u8) -> Option<Self> {
+        Self::ALL.into_iter().find(|one| one.number() == number)
+    }
 }
 
 /// How a process ended.
@@ -79,13 +109,7 @@ impl<'a> Message<'a> {
                 step,
                 errno,
                 text,
-            } => {
-                let control = match control {
-                    Optional::Proc => 1,
-                    Optional::MemfdNoexec => 2,
-                };
-                (MISSING, step.number(), control, errno, text)
-            }
+            } => (MISSING, step.number(), control.number(), errno, text),
             Self::Ended(Ended::Code(code)) => (EXITED, 0, 0, code, &[]),
             Self::Ended(Ended::Signal(signal)) => (SIGNALLED, 0, 0, signal, &[]),
         };
@@ -116,11 +140,7 @@ impl<'a> Message<'a> {
                 text,
             },
             MISSING => Self::Missing {
-                control: match control {
-                    1 => Optional::Proc,
-                    2 => Optional::MemfdNoexec,
-                    _ => return None,
-                },
+                control: Optional::from_number(*control)?,
                 step: Step::from_number(*step)?,
                 errno: value,
                 text,

@@ -6,9 +6,11 @@
 //!
 //! Reading allocates nothing, and a plan that was accepted holds no malformed record.
 
+mod landlock;
 mod read;
 mod settings;
 
+pub use landlock::{Landlock, Rule};
 pub use read::{Limit, Operation, Plan, PlanError};
 pub use settings::{Fault, Identities, Settings, Wish};
 
@@ -16,7 +18,7 @@ pub use settings::{Fault, Identities, Settings, Wish};
 pub const MAGIC: u32 = u32::from_le_bytes(*b"PFPL");
 
 /// Version of this format. Launcher and reaper are built together: no other is accepted.
-pub const VERSION: u32 = 2;
+pub const VERSION: u32 = 3;
 
 /// Bytes before the first record.
 pub const HEADER_BYTES: usize = 12;
@@ -109,6 +111,10 @@ pub enum Tag {
     Entry = 12,
     /// Instructions of the system call filter, eight bytes each.
     Filter = 13,
+    /// [`Landlock`]: what file access the plugin and its reaper keep.
+    Landlock = 14,
+    /// Rights (`u64`), absolute path: one [`Rule`] of the plugin's.
+    LandlockRule = 15,
 }
 
 impl Tag {
@@ -129,6 +135,8 @@ impl Tag {
             11 => Self::WorkingDirectory,
             12 => Self::Entry,
             13 => Self::Filter,
+            14 => Self::Landlock,
+            15 => Self::LandlockRule,
             _ => return None,
         })
     }

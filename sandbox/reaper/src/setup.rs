@@ -10,6 +10,7 @@ use rustix::thread::UnshareFlags;
 
 use crate::capabilities;
 use crate::failure::{During, Failure};
+use crate::landlock;
 use crate::message::{LIMIT_BYTES, Message, Optional};
 use crate::plan::{Identities, Plan, Wish, descriptor, resource};
 use crate::procfs::OwnProc;
@@ -221,6 +222,7 @@ fn keyring(setup: &Setup) -> Result<(), Failure> {
 fn limits(setup: &Setup) -> Result<(), Failure> {
     let step = Step::R14;
     setup.begin(step)?;
+    sys::clear_priority().during(step, "ordinary priority")?;
     for limit in setup.plan.limits() {
         sys::set_limit(limit.resource, limit.value).during(step, resource_name(limit.resource))?;
     }
@@ -290,6 +292,7 @@ fn give_up(setup: Setup) -> Result<(), Failure> {
     capabilities::empty_sets(step)?;
     rustix::thread::set_no_new_privs(true).during(step, "no new privileges")?;
     follow_parent(step)?;
+    landlock::confine_reaper(&setup)?;
     drop(setup);
     sys::close_fixed(descriptor::PLAN);
     sys::close_from(descriptor::FIRST_TASKS, 0).during(step, "close descriptors")?;

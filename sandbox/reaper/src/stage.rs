@@ -9,8 +9,9 @@ use rustix::thread::UnshareFlags;
 
 use crate::capabilities;
 use crate::failure::{During, Failure};
-use crate::message::LIMIT_BYTES;
-use crate::plan::{ARGUMENTS_LIMIT, Identities, VARIABLES_LIMIT, descriptor, resource};
+use crate::landlock;
+use crate::message::{LIMIT_BYTES, Optional};
+use crate::plan::{ARGUMENTS_LIMIT, Identities, VARIABLES_LIMIT, Wish, descriptor, resource};
 use crate::procfs::{Decimal, OwnProc};
 use crate::setup::{self, Setup};
 use crate::step::Step;
@@ -49,6 +50,8 @@ fn prepare(setup: &Setup) -> Result<(), Failure> {
     setup.begin(Step::C6)?;
     capabilities::empty_sets(Step::C6)?;
     no_new_privileges(setup)?;
+    landlock::confine_plugin(setup)?;
+    write_xor_execute(setup)?;
     descriptors(setup)?;
     setup.begin(Step::C11)?;
     // The last name of this process before exec gives it the plugin's.
@@ -77,43 +80,68 @@ fn standard_streams(setup: &Setup) -> Result<(), Failure> {
     sys::place(sys::fixed(descriptor::STDERR), 2, 0).during(step, "standard error")
 }
 
-/// C5. Where the launcher is a user: a user namespace of the plugin's own, with nothing in it but
-/// its one id. Then the limit on processes, which must not be set before a namespace is made: it
-/// would become the ceiling of all the launcher's namespaces together.
+/// C5: a user namespace of the plugin's own, with nothing in it but its one id, and in which no
+/// other can be made. All its other namespaces belong to the one around it, in which it has no
+/// right. Then the limit on processes, which must not be set before a namespace is made: it would
+/// become the ceiling of all the launcher's namespaces together.
 fn user_namespace(setup: &Setup) -> Result<(), Failure> {
     let step = Step::C5;
     setup.begin(step)?;
     let settings = setup.plan.settings();
-    if let Identities::User { inside } = settings.identities {
-        let proc = setup
-            .proc
-            .as_ref()
-            .ok_or(Errno::NOENT)
-            .during(step, "proc of our own")?;
-        // While it is not dumpable, its own files in proc belong to root.
-        dumpable(step, DumpableBehavior::Dumpable)?;
-        sys::unshare(UnshareFlags::NEWUSER).during(step, "new user namespace")?;
-        map_one_id(proc, inside)?;
-        no_further_namespaces(proc)?;
-        capabilities::drop_bounding_set(step)?;
-        capabilities::lock_securebits(step)?;
-        dumpable(step, DumpableBehavior::NotDumpable)?;
+    let (wish, inside, outside) = match settings.identities {
+        // Zero is the launcher's own id in its namespace.
+        Identities::User { inside } => (Wish::Required, inside, 0),
+        Identities::Root { plugin, .. } => (settings.user_namespace, plugin, plugin),
+    };
+    if wish != Wish::Off {
+        enter_user_namespace(setup, wish, inside, outside)?;
     }
     sys::set_limit(resource::PROCESSES, u64::from(settings.processes))
         .during(step, "processes limit")
+}
+
+/// Only a namespace that cannot be had at all may be missing: in one that is half made nothing runs.
+fn enter_user_namespace(
+    setup: &Setup,
+    wish: Wish,
+    inside: u32,
+    outside: u32,
+) -> Result<(), Failure> {
+    let step = Step::C5;
+    let proc = setup
+        .proc
+        .as_ref()
+        .ok_or(Errno::NOENT)
+        .during(step, "proc of our own")?;
+    // While it is not dumpable, its own files in proc belong to root.
+    dumpable(step, DumpableBehavior::Dumpable)?;
+    match sys::unshare(UnshareFlags::NEWUSER).during(step, "new user namespace") {
+        Ok(()) => {
+            map_one_id(proc, inside, outside)?;
+            small_quotas(proc)?;
+            // The namespace has filled them again.
+            capabilities::drop_bounding_set(step)?;
+            capabilities::lock_securebits(step)?;
+        }
+        Err(failure) => setup.optional(wish, Optional::UserNamespace, failure)?,
+    }
+    dumpable(step, DumpableBehavior::NotDumpable)
 }
 
 fn dumpable(step: Step, behaviour: DumpableBehavior) -> Result<(), Failure> {
     rustix::process::set_dumpable_behavior(behaviour).during(step, "dumpable")
 }
 
-fn map_one_id(proc: &OwnProc, inside: u32) -> Result<(), Failure> {
+fn map_one_id(proc: &OwnProc, inside: u32, outside: u32) -> Result<(), Failure> {
     let step = Step::C5;
-    // "INSIDE 0 1": zero is the launcher's own id in its namespace.
-    let mut decimal = Decimal::new(u64::from(inside));
+    let (mut inside, mut outside) = (
+        Decimal::new(u64::from(inside)),
+        Decimal::new(u64::from(outside)),
+    );
     let mut line = [0; 32];
     let mut length = 0;
-    let text = decimal.text(false).to_bytes().iter().chain(b" 0 1");
+    let text = inside.text(false).to_bytes().iter().chain(b" ");
+    let text = text.chain(outside.text(false).to_bytes()).chain(b" 1");
     for (to, from) in line.iter_mut().zip(text) {
         *to = *from;
         length += 1;
@@ -127,20 +155,27 @@ fn map_one_id(proc: &OwnProc, inside: u32) -> Result<(), Failure> {
         .during(step, "map the group id")
 }
 
-/// Quotas of the new user namespace: no namespace can be made in it, even without the filter.
-fn no_further_namespaces(proc: &OwnProc) -> Result<(), Failure> {
-    const KINDS: [&CStr; 8] = [
-        c"sys/user/max_user_namespaces",
-        c"sys/user/max_pid_namespaces",
-        c"sys/user/max_mnt_namespaces",
-        c"sys/user/max_net_namespaces",
-        c"sys/user/max_ipc_namespaces",
-        c"sys/user/max_uts_namespaces",
-        c"sys/user/max_cgroup_namespaces",
-        c"sys/user/max_time_namespaces",
+/// Quotas of the new user namespace: no namespace can be made in it, even without the filter, and
+/// of the kernel's tables for watching files it fills little.
+fn small_quotas(proc: &OwnProc) -> Result<(), Failure> {
+    const QUOTAS: [(&CStr, &[u8]); 10] = [
+        (c"sys/user/max_user_namespaces", b"0"),
+        (c"sys/user/max_pid_namespaces", b"0"),
+        (c"sys/user/max_mnt_namespaces", b"0"),
+        (c"sys/user/max_net_namespaces", b"0"),
+        (c"sys/user/max_ipc_namespaces", b"0"),
+        (c"sys/user/max_uts_namespaces", b"0"),
+        (c"sys/user/max_cgroup_namespaces", b"0"),
+        (c"sys/user/max_time_namespaces", b"0"),
+        (c"sys/user/max_inotify_instances", b"16"),
+        (c"sys/user/max_inotify_watches", b"1024"),
     ];
-    for kind in KINDS {
-        proc.write(kind, b"0").during_on(Step::C5, "write", kind)?;
+    for (quota, value) in QUOTAS {
+        match proc.write(quota, value) {
+            // A kernel built without it has none of the kind.
+            Ok(()) | Err(Errno::NOENT) => {}
+            Err(errno) => return Err(errno).during_on(Step::C5, "write", quota),
+        }
     }
     Ok(())
 }
@@ -151,6 +186,18 @@ fn no_new_privileges(setup: &Setup) -> Result<(), Failure> {
     rustix::thread::set_no_new_privs(true).during(step, "no new privileges")?;
     // A change of credentials has cleared it.
     death_signal(step)
+}
+
+/// C9.
+fn write_xor_execute(setup: &Setup) -> Result<(), Failure> {
+    let step = Step::C9;
+    setup.begin(step)?;
+    match setup.plan.settings().write_xor_execute {
+        Wish::Off => Ok(()),
+        wish => sys::forbid_making_code()
+            .during(step, "refuse to make code")
+            .or_else(|failure| setup.optional(wish, Optional::WriteXorExecute, failure)),
+    }
 }
 
 fn descriptors(setup: &Setup) -> Result<(), Failure> {

@@ -76,6 +76,8 @@ steps! {
     C5 55 "user namespace";
     C6 56 "capabilities";
     C7 57 "no new privileges";
+    C8 58 "landlock";
+    C9 59 "write-xor-execute";
     C10 60 "descriptors";
     C11 61 "filter";
     C12 62 "exec";

@@ -9,9 +9,11 @@ use rustix::io::Errno;
 use crate::message::Ended;
 
 mod filter;
+mod landlock;
 mod signals;
 
 pub(crate) use filter::{install_filter, install_own_filter};
+pub(crate) use landlock::{Handled, landlock_allow, landlock_restrict, landlock_ruleset};
 pub(crate) use signals::{child_signals, clear_signals, unblock_signals};
 
 type Result<T> = core::result::Result<T, Errno>;
@@ -137,6 +139,40 @@ pub(crate) fn set_limit(resource: u32, value: u64) -> Result<()> {
     // SAFETY: `new` outlives the call, and a null old limit is not written.
     check(unsafe { libc::syscall(libc::SYS_prlimit64, 0, resource, &raw const new, none) })
         .map(drop)
+}
+
+/// The nice value of an ordinary process where this one's is less, and no I/O class: what is more
+/// than that is not handed on. To ask for more than it has would need a right that it may lack.
+pub(crate) fn clear_priority() -> Result<()> {
+    // SAFETY: two integers; the call itself answers 20 less the nice value, so never below 1.
+    let returned = check(unsafe { libc::syscall(libc::SYS_getpriority, libc::PRIO_PROCESS, 0) })?;
+    if returned > 20 {
+        // SAFETY: three integers.
+        check(unsafe { libc::syscall(libc::SYS_setpriority, libc::PRIO_PROCESS, 0, 0) })?;
+    }
+    // SAFETY: three integers: this process, no class, so that of the nice value.
+    check(unsafe { libc::syscall(libc::SYS_ioprio_set, IOPRIO_WHO_PROCESS, 0, 0) }).map(drop)
+}
+
+/// Of linux/ioprio.h.
+const IOPRIO_WHO_PROCESS: u32 = 1;
+
+/// From now on no memory can be both writable and executable, or become executable after it was
+/// made without that right; for good and for what is executed.
+pub(crate) fn forbid_making_code() -> Result<()> {
+    // SAFETY: integers alone.
+    check(unsafe {
+        libc::syscall(
+            libc::SYS_prctl,
+            libc::PR_SET_MDWE,
+            u64::from(libc::PR_MDWE_REFUSE_EXEC_GAIN),
+            // The kernel insists on these, in their whole width.
+            0_u64,
+            0_u64,
+            0_u64,
+        )
+    })
+    .map(drop)
 }
 
 /// Drops one capability from the bounding set; EINVAL past the kernel's last.

@@ -24,12 +24,6 @@ pub enum JailError {
     /// The jail cannot be planned.
     #[error("{}", Step::P7)]
     Plan(#[source] PlanError),
-    /// What is asked for is not built.
-    #[error("{step}: not built")]
-    NotBuilt {
-        /// The step that would do it.
-        step: Step,
-    },
     /// The set-up took too long and was ended.
     #[error("{}: not started in time, last step {last}", Step::P9)]
     Deadline {
@@ -70,7 +64,7 @@ impl JailError {
     #[must_use]
     pub fn step(&self) -> Option<Step> {
         match self {
-            Self::Step { step, .. } | Self::NotBuilt { step } => Some(*step),
+            Self::Step { step, .. } => Some(*step),
             Self::Plan(_) => Some(Step::P7),
             Self::Deadline { .. } | Self::Ended { .. } | Self::Packet { .. } => Some(Step::P9),
             Self::Mismatch { .. } | Self::Gone => Some(Step::P10),

@@ -4,6 +4,7 @@
 use std::fs;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 
+use pinfold_policy::{Control, Wanted};
 use pinfold_reaper::step::Step;
 use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::fs::{AtFlags, Mode, OFlags};
@@ -116,9 +117,16 @@ fn equal<T: PartialEq + std::fmt::Display>(
     })
 }
 
-/// Every namespace is another than the launcher's own, and that of the network the given one.
+/// Every namespace that was planned is another than the launcher's own, and that of the network the given one.
 fn namespaces(jail: &Jail, spec: &JailSpec) -> Result<(), JailError> {
-    let user = matches!(spec.ids, Ids::User).then_some("user");
+    let is_missing = |control| jail.missing.iter().any(|(missing, _)| *missing == control);
+    let has_users = match spec.ids {
+        Ids::User => true,
+        Ids::Root { .. } => {
+            spec.user_namespace != Wanted::Off && !is_missing(Control::UserNamespace)
+        }
+    };
+    let user = has_users.then_some("user");
     for kind in ["pid", "mnt", "net", "ipc", "uts", "cgroup"]
         .into_iter()
         .chain(user)

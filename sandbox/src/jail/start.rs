@@ -4,9 +4,10 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::Instant;
 
 use pinfold_policy::{Control, Wanted};
-use pinfold_reaper::plan::{Fault, Identities, Settings, Wish, resource};
+use pinfold_reaper::plan::{Fault, Identities, Landlock, Settings, Wish, resource};
 use pinfold_reaper::step::Step;
 use rustix::fs::{MemfdFlags, SealFlags};
+use rustix::io::Errno;
 
 use super::channels::{Channels, Given};
 use super::error::{During, JailError};
@@ -16,7 +17,7 @@ use super::reaper::Reaper;
 use super::starting::Starting;
 use super::{Ids, JailSpec, STAGE_DIRECTORY, USER_MODE_ID};
 use crate::plan::{self, PlanWriter};
-use crate::sys::clone;
+use crate::sys::{self, clone};
 
 /// The run directory holds sockets and nothing else.
 const RUN_SIZE_BYTES: u64 = 64 * 1024;
@@ -46,7 +47,7 @@ const FIXED_LIMITS: [(u32, u64); 8] = [
 /// The calling thread is the jail's parent: when it ends, so does the jail.
 ///
 /// # Errors
-/// [`JailError::Step`], [`JailError::Plan`] and [`JailError::NotBuilt`]; nothing is left behind.
+/// [`JailError::Step`] and [`JailError::Plan`]; nothing is left behind.
 pub fn start(reaper: BorrowedFd<'_>, spec: &JailSpec) -> Result<Starting, JailError> {
     start_planned(reaper, spec, None)
 }
@@ -71,20 +72,14 @@ fn start_planned(
 ) -> Result<Starting, JailError> {
     let deadline = Instant::now() + spec.deadline;
     let mut missing = Vec::new();
-    if let Ids::Root { .. } = spec.ids {
-        match spec.user_namespace {
-            Wanted::Required => return Err(JailError::NotBuilt { step: Step::C5 }),
-            Wanted::Preferred => missing.push((Control::UserNamespace, "not built".to_owned())),
-            Wanted::Off => {}
-        }
-    }
+    let landlock = landlock(spec, &mut missing)?;
     inject(fault, Step::P5)?;
     let (run_directory, tmp_directory) = own_directories(spec)?;
     inject(fault, Step::P6)?;
     let handles = Handles::open(spec, run_directory.as_fd(), tmp_directory.as_fd())?;
     inject(fault, Step::P7)?;
     let channels = Channels::open()?;
-    let plan = write_plan(spec, &handles, fault)
+    let plan = write_plan(spec, &handles, landlock.as_ref(), fault)
         .and_then(|bytes| {
             plan::seal(
                 "pinfold-plan",
@@ -146,9 +141,31 @@ fn own_directories(spec: &JailSpec) -> Result<(OwnedFd, OwnedFd), JailError> {
     ))
 }
 
+/// What of Landlock there is for this jail.
+fn landlock(
+    spec: &JailSpec,
+    missing: &mut Vec<(Control, String)>,
+) -> Result<Option<Landlock>, JailError> {
+    if spec.landlock == Wanted::Off {
+        return Ok(None);
+    }
+    let version = sys::landlock::abi()
+        .map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::NOSYS))
+        .during(Step::C8, "ask for the version of landlock");
+    match version {
+        Ok(abi) => Ok(Some(super::landlock::handled(abi))),
+        Err(error) if spec.landlock == Wanted::Preferred => {
+            missing.push((Control::Landlock, error.to_string()));
+            Ok(None)
+        }
+        Err(error) => Err(error),
+    }
+}
+
 fn write_plan(
     spec: &JailSpec,
     handles: &Handles,
+    landlock: Option<&Landlock>,
     fault: Option<Fault>,
 ) -> Result<Vec<u8>, plan::PlanError> {
     let (identities, plugin_id, processes) = match spec.ids {
@@ -175,6 +192,9 @@ fn write_plan(
         oom_score_adj: OOM_SCORE_ADJ,
         proc: wish(spec.proc),
         memfd_noexec: wish(spec.memfd_noexec),
+        user_namespace: wish(spec.user_namespace),
+        landlock: landlock.map_or(Wish::Off, |_| wish(spec.landlock)),
+        write_xor_execute: wish(spec.write_xor_execute),
         fault,
     })?;
     for (resource, value) in FIXED_LIMITS {
@@ -193,6 +213,9 @@ fn write_plan(
     }
     for (name, value) in &spec.env {
         plan.variable(name, value)?;
+    }
+    if let Some(landlock) = landlock {
+        super::landlock::write(spec, landlock, &mut plan)?;
     }
     plan.filter(&spec.filter)?;
     plan.finish()

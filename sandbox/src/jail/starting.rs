@@ -230,6 +230,9 @@ fn missing(control: Optional, step: Step, errno: i32, text: &[u8]) -> (Control, 
     let control = match control {
         Optional::Proc => Control::Proc,
         Optional::MemfdNoexec => Control::MemfdNoexec,
+        Optional::UserNamespace => Control::UserNamespace,
+        Optional::Landlock => Control::Landlock,
+        Optional::WriteXorExecute => Control::WriteXorExecute,
     };
     let detail = String::from_utf8_lossy(text).into_owned();
     (

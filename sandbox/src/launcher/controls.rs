@@ -29,6 +29,14 @@ impl Tried {
         }
     }
 
+    pub(super) fn partial(how: impl Into<String>, reason: impl Into<String>) -> Self {
+        Self {
+            state: State::Partial,
+            how: how.into(),
+            reason: reason.into(),
+        }
+    }
+
     pub(super) fn missing(reason: impl Into<String>) -> Self {
         Self {
             state: State::Missing,
@@ -55,11 +63,9 @@ impl Tried {
                 Self::enforced("RLIMIT_NPROC of the jail's user namespace")
             }
             GroupState::Enforced { how } => Self::enforced(how.to_string()),
-            GroupState::Partial { how, reason } => Self {
-                state: State::Partial,
-                how: how.to_string(),
-                reason: reason.to_string(),
-            },
+            GroupState::Partial { how, reason } => {
+                Self::partial(how.to_string(), reason.to_string())
+            }
             GroupState::Missing { reason } => Self::missing(reason.to_string()),
             GroupState::Off => return None,
         })
@@ -67,15 +73,7 @@ impl Tried {
 }
 
 /// Controls of which this version has nothing, with what is missed by it.
-const NOT_BUILT: [(Control, &str); 5] = [
-    (
-        Control::Landlock,
-        "file access is confined by the jail's root alone",
-    ),
-    (
-        Control::WriteXorExecute,
-        "a plugin may make code at run time",
-    ),
+const NOT_BUILT: [(Control, &str); 3] = [
     (
         Control::SyscallNames,
         "a refused system call is told without its name",
@@ -91,13 +89,9 @@ const NOT_BUILT: [(Control, &str); 5] = [
 ];
 
 /// Adds what this version does not have.
-pub(super) fn add_not_built(findings: &mut Findings, mode: Mode) {
+pub(super) fn add_not_built(findings: &mut Findings) {
     for (control, reason) in NOT_BUILT {
         findings.insert(control, Tried::not_built(reason));
-    }
-    if mode == Mode::Root {
-        let reason = "all other namespaces belong to the host's user namespace";
-        findings.insert(Control::UserNamespace, Tried::not_built(reason));
     }
 }
 
@@ -117,6 +111,7 @@ fn backed_by(control: Control) -> Option<Control> {
         Control::MemoryGroupKill => Control::Memory,
         Control::GroupKill => Control::PidNamespace,
         Control::Landlock => Control::Root,
+        Control::WriteXorExecute => Control::Stage,
         _ => return None,
     })
 }
@@ -218,7 +213,7 @@ mod tests {
             .iter()
             .map(|control| (*control, Tried::enforced("test")))
             .collect();
-        add_not_built(&mut findings, Mode::Root);
+        add_not_built(&mut findings);
         findings
     }
 
@@ -226,19 +221,24 @@ mod tests {
     fn what_is_not_built_is_listed_and_refuses_where_it_is_required() {
         let findings = all_enforced();
         let listed = missing(&findings, &[], Mode::Root, &policy("")).unwrap();
-        assert!(listed.contains(&Control::Landlock) && listed.contains(&Control::UserNamespace));
-        let refused =
-            missing(&findings, &[], Mode::Root, &policy("landlock = 'required'")).unwrap_err();
+        assert!(listed.contains(&Control::StateQuota));
+        let refused = missing(
+            &findings,
+            &[],
+            Mode::Root,
+            &policy("state-quota = 'required'"),
+        )
+        .unwrap_err();
         assert_eq!(refused.kind, FailureKind::Control);
         assert!(
             refused
                 .message
-                .starts_with("control landlock is required and not built: "),
+                .starts_with("control state-quota is required and not built: "),
             "{}",
             refused.message
         );
-        let off = missing(&findings, &[], Mode::Root, &policy("landlock = 'off'")).unwrap();
-        assert!(!off.contains(&Control::Landlock));
+        let off = missing(&findings, &[], Mode::Root, &policy("state-quota = 'off'")).unwrap();
+        assert!(!off.contains(&Control::StateQuota));
     }
 
     #[test]

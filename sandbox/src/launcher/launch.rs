@@ -255,10 +255,9 @@ pub(super) fn start(
         filter: filter.to_vec(),
         groups: half.group_files()?,
         network,
-        user_namespace: match ids {
-            Ids::Root { .. } => Wanted::Off,
-            Ids::User => Wanted::Required,
-        },
+        user_namespace: user_namespace(ids, findings, file),
+        landlock: file.wanted(Control::Landlock),
+        write_xor_execute: file.wanted(Control::WriteXorExecute),
         proc: file.wanted(Control::Proc),
         memfd_noexec: file.wanted(Control::MemfdNoexec),
         deadline: SET_UP,
@@ -306,6 +305,20 @@ pub(super) fn start(
         memory_look: None,
         kill_again: None,
     })
+}
+
+/// One that is only preferred is not begun where the probe could not make one whole: what a system
+/// allows to be made and then to hold no right cannot be left again.
+fn user_namespace(ids: Ids, findings: &Findings, file: &PolicyFile) -> Wanted {
+    let control = Control::UserNamespace;
+    let is_there = findings
+        .get(&control)
+        .is_some_and(|tried| tried.state.satisfies());
+    match (ids, file.wanted(control)) {
+        (Ids::User, _) => Wanted::Required,
+        (Ids::Root { .. }, Wanted::Preferred) if !is_there => Wanted::Off,
+        (Ids::Root { .. }, wanted) => wanted,
+    }
 }
 
 /// What a launch has taken so far; given back if it goes no further.
@@ -464,6 +477,8 @@ fn control_of(step: Step) -> Option<Control> {
         Step::C4 => Control::Uid,
         Step::C5 => Control::UserNamespace,
         Step::C7 => Control::NoNewPrivileges,
+        Step::C8 => Control::Landlock,
+        Step::C9 => Control::WriteXorExecute,
         Step::C11 => Control::Seccomp,
         _ => return None,
     })

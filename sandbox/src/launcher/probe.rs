@@ -88,7 +88,7 @@ impl Probing {
                 }
             }
         }
-        controls::add_not_built(&mut findings, self.mode);
+        controls::add_not_built(&mut findings);
         Ok(findings)
     }
 

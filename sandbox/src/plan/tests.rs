@@ -1,4 +1,4 @@
-use pinfold_reaper::plan::{Fault, Identities, Limit, Operation, Plan, Wish};
+use pinfold_reaper::plan::{Fault, Identities, Limit, Operation, Plan, Rule, Wish};
 use pinfold_reaper::step::Step;
 use proptest::prelude::*;
 
@@ -18,12 +18,24 @@ fn settings() -> Settings {
         oom_score_adj: 500,
         proc: Wish::Required,
         memfd_noexec: Wish::Preferred,
+        user_namespace: Wish::Off,
+        landlock: Wish::Required,
+        write_xor_execute: Wish::Preferred,
         fault: Some(Fault {
             step: Step::R9,
             errno: 1,
         }),
     }
 }
+
+const LANDLOCK: Landlock = Landlock {
+    files: 0x1_ffff,
+    network: 0,
+    reaper_network: 3,
+    scopes: 3,
+    size: 24,
+    flags: 4,
+};
 
 fn sample() -> Vec<u8> {
     let mut plan = PlanWriter::new(&settings()).unwrap();
@@ -41,6 +53,8 @@ fn sample() -> Vec<u8> {
     plan.working_directory("/app").unwrap();
     plan.entry("/plugin/hello").unwrap();
     plan.filter(&[6, 0, 0, 0, 0, 0, 0xff, 0x7f]).unwrap();
+    plan.landlock(&LANDLOCK);
+    plan.landlock_rule("/plugin", 12).unwrap();
     plan.finish().unwrap()
 }
 
@@ -49,6 +63,12 @@ fn the_reaper_reads_what_was_written() {
     let bytes = sample();
     let plan = Plan::parse(&bytes).unwrap();
     assert_eq!(*plan.settings(), settings());
+    assert_eq!(plan.landlock(), Some(LANDLOCK));
+    let rule = Rule {
+        path: c"/plugin",
+        rights: 12,
+    };
+    assert_eq!(plan.rules().collect::<Vec<_>>(), [rule]);
     assert_eq!(
         plan.limits().collect::<Vec<_>>(),
         [Limit {

@@ -9,12 +9,14 @@ use super::ability;
 use super::harness::{
     can_ban_memory_files, end_of, inside, launch, no_filter, output, outside, spec,
 };
+use pinfold_policy::Wanted;
 use pinfold_sandbox::jail::ExitStatus;
 
 const EPERM: i32 = 1;
 const ENOENT: i32 = 2;
 const ESRCH: i32 = 3;
 const EACCES: i32 = 13;
+const EINVAL: i32 = 22;
 const EROFS: i32 = 30;
 const ENOSYS: i32 = 38;
 const EAFNOSUPPORT: i32 = 97;
@@ -103,8 +105,9 @@ fn rights_cannot_be_had() {
     let node = format!("/tmp/pinfold-probe-node-{}", std::process::id());
     let file = format!("/tmp/pinfold-probe-file-{}", std::process::id());
     compare(&[
-        (&format!("mknod:{node}"), EPERM, EPERM),
-        ("setuid:0", EPERM, EPERM),
+        // Refused by path first; and there is no such user id in its own namespace.
+        (&format!("mknod:{node}"), EPERM, EACCES),
+        ("setuid:0", EPERM, EINVAL),
         ("nice:-1", EPERM, EACCES),
         ("unshare:131072", EPERM, EPERM), // CLONE_NEWNS
     ]);
@@ -156,7 +159,10 @@ fn the_root_the_stage_and_etc_cannot_be_written() {
     let mut spec = spec(&acts);
     spec.filter = no_filter();
     assert_eq!(inside(&spec), expected);
-    // Where it may write, a link is made but not followed.
+    // Where it may write, a link is made but not followed; by path it may not be made at all.
+    spec.args = vec!["link:/run/plugin/l".to_owned()];
+    assert_eq!(inside(&spec), format!("link:/run/plugin/l {EACCES}\n"));
+    spec.landlock = Wanted::Off;
     spec.args = ["link:/run/plugin/l", "read:/run/plugin/l"]
         .map(str::to_owned)
         .to_vec();

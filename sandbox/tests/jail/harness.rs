@@ -118,6 +118,8 @@ pub(crate) fn spec(acts: &[&str]) -> JailSpec {
         user_namespace: Wanted::Preferred,
         proc: Wanted::Required,
         memfd_noexec: Wanted::Preferred,
+        landlock: Wanted::Preferred,
+        write_xor_execute: Wanted::Preferred,
         deadline: PATIENCE,
     }
 }
@@ -201,7 +203,11 @@ pub(crate) fn can_ban_memory_files() -> bool {
 
 /// What is not in force of that which this kernel has.
 pub(crate) fn missing_here(jail: &Jail) -> Vec<(Control, String)> {
-    let is_absent = |control: Control| control == Control::MemfdNoexec && !can_ban_memory_files();
+    // Both came with Linux 6.3.
+    let is_absent = |control: Control| {
+        matches!(control, Control::MemfdNoexec | Control::WriteXorExecute)
+            && !can_ban_memory_files()
+    };
     let missing = jail.missing.iter();
     missing
         .filter(|(control, _)| !is_absent(*control))

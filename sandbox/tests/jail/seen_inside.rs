@@ -4,8 +4,8 @@ use std::io::Read;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 
 use super::ability;
-use super::harness::{PLUGIN_ID, directory, inside, launch, lines, missing_here, output, spec};
-use pinfold_policy::{ByteSize, Control, Wanted};
+use super::harness::{PLUGIN_ID, directory, inside, launch, lines, output, spec};
+use pinfold_policy::{ByteSize, Wanted};
 use rustix::fs::{Mode, OFlags};
 
 #[test]
@@ -217,20 +217,4 @@ fn standard_error_is_a_pipe_of_its_own() {
     let stderr = std::fs::File::from(jail.stderr.try_clone().unwrap());
     { stderr }.read_to_string(&mut errors).unwrap();
     assert_eq!(errors, "");
-}
-
-#[test]
-fn what_is_off_is_not_reported_missing() {
-    if !ability::root("what_is_off_is_not_reported_missing") {
-        return;
-    }
-    let mut spec = spec(&[]);
-    spec.user_namespace = Wanted::Off;
-    assert_eq!(missing_here(&launch(&spec).unwrap()), []);
-    spec.user_namespace = Wanted::Preferred;
-    let missing = missing_here(&launch(&spec).unwrap());
-    assert_eq!(missing, [(Control::UserNamespace, "not built".to_owned())]);
-    spec.user_namespace = Wanted::Required;
-    let refused = launch(&spec).unwrap_err();
-    assert_eq!(refused.to_string(), "C5 user namespace: not built");
 }

@@ -42,6 +42,22 @@ fn where_proc_is_covered_a_jail_has_none_and_says_so() {
     );
 }
 
+#[test]
+fn where_user_namespaces_are_used_up_the_launch_names_the_step() {
+    let none = "echo 0 > /proc/sys/user/max_user_namespaces && exec \"$0\" \"$@\"";
+    as_launcher(
+        "where_user_namespaces_are_used_up_the_launch_names_the_step",
+        none,
+        || {
+            let refused = launch(&user_spec(&["exit:0"])).unwrap_err();
+            assert_eq!(
+                refused.to_string(),
+                "C5 user namespace: new user namespace: no space left on device (ENOSPC)"
+            );
+        },
+    );
+}
+
 /// Runs `body` in a process of its own that is what a launcher of an ordinary user is: root of a
 /// user and mount namespace in which there is no other id. `prepare` is a shell line that goes on
 /// with the program it is given.
@@ -172,7 +188,11 @@ fn as_user() {
     has("NoNewPrivs:", "1");
     has("Seccomp:", "2");
     let missing: Vec<_> = jail.missing.iter().map(|(control, _)| *control).collect();
-    assert_eq!(missing, [Control::MemfdNoexec], "{:?}", jail.missing);
+    assert!(
+        missing.contains(&Control::MemfdNoexec) && !missing.contains(&Control::UserNamespace),
+        "{:?}",
+        jail.missing
+    );
     drop(jail);
 
     let acts = [
@@ -196,6 +216,20 @@ fn as_user() {
         inside(&unfiltered),
         "unshare:268435456 28\nunshare:131072 1\nmount:/tmp 1\n"
     );
+
+    // The reaper has its user id here, and is out of its reach by landlock.
+    let mut bare = user_spec(&["signal:1"]);
+    bare.filter = no_filter();
+    bare.landlock = Wanted::Off;
+    assert_eq!(inside(&bare), "signal:1 ok\n");
+    bare.landlock = Wanted::Preferred;
+    let jail = launch(&bare).unwrap();
+    let is_confined = !jail
+        .missing
+        .iter()
+        .any(|(control, _)| *control == Control::Landlock);
+    let outcome = if is_confined { "1" } else { "ok" };
+    assert_eq!(output(&jail), format!("signal:1 {outcome}\n"));
 
     let mut crowded = user_spec(&["forks"]);
     crowded.limits.processes = 12;

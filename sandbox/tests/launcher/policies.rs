@@ -76,20 +76,11 @@ fn a_broken_policy_is_refused_with_line_and_key() {
     assert_eq!(failure.kind, FailureKind::Policy);
     let text = "line 8: unknown key \"limits.memry\", did you mean \"memory\"?";
     assert!(failure.message.contains(text), "{failure}");
-    for (more, what) in [
-        (
-            "[controls]\nlandlock = \"required\"\n",
-            "control landlock is required and not built",
-        ),
-        (
-            "[controls]\nuser-namespace = \"required\"\n",
-            "user-namespace is required and not built",
-        ),
-    ] {
-        machine.add_policy("hello", &["exit=0"], more);
-        let failure = refused(&machine, "hello");
-        assert!(failure.message.contains(what), "{failure}");
-    }
+    let more = "[controls]\nstate-quota = \"required\"\n";
+    machine.add_policy("hello", &["exit=0"], more);
+    let failure = refused(&machine, "hello");
+    let what = "control state-quota is required and ";
+    assert!(failure.message.contains(what), "{failure}");
 }
 
 #[test]

@@ -8,6 +8,7 @@ use std::ffi::{CStr, CString, c_char, c_int, c_long, c_ulong, c_void};
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
 use std::net::TcpStream;
+use std::os::fd::AsRawFd;
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::os::unix::net::{SocketAddr, UnixListener, UnixStream};
@@ -89,11 +90,33 @@ fn attempt(act: &str, rest: &str) -> io::Result<()> {
             .truncate(false)
             .open(rest)
             .map(drop),
+        "write" => OpenOptions::new().write(true).open(rest).map(drop),
         "remove" => fs::remove_file(rest),
+        "mkdir" => fs::create_dir(rest),
+        "rename" => {
+            let (from, to) = rest.split_once(',').unwrap();
+            fs::rename(from, to)
+        }
+        "fifo" => {
+            let path = CString::new(rest).unwrap();
+            check(unsafe { mkfifo(path.as_ptr(), 0o600) }.into())
+        }
+        "entropy" => {
+            const RNDGETENTCNT: c_ulong = 0x8004_5200;
+            let device = File::open(rest)?;
+            let mut count: c_int = 0;
+            check(unsafe { ioctl(device.as_raw_fd(), RNDGETENTCNT, &raw mut count) }.into())
+        }
         "link" => std::os::unix::fs::symlink("/etc/passwd", rest),
         "listen" => UnixListener::bind(rest).map(drop),
         "fill" => fill(rest),
         "execute" => execute(rest),
+        "spawn" => match Command::new(rest).arg("say:spawned").output()?.stdout {
+            said if said == b"spawned\n" => Ok(()),
+            _ => Err(io::ErrorKind::Other.into()),
+        },
+        "make-code" => make_code(PROT_READ | PROT_WRITE | PROT_EXEC, None),
+        "turn-to-code" => make_code(PROT_READ | PROT_WRITE, Some(PROT_READ | PROT_EXEC)),
         "execute-memory" => execute_memory(),
         "tcp" => TcpStream::connect(rest).map(drop),
         "tcp-self" => {
@@ -107,6 +130,11 @@ fn attempt(act: &str, rest: &str) -> io::Result<()> {
             check(unsafe { socket(next(), next(), next()) }.into())
         }
         "signal" => check(unsafe { kill(rest.parse().unwrap(), 0) }.into()),
+        "signal-child" => {
+            let mut child = Command::new(env::args().next().unwrap()).arg("wait").spawn()?;
+            child.kill()?;
+            child.wait().map(drop)
+        }
         "mount" => {
             let target = CString::new(rest).unwrap();
             let none = std::ptr::null();
@@ -177,6 +205,23 @@ fn execute(path: &str) -> io::Result<()> {
     }
 }
 
+/// A page with these rights, which are then exchanged for others.
+fn make_code(rights: c_int, others: Option<c_int>) -> io::Result<()> {
+    const PRIVATE_ANONYMOUS: c_int = 0x22;
+    let page = unsafe { mmap(std::ptr::null_mut(), 4096, rights, PRIVATE_ANONYMOUS, -1, 0) };
+    if page.addr() == usize::MAX {
+        return Err(io::Error::last_os_error());
+    }
+    match others {
+        Some(others) => check(unsafe { mprotect(page, 4096, others) }.into()),
+        None => Ok(()),
+    }
+}
+
+const PROT_READ: c_int = 1;
+const PROT_WRITE: c_int = 2;
+const PROT_EXEC: c_int = 4;
+
 fn execute_memory() -> io::Result<()> {
     let name: &CStr = c"code";
     let file = unsafe { memfd_create(name.as_ptr(), 0) };
@@ -205,8 +250,10 @@ unsafe extern "C" {
     fn close(fd: c_int) -> c_int;
     fn fcntl(fd: c_int, command: c_int, ...) -> c_int;
     fn fork() -> c_int;
+    fn ioctl(fd: c_int, request: c_ulong, ...) -> c_int;
     fn kill(pid: c_int, signal: c_int) -> c_int;
     fn memfd_create(name: *const c_char, flags: u32) -> c_int;
+    fn mkfifo(path: *const c_char, mode: u32) -> c_int;
     fn mknod(path: *const c_char, mode: u32, device: u64) -> c_int;
     fn mount(
         source: *const c_char,
@@ -215,6 +262,15 @@ unsafe extern "C" {
         flags: c_ulong,
         data: *const c_void,
     ) -> c_int;
+    fn mmap(
+        at: *mut c_void,
+        length: usize,
+        rights: c_int,
+        flags: c_int,
+        fd: c_int,
+        offset: i64,
+    ) -> *mut c_void;
+    fn mprotect(at: *mut c_void, length: usize, rights: c_int) -> c_int;
     fn sethostname(name: *const c_char, length: usize) -> c_int;
     fn setpriority(which: c_int, who: u32, priority: c_int) -> c_int;
     fn setsid() -> c_int;

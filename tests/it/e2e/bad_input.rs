@@ -137,17 +137,17 @@ fn a_bad_policy_is_not_taken_with_file_line_and_reason_and_the_old_one_goes_on()
         (format!("[trust]\ndigest = '{zeros}'\n"), zeros.as_str()),
         ("[trust]\nsigned-by = ['release']\n".to_owned(), "sign"),
         (
-            format!("{unsigned}[controls]\nlandlock = 'required'\n"),
-            "landlock",
+            format!("{unsigned}[controls]\nstate-quota = 'required'\n"),
+            "state-quota",
         ),
     ] {
         write(&format!("{head}{more}"));
         assert_refused(&daemon, "g4", &[expected]);
     }
     write(&format!(
-        "{head}{unsigned}[controls]\nlandlock = 'required'\n"
+        "{head}{unsigned}[controls]\nstate-quota = 'required'\n"
     ));
-    assert_refused(&daemon, "g4", &["not built"]);
+    assert_refused(&daemon, "g4", &["state-quota is required and "]);
 
     // Somebody else's, or for others to write.
     let daemons = nix::unistd::User::from_name("pinfold").unwrap().unwrap();

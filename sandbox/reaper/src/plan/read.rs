@@ -4,8 +4,8 @@ use core::ffi::CStr;
 use core::fmt;
 
 use super::{
-    ARGUMENTS_LIMIT, HEADER_BYTES, LIMIT_BYTES, MAGIC, MOUNTS_LIMIT, Settings, TASKS_LIMIT, Tag,
-    VARIABLES_LIMIT, VERSION,
+    ARGUMENTS_LIMIT, HEADER_BYTES, LIMIT_BYTES, Landlock, MAGIC, MOUNTS_LIMIT, Rule, Settings,
+    TASKS_LIMIT, Tag, VARIABLES_LIMIT, VERSION, Wish,
 };
 
 /// A plan that was found whole.
@@ -17,6 +17,7 @@ pub struct Plan<'p> {
     working_directory: &'p CStr,
     entry: &'p CStr,
     filter: &'p [u8],
+    landlock: Option<Landlock>,
 }
 
 /// A resource limit, hard and soft alike.
@@ -148,6 +149,13 @@ impl<'p> Plan<'p> {
                 }
                 Tag::Entry => set(&mut once.entry, text(record.payload).ok_or(malformed)?)?,
                 Tag::Filter => set(&mut once.filter, record.payload)?,
+                Tag::Landlock => {
+                    let landlock = Landlock::from_bytes(record.payload).ok_or(malformed)?;
+                    set(&mut once.landlock, landlock)?;
+                }
+                Tag::LandlockRule => {
+                    rule(record.payload).ok_or(malformed)?;
+                }
             }
         }
         let plan = once.complete(records).ok_or(PlanError::Content)?;
@@ -155,6 +163,7 @@ impl<'p> Plan<'p> {
             && variables <= VARIABLES_LIMIT
             && plan.settings.tasks <= TASKS_LIMIT
             && plan.settings.mounts <= MOUNTS_LIMIT
+            && (plan.settings.landlock == Wish::Off || plan.landlock.is_some())
             && !plan.filter.is_empty()
             && plan.filter.len().is_multiple_of(8);
         in_bounds.then_some(plan).ok_or(PlanError::Content)
@@ -188,6 +197,19 @@ impl<'p> Plan<'p> {
     #[must_use]
     pub const fn filter(&self) -> &'p [u8] {
         self.filter
+    }
+
+    /// What Landlock handles; there unless the settings want none.
+    #[must_use]
+    pub const fn landlock(&self) -> Option<Landlock> {
+        self.landlock
+    }
+
+    /// What the plugin may do with files.
+    pub fn rules(&self) -> impl Iterator<Item = Rule<'p>> + use<'p> {
+        Records(self.records)
+            .filter(|record| record.tag == Some(Tag::LandlockRule))
+            .filter_map(|record| rule(record.payload))
     }
 
     /// Resource limits.
@@ -226,6 +248,7 @@ struct Once<'p> {
     working_directory: Option<&'p CStr>,
     entry: Option<&'p CStr>,
     filter: Option<&'p [u8]>,
+    landlock: Option<Landlock>,
 }
 
 impl<'p> Once<'p> {
@@ -237,6 +260,7 @@ impl<'p> Once<'p> {
             working_directory: self.working_directory?,
             entry: self.entry?,
             filter: self.filter?,
+            landlock: self.landlock,
         })
     }
 }
@@ -309,6 +333,14 @@ fn limit(payload: &[u8]) -> Option<Limit> {
     let (_, rest) = number(rest)?;
     let (value, rest) = long(rest)?;
     rest.is_empty().then_some(Limit { resource, value })
+}
+
+fn rule(payload: &[u8]) -> Option<Rule<'_>> {
+    let (rights, path) = long(payload)?;
+    Some(Rule {
+        path: text(path)?,
+        rights,
+    })
 }
 
 fn operation(tag: Tag, payload: &[u8]) -> Option<Operation<'_>> {

@@ -62,11 +62,17 @@ pub struct Settings {
     pub proc: Wish,
     /// The ban on executing anonymous memory files.
     pub memfd_noexec: Wish,
+    /// A user namespace of the plugin's own. Where the launcher is a user there always is one.
+    pub user_namespace: Wish,
+    /// File access confined by path; what exactly is in the plan's [`super::Landlock`].
+    pub landlock: Wish,
+    /// Memory that was writable never becomes executable.
+    pub write_xor_execute: Wish,
     /// A step that is to fail.
     pub fault: Option<Fault>,
 }
 
-const WORDS: usize = 11;
+const WORDS: usize = 12;
 
 impl Settings {
     /// Bytes of the payload.
@@ -97,6 +103,12 @@ impl Settings {
                 u8::from(self.network),
                 0,
             ],
+            [
+                wish_number(self.user_namespace),
+                wish_number(self.landlock),
+                wish_number(self.write_xor_execute),
+                0,
+            ],
             u32::from(step).to_le_bytes(),
             errno.to_le_bytes(),
         ];
@@ -124,6 +136,7 @@ impl Settings {
             processes,
             oom,
             wishes,
+            late_wishes,
             step,
             errno,
         ] = *words;
@@ -138,6 +151,7 @@ impl Settings {
             _ => return None,
         };
         let [proc, memfd_noexec, network, _] = wishes;
+        let [user_namespace, landlock, write_xor_execute, _] = late_wishes;
         let fault = match u32::from_le_bytes(step) {
             0 => None,
             number => Some(Fault {
@@ -155,6 +169,9 @@ impl Settings {
             oom_score_adj: i32::from_le_bytes(oom),
             proc: wish(proc)?,
             memfd_noexec: wish(memfd_noexec)?,
+            user_namespace: wish(user_namespace)?,
+            landlock: wish(landlock)?,
+            write_xor_execute: wish(write_xor_execute)?,
             fault,
         })
     }

@@ -1,5 +1,7 @@
 //! The attempts: each does what a launch does, and then sees that it holds.
 
+mod confinement;
+
 use std::fs::{self, File};
 use std::io::{self, IoSlice, Read, Seek, Write};
 use std::mem::MaybeUninit;
@@ -62,10 +64,9 @@ pub(super) fn all(setting: &Setting) -> Vec<(Control, Tried)> {
     found.push((Control::Stage, stage));
     found.push((Control::Seccomp, seccomp(setting)));
     found.push((Control::Uid, uid(setting)));
-    if setting.mode == Mode::User {
-        let tried = tried("maps one id that is not root", user_namespace);
-        found.push((Control::UserNamespace, tried));
-    }
+    found.push((Control::UserNamespace, user_namespace(setting)));
+    found.push((Control::Landlock, confinement::landlock()));
+    found.push((Control::WriteXorExecute, confinement::write_xor_execute()));
     found
 }
 
@@ -369,17 +370,36 @@ fn uid(setting: &Setting) -> Tried {
     })
 }
 
-fn user_namespace() -> Outcome {
-    share_nothing(CloneFlags::CLONE_NEWUSER)?;
-    // What is not dumpable does not own its own maps; a plugin stage is, for this moment, too.
-    rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::Dumpable)
-        .map_err(|errno| failed("become dumpable", errno))?;
-    let id = crate::jail::USER_MODE_ID;
-    namespace::map(id, 0, id, 0).map_err(|error| failed("map one id", error))?;
-    expect(
-        rustix::process::getuid().as_raw() == id,
-        "the id is not the mapped one",
-    )
+/// As the plugin stage makes it: by the id that the plugin has, with that one id in it, and with
+/// quotas that let no other namespace be made in it.
+fn user_namespace(setting: &Setting) -> Tried {
+    let (how, inside, outside) = match (setting.mode, setting.uid) {
+        (Mode::User, _) => ("maps one id that is not root", crate::jail::USER_MODE_ID, 0),
+        (Mode::Root, Some(uid)) => ("last, maps the plugin's id alone", uid, uid),
+        (Mode::Root, None) => return Tried::missing("there is no user id for plugins"),
+    };
+    tried(how, || {
+        if outside != 0 {
+            let uid = Uid::from_raw(outside);
+            let gid = nix::unistd::Gid::from_raw(outside);
+            nix::unistd::setresgid(gid, gid, gid).map_err(|e| failed("take a group id", e))?;
+            setresuid(uid, uid, uid).map_err(|errno| failed("take a user id", errno))?;
+        }
+        // What is not dumpable does not own its own maps; a plugin stage is, for this moment, too.
+        rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::Dumpable)
+            .map_err(|errno| failed("become dumpable", errno))?;
+        share_nothing(CloneFlags::CLONE_NEWUSER)?;
+        namespace::map(inside, outside, inside, outside)
+            .map_err(|error| failed("map one id", error))?;
+        let now = rustix::process::getuid().as_raw();
+        expect(now == inside, "the id is not the mapped one")?;
+        fs::write("/proc/sys/user/max_user_namespaces", "0")
+            .map_err(|error| failed("set a quota", error))?;
+        expect(
+            unshare(CloneFlags::CLONE_NEWUSER) == Err(nix::errno::Errno::ENOSPC),
+            "another one could be made in it",
+        )
+    })
 }
 
 #[cfg(test)]

@@ -28,6 +28,19 @@ fn with(from: &str, to: &str) -> Result<PolicyFile, PolicyError> {
 }
 
 #[test]
+fn making_code_is_forbidden_by_default_but_to_node() {
+    let wanted = |more: &str| {
+        let text = format!(
+            "schema = 1\ndialect = 'goatflow'\nentry = 'x'\n{more}\n[trust]\nunsigned = true\n"
+        );
+        let policy = PolicyFile::parse(text.as_bytes()).unwrap();
+        policy.wanted(Control::WriteXorExecute)
+    };
+    assert_eq!(wanted(""), Wanted::Preferred);
+    assert_eq!(wanted("profile = 'node'"), Wanted::Off);
+}
+
+#[test]
 fn the_documented_example_is_read_and_written_back_the_same() {
     let policy = PolicyFile::parse(SAMPLE.as_bytes()).unwrap();
     assert_eq!(policy.limits.processes, 64);

@@ -1,0 +1,177 @@
+//! What Landlock (landlock(7)) is asked for: everything that the running kernel can handle is
+//! handled, and to each place of the jail no more is granted than it is for.
+//!
+//! What is beneath a path is granted by path: the rights of a place are those of every directory
+//! above it together.
+
+use pinfold_reaper::plan::Landlock;
+
+use super::{JailSpec, RUN_DIRECTORY, STAGE_DIRECTORY, STATE_DIRECTORY};
+use crate::plan::{PlanError, PlanWriter};
+
+/// Rights on files: `LANDLOCK_ACCESS_FS_*` (linux/landlock.h).
+mod right {
+    pub(super) const EXECUTE: u64 = 1;
+    pub(super) const WRITE_FILE: u64 = 1 << 1;
+    pub(super) const READ_FILE: u64 = 1 << 2;
+    pub(super) const READ_DIR: u64 = 1 << 3;
+    pub(super) const REMOVE_FILE: u64 = 1 << 5;
+    pub(super) const MAKE_CHAR: u64 = 1 << 6;
+    pub(super) const MAKE_REG: u64 = 1 << 8;
+    pub(super) const MAKE_SOCK: u64 = 1 << 9;
+    pub(super) const MAKE_BLOCK: u64 = 1 << 11;
+    pub(super) const TRUNCATE: u64 = 1 << 14;
+    pub(super) const IOCTL_DEV: u64 = 1 << 15;
+    pub(super) const RESOLVE_UNIX: u64 = 1 << 16;
+}
+
+/// Reading a tree.
+const READ: u64 = right::READ_FILE | right::READ_DIR;
+
+/// A directory of the plugin's own: all but executing, devices and their ioctls.
+const OWN: u64 = !(right::EXECUTE | right::MAKE_CHAR | right::MAKE_BLOCK | right::IOCTL_DEV);
+
+/// The directory for sockets: files and sockets, neither links nor pipes nor directories.
+const RUN: u64 = READ
+    | right::WRITE_FILE
+    | right::TRUNCATE
+    | right::MAKE_REG
+    | right::MAKE_SOCK
+    | right::REMOVE_FILE
+    | right::RESOLVE_UNIX;
+
+/// A device node.
+const DEVICE: u64 = right::READ_FILE | right::WRITE_FILE;
+
+/// `LANDLOCK_ACCESS_NET_BIND_TCP` and `_CONNECT_TCP`.
+const TCP: u64 = 0b11;
+/// `LANDLOCK_SCOPE_ABSTRACT_UNIX_SOCKET` and `_SIGNAL`.
+const SCOPES: u64 = 0b11;
+/// `LANDLOCK_RESTRICT_SELF_LOG_SUBDOMAINS_OFF`: a plugin that confines itself further cannot write
+/// to the host's audit log by what it then forbids itself.
+const LOG_SUBDOMAINS_OFF: u32 = 1 << 2;
+
+/// The newest version of the interface that is used.
+pub(crate) const NEWEST: u32 = 9;
+
+/// What each version added, and the jail uses: the number of bits of rights on files that there
+/// were then, and what a kernel before it lacks.
+const VERSIONS: [(u32, u32, &str); 6] = [
+    (2, 14, "moving files between directories"),
+    (3, 15, "truncation"),
+    (4, 15, "TCP"),
+    (5, 16, "device ioctls"),
+    (6, 16, "signals and abstract sockets"),
+    (9, 17, "sockets by path"),
+];
+/// Rights on files of the first version.
+const FIRST_RIGHTS: u32 = 13;
+
+/// What a kernel with this version of the interface handles, for plugin and reaper.
+pub(crate) fn handled(abi: u32) -> Landlock {
+    let rights = VERSIONS
+        .iter()
+        .take_while(|(since, ..)| *since <= abi)
+        .last()
+        .map_or(FIRST_RIGHTS, |(_, rights, _)| *rights);
+    let since = |version, value| if abi >= version { value } else { 0 };
+    Landlock {
+        files: (1 << rights) - 1,
+        // Loopback, which is all the network there is, stays the plugin's.
+        network: 0,
+        reaper_network: since(4, TCP),
+        scopes: since(6, SCOPES),
+        size: match abi {
+            ..4 => 8,
+            4 | 5 => 16,
+            6.. => 24,
+        },
+        flags: if abi >= 7 { LOG_SUBDOMAINS_OFF } else { 0 },
+    }
+}
+
+/// What is not confined by a kernel with this version, in words; empty where nothing is missing.
+pub(crate) fn lacks(abi: u32) -> String {
+    let lacking: Vec<String> = VERSIONS
+        .iter()
+        .filter(|(since, ..)| abi < *since)
+        .map(|(since, _, what)| format!("{what} (ABI {since})"))
+        .collect();
+    lacking.join(", ")
+}
+
+/// Writes what the plugin keeps.
+pub(super) fn write(
+    spec: &JailSpec,
+    landlock: &Landlock,
+    plan: &mut PlanWriter,
+) -> Result<(), PlanError> {
+    plan.landlock(landlock);
+    let mut rule = |path: &str, rights: u64| plan.landlock_rule(path, rights & landlock.files);
+    // The root is read-only and made for this jail: what is in it may be listed, and what of it
+    // has no rule of its own not even opened.
+    rule("/", right::READ_DIR)?;
+    rule(STAGE_DIRECTORY, READ)?;
+    // A file has no entries.
+    let entry = format!("{STAGE_DIRECTORY}/{}", spec.entry);
+    rule(&entry, right::EXECUTE | right::READ_FILE)?;
+    rule("/etc", READ)?;
+    rule("/proc", READ)?;
+    rule(RUN_DIRECTORY, RUN)?;
+    for device in super::mounts::DEVICES.map(|(name, ..)| format!("/dev/{name}")) {
+        rule(&device, DEVICE)?;
+    }
+    rule("/dev/shm", OWN)?;
+    rule("/tmp", OWN)?;
+    // Beneath `/tmp` it needs none of its own.
+    if !spec.tmp_directory.starts_with("/tmp/") && spec.tmp_directory != "/tmp" {
+        rule(&spec.tmp_directory, OWN)?;
+    }
+    if spec.state.is_some() {
+        rule(STATE_DIRECTORY, OWN)?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_version_handles_what_it_has_and_no_bit_more() {
+        // The last right of each version, as linux/landlock.h has them.
+        for (abi, last) in [
+            (1, 12),
+            (2, 13),
+            (3, 14),
+            (4, 14),
+            (5, 15),
+            (6, 15),
+            (7, 15),
+            (8, 15),
+            (9, 16),
+            (10, 16),
+        ] {
+            let handled = handled(abi);
+            assert_eq!(handled.files.trailing_ones(), last + 1, "ABI {abi}");
+            assert_eq!(handled.files.count_ones(), last + 1, "ABI {abi}");
+        }
+        assert_eq!((handled(3).size, handled(3).reaper_network), (8, 0));
+        assert_eq!((handled(5).size, handled(5).scopes), (16, 0));
+        assert_eq!((handled(6).size, handled(6).scopes), (24, SCOPES));
+        assert_eq!(
+            (handled(6).flags, handled(7).flags),
+            (0, LOG_SUBDOMAINS_OFF)
+        );
+    }
+
+    #[test]
+    fn what_a_kernel_lacks_is_named_with_the_version_that_has_it() {
+        assert_eq!(lacks(NEWEST), "");
+        assert_eq!(lacks(8), "sockets by path (ABI 9)");
+        assert_eq!(
+            lacks(4),
+            "device ioctls (ABI 5), signals and abstract sockets (ABI 6), sockets by path (ABI 9)"
+        );
+    }
+}

@@ -1,0 +1,185 @@
+//! What a process takes from itself before it is the plugin, each alone: without a filter, and with
+//! the other layers off, so that what fails does so for this one reason.
+
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+
+use super::ability;
+use super::harness::{
+    PLUGIN_ID, directory, inside, launch, lines, no_filter, outside, spec, stage,
+};
+use pinfold_policy::Wanted;
+use pinfold_sandbox::jail::JailSpec;
+
+const EACCES: i32 = 13;
+const ENOSPC: i32 = 28;
+
+/// A jail without a filter and without any of the layers that this file is about.
+fn bare(acts: &[&str]) -> JailSpec {
+    JailSpec {
+        filter: no_filter(),
+        user_namespace: Wanted::Off,
+        landlock: Wanted::Off,
+        write_xor_execute: Wanted::Off,
+        ..spec(acts)
+    }
+}
+
+fn all(acts: &[&str], outcome: &str) -> String {
+    acts.iter()
+        .map(|act| format!("{act} {outcome}\n"))
+        .collect()
+}
+
+/// A stage with a program beside the entry.
+fn two_programs() -> tempfile::TempDir {
+    use std::os::unix::fs::PermissionsExt;
+    let both = tempfile::Builder::new()
+        .permissions(fs::Permissions::from_mode(0o755))
+        .tempdir()
+        .unwrap();
+    for name in ["probe", "other"] {
+        fs::copy(stage().join("probe"), both.path().join(name)).unwrap();
+    }
+    both
+}
+
+#[test]
+fn landlock_alone_confines_files_by_path() {
+    let test = "landlock_alone_confines_files_by_path";
+    if !ability::root(test) {
+        return;
+    }
+    let missing = launch(&spec(&["exit:0"])).unwrap().missing;
+    let has_none = |told: &str| told.starts_with("C8 landlock: ask for the version of landlock: ");
+    let has_landlock = !missing.iter().any(|(_, told)| has_none(told));
+    if !ability::has(test, "landlock", has_landlock, "this kernel has none") {
+        return;
+    }
+    let both = two_programs();
+    let refused = [
+        "link:/run/plugin/l",
+        "fifo:/run/plugin/f",
+        "mkdir:/run/plugin/d",
+        "spawn:/plugin/other",
+        "write:/proc/self/oom_score_adj",
+        "entropy:/dev/urandom",
+    ];
+    let mut spec = bare(&refused);
+    spec.stage = directory(both.path());
+    assert_eq!(inside(&spec), all(&refused, "ok"), "without it");
+    spec.landlock = Wanted::Required;
+    assert_eq!(inside(&spec), all(&refused, &EACCES.to_string()), "with it");
+
+    let granted = [
+        "create:/tmp/a",
+        "mkdir:/tmp/d",
+        "rename:/tmp/a,/tmp/d/a",
+        "link:/tmp/l",
+        "fifo:/tmp/f",
+        "create:/dev/shm/a",
+        "create:/tmp/probe-home/a",
+        "create:/run/plugin/a",
+        "listen:/run/plugin/s",
+        "remove:/run/plugin/s",
+        "read:/run/plugin/a",
+        "write:/dev/null",
+        "read:/dev/urandom",
+        "read:/etc/passwd",
+        "read:/plugin/other",
+        "read:/proc/self/status",
+        "spawn:/plugin/probe",
+        "signal-child",
+        "tcp-self",
+    ];
+    spec.args = granted.map(str::to_owned).to_vec();
+    assert_eq!(inside(&spec), all(&granted, "ok"));
+}
+
+#[test]
+fn write_xor_execute_alone_forbids_making_code() {
+    let test = "write_xor_execute_alone_forbids_making_code";
+    let has_it = super::harness::can_ban_memory_files();
+    if !ability::root(test) || !ability::has(test, "mdwe", has_it, "this kernel is before 6.3") {
+        return;
+    }
+    let acts = ["make-code", "turn-to-code"];
+    assert_eq!(outside(&acts), all(&acts, "ok"));
+    let mut spec = bare(&acts);
+    assert_eq!(inside(&spec), all(&acts, "ok"), "without it");
+    spec.write_xor_execute = Wanted::Required;
+    assert_eq!(inside(&spec), all(&acts, &EACCES.to_string()), "with it");
+}
+
+#[test]
+fn the_user_namespace_alone_forbids_making_another() {
+    if !ability::root("the_user_namespace_alone_forbids_making_another") {
+        return;
+    }
+    let acts = ["unshare:268435456"];
+    assert_eq!(outside(&acts), all(&acts, "ok"));
+    let mut spec = bare(&acts);
+    assert_eq!(inside(&spec), all(&acts, "ok"), "without it");
+    spec.user_namespace = Wanted::Required;
+    assert_eq!(inside(&spec), all(&acts, &ENOSPC.to_string()), "with it");
+}
+
+#[test]
+fn the_user_namespace_holds_the_plugins_one_id_and_no_right() {
+    if !ability::root("the_user_namespace_holds_the_plugins_one_id_and_no_right") {
+        return;
+    }
+    let mut spec = spec(&["cat:/proc/self/uid_map", "say:seen", "wait"]);
+    spec.user_namespace = Wanted::Required;
+    let jail = launch(&spec).unwrap();
+    let seen: Vec<String> = lines(&jail).take_while(|line| line != "seen").collect();
+    let words: Vec<&str> = seen[0].split_whitespace().collect();
+    let id = PLUGIN_ID.to_string();
+    assert_eq!(words, [id.as_str(), id.as_str(), "1"]);
+    jail.look(&spec).unwrap();
+    // From outside it is the same id in another namespace, to which none of the others belongs.
+    let of = |pid: i32, what: &str| fs::metadata(format!("/proc/{pid}/{what}")).unwrap();
+    assert_eq!(of(jail.plugin_pid, "").uid(), PLUGIN_ID);
+    let own = i32::try_from(std::process::id()).unwrap();
+    assert_ne!(
+        of(jail.plugin_pid, "ns/user").ino(),
+        of(own, "ns/user").ino()
+    );
+    assert_eq!(
+        of(jail.reaper.pid(), "ns/user").ino(),
+        of(own, "ns/user").ino()
+    );
+    spec.user_namespace = Wanted::Off;
+    let without = launch(&spec).unwrap();
+    assert_eq!(
+        of(without.plugin_pid, "ns/user").ino(),
+        of(own, "ns/user").ino()
+    );
+    without.look(&spec).unwrap();
+    // One that was planned and is not there is noticed.
+    spec.user_namespace = Wanted::Required;
+    let told = without.look(&spec).unwrap_err().to_string();
+    assert_eq!(
+        told,
+        "P10 look: user namespace is the launcher's, planned was its own"
+    );
+}
+
+#[test]
+fn a_launcher_of_high_priority_does_not_hand_it_on() {
+    if !ability::root("a_launcher_of_high_priority_does_not_hand_it_on") {
+        return;
+    }
+    // The priority is the thread's.
+    std::thread::spawn(|| {
+        rustix::process::setpriority_process(None, -7).unwrap();
+        let jail = launch(&spec(&["say:running", "wait"])).unwrap();
+        for pid in [jail.plugin_pid, jail.reaper.pid()] {
+            let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
+            let fields = stat.rsplit_once(") ").unwrap().1;
+            assert_eq!(fields.split(' ').nth(16), Some("0"), "{stat}");
+        }
+    })
+    .join()
+    .unwrap();
+}
