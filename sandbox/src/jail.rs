@@ -91,6 +91,9 @@ pub struct JailSpec {
     /// A network namespace of which nobody else knows, with loopback up and nothing else; the jail
     /// makes its own where there is none.
     pub network: Option<OwnedFd>,
+    /// TCP ports at 127.0.0.1 of the jail's network, none zero, on which sockets listen before the
+    /// plugin runs: at most [`pinfold_reaper::plan::LISTENERS_LIMIT`].
+    pub listeners: Vec<u16>,
     /// The user namespace of the plugin; for [`Ids::User`] always made.
     pub user_namespace: Wanted,
     /// File access confined by path, as far as the kernel can.

@@ -15,6 +15,7 @@
 mod args;
 mod clock;
 mod connect;
+mod connect_port;
 mod controls;
 mod decide;
 mod failure;

@@ -4,8 +4,8 @@ use std::ffi::{CString, NulError};
 use std::os::fd::OwnedFd;
 
 use pinfold_reaper::plan::{
-    ARGUMENTS_LIMIT, HEADER_BYTES, LIMIT_BYTES, Landlock, MAGIC, MOUNTS_LIMIT, Settings,
-    TASKS_LIMIT, Tag, VARIABLES_LIMIT, VERSION,
+    ARGUMENTS_LIMIT, HEADER_BYTES, LIMIT_BYTES, LISTENERS_LIMIT, Landlock, MAGIC, MOUNTS_LIMIT,
+    Settings, TASKS_LIMIT, Tag, VARIABLES_LIMIT, VERSION,
 };
 use rustix::fs::{MemfdFlags, SealFlags};
 use rustix::io::Errno;
@@ -48,6 +48,7 @@ pub(crate) struct PlanWriter {
     bytes: Vec<u8>,
     arguments: usize,
     variables: usize,
+    listeners: u8,
 }
 
 impl PlanWriter {
@@ -65,6 +66,7 @@ impl PlanWriter {
             bytes: vec![0; HEADER_BYTES],
             arguments: 0,
             variables: 0,
+            listeners: 0,
         };
         writer.record(Tag::Settings, &[&settings.to_bytes()]);
         Ok(writer)
@@ -136,6 +138,14 @@ impl PlanWriter {
         Ok(())
     }
 
+    /// A socket to listen on at this port, numbered in the order of the calls.
+    pub(crate) fn listener(&mut self, port: u16) {
+        let [low, high] = port.to_le_bytes();
+        self.record(Tag::Listener, &[&[self.listeners, 0, low, high]]);
+        // More than a few are refused in the end.
+        self.listeners = self.listeners.saturating_add(1);
+    }
+
     pub(crate) fn host_name(&mut self, name: &str) -> Result<(), PlanError> {
         let name = text("host name", name)?;
         self.record(Tag::HostName, &[&name]);
@@ -179,6 +189,7 @@ impl PlanWriter {
         for (what, count, limit) in [
             ("arguments", self.arguments, ARGUMENTS_LIMIT),
             ("variables", self.variables, VARIABLES_LIMIT),
+            ("listeners", self.listeners.into(), LISTENERS_LIMIT),
             ("bytes of plan", self.bytes.len(), LIMIT_BYTES),
         ] {
             if count > limit {

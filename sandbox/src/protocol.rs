@@ -9,6 +9,7 @@ pub(crate) mod codec;
 pub(crate) mod packet;
 
 use std::collections::BTreeMap;
+use std::num::NonZeroU16;
 use std::os::fd::OwnedFd;
 
 use pinfold_policy::{Digest, Generation, InstanceId, PluginId};
@@ -55,6 +56,15 @@ pub enum Request {
         /// Its base name: 1 to 64 of `[A-Za-z0-9._-]`, no leading dot.
         name: String,
     },
+    /// Connect to a TCP port of the instance's own loopback.
+    ConnectPort {
+        /// The instance.
+        instance: InstanceId,
+        /// Which loopback address.
+        loopback: Loopback,
+        /// The port.
+        port: NonZeroU16,
+    },
     /// End an instance.
     Kill {
         /// The instance.
@@ -86,6 +96,15 @@ pub enum SocketDirectory {
     Tmp,
 }
 
+/// The two addresses of a jail at which a plugin's TCP port may be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Loopback {
+    /// `127.0.0.1`.
+    V4,
+    /// `::1`.
+    V6,
+}
+
 /// How an instance is ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum KillHow {
@@ -113,7 +132,7 @@ pub enum Reply {
     },
     /// To `Launch`, once the plugin's program has been executed and looked at from outside.
     Launched(Launched),
-    /// To `Connect`: a connected stream socket.
+    /// To `Connect` and `ConnectPort`: a connected stream socket.
     Connected {
         /// The socket.
         socket: OwnedFd,
@@ -153,6 +172,31 @@ pub struct Launched {
     /// What the trust in it rests on: `signed by "release" (assets unsigned)`, `pinned digest`,
     /// `unsigned`.
     pub trust: String,
+    /// The sockets that listen in its network, at most [`LISTENERS_LIMIT`].
+    pub listeners: Vec<Listener>,
+}
+
+/// Most listeners of one instance.
+pub const LISTENERS_LIMIT: usize = pinfold_reaper::plan::LISTENERS_LIMIT;
+
+/// A socket that listens on 127.0.0.1 of an instance's network since before its program ran.
+/// Nobody else is in that network: whoever connects to it is in the jail.
+#[derive(Debug)]
+pub struct Listener {
+    /// What for.
+    pub purpose: ListenerPurpose,
+    /// Its TCP port.
+    pub port: u16,
+    /// The listening socket.
+    pub socket: OwnedFd,
+}
+
+/// What a listener in a jail is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum ListenerPurpose {
+    /// The way out for programs that speak HTTP by themselves; `HTTP_PROXY` points at it.
+    HttpProxy,
 }
 
 /// Resources used by an instance. What no controller here tells is absent.

@@ -12,6 +12,8 @@ mod machine;
 mod networks;
 #[path = "launcher/policies.rs"]
 mod policies;
+#[path = "launcher/ports.rs"]
+mod ports;
 #[path = "launcher/postures.rs"]
 mod postures;
 #[path = "abilities/skip.rs"]

@@ -6,6 +6,7 @@
 pub(crate) mod goatflow;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::num::NonZeroU16;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,7 +15,7 @@ use futures_util::future::BoxFuture;
 use pinfold_gateway::Instance;
 use pinfold_hostapi::{Caller, HostApi};
 use pinfold_policy::{ByteSize, Offer, Permissions, PluginId, PolicyFile, Rates, Span, Timeouts};
-use pinfold_sandbox::protocol::SocketDirectory;
+use pinfold_sandbox::protocol::{Loopback, SocketDirectory};
 use tokio::net::unix::pipe;
 
 use crate::lifecycle::output::Drains;
@@ -111,6 +112,13 @@ pub(crate) trait Connect: Send + Sync {
         &self,
         directory: SocketDirectory,
         name: String,
+    ) -> BoxFuture<'_, Result<OwnedFd, DialectError>>;
+
+    /// A connected stream socket to a port that it listens on, at its own loopback.
+    fn connect_port(
+        &self,
+        loopback: Loopback,
+        port: NonZeroU16,
     ) -> BoxFuture<'_, Result<OwnedFd, DialectError>>;
 }
 

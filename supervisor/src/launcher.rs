@@ -1,6 +1,7 @@
 //! The launcher as the daemon's tasks see it: requests with answers, and the ends of instances.
 
 use std::collections::HashMap;
+use std::num::NonZeroU16;
 use std::os::fd::{AsFd as _, AsRawFd, OwnedFd, RawFd};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -10,7 +11,7 @@ use nix::sys::socket::{Shutdown, shutdown};
 use pinfold_policy::InstanceId;
 use pinfold_sandbox::client::{Client, ClientError};
 use pinfold_sandbox::protocol::{
-    Event, ExitCause, Failure, Incoming, KillHow, Reply, Request, RequestId,
+    Event, ExitCause, Failure, Incoming, KillHow, Loopback, Reply, Request, RequestId,
 };
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
@@ -232,6 +233,24 @@ impl Launcher {
             })
             .await?
         {
+            Reply::Connected { socket } => Ok(socket),
+            _ => Err(LauncherError::Confused),
+        }
+    }
+
+    /// Connects to a TCP port of an instance's own loopback.
+    pub(crate) async fn connect_port(
+        &self,
+        instance: InstanceId,
+        loopback: Loopback,
+        port: NonZeroU16,
+    ) -> Result<OwnedFd, LauncherError> {
+        let request = Request::ConnectPort {
+            instance,
+            loopback,
+            port,
+        };
+        match self.ask(request).await? {
             Reply::Connected { socket } => Ok(socket),
             _ => Err(LauncherError::Confused),
         }

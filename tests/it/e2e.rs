@@ -27,6 +27,7 @@ mod operations;
 mod ordinary_user;
 mod over;
 mod plugin_calls;
+mod ports;
 mod process;
 mod reload;
 mod replies;

@@ -13,6 +13,7 @@ mod capabilities;
 mod failure;
 mod landlock;
 pub mod message;
+mod network;
 pub mod plan;
 mod procfs;
 mod reap;

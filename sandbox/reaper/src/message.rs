@@ -63,6 +63,8 @@ pub enum Ended {
 pub enum Message<'a> {
     /// The process that becomes the plugin is there; its pidfd comes with the packet.
     Plugin,
+    /// The listener with this number in the plan is made; its descriptor comes with the packet.
+    Listener(u8),
     /// The plugin's program has been executed and the reaper holds no right any more.
     Running,
     /// A step failed and the jail ends.
@@ -95,6 +97,7 @@ const FAILED: u8 = 3;
 const MISSING: u8 = 4;
 const EXITED: u8 = 5;
 const SIGNALLED: u8 = 6;
+const LISTENER: u8 = 7;
 
 impl<'a> Message<'a> {
     /// Writes the message into `packet` and tells how many bytes it has. Text that does not fit is
@@ -102,6 +105,7 @@ impl<'a> Message<'a> {
     pub fn write(&self, packet: &mut [u8; LIMIT_BYTES]) -> usize {
         let (kind, step, control, value, text): (u8, u8, u8, i32, &[u8]) = match *self {
             Self::Plugin => (PLUGIN, 0, 0, 0, &[]),
+            Self::Listener(number) => (LISTENER, 0, number, 0, &[]),
             Self::Running => (RUNNING, 0, 0, 0, &[]),
             Self::Failed { step, errno, text } => (FAILED, step.number(), 0, errno, text),
             Self::Missing {
@@ -133,6 +137,7 @@ impl<'a> Message<'a> {
         let value = i32::from_le_bytes([*v0, *v1, *v2, *v3]);
         Some(match *kind {
             PLUGIN => Self::Plugin,
+            LISTENER => Self::Listener(*control),
             RUNNING => Self::Running,
             FAILED => Self::Failed {
                 step: Step::from_number(*step)?,
@@ -161,6 +166,7 @@ mod tests {
         let text = b"fsopen proc";
         for message in [
             Message::Plugin,
+            Message::Listener(3),
             Message::Running,
             Message::Failed {
                 step: Step::R9,

@@ -11,14 +11,14 @@ mod read;
 mod settings;
 
 pub use landlock::{Landlock, Rule};
-pub use read::{Limit, Operation, Plan, PlanError};
+pub use read::{Limit, Listener, Operation, Plan, PlanError};
 pub use settings::{Fault, Identities, Settings, Wish};
 
 /// First bytes of a plan: `PFPL`.
 pub const MAGIC: u32 = u32::from_le_bytes(*b"PFPL");
 
 /// Version of this format. Launcher and reaper are built together: no other is accepted.
-pub const VERSION: u32 = 3;
+pub const VERSION: u32 = 4;
 
 /// Bytes before the first record.
 pub const HEADER_BYTES: usize = 12;
@@ -37,6 +37,9 @@ pub const MOUNTS_LIMIT: u32 = 64;
 
 /// Most control groups that are entered by hand: one for each v1 hierarchy.
 pub const TASKS_LIMIT: u32 = 16;
+
+/// Most listeners that are made in a jail's network.
+pub const LISTENERS_LIMIT: usize = 4;
 
 /// Descriptors of the reaper at its start; 0 to 2 are `/dev/null`.
 pub mod descriptor {
@@ -115,6 +118,8 @@ pub enum Tag {
     Landlock = 14,
     /// Rights (`u64`), absolute path: one [`Rule`] of the plugin's.
     LandlockRule = 15,
+    /// Number (`u8`), zero (`u8`), TCP port on 127.0.0.1 (`u16`).
+    Listener = 16,
 }
 
 impl Tag {
@@ -137,6 +142,7 @@ impl Tag {
             13 => Self::Filter,
             14 => Self::Landlock,
             15 => Self::LandlockRule,
+            16 => Self::Listener,
             _ => return None,
         })
     }

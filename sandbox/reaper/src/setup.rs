@@ -2,9 +2,8 @@
 
 use core::ffi::CStr;
 
-use rustix::fd::{AsFd, OwnedFd};
+use rustix::fd::{AsFd, BorrowedFd};
 use rustix::io::Errno;
-use rustix::net::{AddressFamily, SocketFlags, SocketType};
 use rustix::process::{DumpableBehavior, Signal};
 use rustix::thread::UnshareFlags;
 
@@ -12,6 +11,7 @@ use crate::capabilities;
 use crate::failure::{During, Failure};
 use crate::landlock;
 use crate::message::{LIMIT_BYTES, Message, Optional};
+use crate::network;
 use crate::plan::{Identities, Plan, Wish, descriptor, resource};
 use crate::procfs::OwnProc;
 use crate::reap;
@@ -89,6 +89,21 @@ pub(crate) fn report(message: &Message<'_>) {
     }
 }
 
+/// Sends a message with a descriptor on the status channel.
+pub(crate) fn report_with(message: &Message<'_>, with: BorrowedFd<'_>) -> Result<(), Errno> {
+    let mut packet = [0; LIMIT_BYTES];
+    let length = message.write(&mut packet);
+    let bytes = [rustix::io::IoSlice::new(
+        packet.get(..length).unwrap_or_default(),
+    )];
+    let mut space = [core::mem::MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+    let mut control = rustix::net::SendAncillaryBuffer::new(&mut space);
+    let descriptors = [with];
+    control.push(rustix::net::SendAncillaryMessage::ScmRights(&descriptors));
+    let flags = rustix::net::SendFlags::NOSIGNAL;
+    rustix::net::sendmsg(sys::fixed(descriptor::STATUS), &bytes, &mut control, flags).map(drop)
+}
+
 /// The message for a failed step.
 pub(crate) fn failed(failure: &Failure) -> FailedMessage {
     let mut text = Text::new();
@@ -112,7 +127,7 @@ fn set_up() -> Result<reap::Started, Failure> {
     let root = root::build(&mut setup)?;
     root::pivot(&setup, &root)?;
     drop(root);
-    network(&setup)?;
+    network::network(&setup)?;
     names(&setup)?;
     keyring(&setup)?;
     limits(&setup)?;
@@ -137,7 +152,7 @@ fn sanitise(setup: &Setup) -> Result<(), Failure> {
 pub(crate) const PRIVATE: rustix::fs::Mode = rustix::fs::Mode::from_raw_mode(0o077);
 
 /// Where the network namespace is, if one is given: after everything else.
-fn network_descriptor(setup: &Setup) -> i32 {
+pub(crate) fn network_descriptor(setup: &Setup) -> i32 {
     let settings = setup.plan.settings();
     let before = i32::try_from(settings.tasks + settings.mounts).unwrap_or(i32::MAX);
     descriptor::FIRST_TASKS.saturating_add(before)
@@ -179,26 +194,6 @@ fn enter_groups(setup: &Setup) -> Result<(), Failure> {
     rustix::process::setsid()
         .during(step, "new session")
         .map(drop)
-}
-
-fn network(setup: &Setup) -> Result<(), Failure> {
-    let step = Step::R11;
-    setup.begin(step)?;
-    if setup.plan.settings().network {
-        // Its loopback is up.
-        let network = sys::fixed(network_descriptor(setup));
-        let kind = Some(rustix::thread::LinkNameSpaceType::Network);
-        return rustix::thread::move_into_link_name_space(network, kind)
-            .during(step, "enter the network namespace");
-    }
-    let socket = rustix::net::socket_with(
-        AddressFamily::INET,
-        SocketType::DGRAM,
-        SocketFlags::CLOEXEC,
-        None,
-    )
-    .during(step, "socket")?;
-    sys::loopback_up(socket.as_fd()).during(step, "loopback up")
 }
 
 fn names(setup: &Setup) -> Result<(), Failure> {
@@ -257,7 +252,7 @@ fn fork(setup: &Setup) -> Result<reap::Started, Failure> {
             stage::become_plugin(setup, &child_errors)
         }
         Side::Parent { pid, pidfd } => {
-            send_plugin(&pidfd).during(step, "send the pidfd")?;
+            report_with(&Message::Plugin, pidfd.as_fd()).during(step, "send the pidfd")?;
             // What the plugin writes ends when the plugin does, not when the reaper does: these
             // take the place of the reaper's copies of the plugin's streams.
             sys::place(errors.as_fd(), reap::ERRORS, libc::O_CLOEXEC).during(step, "keep")?;
@@ -265,20 +260,6 @@ fn fork(setup: &Setup) -> Result<reap::Started, Failure> {
             Ok(reap::Started { plugin: pid })
         }
     }
-}
-
-fn send_plugin(pidfd: &OwnedFd) -> Result<(), Errno> {
-    let mut packet = [0; LIMIT_BYTES];
-    let length = Message::Plugin.write(&mut packet);
-    let bytes = [rustix::io::IoSlice::new(
-        packet.get(..length).unwrap_or_default(),
-    )];
-    let mut space = [core::mem::MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
-    let mut control = rustix::net::SendAncillaryBuffer::new(&mut space);
-    let descriptors = [pidfd.as_fd()];
-    control.push(rustix::net::SendAncillaryMessage::ScmRights(&descriptors));
-    let flags = rustix::net::SendFlags::NOSIGNAL;
-    rustix::net::sendmsg(sys::fixed(descriptor::STATUS), &bytes, &mut control, flags).map(drop)
 }
 
 fn give_up(setup: Setup) -> Result<(), Failure> {

@@ -2,6 +2,7 @@
 //! side.
 
 use std::fs;
+use std::net::{Ipv4Addr, SocketAddrV4};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 
 use pinfold_policy::{Control, Wanted};
@@ -19,12 +20,29 @@ pub(super) fn look(jail: &Jail, spec: &JailSpec) -> Result<(), JailError> {
     let seen = status(jail, spec)
         .and_then(|()| namespaces(jail, spec))
         .and_then(|()| groups(jail, spec))
-        .and_then(|()| program(jail, spec));
+        .and_then(|()| program(jail, spec))
+        .and_then(|()| listeners(jail, spec));
     // Last: only while the process is still there was the number its own.
     if has_ended(jail.plugin.as_fd()).during(STEP, "poll the plugin")? {
         return Err(JailError::Gone);
     }
     seen
+}
+
+/// The sockets that came up listen where the plan says, and no other came.
+fn listeners(jail: &Jail, spec: &JailSpec) -> Result<(), JailError> {
+    equal("listeners", jail.listeners.len(), spec.listeners.len())?;
+    for (socket, port) in jail.listeners.iter().zip(&spec.listeners) {
+        let listens = rustix::net::sockopt::socket_acceptconn(socket);
+        let listens = listens.during(STEP, "look at a listener")?;
+        equal("listening of a listener", listens, true)?;
+        let address = rustix::net::getsockname(socket)
+            .and_then(SocketAddrV4::try_from)
+            .during(STEP, "address of a listener")?;
+        let planned = SocketAddrV4::new(Ipv4Addr::LOCALHOST, *port);
+        equal("address of a listener", address, planned)?;
+    }
+    Ok(())
 }
 
 fn has_ended(pidfd: BorrowedFd<'_>) -> Result<bool, Errno> {

@@ -32,6 +32,8 @@ pub struct Jail {
     pub run_directory: OwnedFd,
     /// The template's temporary directory, to be reached from outside.
     pub tmp_directory: OwnedFd,
+    /// The sockets that listen inside, in the order of the spec's ports.
+    pub listeners: Vec<OwnedFd>,
     /// Controls that were preferred and are not in force, with the reason.
     pub missing: Vec<(Control, String)>,
     status: OwnedFd,
@@ -58,6 +60,7 @@ impl Jail {
             stderr: kept.stderr,
             run_directory,
             tmp_directory,
+            listeners: Vec::new(),
             missing,
             status: kept.status,
             _life: kept.life,

@@ -218,6 +218,9 @@ fn write_plan(
         super::landlock::write(spec, landlock, &mut plan)?;
     }
     plan.filter(&spec.filter)?;
+    for port in &spec.listeners {
+        plan.listener(*port);
+    }
     plan.finish()
 }
 

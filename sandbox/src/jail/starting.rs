@@ -33,6 +33,7 @@ struct Parts {
     kept: Kept,
     run_directory: OwnedFd,
     tmp_directory: OwnedFd,
+    listeners: Vec<OwnedFd>,
     missing: Vec<(Control, String)>,
 }
 
@@ -62,6 +63,7 @@ impl Starting {
             kept,
             run_directory,
             tmp_directory,
+            listeners: Vec::new(),
             missing,
         };
         Ok(Self {
@@ -136,6 +138,12 @@ impl Parts {
             let bytes = packet.get(..length).unwrap_or_default();
             match Message::read(bytes) {
                 Some(Message::Plugin) => self.plugin = descriptor,
+                // Each once, in their order.
+                Some(Message::Listener(number))
+                    if usize::from(number) == self.listeners.len() && descriptor.is_some() =>
+                {
+                    self.listeners.extend(descriptor);
+                }
                 Some(Message::Running) => return Ok(true),
                 Some(Message::Missing {
                     control,
@@ -160,7 +168,9 @@ impl Parts {
                         status: Some(status(how)),
                     });
                 }
-                None => return Err(JailError::Packet { bytes: length }),
+                Some(Message::Listener(_)) | None => {
+                    return Err(JailError::Packet { bytes: length });
+                }
             }
         }
     }
@@ -173,7 +183,7 @@ impl Parts {
             Ok(None) => -1,
             Err(errno) => return Err(errno).during(Step::P9, "process id of the plugin"),
         };
-        Ok(Jail::new(
+        let mut jail = Jail::new(
             self.reaper,
             plugin,
             plugin_pid,
@@ -181,7 +191,9 @@ impl Parts {
             self.run_directory,
             self.tmp_directory,
             self.missing,
-        ))
+        );
+        jail.listeners = self.listeners;
+        Ok(jail)
     }
 
     /// Reaper and plugin stage name themselves after the step that they are in.

@@ -69,6 +69,11 @@ pub(super) struct Running {
     /// Device and inode of its PID namespace; none where the plugin had ended before it could be
     /// looked at.
     pub(super) pid_namespace: Option<(u64, u64)>,
+    /// Its network namespace, for connections into it; none where the jail was over before it could
+    /// be opened.
+    pub(super) network: Option<OwnedFd>,
+    /// The ports of its loopback at which sockets of the host listen.
+    pub(super) listening: Vec<u16>,
 }
 
 impl Instance {

@@ -7,8 +7,8 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use pinfold_policy::{
-    Control, Digest, Generation, InstanceId, PluginId, PolicyFile, TemplateError, TemplateInput,
-    Wanted,
+    Control, Digest, Generation, InstanceId, LaunchTemplate, PluginId, PolicyFile, TemplateError,
+    TemplateInput, Wanted,
 };
 use rustix::fs::{FileType, Mode, OFlags, ResolveFlags};
 
@@ -21,7 +21,7 @@ use super::{failure, log, sealed};
 use crate::cgroup::{self, Leaf, Removal, WatchKind};
 use crate::jail::{self, GroupFds, Ids, Jail, JailError, JailSpec, Progress, Starting, Step};
 use crate::posture;
-use crate::protocol::{Failure, FailureKind, Launched, RequestId};
+use crate::protocol::{Failure, FailureKind, Launched, Listener, ListenerPurpose, RequestId};
 use crate::stage::{Signatures, Stage};
 
 /// Time for the set-up of a jail.
@@ -49,6 +49,8 @@ pub(super) struct Launching {
     policy: Policy,
     basis: Basis,
     missing: Vec<Control>,
+    /// What the spec's listeners are for, in their order.
+    purposes: Vec<ListenerPurpose>,
 }
 
 impl Launching {
@@ -112,13 +114,33 @@ impl Launching {
             development_policy: self.policy.is_development,
             missing: names(&missing),
             trust: self.basis.to_string(),
+            listeners: std::mem::take(&mut jail.listeners)
+                .into_iter()
+                .zip(self.purposes)
+                .zip(&self.spec.listeners)
+                .map(|((socket, purpose), port)| Listener {
+                    purpose,
+                    port: *port,
+                    socket,
+                })
+                .collect(),
         };
+        let network = self.spec.network.or_else(|| network_of(&jail));
         let running = Running {
             jail,
             pid_namespace,
+            network,
+            listening: self.spec.listeners,
         };
         Ok((running, launched))
     }
+}
+
+/// The network namespace of a jail that made its own. The reaper never leaves it, and its number is
+/// its own until it is reaped, which it is not yet.
+fn network_of(jail: &Jail) -> Option<OwnedFd> {
+    let path = format!("/proc/{}/ns/net", jail.reaper.pid());
+    std::fs::File::open(path).ok().map(OwnedFd::from)
 }
 
 /// P1: reads the plugin's policy, and decides by it and the keys of now whether this stage may run.
@@ -239,6 +261,7 @@ pub(super) fn start(
     let missing = controls::missing(findings, &applied, half.ground.mode, file)?;
     let ids = half.ids(uid)?;
     let network = half.network(file)?;
+    let (purposes, listeners) = listeners(&template, file).into_iter().unzip();
     let spec = JailSpec {
         plugin: plugin.clone(),
         instance: id,
@@ -255,6 +278,7 @@ pub(super) fn start(
         filter: filter.to_vec(),
         groups: half.group_files()?,
         network,
+        listeners,
         user_namespace: user_namespace(ids, findings, file),
         landlock: file.wanted(Control::Landlock),
         write_xor_execute: file.wanted(Control::WriteXorExecute),
@@ -298,6 +322,7 @@ pub(super) fn start(
             policy,
             basis,
             missing,
+            purposes,
         })),
         asked: None,
         reason: None,
@@ -392,6 +417,13 @@ impl Drop for Half<'_> {
             Some(Err(error)) => log::line(&log::chain(&error)),
         }
     }
+}
+
+/// What listens in the jail's network: the way out, where HTTP is granted and the dialect has a port
+/// for it.
+fn listeners(template: &LaunchTemplate, file: &PolicyFile) -> Option<(ListenerPurpose, u16)> {
+    let port = template.http_proxy_port?;
+    (!file.permissions.http.is_empty()).then_some((ListenerPurpose::HttpProxy, port.get()))
 }
 
 /// Limits of the group; those that are not wanted are not set. One process more than the policy

@@ -17,6 +17,8 @@ pub(super) enum Source {
     Signals,
     /// A copying child, by its number.
     Staging(u32),
+    /// A connecting child, by its number.
+    Port(u32),
     /// The probing child.
     Probe,
     /// The child that prepares network namespaces.
@@ -46,6 +48,7 @@ impl Source {
             Self::Ended(id) => (5, id.0),
             Self::Memory(id) => (6, id.0),
             Self::Networks => (7, 0),
+            Self::Port(number) => (8, number.into()),
         };
         (kind << ID_BITS) | (id & ((1 << ID_BITS) - 1))
     }
@@ -61,6 +64,7 @@ impl Source {
             5 => Self::Ended(InstanceId(id)),
             6 => Self::Memory(InstanceId(id)),
             7 => Self::Networks,
+            8 => Self::Port(u32::try_from(id).ok()?),
             _ => return None,
         })
     }
@@ -145,6 +149,7 @@ mod tests {
             Source::Ended(InstanceId((1 << ID_BITS) - 1)),
             Source::Memory(InstanceId(0)),
             Source::Networks,
+            Source::Port(u32::MAX),
         ] {
             assert_eq!(Source::from_token(source.token()), Some(source));
         }

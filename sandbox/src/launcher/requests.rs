@@ -1,6 +1,7 @@
 //! Requests: each is answered at once, or handed to what will answer it.
 
 use std::io;
+use std::num::NonZeroU16;
 use std::rc::Rc;
 use std::time::Instant;
 
@@ -8,6 +9,7 @@ use pinfold_policy::{Digest, InstanceId, PluginId};
 use rustix::event::epoll::EventFlags;
 
 use super::connect::{self, CONNECTING_LIMIT};
+use super::connect_port::{PORTS_LIMIT, PORTS_PER_INSTANCE, PortConnecting};
 use super::controls::{self, Findings};
 use super::instance::KILL_AGAIN;
 use super::launch::{self, INSTANCES_LIMIT, Wanting};
@@ -18,7 +20,8 @@ use super::{failure, log, sealed};
 use crate::posture::{PolicyTrust, Posture, StageState};
 use crate::protocol::packet::Packet;
 use crate::protocol::{
-    Failure, FailureKind, KillHow, Reply, Request, RequestId, SocketDirectory, Stats, codec,
+    Failure, FailureKind, KillHow, Loopback, Reply, Request, RequestId, SocketDirectory, Stats,
+    codec,
 };
 use crate::stage::{Signatures, Stage, StageError, Staging};
 
@@ -68,6 +71,11 @@ impl Launcher {
                 directory,
                 name,
             } => self.connect(id, instance, directory, &name),
+            Request::ConnectPort {
+                instance,
+                loopback,
+                port,
+            } => self.connect_port(id, instance, (loopback, port)),
             Request::Kill { instance, how } => self.kill(instance, how).map(Some),
             Request::Stats { instance } => self.stats(instance).map(Some),
             Request::Trust { plugin, digest } => self.trust(&plugin, &digest).map(Some),
@@ -341,6 +349,49 @@ impl Launcher {
                 }
                 None => self.connecting.push(one),
             }
+        }
+    }
+
+    fn connect_port(
+        &mut self,
+        request: RequestId,
+        id: InstanceId,
+        to: (Loopback, NonZeroU16),
+    ) -> Result<Option<Reply>, Failure> {
+        let instance = self.instances.get(&id).ok_or_else(|| unknown(id))?;
+        let to_it = self.ports.values().filter(|one| one.instance == id);
+        if self.ports.len() >= PORTS_LIMIT || to_it.count() >= PORTS_PER_INSTANCE {
+            let message = "as many connections to ports wait as may";
+            return Err(failure::new(FailureKind::Host, message));
+        }
+        let connecting = PortConnecting::start(request, id, instance, to)?;
+        self.next_port = self.next_port.wrapping_add(1);
+        let number = self.next_port;
+        self.poller
+            .add(
+                Source::Port(number),
+                connecting.descriptor(),
+                EventFlags::IN,
+            )
+            .map_err(|error| failure::of(FailureKind::Host, &error))?;
+        self.ports.insert(number, connecting);
+        Ok(None)
+    }
+
+    pub(super) fn on_port(&mut self, number: u32) {
+        if let Some(connecting) = self.ports.remove(&number) {
+            let request = connecting.request;
+            let answer = connecting.finish();
+            let answer = answer.map(|socket| Reply::Connected { socket });
+            self.outbox.reply(request, answer);
+        }
+    }
+
+    pub(super) fn ports_on_time(&mut self, now: Instant) {
+        let late = self.ports.extract_if(.., |_, one| now >= one.deadline);
+        for (_, connecting) in late.collect::<Vec<_>>() {
+            let request = connecting.request;
+            self.outbox.reply(request, Err(connecting.timed_out()));
         }
     }
 

@@ -12,6 +12,7 @@ use pinfold_policy::{Control, InstanceId, PluginId};
 use rustix::event::epoll::EventFlags;
 
 use super::connect::Connecting;
+use super::connect_port::PortConnecting;
 use super::controls::Findings;
 use super::ground::Ground;
 use super::instance::{Instance, Removing};
@@ -46,6 +47,8 @@ pub(super) struct Launcher {
     pub(super) instances: BTreeMap<InstanceId, Instance>,
     pub(super) next_instance: u64,
     pub(super) connecting: Vec<Connecting>,
+    pub(super) ports: BTreeMap<u32, PortConnecting>,
+    pub(super) next_port: u32,
     pub(super) removing: Vec<Removing>,
     pub(super) probing: Option<Probing>,
     pub(super) probes_waiting: Vec<(RequestId, Option<PluginId>)>,
@@ -81,6 +84,8 @@ impl Launcher {
             instances: BTreeMap::new(),
             next_instance: 1,
             connecting: Vec::new(),
+            ports: BTreeMap::new(),
+            next_port: 0,
             removing: Vec::new(),
             probing: None,
             probes_waiting: Vec::new(),
@@ -111,6 +116,7 @@ impl Launcher {
             Source::Socket => self.on_socket(),
             Source::Signals => self.on_signals(),
             Source::Staging(number) => self.on_staged(number),
+            Source::Port(number) => self.on_port(number),
             Source::Probe => self.on_probed(),
             Source::Networks => self.on_networks(),
             Source::Starting(id) => self.on_starting(id),
@@ -154,6 +160,7 @@ impl Launcher {
         self.ending = Some(Instant::now() + END_LIMIT);
         drop(self.poller.remove(&self.outbox));
         self.connecting.clear();
+        self.ports.clear();
         self.stagings.clear();
         self.stagings_waiting.clear();
         self.probing = None;
@@ -183,6 +190,7 @@ impl Launcher {
         let instances = self.instances.values().filter_map(Instance::deadline);
         let stagings = self.stagings.values().map(|(_, one)| one.deadline());
         let connecting = self.connecting.iter().map(|one| one.next);
+        let ports = self.ports.values().map(|one| one.deadline);
         let removing = self.removing.iter().map(|one| one.next);
         let probing = self.probing.iter().map(|one| one.deadline);
         // One that ends needs none.
@@ -193,6 +201,7 @@ impl Launcher {
         instances
             .chain(stagings)
             .chain(connecting)
+            .chain(ports)
             .chain(removing)
             .chain(probing)
             .chain(networks)
@@ -205,6 +214,7 @@ impl Launcher {
         self.instances_on_time(now);
         self.stagings_on_time(now);
         self.connecting_on_time(now);
+        self.ports_on_time(now);
         self.removing_on_time(now);
         self.probing_on_time(now);
         self.networks_on_time(now);

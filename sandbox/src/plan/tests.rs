@@ -1,4 +1,4 @@
-use pinfold_reaper::plan::{Fault, Identities, Limit, Operation, Plan, Rule, Wish};
+use pinfold_reaper::plan::{Fault, Identities, Limit, Listener, Operation, Plan, Rule, Wish};
 use pinfold_reaper::step::Step;
 use proptest::prelude::*;
 
@@ -55,6 +55,8 @@ fn sample() -> Vec<u8> {
     plan.filter(&[6, 0, 0, 0, 0, 0, 0xff, 0x7f]).unwrap();
     plan.landlock(&LANDLOCK);
     plan.landlock_rule("/plugin", 12).unwrap();
+    plan.listener(3128);
+    plan.listener(65535);
     plan.finish().unwrap()
 }
 
@@ -113,6 +115,11 @@ fn the_reaper_reads_what_was_written() {
     assert_eq!(plan.working_directory(), c"/app");
     assert_eq!(plan.entry(), c"/plugin/hello");
     assert_eq!(plan.filter().len(), 8);
+    let listener = |number, port| Listener { number, port };
+    assert_eq!(
+        plan.listeners().collect::<Vec<_>>(),
+        [listener(0, 3128), listener(1, 65535)]
+    );
 }
 
 #[test]
@@ -148,6 +155,17 @@ fn a_zero_byte_or_too_much_of_something_is_refused() {
         plan.finish(),
         Err(PlanError::TooMany {
             what: "arguments",
+            ..
+        })
+    ));
+    let mut plan = PlanWriter::new(&settings()).unwrap();
+    for _ in 0..=LISTENERS_LIMIT {
+        plan.listener(1);
+    }
+    assert!(matches!(
+        plan.finish(),
+        Err(PlanError::TooMany {
+            what: "listeners",
             ..
         })
     ));

@@ -3,7 +3,7 @@
 //! A packet is: version (1 byte), type (1 byte), request number (4 bytes, 0 for an event), then the
 //! fields of that type. Numbers are big-endian, a text is its length (2 bytes) and UTF-8, an
 //! optional value is 0 or 1 and then the value. Nothing may follow the last field, and each type
-//! has a fixed number of descriptors.
+//! has a fixed number of descriptors, but a launched instance, which has one more for each listener.
 
 mod answer;
 mod fields;
@@ -18,7 +18,7 @@ pub(crate) use answer::{decode_incoming, encode_event, encode_reply};
 pub(crate) use request::{decode_request, encode_request, request_id};
 
 /// Version of this encoding. Launcher and daemon are installed together, so there is one.
-const VERSION: u8 = 2;
+const VERSION: u8 = 3;
 
 /// Longest failure message, in bytes: a chain of causes with paths. Longer ones are cut.
 const MESSAGE_LIMIT_BYTES: usize = 4096;
@@ -107,7 +107,8 @@ mod kind {
     pub(super) const KILL: u8 = 0x05;
     pub(super) const STATS: u8 = 0x06;
     pub(super) const TRUST: u8 = 0x07;
-    /// A reply has the request's type with this bit.
+    pub(super) const CONNECT_PORT: u8 = 0x08;
+    /// A reply has the request's type with this bit; a connection's is `CONNECT`'s either way.
     pub(super) const REPLY: u8 = 0x40;
     pub(super) const FAILURE: u8 = 0x7f;
     pub(super) const EXITED: u8 = 0x80;

@@ -10,10 +10,13 @@ use rustix::net::{
     SendAncillaryMessage, SendFlags,
 };
 
-use super::PACKET_LIMIT_BYTES;
+use super::{LISTENERS_LIMIT, PACKET_LIMIT_BYTES};
+
+/// Descriptors of a launched instance without its listeners.
+pub(crate) const LAUNCHED_DESCRIPTORS: usize = 4;
 
 /// Most descriptors that any packet carries: a launched instance's.
-pub(crate) const DESCRIPTORS_LIMIT: usize = 4;
+pub(crate) const DESCRIPTORS_LIMIT: usize = LAUNCHED_DESCRIPTORS + LISTENERS_LIMIT;
 
 /// Room for more descriptors than any packet may have, so that one too many is seen and closed
 /// like the others, not cut off by the kernel.

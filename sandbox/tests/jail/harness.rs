@@ -115,6 +115,7 @@ pub(crate) fn spec(acts: &[&str]) -> JailSpec {
         filter: filter(),
         groups: GroupFds::default(),
         network: None,
+        listeners: Vec::new(),
         user_namespace: Wanted::Preferred,
         proc: Wanted::Required,
         memfd_noexec: Wanted::Preferred,

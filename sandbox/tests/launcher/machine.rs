@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use pinfold_policy::{Digest, Generation, InstanceId, PluginId};
 use pinfold_sandbox::client::{CallError, Client, spawn};
 use pinfold_sandbox::protocol::{
-    Event, ExitCause, Failure, KillHow, Launched, Reply, Request, SocketDirectory, Stats,
+    Event, ExitCause, Failure, KillHow, Launched, Loopback, Reply, Request, SocketDirectory, Stats,
 };
 
 use crate::skip::skip;
@@ -171,6 +171,23 @@ impl Machine {
             instance,
             directory,
             name: name.to_owned(),
+        };
+        match self.call(&request)? {
+            Reply::Connected { socket } => Ok(socket),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    pub(crate) fn connect_port(
+        &self,
+        instance: InstanceId,
+        loopback: Loopback,
+        port: u16,
+    ) -> Result<OwnedFd, Failure> {
+        let request = Request::ConnectPort {
+            instance,
+            loopback,
+            port: port.try_into().unwrap(),
         };
         match self.call(&request)? {
             Reply::Connected { socket } => Ok(socket),

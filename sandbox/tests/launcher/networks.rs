@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use nix::sched::{CloneFlags, setns};
 use pinfold_policy::Control;
 use pinfold_sandbox::posture::State;
-use pinfold_sandbox::protocol::FailureKind;
+use pinfold_sandbox::protocol::{FailureKind, KillHow};
 
 use crate::machine::{Machine, Setup, eventually, has_root, lines_until};
 use crate::skip::tell;
@@ -70,8 +70,8 @@ fn each_prepared_network_namespace_is_one_instances_alone() {
         let launched = machine.launch_with("hello", digest, &[]).unwrap();
         let name = of(launched.pid);
         assert!(name != own && used.insert(name.clone()), "{name} is shared");
-        // Its launcher has let it go.
-        assert!(!names(&machine).contains(&name));
+        // Its launcher keeps it to connect into, for as long as the instance lives.
+        assert!(names(&machine).contains(&name));
         instances.push(launched);
         name
     };
@@ -81,12 +81,21 @@ fn each_prepared_network_namespace_is_one_instances_alone() {
     for _ in 0..6 {
         launch();
     }
-    eventually("the pool to be full again", || names(&machine).len() == 3);
+    eventually("the pool to be full again", || {
+        names(&machine).len() == 7 + 3
+    });
     let again = names(&machine);
     let third = launch();
     assert!(again.contains(&third), "{third} of {again:?}");
     assert_eq!(used.len(), 8);
-    assert!(again.is_disjoint(&(&used - &BTreeSet::from([third]))));
+    let pool = &again - &(&used - &BTreeSet::from([third]));
+    assert_eq!(pool.len(), 3, "{pool:?} of {again:?}");
+    for instance in &instances {
+        machine.kill(instance.instance, KillHow::Kill).unwrap();
+    }
+    eventually("those of the ended to be let go", || {
+        names(&machine).is_disjoint(&used)
+    });
 }
 
 #[test]
@@ -143,7 +152,8 @@ fn a_launch_without_a_pool_makes_its_own_and_one_that_requires_it_is_refused() {
     lines_until(launched.stdout, "ready");
     assert_ne!(of(launched.pid), of(machine.child.id()));
     assert!(launched.missing.contains(&"network-pool".to_owned()));
-    assert!(names(&machine).is_empty());
+    let its_own = of(launched.pid);
+    assert_eq!(names(&machine), BTreeSet::from([its_own]));
     let posture = machine.posture(None);
     let control = posture.control(Control::NetworkPool).unwrap();
     assert_eq!(control.state, State::Missing);

@@ -1,8 +1,10 @@
 /* A plugin for the tests: does what its arguments say, one after the other, then sleeps or exits.
  * Built static: a jail has no loader. */
 #define _GNU_SOURCE
+#include <arpa/inet.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <netinet/in.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -37,6 +39,40 @@ static int listen_on(const char *path) {
         listen(listener, 1) != 0)
         fail("listen");
     return listener;
+}
+
+/* A TCP socket and the address of this port of loopback. */
+static int tcp_socket(const char *port, struct sockaddr_in *address) {
+    *address = (struct sockaddr_in){.sin_family = AF_INET,
+                                    .sin_port = htons(atoi(port)),
+                                    .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    int made = socket(AF_INET, SOCK_STREAM, 0);
+    if (made < 0)
+        fail("socket");
+    return made;
+}
+
+static int listen_at(const char *port) {
+    struct sockaddr_in address;
+    int listener = tcp_socket(port, &address);
+    if (bind(listener, (struct sockaddr *)&address, sizeof address) != 0 || listen(listener, 1) != 0)
+        fail("listen");
+    return listener;
+}
+
+/* Connects, says who it is, and prints what it is told. */
+static void dial(const char *port) {
+    struct sockaddr_in address;
+    int peer = tcp_socket(port, &address);
+    char buffer[256];
+    if (connect(peer, (struct sockaddr *)&address, sizeof address) != 0)
+        fail("dial");
+    if (write(peer, "here\n", 5) != 5)
+        fail("write");
+    ssize_t count = read(peer, buffer, sizeof buffer - 1);
+    buffer[count > 0 ? count : 0] = 0;
+    say(buffer);
+    close(peer);
 }
 
 static void serve(int listener) {
@@ -169,6 +205,14 @@ int main(int count, char **arguments) {
             int listener = listen_on(value);
             say("ready");
             serve(listener);
+        } else if (!strncmp(act, "tcp=", 4)) {
+            int listener = listen_at(value);
+            say("ready");
+            serve(listener);
+        } else if (!strncmp(act, "tcp-full=", 9)) {
+            listen_at(value);
+        } else if (!strncmp(act, "dial=", 5)) {
+            dial(value);
         } else if (!strcmp(act, "wait"))
             for (;;)
                 pause();

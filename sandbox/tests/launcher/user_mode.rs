@@ -7,10 +7,11 @@ use std::os::unix::net::UnixStream;
 
 use pinfold_policy::Control;
 use pinfold_sandbox::posture::{Mode, State};
-use pinfold_sandbox::protocol::{ExitCause, FailureKind, KillHow, SocketDirectory};
+use pinfold_sandbox::protocol::{ExitCause, FailureKind, KillHow, Loopback, SocketDirectory};
 use sha2::{Digest as _, Sha256};
 
 use crate::machine::{Machine, Setup, eventually, has_root, lines_until, output};
+use crate::ports::{HTTP, echoes, ready};
 use crate::skip::skip;
 use crate::trust::{BY_RELEASE, private, write};
 
@@ -166,6 +167,22 @@ fn a_users_launcher_connects_and_its_end_leaves_nothing() {
     eventually("the plugin is gone", || {
         !std::path::Path::new(&process).exists()
     });
+}
+
+#[test]
+fn a_users_launcher_makes_listeners_and_connects_to_ports() {
+    let test = "a_users_launcher_makes_listeners_and_connects_to_ports";
+    let Some(machine) = start(test) else {
+        return;
+    };
+    let granted = format!("{HTTP}{LOWERED}");
+    let launched = machine.run("hello", &["tcp=10001"], &granted).unwrap();
+    ready(&launched);
+    let connect = |port| machine.connect_port(launched.instance, Loopback::V4, port);
+    echoes(connect(10001).unwrap());
+    assert_eq!(launched.listeners.len(), 1);
+    let failure = connect(launched.listeners[0].port).unwrap_err();
+    assert!(failure.message.contains("the host's own"), "{failure}");
 }
 
 #[test]

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::num::NonZeroU16;
 
 use serde::Deserialize;
 
@@ -41,6 +42,14 @@ pub struct LaunchTemplate {
     /// Variables set only where the policy grants no outgoing HTTP.
     #[serde(default)]
     pub env_without_http: BTreeMap<String, String>,
+    /// TCP port at 127.0.0.1 of the jail at which the way out for HTTP listens, where the policy
+    /// grants outgoing HTTP.
+    #[serde(default)]
+    pub http_proxy_port: Option<NonZeroU16>,
+    /// Variables set only where the policy grants outgoing HTTP; `{http-proxy}` in a value stands for
+    /// address and port of the way out.
+    #[serde(default)]
+    pub env_with_http: BTreeMap<String, String>,
     /// Variables whose values the daemon gives at launch.
     #[serde(default)]
     pub from_daemon: BTreeMap<String, FromDaemon>,
@@ -128,6 +137,9 @@ pub enum TemplateError {
         /// Its value.
         path: String,
     },
+    /// Variables point at a way out that has no port.
+    #[error("env-with-http names {{http-proxy}}, and http-proxy-port is not set")]
+    NoHttpProxy,
     /// A value that the daemon may not give.
     #[error("the daemon may not set {name:?}")]
     NotFromDaemon {
@@ -156,6 +168,9 @@ pub enum TemplateError {
     },
 }
 
+/// What stands for address and port of the way out.
+const HTTP_PROXY: &str = "{http-proxy}";
+
 const KEYS: &KnownKeys = &[
     (
         "",
@@ -169,6 +184,8 @@ const KEYS: &KnownKeys = &[
             "env",
             "env-from-host",
             "env-without-http",
+            "env-with-http",
+            "http-proxy-port",
             "from-daemon",
         ],
     ),
@@ -206,6 +223,10 @@ impl LaunchTemplate {
             check("links", link)?;
             check("links", target)?;
         }
+        let names_proxy = |value: &String| value.contains(HTTP_PROXY);
+        if template.http_proxy_port.is_none() && template.env_with_http.values().any(names_proxy) {
+            return Err(TemplateError::NoHttpProxy);
+        }
         Ok(template)
     }
 
@@ -242,6 +263,13 @@ impl LaunchTemplate {
         }
         if input.granted.http.is_empty() {
             env.extend(self.env_without_http.clone());
+        } else {
+            let port = self.http_proxy_port.map_or(0, NonZeroU16::get);
+            let place = format!("127.0.0.1:{port}");
+            for (name, value) in &self.env_with_http {
+                let value = fill(value, input.plugin).replace(HTTP_PROXY, &place);
+                env.insert(name.clone(), value);
+            }
         }
         env.extend(input.policy_env.clone());
         let bytes = input
@@ -289,12 +317,15 @@ dialect = "sample"
 working-directory = "/app"
 tmp-directory = "/tmp/sample-{plugin}"
 env-from-host = ["TZ"]
+http-proxy-port = 3128
 [links]
 "/app/{plugin}" = "/plugin"
 [env]
 PATH = "/usr/bin"
 [env-without-http]
 NO_NETWORK = "1"
+[env-with-http]
+WAY_OUT = "http://{http-proxy}/"
 [from-daemon]
 VERSIONS = { max-bytes = 4, characters = "digits-and-commas" }
 "#;
@@ -338,6 +369,13 @@ VERSIONS = { max-bytes = 4, characters = "digits-and-commas" }
         );
         let with_http = fill_in("http = [{ hosts = ['a'] }]", &[]).unwrap();
         assert!(!with_http.contains_key("NO_NETWORK"));
+        assert!(!env.contains_key("WAY_OUT"));
+        assert_eq!(with_http["WAY_OUT"], "http://127.0.0.1:3128/");
+        let no_port = SAMPLE.replace("http-proxy-port = 3128", "");
+        assert_eq!(
+            LaunchTemplate::parse(no_port.as_bytes()),
+            Err(TemplateError::NoHttpProxy)
+        );
     }
 
     #[test]

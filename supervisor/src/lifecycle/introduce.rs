@@ -1,5 +1,6 @@
 //! From a started process to an instance that can serve.
 
+use std::num::NonZeroU16;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,7 +9,7 @@ use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
 use pinfold_gateway::admin::dto::{LogLevel, LogStream};
 use pinfold_policy::{Generation, InstanceId, PolicyFile};
-use pinfold_sandbox::protocol::{Launched, SocketDirectory};
+use pinfold_sandbox::protocol::{Launched, Loopback, SocketDirectory};
 use tokio::net::unix::pipe;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -199,6 +200,17 @@ impl Connect for JailSockets {
     ) -> BoxFuture<'_, Result<OwnedFd, DialectError>> {
         self.launcher
             .connect(self.instance, directory, name)
+            .map(|result| result.map_err(DialectError::Connect))
+            .boxed()
+    }
+
+    fn connect_port(
+        &self,
+        loopback: Loopback,
+        port: NonZeroU16,
+    ) -> BoxFuture<'_, Result<OwnedFd, DialectError>> {
+        self.launcher
+            .connect_port(self.instance, loopback, port)
             .map(|result| result.map_err(DialectError::Connect))
             .boxed()
     }

@@ -4,8 +4,8 @@ use core::ffi::CStr;
 use core::fmt;
 
 use super::{
-    ARGUMENTS_LIMIT, HEADER_BYTES, LIMIT_BYTES, Landlock, MAGIC, MOUNTS_LIMIT, Rule, Settings,
-    TASKS_LIMIT, Tag, VARIABLES_LIMIT, VERSION, Wish,
+    ARGUMENTS_LIMIT, HEADER_BYTES, LIMIT_BYTES, LISTENERS_LIMIT, Landlock, MAGIC, MOUNTS_LIMIT,
+    Rule, Settings, TASKS_LIMIT, Tag, VARIABLES_LIMIT, VERSION, Wish,
 };
 
 /// A plan that was found whole.
@@ -27,6 +27,15 @@ pub struct Limit {
     pub resource: u32,
     /// The limit; `u64::MAX` is none.
     pub value: u64,
+}
+
+/// A TCP socket to listen on, at 127.0.0.1 of the jail's network.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Listener {
+    /// What tells it from the others, when its descriptor is sent up.
+    pub number: u8,
+    /// Its port, not zero.
+    pub port: u16,
 }
 
 /// One thing to make in the new root. Paths are relative to it.
@@ -115,7 +124,7 @@ impl<'p> Plan<'p> {
             return Err(PlanError::Header);
         }
         let mut once = Once::default();
-        let (mut arguments, mut variables) = (0, 0);
+        let (mut arguments, mut variables, mut listeners) = (0, 0, 0);
         for record in Records(records) {
             let offset = records.len() - record.remaining;
             let malformed = PlanError::Record(offset);
@@ -156,11 +165,16 @@ impl<'p> Plan<'p> {
                 Tag::LandlockRule => {
                     rule(record.payload).ok_or(malformed)?;
                 }
+                Tag::Listener => {
+                    listener(record.payload).ok_or(malformed)?;
+                    listeners += 1;
+                }
             }
         }
         let plan = once.complete(records).ok_or(PlanError::Content)?;
         let in_bounds = (1..=ARGUMENTS_LIMIT).contains(&arguments)
             && variables <= VARIABLES_LIMIT
+            && listeners <= LISTENERS_LIMIT
             && plan.settings.tasks <= TASKS_LIMIT
             && plan.settings.mounts <= MOUNTS_LIMIT
             && (plan.settings.landlock == Wish::Off || plan.landlock.is_some())
@@ -217,6 +231,13 @@ impl<'p> Plan<'p> {
         Records(self.records)
             .filter(|record| record.tag == Some(Tag::Limit))
             .filter_map(|record| limit(record.payload))
+    }
+
+    /// Sockets to listen on.
+    pub fn listeners(&self) -> impl Iterator<Item = Listener> + use<'p> {
+        Records(self.records)
+            .filter(|record| record.tag == Some(Tag::Listener))
+            .filter_map(|record| listener(record.payload))
     }
 
     /// What to make in the new root, in order.
@@ -341,6 +362,14 @@ fn rule(payload: &[u8]) -> Option<Rule<'_>> {
         path: text(path)?,
         rights,
     })
+}
+
+fn listener(payload: &[u8]) -> Option<Listener> {
+    let [number, 0, low, high] = *payload else {
+        return None;
+    };
+    let port = u16::from_le_bytes([low, high]);
+    (port != 0).then_some(Listener { number, port })
 }
 
 fn operation(tag: Tag, payload: &[u8]) -> Option<Operation<'_>> {

@@ -6,9 +6,10 @@ use pinfold_policy::{Digest, InstanceId};
 
 use super::fields::{Reader, Writer};
 use super::{CodecError, MESSAGE_LIMIT_BYTES, kind};
-use crate::protocol::packet::Packet;
+use crate::protocol::packet::{LAUNCHED_DESCRIPTORS, Packet};
 use crate::protocol::{
-    Event, ExitCause, Failure, FailureKind, Incoming, Launched, Reply, RequestId, Stats,
+    Event, ExitCause, Failure, FailureKind, Incoming, LISTENERS_LIMIT, Launched, Listener,
+    ListenerPurpose, Reply, RequestId, Stats,
 };
 
 /// A reply as a packet.
@@ -42,12 +43,22 @@ pub(crate) fn encode_reply(
                 out.text("missing", control)?;
             }
             out.text("trust", cut(&launched.trust))?;
+            let found = launched.listeners.len();
+            match u8::try_from(found) {
+                Ok(count) if found <= LISTENERS_LIMIT => out.u8(count),
+                _ => return Err(too_many_listeners(found)),
+            }
+            for listener in &launched.listeners {
+                out.u8(purpose_code(listener.purpose));
+                out.u16(listener.port);
+            }
             descriptors.extend([
                 launched.pidfd,
                 launched.stdout,
                 launched.stderr,
                 launched.policy,
             ]);
+            descriptors.extend(launched.listeners.into_iter().map(|one| one.socket));
         }
         Ok(Reply::Connected { socket }) => {
             out.header(kind::CONNECT | kind::REPLY, id);
@@ -123,11 +134,16 @@ pub(crate) fn encode_event(event: &Event) -> Result<Vec<u8>, CodecError> {
 /// # Errors
 /// [`CodecError`]. The packet's descriptors are closed then.
 pub(crate) fn decode_incoming(packet: Packet) -> Result<Incoming, CodecError> {
+    const LAUNCHED: u8 = kind::LAUNCH | kind::REPLY;
     let expected = match packet.bytes.get(1).copied() {
         Some(kind) if kind == kind::PROBE | kind::REPLY => 1,
         Some(kind) if kind == kind::STAGE | kind::REPLY => 1,
         Some(kind) if kind == kind::CONNECT | kind::REPLY => 1,
-        Some(kind) if kind == kind::LAUNCH | kind::REPLY => 4,
+        // With its listeners, which are counted further on.
+        Some(LAUNCHED) => packet
+            .descriptors
+            .len()
+            .clamp(LAUNCHED_DESCRIPTORS, LAUNCHED_DESCRIPTORS + LISTENERS_LIMIT),
         _ => 0,
     };
     packet.expect_descriptors(expected)?;
@@ -191,7 +207,29 @@ fn failure_kind_code(kind: FailureKind) -> u8 {
     }
 }
 
+fn purpose_code(purpose: ListenerPurpose) -> u8 {
+    match purpose {
+        ListenerPurpose::HttpProxy => 0,
+    }
+}
+
+fn too_many_listeners(found: usize) -> CodecError {
+    CodecError::Limit {
+        field: "listeners",
+        found,
+        limit: LISTENERS_LIMIT,
+    }
+}
+
 impl Reader<'_> {
+    fn purpose(&mut self) -> Result<ListenerPurpose, CodecError> {
+        let field = "purpose";
+        match self.u8(field)? {
+            0 => Ok(ListenerPurpose::HttpProxy),
+            value => Err(CodecError::Value { field, value }),
+        }
+    }
+
     fn exited(&mut self) -> Result<Event, CodecError> {
         let field = "cause";
         Ok(Event::Exited {
@@ -223,6 +261,7 @@ impl Reader<'_> {
     }
 
     fn reply(&mut self, kind: u8, descriptors: Vec<OwnedFd>) -> Result<Reply, CodecError> {
+        let found = descriptors.len();
         let mut descriptors = descriptors.into_iter();
         // Their number was checked against the type before.
         let mut next = || {
@@ -244,20 +283,39 @@ impl Reader<'_> {
                 digest: Digest(self.array("digest")?),
                 root: next()?,
             },
-            LAUNCHED => Reply::Launched(Launched {
-                instance: InstanceId(self.u64("instance")?),
-                pid: self.u32("pid")?,
-                tmp_directory: self.text("tmp directory")?,
-                development_policy: self.flag("development policy")?,
-                missing: (0..self.count("missing")?)
-                    .map(|_| self.text("missing"))
-                    .collect::<Result<_, _>>()?,
-                trust: self.text("trust")?,
-                pidfd: next()?,
-                stdout: next()?,
-                stderr: next()?,
-                policy: next()?,
-            }),
+            LAUNCHED => {
+                let mut launched = Launched {
+                    instance: InstanceId(self.u64("instance")?),
+                    pid: self.u32("pid")?,
+                    tmp_directory: self.text("tmp directory")?,
+                    development_policy: self.flag("development policy")?,
+                    missing: (0..self.count("missing")?)
+                        .map(|_| self.text("missing"))
+                        .collect::<Result<_, _>>()?,
+                    trust: self.text("trust")?,
+                    pidfd: next()?,
+                    stdout: next()?,
+                    stderr: next()?,
+                    policy: next()?,
+                    listeners: Vec::new(),
+                };
+                let count = usize::from(self.u8("listeners")?);
+                if count > LISTENERS_LIMIT {
+                    return Err(too_many_listeners(count));
+                }
+                let expected = LAUNCHED_DESCRIPTORS + count;
+                if found != expected {
+                    return Err(CodecError::Descriptors { expected, found });
+                }
+                for _ in 0..count {
+                    launched.listeners.push(Listener {
+                        purpose: self.purpose()?,
+                        port: self.u16("port")?,
+                        socket: next()?,
+                    });
+                }
+                Reply::Launched(launched)
+            }
             CONNECTED => Reply::Connected { socket: next()? },
             KILLED => Reply::Killed,
             TRUSTED => Reply::Trusted {

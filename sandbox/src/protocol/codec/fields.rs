@@ -27,6 +27,10 @@ impl Writer {
         self.bytes.push(value);
     }
 
+    pub(super) fn u16(&mut self, value: u16) {
+        self.bytes.extend(value.to_be_bytes());
+    }
+
     pub(super) fn u32(&mut self, value: u32) {
         self.bytes.extend(value.to_be_bytes());
     }
@@ -111,6 +115,10 @@ impl<'a> Reader<'a> {
         self.array(field).map(u8::from_be_bytes)
     }
 
+    pub(super) fn u16(&mut self, field: &'static str) -> Result<u16, CodecError> {
+        self.array(field).map(u16::from_be_bytes)
+    }
+
     pub(super) fn u32(&mut self, field: &'static str) -> Result<u32, CodecError> {
         self.array(field).map(u32::from_be_bytes)
     }
@@ -124,7 +132,7 @@ impl<'a> Reader<'a> {
     }
 
     pub(super) fn text(&mut self, field: &'static str) -> Result<String, CodecError> {
-        let length = self.array(field).map(u16::from_be_bytes)?;
+        let length = self.u16(field)?;
         let bytes = self.take(field, length.into())?;
         match std::str::from_utf8(bytes) {
             Ok(text) => Ok(text.to_owned()),

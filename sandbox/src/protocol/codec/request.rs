@@ -1,13 +1,14 @@
 //! Requests as bytes.
 
 use std::collections::BTreeMap;
+use std::num::NonZeroU16;
 
 use pinfold_policy::{Digest, FROM_DAEMON_LIMIT_BYTES, Generation, InstanceId};
 
 use super::fields::{Reader, Writer};
 use super::{CodecError, VERSION, kind};
 use crate::protocol::packet::Packet;
-use crate::protocol::{KillHow, Request, RequestId, SocketDirectory};
+use crate::protocol::{KillHow, Loopback, Request, RequestId, SocketDirectory};
 
 /// A request as bytes. It carries no descriptors.
 ///
@@ -52,6 +53,19 @@ pub(crate) fn encode_request(id: RequestId, request: &Request) -> Result<Vec<u8>
                 SocketDirectory::Tmp => 1,
             });
             out.text("name", name)?;
+        }
+        Request::ConnectPort {
+            instance,
+            loopback,
+            port,
+        } => {
+            out.header(kind::CONNECT_PORT, id);
+            out.u64(instance.0);
+            out.u8(match loopback {
+                Loopback::V4 => 0,
+                Loopback::V6 => 1,
+            });
+            out.u16(port.get());
         }
         Request::Kill { instance, how } => {
             out.header(kind::KILL, id);
@@ -114,6 +128,21 @@ pub(crate) fn decode_request(packet: Packet) -> Result<(RequestId, Request), Cod
                 }
             },
             name: read.text("name")?,
+        },
+        kind::CONNECT_PORT => Request::ConnectPort {
+            instance: InstanceId(read.u64("instance")?),
+            loopback: match read.u8("loopback")? {
+                0 => Loopback::V4,
+                1 => Loopback::V6,
+                value => {
+                    let field = "loopback";
+                    return Err(CodecError::Value { field, value });
+                }
+            },
+            port: NonZeroU16::new(read.u16("port")?).ok_or(CodecError::Value {
+                field: "port",
+                value: 0,
+            })?,
         },
         kind::KILL => Request::Kill {
             instance: InstanceId(read.u64("instance")?),

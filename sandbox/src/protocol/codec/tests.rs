@@ -8,8 +8,8 @@ use pinfold_policy::{Digest, FROM_DAEMON_LIMIT_BYTES, Generation, InstanceId, Pl
 
 use super::*;
 use crate::protocol::{
-    Event, ExitCause, Failure, FailureKind, Incoming, KillHow, Launched, Reply, Request,
-    SocketDirectory, Stats,
+    Event, ExitCause, Failure, FailureKind, Incoming, KillHow, LISTENERS_LIMIT, Launched, Listener,
+    ListenerPurpose, Loopback, Reply, Request, SocketDirectory, Stats,
 };
 
 fn file() -> OwnedFd {
@@ -49,6 +49,16 @@ fn request() -> impl Strategy<Value = Request> {
                 name,
             }
         }),
+        (
+            instance.clone(),
+            any::<bool>(),
+            any::<std::num::NonZeroU16>()
+        )
+            .prop_map(|(instance, six, port)| Request::ConnectPort {
+                instance,
+                loopback: if six { Loopback::V6 } else { Loopback::V4 },
+                port,
+            }),
         (instance.clone(), any::<bool>()).prop_map(|(instance, kill)| Request::Kill {
             instance,
             how: if kill {
@@ -126,7 +136,7 @@ proptest! {
     #[test]
     fn any_bytes_are_a_message_or_an_error(
         bytes in vec(any::<u8>(), 0..300),
-        descriptors in 0_usize..6,
+        descriptors in 0_usize..10,
     ) {
         fuzz(&bytes, descriptors);
     }
@@ -145,7 +155,7 @@ proptest! {
         fuzz(&bytes, 0);
         bytes[0] = VERSION;
         bytes[1] = kind;
-        for descriptors in [0, 1, 4] {
+        for descriptors in [0, 1, 4, 6, 8] {
             fuzz(&bytes, descriptors);
         }
         bytes.truncate(cut.index(bytes.len()));
@@ -153,7 +163,12 @@ proptest! {
     }
 }
 
-fn launched() -> Reply {
+fn launched(listeners: usize) -> Reply {
+    let listener = |port| Listener {
+        purpose: ListenerPurpose::HttpProxy,
+        port,
+        socket: file(),
+    };
     Reply::Launched(Launched {
         instance: InstanceId(3),
         pid: 77,
@@ -165,12 +180,13 @@ fn launched() -> Reply {
         development_policy: true,
         missing: vec!["landlock".into()],
         trust: "pinned digest".into(),
+        listeners: (1..).take(listeners).map(listener).collect(),
     })
 }
 
 #[test]
 fn a_launch_reply_carries_its_descriptors_in_order() {
-    let packet = encode_reply(9, Ok(launched())).unwrap();
+    let packet = encode_reply(9, Ok(launched(2))).unwrap();
     let raw: Vec<i32> = packet.descriptors.iter().map(AsRawFd::as_raw_fd).collect();
     let Incoming::Reply {
         id: 9,
@@ -179,13 +195,46 @@ fn a_launch_reply_carries_its_descriptors_in_order() {
     else {
         panic!("not the reply that was sent");
     };
-    let read_raw = [&read.pidfd, &read.stdout, &read.stderr, &read.policy].map(AsRawFd::as_raw_fd);
-    assert_eq!(raw, read_raw);
+    let [one, two] = read.listeners.as_slice() else {
+        panic!("two listeners were sent");
+    };
+    assert_eq!((one.port, two.port), (1, 2));
+    assert_eq!(one.purpose, ListenerPurpose::HttpProxy);
+    let read_raw = [
+        &read.pidfd,
+        &read.stdout,
+        &read.stderr,
+        &read.policy,
+        &one.socket,
+        &two.socket,
+    ];
+    assert_eq!(raw, read_raw.map(AsRawFd::as_raw_fd));
     assert_eq!((read.instance, read.pid), (InstanceId(3), 77));
     assert_eq!(read.tmp_directory, "/tmp/goatflow-plugin-hello");
     assert!(read.development_policy);
     assert_eq!(read.missing, ["landlock"]);
     assert_eq!(read.trust, "pinned digest");
+}
+
+#[test]
+fn a_port_of_a_jail_has_these_bytes_and_is_never_zero() {
+    let request = Request::ConnectPort {
+        instance: InstanceId(2),
+        loopback: Loopback::V6,
+        port: 0x1234.try_into().unwrap(),
+    };
+    let mut bytes = encode_request(5, &request).unwrap();
+    assert_eq!(bytes, b"\x03\x08\0\0\0\x05\0\0\0\0\0\0\0\x02\x01\x12\x34");
+    bytes.truncate(15);
+    bytes.extend([0, 0]);
+    let descriptors = Vec::new();
+    assert_eq!(
+        decode_request(Packet { bytes, descriptors }).unwrap_err(),
+        CodecError::Value {
+            field: "port",
+            value: 0
+        }
+    );
 }
 
 #[test]
@@ -212,12 +261,12 @@ fn what_is_said_of_trust_has_these_bytes() {
         plugin: "ab".parse().unwrap(),
         digest: Digest([9; 32]),
     };
-    let mut bytes = vec![2, 7, 0, 0, 0, 5, 0, 2, b'a', b'b'];
+    let mut bytes = vec![3, 7, 0, 0, 0, 5, 0, 2, b'a', b'b'];
     bytes.extend([9; 32]);
     assert_eq!(encode_request(5, &request).unwrap(), bytes);
     let basis = "unsigned".to_owned();
     let answer = encode_reply(5, Ok(Reply::Trusted { basis })).unwrap();
-    assert_eq!(answer.bytes, b"\x02\x47\0\0\0\x05\0\x08unsigned");
+    assert_eq!(answer.bytes, b"\x03\x47\0\0\0\x05\0\x08unsigned");
     assert!(matches!(
         decode_incoming(answer).unwrap(),
         Incoming::Reply { id: 5, result: Ok(Reply::Trusted { basis }) } if basis == "unsigned"
@@ -228,7 +277,7 @@ fn what_is_said_of_trust_has_these_bytes() {
         hint: None,
     };
     let answer = encode_reply(5, Err(refused.clone())).unwrap();
-    assert_eq!(answer.bytes, b"\x02\x7f\0\0\0\x05\x06\0\x02no\0");
+    assert_eq!(answer.bytes, b"\x03\x7f\0\0\0\x05\x06\0\x02no\0");
     assert!(matches!(
         decode_incoming(answer).unwrap(),
         Incoming::Reply { id: 5, result: Err(failure) } if failure == refused
@@ -237,7 +286,32 @@ fn what_is_said_of_trust_has_these_bytes() {
 
 #[test]
 fn a_wrong_number_of_descriptors_is_refused() {
-    let mut packet = encode_reply(1, Ok(launched())).unwrap();
+    let mut packet = encode_reply(1, Ok(launched(2))).unwrap();
+    packet.descriptors.pop();
+    assert_eq!(
+        decode_incoming(packet).unwrap_err(),
+        CodecError::Descriptors {
+            expected: 6,
+            found: 5
+        }
+    );
+    let mut packet = encode_reply(1, Ok(launched(0))).unwrap();
+    packet.descriptors.push(file());
+    assert_eq!(
+        decode_incoming(packet).unwrap_err(),
+        CodecError::Descriptors {
+            expected: 4,
+            found: 5
+        }
+    );
+    assert!(matches!(
+        encode_reply(1, Ok(launched(LISTENERS_LIMIT + 1))),
+        Err(CodecError::Limit {
+            field: "listeners",
+            ..
+        })
+    ));
+    let mut packet = encode_reply(1, Ok(launched(0))).unwrap();
     packet.descriptors.pop();
     assert_eq!(
         decode_incoming(packet).unwrap_err(),

@@ -2,6 +2,7 @@
 //! initialisation.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::num::NonZeroU16;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,12 +11,12 @@ use pinfold_gob::{DecodeError, Kind, Nothing, Schema};
 use pinfold_policy::{PluginId, Span};
 use pinfold_rpc::handshake::{Address, Expectation, FirstLine, HandshakeLine};
 use pinfold_rpc::netrpc::{self, Body, Client, End};
-use pinfold_rpc::session::{PluginSession, SessionConfig};
+use pinfold_rpc::session::{PluginSession, SessionConfig, Stdio};
 use pinfold_rpc::yamux::{self, SessionError};
-use pinfold_sandbox::protocol::SocketDirectory;
-use tokio::io::AsyncReadExt as _;
-use tokio::net::UnixStream;
+use pinfold_sandbox::protocol::{Loopback, SocketDirectory};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite};
 use tokio::net::unix::pipe;
+use tokio::net::{TcpStream, UnixStream};
 use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 
@@ -25,7 +26,7 @@ use super::registration::{GobRegistration, REGISTRATION_LIMIT_BYTES, Registratio
 use super::wire::InitRequest;
 use super::{DISPENSED, HOST_VERSION};
 use crate::chain::Chain;
-use crate::dialect::{DialectError, Process, Started};
+use crate::dialect::{Connect, DialectError, Process, Started};
 use crate::logs::is_unprintable;
 
 /// Version of the contract that the handshake negotiates.
@@ -48,11 +49,10 @@ pub(super) async fn start(
         .map_err(|_| DialectError::HandshakeDeadline { limit })??;
     let handshake = HandshakeLine::parse(&line, &Expectation::net_rpc(vec![PROTOCOL_VERSION]))
         .map_err(DialectError::Handshake)?;
-    let (directory, name) = socket(&handshake.address, &process.tmp_directory)?;
+    let place = place(&handshake.address, &process.tmp_directory)?;
     // What comes on standard output from here on is nothing but output.
     process.output.add(LogStream::Stdout, stdout);
-    let socket = process.connect.connect(directory, name).await?;
-    let (session, stdio) = session(socket).await?;
+    let (session, stdio) = connect(process.connect.as_ref(), place).await?;
     process.output.add(LogStream::Stdout, stdio.stdout);
     process.output.add(LogStream::Stderr, stdio.stderr);
     let dispensing = session.dispense(DISPENSED, Instant::now() + limit.0);
@@ -124,18 +124,33 @@ async fn first_line(stdout: &mut pipe::Receiver) -> Result<Vec<u8>, DialectError
     }
 }
 
-/// Where the handshake line's socket is. Nothing but a plain name in one of two directories is
-/// ever asked of the launcher, which checks again.
-fn socket(
-    address: &Address,
-    tmp_directory: &str,
-) -> Result<(SocketDirectory, String), DialectError> {
+/// Where a plugin listens.
+#[derive(Debug, PartialEq, Eq)]
+enum Place {
+    /// At a name in one of the two directories.
+    Unix(SocketDirectory, String),
+    /// At a port of its own loopback.
+    Tcp(Loopback, NonZeroU16),
+}
+
+/// Where the handshake line's socket is. Nothing but a plain name in one of two directories, or a
+/// port of the jail's own loopback, is ever asked of the launcher, which checks again.
+fn place(address: &Address, tmp_directory: &str) -> Result<Place, DialectError> {
     let refused = || DialectError::Address {
         address: format!("{address:?}").chars().take(200).collect(),
-        allowed: format!("{tmp_directory} or {RUN_DIRECTORY}"),
+        allowed: format!("{tmp_directory} or {RUN_DIRECTORY}, or a port of 127.0.0.1 or ::1,"),
     };
-    let Address::Unix { path } = address else {
-        return Err(refused());
+    let path = match address {
+        Address::Unix { path } => path,
+        Address::Tcp { host, port } => {
+            let loopback = match host.as_str() {
+                "127.0.0.1" => Loopback::V4,
+                "::1" => Loopback::V6,
+                _ => return Err(refused()),
+            };
+            let port = NonZeroU16::new(*port).ok_or_else(refused)?;
+            return Ok(Place::Tcp(loopback, port));
+        }
     };
     let (directory, name) = path.rsplit_once('/').ok_or_else(refused)?;
     let directory = match directory {
@@ -149,20 +164,36 @@ fn socket(
             .bytes()
             .all(|c| c.is_ascii_alphanumeric() || matches!(c, b'.' | b'_' | b'-'));
     if plain {
-        Ok((directory, name.to_owned()))
+        Ok(Place::Unix(directory, name.to_owned()))
     } else {
         Err(refused())
     }
 }
 
-async fn session(
-    socket: std::os::fd::OwnedFd,
-) -> Result<(PluginSession, pinfold_rpc::session::Stdio), DialectError> {
-    let stream = std::os::unix::net::UnixStream::from(socket);
-    let stream = stream
-        .set_nonblocking(true)
-        .and_then(|()| UnixStream::from_std(stream))
-        .map_err(|error| failed("open the session", &error))?;
+async fn connect(jail: &dyn Connect, place: Place) -> Result<(PluginSession, Stdio), DialectError> {
+    let unusable = |error: std::io::Error| failed("open the session", &error);
+    match place {
+        Place::Unix(directory, name) => {
+            let socket = jail.connect(directory, name).await?;
+            let stream = std::os::unix::net::UnixStream::from(socket);
+            stream.set_nonblocking(true).map_err(unusable)?;
+            session(UnixStream::from_std(stream).map_err(unusable)?).await
+        }
+        Place::Tcp(loopback, port) => {
+            let socket = jail.connect_port(loopback, port).await?;
+            let stream = std::net::TcpStream::from(socket);
+            stream.set_nonblocking(true).map_err(unusable)?;
+            // Frames are written whole: waiting to fill a segment only delays them.
+            stream.set_nodelay(true).map_err(unusable)?;
+            session(TcpStream::from_std(stream).map_err(unusable)?).await
+        }
+    }
+}
+
+async fn session<S>(stream: S) -> Result<(PluginSession, Stdio), DialectError>
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
     let config = SessionConfig {
         yamux: yamux::Config {
             // The plugin is asked by its protocol's ping instead, and slow is told from dead there.
@@ -373,14 +404,14 @@ mod tests {
 
     #[test]
     fn only_plain_names_in_the_two_directories_are_sockets() {
-        let at = |path: &str| socket(&Address::Unix { path: path.into() }, "/tmp/x");
+        let at = |path: &str| place(&Address::Unix { path: path.into() }, "/tmp/x");
         assert_eq!(
             at("/tmp/x/plugin1").unwrap(),
-            (SocketDirectory::Tmp, "plugin1".into())
+            Place::Unix(SocketDirectory::Tmp, "plugin1".into())
         );
         assert_eq!(
             at("/run/plugin/p.sock").unwrap(),
-            (SocketDirectory::Run, "p.sock".into())
+            Place::Unix(SocketDirectory::Run, "p.sock".into())
         );
         let long = format!("/tmp/x/{}", "a".repeat(65));
         for path in [
@@ -396,6 +427,33 @@ mod tests {
             assert!(
                 matches!(at(path), Err(DialectError::Address { .. })),
                 "{path}"
+            );
+        }
+    }
+
+    #[test]
+    fn only_ports_of_loopback_are_ports_of_a_jail() {
+        let at = |host: &str, port| {
+            let host = host.into();
+            place(&Address::Tcp { host, port }, "/tmp/x")
+        };
+        for (host, loopback) in [("127.0.0.1", Loopback::V4), ("::1", Loopback::V6)] {
+            let port = NonZeroU16::new(10_000).unwrap();
+            assert_eq!(at(host, 10_000).unwrap(), Place::Tcp(loopback, port));
+        }
+        for (host, port) in [
+            ("127.0.0.1", 0),
+            ("127.0.0.2", 1),
+            ("", 1),
+            ("localhost", 1),
+            ("0.0.0.0", 1),
+            ("::", 1),
+            ("::ffff:127.0.0.1", 1),
+            ("192.0.2.1", 1),
+        ] {
+            assert!(
+                matches!(at(host, port), Err(DialectError::Address { .. })),
+                "{host}"
             );
         }
     }
