@@ -215,6 +215,7 @@ fn version_1_limits_are_written_beneath_the_launchers_own_group() {
     );
     assert_eq!(file("cpu,cpuacct", "cpu.cfs_period_us"), "100000");
     assert_eq!(file("cpu,cpuacct", "cpu.cfs_quota_us"), "150000");
+    assert_eq!(file("cpu,cpuacct", "cpu.shares"), "1536");
     assert_eq!(file("pids/sub", "pids.max"), "48");
     assert_eq!(leaf.paths().count(), 3);
 }
@@ -327,6 +328,7 @@ fn version_2_limits_are_written_and_swap_is_none() {
         "memory.zswap.max",
         "memory.oom.group",
         "cpu.max",
+        "cpu.weight",
         "pids.max",
     ]);
     let applied = v2::limit(&leaf, &all, &limits());
@@ -342,6 +344,7 @@ fn version_2_limits_are_written_and_swap_is_none() {
     assert_eq!(read("memory.zswap.max"), "0");
     assert_eq!(read("memory.oom.group"), "1");
     assert_eq!(read("cpu.max"), "150000 100000");
+    assert_eq!(read("cpu.weight"), "150");
     assert_eq!(read("pids.max"), "48");
 }
 

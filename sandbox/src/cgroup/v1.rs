@@ -127,17 +127,7 @@ fn limit(group: &Cgroup, controller: Controller, limits: &Limits, path: &Path) -
     let control = control_of(controller, limits)?;
     Some(match controller {
         Controller::Memory => limit_memory(group, limits.memory_bytes?, path),
-        Controller::Cpu => {
-            let cpu: Option<&CpuController> = group.controller_of();
-            let quota = signed(cpu_quota_us(limits.cpu_percent?));
-            let set = in_list(cpu).and_then(|cpu| {
-                cpu.set_cfs_period(u64::from(CPU_PERIOD_US))
-                    .map_err(|error| reason(&error, "write cpu.cfs_period_us", path))?;
-                cpu.set_cfs_quota(quota)
-                    .map_err(|error| reason(&error, "write cpu.cfs_quota_us", path))
-            });
-            outcome(control, set)
-        }
+        Controller::Cpu => limit_cpu(group, limits.cpu_percent?, path),
         Controller::Pids => {
             let pids: Option<&PidController> = group.controller_of();
             let most = MaxValue::Value(signed(limits.pids?));
@@ -149,6 +139,37 @@ fn limit(group: &Cgroup, controller: Controller, limits: &Limits, path: &Path) -
         }
         Controller::Cpuacct => return None,
     })
+}
+
+/// A jail's weight against others when processors are short, as a v2 group has it: that of one
+/// ordinary group for each whole processor that the jail may use.
+pub(super) fn cpu_weight(percent: u32) -> u32 {
+    percent.clamp(1, 10_000)
+}
+
+/// The same on v1, where an ordinary group has 1024.
+fn cpu_shares(percent: u32) -> u64 {
+    u64::from(cpu_weight(percent)) * 1024 / 100
+}
+
+fn limit_cpu(group: &Cgroup, percent: u32, path: &Path) -> Applied {
+    let cpu: Option<&CpuController> = group.controller_of();
+    let set = in_list(cpu).and_then(|cpu| {
+        cpu.set_cfs_period(u64::from(CPU_PERIOD_US))
+            .map_err(|error| reason(&error, "write cpu.cfs_period_us", path))?;
+        cpu.set_cfs_quota(signed(cpu_quota_us(percent)))
+            .map_err(|error| reason(&error, "write cpu.cfs_quota_us", path))?;
+        Ok(cpu)
+    });
+    let weighted = set.map(|cpu| {
+        cpu.set_shares(cpu_shares(percent))
+            .map_err(|error| reason(&error, "write cpu.shares", path))
+    });
+    match weighted {
+        Err(reason) => Applied::missing(Control::Cpu, reason),
+        Ok(Err(reason)) => Applied::partial(Control::Cpu, How::V1, reason),
+        Ok(Ok(())) => Applied::enforced(Control::Cpu, How::V1),
+    }
 }
 
 /// Part of the memory limit that buffers of sockets may have, beside it: one in so many.

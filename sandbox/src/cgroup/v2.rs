@@ -11,7 +11,7 @@ use super::delegation::{free_of_processes, members_of};
 use super::dir::Dir;
 use super::hierarchy::Unified;
 use super::parent::{JAILS, LAUNCHER};
-use super::v1::cpu_quota_us;
+use super::v1::{cpu_quota_us, cpu_weight};
 use super::{Applied, CgroupError, Controller, How, Limits, Reason};
 
 /// The launcher's group.
@@ -142,9 +142,7 @@ pub(super) fn limit(
         .cpu_percent
         .filter(|_| controllers.contains(&Controller::Cpu))
     {
-        // The kernel's default period of 100 ms.
-        let value = format!("{} 100000", cpu_quota_us(percent));
-        applied.push(outcome(Control::Cpu, write(dir, "cpu.max", &value)));
+        applied.push(limit_cpu(dir, percent));
     }
     if let Some(pids) = limits
         .pids
@@ -156,6 +154,18 @@ pub(super) fn limit(
         ));
     }
     applied
+}
+
+fn limit_cpu(dir: &Dir, percent: u32) -> Applied {
+    // The kernel's default period of 100 ms.
+    let quota = format!("{} 100000", cpu_quota_us(percent));
+    if let Err(reason) = write(dir, "cpu.max", &quota) {
+        return Applied::missing(Control::Cpu, reason);
+    }
+    match write(dir, "cpu.weight", &cpu_weight(percent).to_string()) {
+        Ok(()) => Applied::enforced(Control::Cpu, How::V2),
+        Err(reason) => Applied::partial(Control::Cpu, How::V2, reason),
+    }
 }
 
 fn limit_memory(dir: &Dir, bytes: u64) -> [Applied; 2] {

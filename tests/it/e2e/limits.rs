@@ -47,6 +47,7 @@ fn the_control_groups_have_the_policys_limits() {
         number("cpu", "cpu.cfs_period_us"),
     );
     assert_eq!(quota * 100, period * 30);
+    assert_eq!(number("cpu", "cpu.shares"), 30 * 1024 / 100);
     // The jail's process 1 comes on top.
     assert_eq!(number("pids", "pids.max"), 48 + 1);
     for controller in ["memory", "cpu", "pids"] {

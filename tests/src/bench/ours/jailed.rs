@@ -8,7 +8,7 @@ use std::sync::Arc;
 use anyhow::{Context as _, bail};
 use pinfold_policy::{Digest, Generation, InstanceId, LauncherConfig, PluginId};
 use pinfold_sandbox::client;
-use pinfold_sandbox::protocol::{KillHow, Launched, Reply, Request, SocketDirectory};
+use pinfold_sandbox::protocol::{Event, KillHow, Launched, Reply, Request, SocketDirectory};
 use tempfile::TempDir;
 
 use super::{LIMIT, handshake, socket_path};
@@ -125,6 +125,7 @@ impl Drop for Host {
 }
 
 impl Instance {
+    /// Ends it, and waits until it has ended, as the Go host waits for its plugin's process.
     pub(super) fn end(self) {
         // It may be gone already, of its own accord.
         let kill = Request::Kill {
@@ -132,5 +133,10 @@ impl Instance {
             how: KillHow::Kill,
         };
         self.client.call(&kill, LIMIT).map(drop).unwrap_or_default();
+        while let Ok(event) = self.client.next_event(LIMIT) {
+            if matches!(event, Event::Exited { instance, .. } if instance == self.instance) {
+                break;
+            }
+        }
     }
 }
