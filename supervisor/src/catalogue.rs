@@ -30,6 +30,7 @@ use crate::logs::Logs;
 use crate::meters::Meters;
 use crate::state::Snapshot;
 use crate::store::Store;
+use crate::store::audit::Trail;
 
 pub(crate) use change::ChangeError;
 pub(crate) use scan::ScanError;
@@ -47,6 +48,7 @@ pub(crate) struct Parts {
     pub(crate) plugin_dir: PathBuf,
     pub(crate) grants: Option<DevelopmentGrants>,
     pub(crate) store: Store,
+    pub(crate) trail: Trail,
     pub(crate) settings: LifeSettings,
 }
 
@@ -93,6 +95,16 @@ impl Catalogue {
 
     pub(crate) fn host(&self) -> &Arc<HostApi> {
         &self.parts.host
+    }
+
+    /// Where records that are committed at once go.
+    pub(crate) fn store(&self) -> &Store {
+        &self.parts.store
+    }
+
+    /// Where records that can wait a moment go.
+    pub(crate) fn trail(&self) -> &Trail {
+        &self.parts.trail
     }
 
     /// What plugins' lives go by.

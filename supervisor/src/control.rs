@@ -14,7 +14,7 @@ use chrono::{DateTime, Utc};
 use futures_util::FutureExt as _;
 use pinfold_gateway::admin::dto::{
     CreatedToken, DaemonState, EventQuery, EventView, LogLevel, LogQuery, LogRecord, NewToken,
-    PluginDetail, PluginView, PostureView, StatusView, TokenView, UsageView,
+    PluginDetail, PluginView, PostureView, RescanQuery, StatusView, TokenView, UsageView,
 };
 use pinfold_gateway::admin::{Control, ControlError, ControlFuture, Following, LogsOfAll};
 use pinfold_gateway::{Actor, CallError, Shared};
@@ -236,7 +236,14 @@ impl Control for Administration {
     ) -> ControlFuture<'a, Bytes> {
         async move {
             let subject = format!("{plugin} {}", function.chars().take(80).collect::<String>());
-            change::record(&self.store, &actor, "admin.plugin.call", subject).await?;
+            change::record(
+                &self.store,
+                &actor,
+                "admin.plugin.call",
+                subject,
+                Some(plugin),
+            )
+            .await?;
             // Its own entry alone is held during the call: an instance is ended when nobody holds it.
             let entry = self.table.load().entry(plugin).cloned();
             let Some(entry) = entry else {
@@ -269,9 +276,10 @@ impl Control for Administration {
     fn rescan(
         &self,
         plugin: Option<PluginId>,
+        why: RescanQuery,
         actor: Actor,
     ) -> ControlFuture<'_, Vec<PluginDetail>> {
-        self.look_again(plugin, actor).boxed()
+        self.look_again(plugin, why, actor).boxed()
     }
 
     fn posture(&self, plugin: Option<PluginId>) -> ControlFuture<'_, PostureView> {

@@ -151,7 +151,7 @@ async fn serve(start: Start, child: &mut Option<Child>) -> Result<(), RunError> 
     let (trail, writer) = store::audit::trail(&store);
     let meters = Arc::new(Meters::new(&gateway_config(&config)));
     let recorder = Arc::new(Recorder {
-        trail,
+        trail: trail.clone(),
         meters: Arc::clone(&meters),
     });
     let logs = Arc::new(Logs::default());
@@ -174,6 +174,7 @@ async fn serve(start: Start, child: &mut Option<Child>) -> Result<(), RunError> 
                 .as_deref(),
         ),
         store: store.clone(),
+        trail: trail.clone(),
         settings: config.life(),
     });
     calls.set_catalogue(&catalogue);

@@ -36,6 +36,12 @@ pub enum StoreError {
         /// The newest one known.
         known: i64,
     },
+    /// A file of an earlier version, whose audit trail is not chained yet.
+    #[error("{path} is of a version that did not chain the audit trail")]
+    Earlier {
+        /// The file.
+        path: PathBuf,
+    },
     /// A statement failed.
     #[error("{operation} in pinfold.db")]
     Statement {
@@ -52,7 +58,7 @@ impl StoreError {
     pub(crate) fn obstacle(&self) -> Option<Obstacle> {
         match self {
             Self::Open { source, .. } | Self::Statement { source, .. } => Obstacle::of(source),
-            Self::Schema { .. } => None,
+            Self::Schema { .. } | Self::Earlier { .. } => None,
         }
     }
 }
@@ -99,7 +105,24 @@ const MIGRATIONS: &[&str] = &[
     "
     ALTER TABLE plugin_flag ADD COLUMN routes TEXT;
     ",
+    // The trail's records chained, each part by itself; those of before are chained by
+    // `chain_earlier` in the same transaction. And the policy of each plugin's last start.
+    "
+    ALTER TABLE audit ADD COLUMN part INTEGER NOT NULL DEFAULT 0;
+    ALTER TABLE audit ADD COLUMN plugin TEXT;
+    ALTER TABLE audit ADD COLUMN detail TEXT;
+    ALTER TABLE audit ADD COLUMN hash BLOB NOT NULL DEFAULT x'';
+    UPDATE audit SET part = 1 WHERE action NOT GLOB 'admin.*';
+    CREATE INDEX audit_part ON audit (part, number);
+    CREATE TABLE plugin_policy (
+        id TEXT PRIMARY KEY,
+        digest TEXT NOT NULL
+    ) STRICT;
+    ",
 ];
+
+/// How many steps there were before records were chained.
+const BEFORE_CHAINS: usize = 3;
 
 /// An open store.
 #[derive(Clone, Debug)]
@@ -149,6 +172,11 @@ impl Store {
                 .execute(&mut *transaction)
                 .await
                 .map_err(failed)?;
+            if at == BEFORE_CHAINS {
+                audit::chain_earlier(&mut transaction)
+                    .await
+                    .map_err(failed)?;
+            }
             // The pragma takes no parameter; the number is ours.
             let version = sqlx::AssertSqlSafe(format!("PRAGMA user_version = {}", at + 1));
             sqlx::raw_sql(version)

@@ -4,6 +4,7 @@
 //! which policies of the operator say what is granted. They run as root or as an ordinary user, but
 //! for those about what only root can give.
 
+mod audit;
 mod authority;
 mod bad_endings;
 mod bad_input;

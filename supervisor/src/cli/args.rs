@@ -1,5 +1,6 @@
 //! What can be typed: commands, their arguments and their help.
 
+mod audit;
 mod signing;
 
 use std::path::PathBuf;
@@ -13,6 +14,7 @@ use pinfold_policy::PluginId;
 use super::exit::Exit;
 use super::lifetime::Lifetime;
 
+pub(super) use audit::{AuditCommand, AuditListArguments, Expected};
 pub(super) use signing::{KeysCommand, SignArguments, TrustArguments};
 
 const LONG_ABOUT: &str = "\
@@ -110,6 +112,11 @@ pub(super) enum Command {
     Sign(SignArguments),
     /// What happened to plugins: starts, ends, reloads, each with its cause
     Events(EventArguments),
+    /// The audit trail: who did what, what was refused, and whether the trail is whole
+    Audit {
+        #[command(subcommand)]
+        command: AuditCommand,
+    },
     /// What plugins do and use, once a second; `q` ends it
     ///
     /// With --json, or without a terminal, it shows one sample of a second.

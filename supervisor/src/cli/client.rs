@@ -16,7 +16,7 @@ use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
 use pinfold_gateway::admin::dto::{
     CreatedToken, EventQuery, EventView, LogQuery, LogRecord, NewToken, PluginDetail, PluginView,
-    PostureView, StatusView, TokenView, UsageView,
+    PostureView, RescanQuery, StatusView, TokenView, UsageView,
 };
 use pinfold_policy::PluginId;
 use serde::de::DeserializeOwned;
@@ -108,8 +108,9 @@ impl Client {
     pub(super) async fn rescan(
         &self,
         plugin: &PluginId,
+        why: &RescanQuery,
     ) -> Result<Option<PluginDetail>, ClientError> {
-        let path = format!("/plugins/{plugin}/rescan");
+        let path = with_query(&format!("/plugins/{plugin}/rescan"), why);
         let (status, body) = self
             .ask(Method::POST, &path, Bytes::new(), LONG_LIMIT)
             .await?;
@@ -120,11 +121,15 @@ impl Client {
     }
 
     /// Has the daemon look again at every plugin, and waits until each is ready or has failed.
-    pub(super) async fn rescan_all(&self) -> Result<Vec<PluginDetail>, ClientError> {
+    pub(super) async fn rescan_all(
+        &self,
+        why: &RescanQuery,
+    ) -> Result<Vec<PluginDetail>, ClientError> {
+        let path = with_query("/rescan", why);
         let (_, body) = self
-            .ask(Method::POST, "/rescan", Bytes::new(), LONG_LIMIT)
+            .ask(Method::POST, &path, Bytes::new(), LONG_LIMIT)
             .await?;
-        read(&Method::POST, "/rescan", &body)
+        read(&Method::POST, &path, &body)
     }
 
     pub(super) async fn posture(
@@ -290,6 +295,17 @@ fn refused(request: &str, status: StatusCode, body: &[u8]) -> ClientError {
             status,
         },
     }
+}
+
+fn with_query(path: &str, why: &RescanQuery) -> String {
+    let mut pairs = form_urlencoded::Serializer::new(String::new());
+    if let Some(because) = &why.because {
+        pairs.append_pair("because", &word(because));
+    }
+    if let Some(key) = &why.key {
+        pairs.append_pair("key", key.as_str());
+    }
+    format!("{path}?{}", pairs.finish())
 }
 
 fn log_pairs(query: LogQuery) -> String {

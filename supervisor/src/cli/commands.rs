@@ -1,5 +1,6 @@
 //! The commands, a file each, and the way from what was typed to its file.
 
+mod audit;
 mod completions;
 mod events;
 mod keys;
@@ -31,6 +32,7 @@ pub(super) async fn run(context: &Context, command: Command) -> Result<(), Failu
         Command::Keys { command } => keys::run(context, command).await,
         Command::Sign(arguments) => sign::run(context, &arguments),
         Command::Events(arguments) => events::run(context, &arguments).await,
+        Command::Audit { command } => audit::run(context, command).await,
         Command::Top => top::run(context).await,
         Command::Token { command } => token::run(context, command).await,
         Command::Completions { shell } => completions::run(context.output, shell),

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use pinfold_gateway::admin::dto::PluginDetail;
+use pinfold_gateway::admin::dto::{Because, PluginDetail, RescanQuery};
 use pinfold_policy::PluginId;
 use tokio::time::{Instant, interval_at};
 
@@ -58,8 +58,13 @@ fn after_colon(text: Option<&str>) -> String {
 
 /// Has the daemon look at the plugin, and waits until it serves or has failed; says on a terminal
 /// where it is when that takes long.
-pub(super) async fn tell(client: &Client, plugin: &PluginId) -> Result<Told, ClientError> {
-    let rescan = client.rescan(plugin);
+pub(super) async fn tell(
+    client: &Client,
+    plugin: &PluginId,
+    because: Because,
+) -> Result<Told, ClientError> {
+    let why = RescanQuery::because(because);
+    let rescan = client.rescan(plugin, &why);
     tokio::pin!(rescan);
     let mut ticks = interval_at(Instant::now() + LOOK_EVERY, LOOK_EVERY);
     let mut shown = String::new();

@@ -9,7 +9,9 @@ use std::sync::Arc;
 
 use pinfold_gateway::Actor;
 use pinfold_gateway::admin::ControlError;
-use pinfold_gateway::admin::dto::{CreatedToken, LogLevel, NewToken, PluginDetail};
+use pinfold_gateway::admin::dto::{
+    Because, CreatedToken, LogLevel, NewToken, PluginDetail, RescanQuery,
+};
 use pinfold_policy::PluginId;
 use pinfold_sandbox::protocol::Request;
 
@@ -59,7 +61,7 @@ impl Administration {
         let (catalogue, store) = (Arc::clone(&self.catalogue), self.store.clone());
         let plugin = plugin.clone();
         let changed = self.to_its_end(attempt, async move {
-            record(&store, &actor, action, plugin.to_string()).await?;
+            record(&store, &actor, action, plugin.to_string(), Some(&plugin)).await?;
             let changed = match change {
                 Change::Enable => catalogue.enable(&plugin).await,
                 Change::Disable => catalogue.disable(&plugin).await,
@@ -79,13 +81,19 @@ impl Administration {
     pub(super) async fn look_again(
         &self,
         plugin: Option<PluginId>,
+        why: RescanQuery,
         actor: Actor,
     ) -> Result<Vec<PluginDetail>, ControlError> {
         let (catalogue, store) = (Arc::clone(&self.catalogue), self.store.clone());
         let stopping = self.stopping.clone();
         let looked = self.to_its_end("look at the plugins again", async move {
-            let subject = plugin.as_ref().map_or("all".into(), ToString::to_string);
-            record(&store, &actor, "admin.rescan", subject).await?;
+            let all = || "all".to_owned();
+            let subject = match (&why.key, &plugin) {
+                (Some(key), _) => key.to_string(),
+                (None, plugin) => plugin.as_ref().map_or_else(all, ToString::to_string),
+            };
+            let action = why.because.map_or("admin.rescan", Because::action);
+            record(&store, &actor, action, subject, plugin.as_ref()).await?;
             let settled = tokio::select! {
                 settled = catalogue.rescan(plugin.as_ref()) => settled.map_err(not_read)?,
                 // Nothing is lost: the next start looks at all of them.
@@ -172,8 +180,12 @@ pub(super) async fn record(
     actor: &Actor,
     action: &str,
     subject: String,
+    plugin: Option<&PluginId>,
 ) -> Result<(), ControlError> {
-    let entry = Entry::admin(actor_text(actor), action, subject);
+    let entry = Entry {
+        plugin: plugin.map(ToString::to_string),
+        ..Entry::admin(actor_text(actor), action, subject)
+    };
     let recorded = store.audit(entry).await;
     recorded.map_err(|error| not_stored("write the audit trail", &error))
 }

@@ -52,7 +52,10 @@ pub(super) async fn stop(shared: Arc<Shared>, serving: Serving) -> String {
     launcher.forget(instance);
     output.finish().await;
     shared.note(generation, LogLevel::Info, &format!("stopped: {cause}"));
-    cause.to_string()
+    let cause = cause.to_string();
+    let subject = format!("generation {}", generation.0);
+    shared.audit("plugin.end", subject, "allow", cause.clone());
+    cause
 }
 
 /// Finds out why an instance ended that was not asked to, and ends what is left of it.
@@ -85,6 +88,8 @@ pub(super) async fn crashed(shared: Arc<Shared>, serving: Serving, ended: Ended)
         LogLevel::Error,
         &format!("ended: {cause}"),
     );
+    let subject = format!("generation {}", serving.generation.0);
+    shared.audit("plugin.end", subject, "error", cause.clone());
     Ending::Crashed {
         cause,
         served: serving.since.elapsed(),

@@ -8,8 +8,9 @@ use std::time::Duration;
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
 use pinfold_gateway::admin::dto::{LogLevel, LogStream};
-use pinfold_policy::{Generation, InstanceId, PolicyFile};
+use pinfold_policy::{Digest, Generation, InstanceId, PolicyFile};
 use pinfold_sandbox::protocol::{Launched, Loopback, SocketDirectory};
+use sha2::{Digest as _, Sha256};
 use tokio::net::unix::pipe;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -20,9 +21,12 @@ use super::not_started::NotStarted;
 use super::output::Drains;
 use super::shared::Shared;
 use super::{Serving, Times};
+use crate::chain::Chain;
 use crate::dialect::{Connect, DialectError, Process, Started};
 use crate::launcher::Launcher;
 use crate::state::{RunningProcess, State};
+use crate::store::StoreError;
+use crate::store::audit::Start;
 
 /// Largest policy file that the launcher hands over.
 const POLICY_LIMIT_BYTES: usize = pinfold_policy::document::DOCUMENT_LIMIT_BYTES;
@@ -51,7 +55,21 @@ pub(super) async fn introduce(
         trust,
         ..
     } = launched;
-    let policy = read_policy(policy)?;
+    let (policy, policy_digest) = read_policy(policy)?;
+    // Committed before it serves. It begins by itself meanwhile.
+    let start = Start {
+        plugin: &shared.plugin,
+        generation,
+        digest: files.digest,
+        trust: &trust,
+        policy: policy_digest,
+    };
+    shared
+        .catalogue
+        .store()
+        .audit_start(&start)
+        .await
+        .map_err(|error| not_recorded(&error))?;
     let running = RunningProcess {
         instance,
         pid,
@@ -174,7 +192,7 @@ async fn not_introduced(
     NotStarted::dialect(error)
 }
 
-fn read_policy(file: OwnedFd) -> Result<PolicyFile, NotStarted> {
+fn read_policy(file: OwnedFd) -> Result<(PolicyFile, Digest), NotStarted> {
     use std::io::{Read as _, Seek as _};
     let mut file = std::fs::File::from(file);
     let mut bytes = Vec::new();
@@ -182,8 +200,18 @@ fn read_policy(file: OwnedFd) -> Result<PolicyFile, NotStarted> {
     file.rewind()
         .and_then(|()| file.take(limit).read_to_end(&mut bytes))
         .map_err(|error| NotStarted::failed(&format_args!("read the policy as used: {error}")))?;
-    PolicyFile::parse(&bytes)
-        .map_err(|error| NotStarted::failed(&format_args!("the policy as used: {error}")))
+    let policy = PolicyFile::parse(&bytes)
+        .map_err(|error| NotStarted::failed(&format_args!("the policy as used: {error}")))?;
+    Ok((policy, Digest(Sha256::digest(&bytes).into())))
+}
+
+/// What is not in the audit trail does not run; it may another time.
+fn not_recorded(error: &StoreError) -> NotStarted {
+    let not_started = NotStarted::failed(&Chain(error)).again();
+    match error.obstacle() {
+        Some(obstacle) => not_started.with_hint(obstacle.hint().into()),
+        None => not_started,
+    }
 }
 
 /// The sockets in one instance's jail, reached through the launcher.

@@ -4,6 +4,7 @@ use pinfold_policy::{Digest, Generation};
 use pinfold_sandbox::protocol::{ExitCause, Failure, FailureKind};
 
 use super::attempt::Outcome;
+use super::shared::Shared;
 use crate::chain::Chain;
 use crate::dialect::DialectError;
 use crate::launcher::LauncherError;
@@ -98,6 +99,17 @@ impl NotStarted {
             generation,
             ..self
         }
+    }
+
+    /// A record of it in the audit trail: refused, or failed.
+    pub(super) fn audit(&self, shared: &Shared) {
+        let decision = match self.state {
+            State::Blocked => "deny",
+            _ => "error",
+        };
+        let digest = self.digest.as_ref();
+        let subject = digest.map_or_else(|| "no files".into(), ToString::to_string);
+        shared.audit("plugin.start", subject, decision, self.reason.clone());
     }
 
     /// The reason, with what to do.

@@ -15,6 +15,7 @@ use crate::chain::Chain;
 use crate::events::{EventKind, Happening};
 use crate::logs::PluginLog;
 use crate::state::{Snapshot, State};
+use crate::store::audit::Entry;
 
 /// How long a process may take to end on SIGTERM before the whole jail is killed.
 const TERMINATE_LIMIT: Duration = Duration::from_secs(2);
@@ -87,6 +88,22 @@ impl Shared {
             to: None,
             cause: Some(cause),
         });
+    }
+
+    /// A record of what became of an instance, or of an attempt to start one, in the audit trail.
+    pub(super) fn audit(
+        &self,
+        action: &str,
+        subject: String,
+        decision: &'static str,
+        detail: String,
+    ) {
+        let entry = Entry {
+            decision,
+            detail: Some(detail),
+            ..Entry::of_daemon(action, subject).about(&self.plugin)
+        };
+        self.catalogue.trail().note(entry);
     }
 
     /// A line in the plugin's own log.

@@ -223,6 +223,7 @@ impl Lifecycle {
         let reason = not_started.text();
         let current = shared.snapshot.borrow().generation;
         let generation = not_started.generation.unwrap_or(current);
+        not_started.audit(shared);
         shared.note(generation, LogLevel::Error, &format!("not taken: {reason}"));
         shared.change(|snapshot| {
             snapshot.rejected = Some(Rejected {
@@ -239,6 +240,7 @@ impl Lifecycle {
         let shared = Arc::clone(&self.shared);
         let reason = not_started.text();
         let generation = shared.snapshot.borrow().generation;
+        not_started.audit(&shared);
         let line = format!("not started: {}", not_started.reason);
         shared.note(generation, LogLevel::Error, &line);
         shared.change(|snapshot| {

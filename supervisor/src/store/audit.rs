@@ -5,12 +5,15 @@
 //! fills no disk: each plugin's by itself, so that one that floods costs no other its records, and
 //! clients' by where the shared parts of a record lie, where what does not fit is counted and said.
 //! What cannot be written (a full disk, a locked file) is kept, within a bound, until it can.
+//!
+//! Every record is chained to the one before ([`chain`]) and goes to the log too: what is altered or
+//! removed later does not fit what was logged.
 
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use chrono::Utc;
+use chrono::{DateTime, Utc};
 use pinfold_gateway::AuditRecord;
 use pinfold_policy::PluginId;
 use sqlx::SqliteConnection;
@@ -18,12 +21,25 @@ use tokio_util::sync::CancellationToken;
 
 use super::{Obstacle, Store, StoreError, failed};
 
+pub(crate) mod chain;
 mod fold;
+mod noted;
+pub(crate) mod reader;
 mod requests;
+mod rows;
+mod starts;
+mod told;
+mod verify;
 
+use self::chain::Part;
 use self::fold::Fold;
 pub(crate) use self::fold::{HostCall, HostCalls};
+use self::noted::Noted;
 use self::requests::Requests;
+use self::rows::Appender;
+pub(crate) use self::rows::chain_earlier;
+pub(crate) use self::starts::Start;
+pub(super) use self::told::Told;
 
 /// Longest time from a record to its place on the disk.
 const GROUP_DELAY: Duration = Duration::from_millis(100);
@@ -31,8 +47,7 @@ const GROUP_DELAY: Duration = Duration::from_millis(100);
 const RETRY_DELAY: Duration = Duration::from_secs(1);
 /// Different records kept while they cannot be written: all that are gathered at once.
 const KEPT_UNWRITTEN: usize = 32_768;
-/// Records kept of what plugins and clients do, and as many of what administrators do; older ones
-/// are removed. Apart, or a plugin could flush what an administrator did out of the trail.
+/// Records kept of each part; older ones are removed.
 const KEPT_RECORDS: i64 = 200_000;
 /// How many records are written between two looks at what is too many.
 const TRIM_EVERY: i64 = 1_000;
@@ -40,7 +55,7 @@ const TRIM_EVERY: i64 = 1_000;
 /// One thing that was done or refused. Equal ones are folded into a count.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Entry {
-    /// `plugin:hello`, `token:NAME`, `uid:0`.
+    /// `plugin:hello`, `user:ann`, `uid:0 pid:17`, `pinfoldd`.
     pub(crate) actor: String,
     /// `hostapi.db.query`, `http.call`, `admin.token.create`.
     pub(crate) action: String,
@@ -48,8 +63,12 @@ pub(crate) struct Entry {
     pub(crate) subject: String,
     /// `allow`, `deny`, `limit` or `error`.
     pub(crate) decision: &'static str,
+    /// The plugin that it is about.
+    pub(crate) plugin: Option<String>,
     /// The permission that was missing.
     pub(crate) permission: Option<String>,
+    /// Why, or what else there is to say.
+    pub(crate) detail: Option<String>,
     /// Request on whose behalf.
     pub(crate) request_id: Option<String>,
 }
@@ -63,8 +82,23 @@ impl Entry {
             action,
             subject,
             decision: "allow",
+            plugin: None,
             permission: None,
+            detail: None,
             request_id: None,
+        }
+    }
+
+    /// What the daemon did by itself.
+    pub(crate) fn of_daemon(action: &str, subject: String) -> Self {
+        Self::admin("pinfoldd".into(), action, subject)
+    }
+
+    /// The same, about a plugin.
+    pub(crate) fn about(self, plugin: &PluginId) -> Self {
+        Self {
+            plugin: Some(plugin.to_string()),
+            ..self
         }
     }
 }
@@ -74,6 +108,7 @@ impl Entry {
 pub(crate) struct Trail {
     requests: Arc<Requests>,
     folded: Arc<Fold>,
+    noted: Arc<Noted>,
 }
 
 impl Trail {
@@ -85,6 +120,11 @@ impl Trail {
     /// Counts a decision of the gateway. Never waits.
     pub(crate) fn request(&self, record: AuditRecord) {
         self.requests.record(record);
+    }
+
+    /// Takes what was decided about a plugin, with its time. Never waits.
+    pub(crate) fn note(&self, entry: Entry) {
+        self.noted.push(Utc::now(), entry);
     }
 }
 
@@ -104,17 +144,51 @@ pub(crate) fn trail(store: &Store) -> (Trail, Writer) {
     (trail, writer)
 }
 
+/// What is to be written together.
+#[derive(Debug, Default)]
+struct Group {
+    /// In the order in which they happened.
+    noted: Vec<(DateTime<Utc>, Entry)>,
+    counted: HashMap<Entry, i64>,
+}
+
+impl Group {
+    fn len(&self) -> usize {
+        self.noted.len() + self.counted.len()
+    }
+
+    /// Takes what waits, and gives how many records found no place.
+    fn gather(&mut self, trail: &Trail) -> u64 {
+        let mut lost = trail.requests.lost() + trail.noted.take(&mut self.noted);
+        for (entry, count) in trail.requests.take().chain(trail.folded.take()) {
+            if self.counted.len() < KEPT_UNWRITTEN || self.counted.contains_key(&entry) {
+                *self.counted.entry(entry).or_default() += count;
+            } else {
+                lost = lost.saturating_add(count.unsigned_abs());
+            }
+        }
+        lost
+    }
+}
+
 impl Writer {
     /// Writes until `stop`, and then what is left.
     pub(crate) async fn run(self, stop: CancellationToken) {
         let Self { store, trail } = self;
-        let mut group: HashMap<Entry, i64> = HashMap::new();
+        let mut group = Group::default();
         let mut is_failing = false;
+        let mut heads = tokio::time::interval(told::HEADS_EVERY);
         loop {
             let ending = tokio::select! {
                 () = trail.requests.filled() => false,
                 () = trail.folded.filled() => false,
+                () = trail.noted.filled() => false,
                 () = stop.cancelled() => true,
+                // At once, and then again and again.
+                _ = heads.tick() => {
+                    store.tell_heads().await;
+                    continue;
+                }
                 // What could not be written is tried again, whether or not there is more.
                 () = tokio::time::sleep(RETRY_DELAY), if is_failing => false,
             };
@@ -126,23 +200,16 @@ impl Writer {
                     () = stop.cancelled() => {}
                 }
             }
-            let mut lost = trail.requests.lost();
-            for (entry, count) in trail.requests.take().chain(trail.folded.take()) {
-                if group.len() < KEPT_UNWRITTEN || group.contains_key(&entry) {
-                    *group.entry(entry).or_default() += count;
-                } else {
-                    lost = lost.saturating_add(count.unsigned_abs());
-                }
-            }
+            let lost = group.gather(&trail);
             if lost > 0 {
                 tracing::warn!(lost, "audit records dropped");
             }
-            match store.write_audit(&group).await {
+            match store.write_group(&group).await {
                 Ok(()) => {
                     if std::mem::take(&mut is_failing) {
                         tracing::info!(records = group.len(), "audit records written after all");
                     }
-                    group.clear();
+                    group = Group::default();
                 }
                 Err(error) => {
                     // Said once: it goes on until somebody acts.
@@ -157,77 +224,76 @@ impl Writer {
                 }
             }
             if ending {
+                store.tell_heads().await;
                 return;
             }
         }
     }
 }
 
+/// What fails where the trail cannot be written, and where it cannot be read.
+const OPERATION: &str = "write the audit trail";
+const OPERATION_READ: &str = "read the audit trail";
+
 impl Store {
     /// Commits one record before it returns: for what an administrator does.
     pub(crate) async fn audit(&self, entry: Entry) -> Result<(), StoreError> {
-        self.write_audit(&HashMap::from([(entry, 1)])).await
+        let mut transaction = self.begin(OPERATION).await?;
+        let told = insert(&mut transaction, &entry).await?;
+        transaction.commit().await.map_err(failed(OPERATION))?;
+        told.tell();
+        Ok(())
     }
 
-    async fn write_audit(&self, group: &HashMap<Entry, i64>) -> Result<(), StoreError> {
-        if group.is_empty() {
+    async fn write_group(&self, group: &Group) -> Result<(), StoreError> {
+        if group.len() == 0 {
             return Ok(());
         }
-        let operation = "write the audit trail";
-        let mut transaction = self.begin(operation).await?;
-        let mut newest = 0;
-        for (entry, count) in group {
-            newest = insert(&mut transaction, entry, *count).await?;
-        }
-        let written = i64::try_from(group.len()).unwrap_or(i64::MAX);
-        if newest % TRIM_EVERY < written {
-            trim(&mut transaction, KEPT_RECORDS)
-                .await
-                .map_err(failed(operation))?;
-        }
-        transaction.commit().await.map_err(failed(operation))
+        let mut transaction = self.begin(OPERATION).await?;
+        let told = write(&mut transaction, group)
+            .await
+            .map_err(failed(OPERATION))?;
+        transaction.commit().await.map_err(failed(OPERATION))?;
+        told.tell();
+        Ok(())
     }
 }
 
-/// Adds a record inside a transaction, and gives its number.
+async fn write(connection: &mut SqliteConnection, group: &Group) -> Result<Told, sqlx::Error> {
+    let mut appender = Appender::begin(connection).await?;
+    let mut told = Told::default();
+    let now = Utc::now();
+    let noted = group.noted.iter().map(|(time, entry)| (*time, entry, 1));
+    let counted = group.counted.iter();
+    let counted = counted.map(|(entry, count)| (now, entry, *count));
+    let mut newest = 0;
+    for (time, entry, count) in noted.chain(counted) {
+        let part = Part::of_action(&entry.action);
+        let head = appender.append(part, time, entry, count).await?;
+        newest = head.number;
+        told.push(head, entry, count);
+    }
+    let written = i64::try_from(group.len()).unwrap_or(i64::MAX);
+    if newest % TRIM_EVERY < written {
+        appender.trim(KEPT_RECORDS).await?;
+    }
+    Ok(told)
+}
+
+/// Adds a record inside a transaction. What it gives is told once that is committed.
 pub(super) async fn insert(
     connection: &mut SqliteConnection,
     entry: &Entry,
-    count: i64,
-) -> Result<i64, StoreError> {
-    let inserted = sqlx::query(
-        "INSERT INTO audit (time, actor, action, subject, decision, permission, request_id, count)
-         VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
-    )
-    .bind(Utc::now().to_rfc3339())
-    .bind(&entry.actor)
-    .bind(&entry.action)
-    .bind(&entry.subject)
-    .bind(entry.decision)
-    .bind(&entry.permission)
-    .bind(&entry.request_id)
-    .bind(count)
-    .execute(&mut *connection)
-    .await
-    .map_err(failed("write the audit trail"))?;
-    Ok(inserted.last_insert_rowid())
-}
-
-/// Removes what is older than the newest `kept` records, and of administrators' what is older than
-/// the newest `kept` of theirs.
-async fn trim(connection: &mut SqliteConnection, kept: i64) -> Result<(), sqlx::Error> {
-    const OTHERS: &str = "DELETE FROM audit WHERE action NOT GLOB 'admin.*'
-         AND number <= (SELECT max(number) FROM audit) - ?";
-    const ADMINISTRATORS: &str = "DELETE FROM audit WHERE action GLOB 'admin.*'
-         AND number <= (SELECT number FROM audit WHERE action GLOB 'admin.*'
-                        ORDER BY number DESC LIMIT 1 OFFSET ?)";
-    for sql in [OTHERS, ADMINISTRATORS] {
-        sqlx::query(sql)
-            .bind(kept)
-            .execute(&mut *connection)
-            .await?;
-    }
-    Ok(())
+) -> Result<Told, StoreError> {
+    let part = Part::of_action(&entry.action);
+    let append = async {
+        let mut appender = Appender::begin(connection).await?;
+        appender.append(part, Utc::now(), entry, 1).await
+    };
+    let head = append.await.map_err(failed(OPERATION))?;
+    let mut told = Told::default();
+    told.push(head, entry, 1);
+    Ok(told)
 }
 
 #[cfg(test)]
@@ -250,16 +316,19 @@ mod tests {
             store.audit(entry(&n.to_string())).await.unwrap();
         }
         let mut connection = store.pool.acquire().await.unwrap();
-        for (kept, left) in [(10, "admin:3 others:10"), (2, "admin:2 others:2")] {
-            trim(&mut connection, kept).await.unwrap();
+        for (kept, left) in [(10, "admin:3 others:10"), (2, "admin:2 others:1")] {
+            let mut appender = Appender::begin(&mut connection).await.unwrap();
+            appender.trim(kept).await.unwrap();
             let counted: String = sqlx::query_scalar(
                 "SELECT 'admin:' || sum(action GLOB 'admin.*')
-                     || ' others:' || sum(action NOT GLOB 'admin.*') FROM audit",
+                     || ' others:' || sum(action GLOB 'hostapi.*') FROM audit",
             )
             .fetch_one(&mut *connection)
             .await
             .unwrap();
             assert_eq!(counted, left);
+            let none = std::collections::BTreeMap::new();
+            verify::verify(&mut connection, &none, kept).await.unwrap();
         }
     }
 
@@ -269,7 +338,9 @@ mod tests {
             action: "hostapi.cache.get".into(),
             subject: subject.into(),
             decision: "allow",
+            plugin: None,
             permission: None,
+            detail: None,
             request_id: None,
         }
     }
@@ -304,11 +375,12 @@ mod tests {
         let stop = CancellationToken::new();
         stop.cancel();
         writer.run(stop).await;
-        let rows: Vec<(String, i64)> =
-            sqlx::query_as("SELECT subject, sum(count) FROM audit GROUP BY subject ORDER BY 1")
-                .fetch_all(&store.pool)
-                .await
-                .unwrap();
+        let rows: Vec<(String, i64)> = sqlx::query_as(
+            "SELECT subject, sum(count) FROM audit WHERE part = 1 GROUP BY subject ORDER BY 1",
+        )
+        .fetch_all(&store.pool)
+        .await
+        .unwrap();
         assert_eq!(
             rows,
             [

@@ -69,11 +69,12 @@ impl Store {
         insert(&mut transaction, &view, TokenHash::of(token.expose())).await?;
         let subject = format!("{} for {}", view.name, view.user);
         let entry = Entry::admin(actor, "admin.token.create", subject);
-        audit::insert(&mut transaction, &entry, 1).await?;
+        let told = audit::insert(&mut transaction, &entry).await?;
         transaction
             .commit()
             .await
             .map_err(failed("store a token"))?;
+        told.tell();
         Ok(CreatedToken {
             token: token.expose().to_owned(),
             view,
@@ -115,11 +116,15 @@ impl Store {
             .await
             .map_err(failed(operation))?;
         let found = done.rows_affected() > 0;
+        let mut told = None;
         if found {
             let entry = Entry::admin(actor, "admin.token.revoke", id.to_owned());
-            audit::insert(&mut transaction, &entry, 1).await?;
+            told = Some(audit::insert(&mut transaction, &entry).await?);
         }
         transaction.commit().await.map_err(failed(operation))?;
+        if let Some(told) = told {
+            told.tell();
+        }
         Ok(found)
     }
 
@@ -138,14 +143,18 @@ impl Store {
             return Ok(0);
         }
         let mut transaction = self.begin(operation).await?;
+        let mut told = Vec::with_capacity(over.len());
         for id in &over {
             sqlx::query("UPDATE token SET revoked = expires WHERE id = ? AND revoked IS NULL")
                 .bind(id)
                 .execute(&mut *transaction)
                 .await
                 .map_err(failed(operation))?;
+            let entry = Entry::of_daemon("token.expire", id.clone());
+            told.push(audit::insert(&mut transaction, &entry).await?);
         }
         transaction.commit().await.map_err(failed(operation))?;
+        told.into_iter().for_each(audit::Told::tell);
         Ok(over.len() as u64)
     }
 

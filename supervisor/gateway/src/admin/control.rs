@@ -10,7 +10,7 @@ use pinfold_policy::{CallContext, PluginId};
 
 use super::dto::{
     CreatedToken, EventQuery, EventView, LogLevel, LogQuery, LogRecord, NewToken, PluginDetail,
-    PluginView, PostureView, StatusView, TokenView, UsageView,
+    PluginView, PostureView, RescanQuery, StatusView, TokenView, UsageView,
 };
 use super::follow::Following;
 use crate::audit::Actor;
@@ -108,6 +108,7 @@ pub trait Control: Send + Sync + 'static {
     fn rescan(
         &self,
         plugin: Option<PluginId>,
+        why: RescanQuery,
         actor: Actor,
     ) -> ControlFuture<'_, Vec<PluginDetail>>;
 

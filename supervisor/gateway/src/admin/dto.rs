@@ -4,6 +4,7 @@
 //! Readers ignore members they do not know; what clients send is refused if it has unknown ones.
 
 mod happenings;
+mod rescan;
 
 use std::collections::BTreeMap;
 
@@ -12,6 +13,7 @@ use pinfold_policy::{PluginId, Route};
 use serde::{Deserialize, Serialize};
 
 pub use happenings::{EventQuery, EventView, FollowLine, HealthView, RejectedView};
+pub use rescan::{Because, RescanQuery};
 
 /// The daemon at a glance.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -17,7 +17,8 @@ use pinfold_policy::PluginId;
 
 use super::control::in_time;
 use super::dto::{
-    EventQuery, LogQuery, NewToken, PluginDetail, PluginView, PostureView, StatusView, UsageView,
+    EventQuery, LogQuery, NewToken, PluginDetail, PluginView, PostureView, RescanQuery, StatusView,
+    UsageView,
 };
 use super::follow;
 use super::problem::{self, ApiError};
@@ -195,8 +196,11 @@ async fn call(
 async fn rescan(
     State(api): Api,
     Extension(actor): Extension<Actor>,
+    why: Result<Query<RescanQuery>, QueryRejection>,
 ) -> Answered<Json<Vec<PluginDetail>>> {
-    Ok(in_time(api.control.rescan(None, actor)).await.map(Json)?)
+    let Query(why) = why?;
+    let looked_at = in_time(api.control.rescan(None, why, actor)).await?;
+    Ok(Json(looked_at))
 }
 
 /// 204 where the plugin is no more.
@@ -204,9 +208,10 @@ async fn rescan_plugin(
     State(api): Api,
     Extension(actor): Extension<Actor>,
     id: OnePath,
+    why: Result<Query<RescanQuery>, QueryRejection>,
 ) -> Answered<Response> {
-    let id = plugin_id(&id?)?;
-    let looked_at = in_time(api.control.rescan(Some(id.clone()), actor)).await?;
+    let (id, Query(why)) = (plugin_id(&id?)?, why?);
+    let looked_at = in_time(api.control.rescan(Some(id.clone()), why, actor)).await?;
     Ok(
         match looked_at.into_iter().find(|detail| detail.view.id == id) {
             Some(detail) => Json(detail).into_response(),

@@ -119,7 +119,13 @@ async fn every_operation_is_there_on_the_socket_without_a_token() {
     assert_eq!(all.len(), 2);
     let one: PluginDetail = read(&ask("POST /plugins/hello/rescan", "").await);
     assert_eq!(one.view.id.as_str(), "hello");
-    assert_eq!(ask("POST /plugins/removed/rescan", "").await.status, 204);
+    assert_eq!(
+        ask("POST /plugins/removed/rescan?because=plugin-removed", "")
+            .await
+            .status,
+        204
+    );
+    assert_eq!(ask("POST /rescan?because=whatever", "").await.status, 400);
     for act in ["enable", "disable", "reload"] {
         let changed = ask(&format!("POST /plugins/hello/{act}"), "").await;
         let changed: PluginDetail = read(&changed);
@@ -155,7 +161,7 @@ async fn every_operation_is_there_on_the_socket_without_a_token() {
             "call hello echo",
             "rescan None",
             "rescan Some(PluginId(\"hello\"))",
-            "rescan Some(PluginId(\"removed\"))",
+            "rescan Some(PluginId(\"removed\"))admin.plugin.remove",
             "enable hello",
             "disable hello",
             "reload hello",

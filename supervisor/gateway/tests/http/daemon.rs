@@ -284,9 +284,11 @@ impl Control for Daemon {
     fn rescan(
         &self,
         plugin: Option<PluginId>,
+        why: RescanQuery,
         actor: Actor,
     ) -> ControlFuture<'_, Vec<PluginDetail>> {
-        self.note(format!("rescan {plugin:?}"), actor);
+        let why = why.because.map_or("", Because::action);
+        self.note(format!("rescan {plugin:?}{why}"), actor);
         let details = match plugin {
             None => vec![detail("hello", "ready"), detail("off", "disabled")],
             Some(plugin) => self.plugin(&plugin).into_iter().collect(),

@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex};
 use http::Response;
 use hyper::body::Incoming;
 use hyper::service::service_fn;
+use pinfold_gateway::admin::dto::Because;
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::UnixListener;
@@ -112,8 +113,12 @@ async fn requests_are_what_the_api_takes_and_answers_are_read() {
 #[tokio::test]
 async fn a_plugin_that_is_gone_answers_with_nothing() {
     let (server, client) = Server::new(204, "");
-    assert_eq!(client.rescan(&hello()).await.unwrap(), None);
-    assert_eq!(server.asked().1, "/api/pinfold/v1/plugins/hello/rescan");
+    let why = RescanQuery::because(Because::PluginRemoved);
+    assert_eq!(client.rescan(&hello(), &why).await.unwrap(), None);
+    assert_eq!(
+        server.asked().1,
+        "/api/pinfold/v1/plugins/hello/rescan?because=plugin-removed"
+    );
 }
 
 #[tokio::test]

@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use pinfold_gateway::admin::dto::Because;
 use pinfold_policy::Digest;
 
 use super::plugin_grant::{self, Wanted};
@@ -65,7 +66,7 @@ pub(super) async fn run(
         };
         return Err(Failure::new(Exit::Temporary, changed).hint("add it again"));
     }
-    plugin_grant::write_and_tell(context, &wanted, &plan).await
+    plugin_grant::write_and_tell(context, &wanted, &plan, Because::PluginAdded).await
 }
 
 /// Whether the plugin is added from where it is installed already.

@@ -1,6 +1,6 @@
 //! `pinfold plugin grant`: what an installed plugin's manifest asks for, granted.
 
-use pinfold_gateway::admin::dto::PluginDetail;
+use pinfold_gateway::admin::dto::{Because, PluginDetail};
 use pinfold_policy::PluginId;
 use serde::Serialize;
 
@@ -76,7 +76,7 @@ pub(super) async fn run(
     } else {
         wanted.confirm(&format!("grant this to {plugin}?"))?;
     }
-    write_and_tell(context, &wanted, &plan).await
+    write_and_tell(context, &wanted, &plan, Because::PluginGranted).await
 }
 
 pub(super) fn not_installed(installation: &Installation, plugin: &PluginId) -> NotInstalled {
@@ -126,12 +126,13 @@ pub(super) async fn write_and_tell(
     context: &Context,
     wanted: &Wanted<'_>,
     plan: &Plan,
+    because: Because,
 ) -> Result<(), Failure> {
     let plugin = &wanted.declared.plugin;
     if !plan.changes_nothing() {
         policy_file::write(wanted.installation, plugin, plan.policy())?;
     }
-    let detail = match tell::tell(&context.client, plugin).await? {
+    let detail = match tell::tell(&context.client, plugin, because).await? {
         Told::Plugin(detail) => Some(detail),
         Told::Gone => return Err(not_installed(wanted.installation, plugin).into()),
         Told::NotRunning => None,

@@ -1,5 +1,6 @@
 //! `pinfold plugin remove`: a plugin and its policy taken away, its lasting state kept.
 
+use pinfold_gateway::admin::dto::Because;
 use pinfold_policy::PluginId;
 use serde::Serialize;
 
@@ -44,7 +45,7 @@ pub(super) async fn run(context: &Context, plugin: &PluginId, yes: bool) -> Resu
     if let Some(path) = written_by_daemon {
         owned_file::remove(&path)?;
     }
-    let told = tell::tell(&context.client, plugin).await?;
+    let told = tell::tell(&context.client, plugin, Because::PluginRemoved).await?;
     let removed = Removed {
         plugin: plugin.clone(),
         kept,

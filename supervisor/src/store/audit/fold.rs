@@ -44,7 +44,9 @@ impl HostCall<'_> {
             action: format!("hostapi.{}.{}", self.service, self.method),
             subject: self.subject.into_owned(),
             decision: self.decision,
+            plugin: actor.strip_prefix("plugin:").map(str::to_owned),
             permission: self.permission.map(Cow::into_owned),
+            detail: None,
             request_id: None,
         }
     }

@@ -124,7 +124,9 @@ fn entry(record: &AuditRecord) -> Entry {
         action: "http.request".into(),
         subject,
         decision,
+        plugin: record.plugin.as_ref().map(|(plugin, _)| plugin.to_string()),
         permission,
+        detail: None,
         // Not kept: equal requests of one user are to be folded into a count.
         request_id: None,
     }

@@ -5,7 +5,7 @@ use std::os::unix::fs::DirBuilderExt as _;
 use std::path::Path;
 
 use nix::unistd::Gid;
-use pinfold_gateway::admin::dto::PluginDetail;
+use pinfold_gateway::admin::dto::{Because, PluginDetail, RescanQuery};
 use pinfold_policy::{
     KeyName, KeyRefusal, KeyRules, Moment, Pattern, PluginId, PublicKey, Revoked, TrustedKey,
     nearest,
@@ -67,7 +67,7 @@ pub(super) async fn trust(context: &Context, arguments: TrustArguments) -> Resul
     owned_file::replace(directory, &name.rules_file(), text.as_bytes(), group)?;
     let text = format!("{}\n", trusted.key);
     owned_file::replace(directory, &name.public_file(), text.as_bytes(), group)?;
-    tell(context, &trusted, "trusted").await
+    tell(context, &trusted, Because::KeyTrusted).await
 }
 
 pub(super) async fn revoke(
@@ -99,7 +99,7 @@ pub(super) async fn revoke(
         revoke_one(directory, group, &mut other, &revoked)?;
     }
     revoke_one(directory, group, &mut key, &revoked)?;
-    tell(context, &key, "revoked").await
+    tell(context, &key, Because::KeyRevoked).await
 }
 
 /// What the same key is under another name. Where what that one is good for cannot be read, it is
@@ -210,11 +210,16 @@ fn make_directory(path: &Path) -> Result<(), KeysError> {
 }
 
 /// Has the daemon look again: what waits for the key starts, and what it can start no more is named.
-async fn tell(context: &Context, key: &TrustedKey, done: &str) -> Result<(), Failure> {
+async fn tell(context: &Context, key: &TrustedKey, because: Because) -> Result<(), Failure> {
+    let done = match because {
+        Because::KeyRevoked => "revoked",
+        _ => "trusted",
+    };
+    let why = RescanQuery::because_of_key(because, key.name.clone());
     if output::is_watched() {
         output::note("it is written; the daemon looks at every plugin again …");
     }
-    let (told, plugins, not_told) = match context.client.rescan_all().await {
+    let (told, plugins, not_told) = match context.client.rescan_all(&why).await {
         Ok(plugins) => (true, plugins, None),
         Err(error) => (false, Vec::new(), Some(error)),
     };
