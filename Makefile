@@ -2,7 +2,7 @@
 
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help setup build plugins run test test-setup hostile chaos soak lint bench \
+.PHONY: help setup build plugins run test test-setup hostile attacks chaos soak lint bench \
 	bench-micro bench-check bench-accept bench-count token
 
 # Where .ci/setup found or put the tools; nothing to read before the first set-up.
@@ -35,6 +35,9 @@ test-setup:
 
 hostile: test-setup ## run each way for a plugin to misbehave and print the table
 	@$(alone) e2e::hostile -- --nocapture
+
+attacks: test-setup ## try to break out of a jail in every way of the table, print it, write docs/security/attacks.md
+	@export PINFOLD_ATTACKS_WRITE=1; $(alone) e2e::attacks::every -- --nocapture
 
 COUNT ?= 200
 SEED ?=

@@ -4,6 +4,8 @@
 //! which policies of the operator say what is granted. They run as root or as an ordinary user, but
 //! for those about what only root can give.
 
+#[path = "../attacks/battery.rs"]
+mod attacks;
 mod audit;
 mod authority;
 mod bad_endings;
@@ -11,7 +13,6 @@ mod bad_input;
 mod chaos;
 mod daemon;
 mod flags;
-mod forbidden;
 mod gateways;
 mod generations;
 mod host_calls;

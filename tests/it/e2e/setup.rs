@@ -23,6 +23,8 @@ pub(super) struct Setup {
     uid: Option<u32>,
     /// Most descriptors of the daemon and of its launcher.
     open_files: Option<u32>,
+    /// A program with arguments that starts the daemon in its own place.
+    through: Vec<String>,
 }
 
 impl Setup {
@@ -33,6 +35,7 @@ impl Setup {
             environment: BTreeMap::new(),
             uid: None,
             open_files: None,
+            through: Vec::new(),
         }
     }
 
@@ -98,6 +101,12 @@ impl Setup {
     /// Limits the descriptors of the daemon and of its launcher. A jail is given 256.
     pub(super) fn open_files(mut self, limit: u32) -> Self {
         self.open_files = Some(limit);
+        self
+    }
+
+    /// A program with its first arguments that starts the daemon, by executing what follows them.
+    pub(super) fn through(mut self, program: &[&str]) -> Self {
+        self.through = program.iter().map(|&part| part.to_owned()).collect();
         self
     }
 
@@ -190,6 +199,12 @@ cpu = 'preferred'
         command.arg("--dev-dir").arg(self.base());
         for plugin in &self.plugins {
             command.arg("--with-plugin").arg(plugin);
+        }
+        if let [program, arguments @ ..] = &self.through[..] {
+            let mut outer = Command::new(program);
+            outer.args(arguments).arg(command.get_program());
+            outer.args(command.get_args());
+            command = outer;
         }
         command
             .current_dir("/")
