@@ -21,12 +21,10 @@ const BY_ITSELF: [&str; 1] = ["leaked-descriptor"];
 const OUTSIDE: &str = "mount -t tmpfs none /mnt; ulimit -n 8192; exec 9</etc; exec \"$@\"";
 
 pub(super) fn run(daemon: &Daemon, bait: &Bait, attempts: &[&Attempt]) -> Results {
-    let outside = std::thread::scope(|scope| {
-        let outside = scope.spawn(|| self::outside(daemon, bait, attempts));
-        let inside = inside(daemon, bait, attempts);
-        (inside, outside.join().unwrap())
+    let (inside, outside) = std::thread::scope(|scope| {
+        let without = scope.spawn(|| outside(daemon, bait, attempts));
+        (inside(daemon, bait, attempts), without.join().unwrap())
     });
-    let (inside, outside) = outside;
     let seen = |attempt: &&Attempt| {
         let text = |all: &Value| all[attempt.id].as_str().unwrap_or("nothing").to_owned();
         let (inside, outside) = (text(&inside), text(&outside));

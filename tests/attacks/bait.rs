@@ -4,9 +4,9 @@
 use std::net::{TcpListener, UdpSocket};
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{SocketAddr, UnixListener};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-use pinfold_tests::scratch;
+use pinfold_tests::{go_fixture, scratch};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
@@ -61,9 +61,9 @@ impl Bait {
 
     /// A daemon with the plugins, started by somebody who forgot to close a descriptor.
     pub(super) fn daemon(&self) -> Daemon {
-        Setup::new()
-            .hello()
-            .plugin(MALLORY, "goatflow-g4")
+        let setup = Setup::new().hello().plugin(MALLORY, "goatflow-g4");
+        helper(&setup.path("sources").join(MALLORY).join("helper"));
+        setup
             .policy(MALLORY, POLICY)
             .plugin(KAMIKAZE, "goatflow-g4")
             .policy(KAMIKAZE, POLICY)
@@ -75,7 +75,9 @@ impl Bait {
     /// What acts are aimed at inside, by a plugin of this name.
     pub(super) fn inside(&self, daemon: &Daemon, plugin: &str) -> Value {
         let state = format!("/app/data/plugins/{plugin}");
-        self.targets(daemon, "1", "/tmp", "/run/plugin", &state)
+        let mut targets = self.targets(daemon, "1", "/tmp", "/run/plugin", &state);
+        targets["HELPER"] = "/plugin/helper".into();
+        targets
     }
 
     /// What they are aimed at outside.
@@ -87,6 +89,7 @@ impl Bait {
         };
         let own = std::process::id().to_string();
         let (run, state) = (directory("run"), directory("state"));
+        helper(&self.place.path().join("helper"));
         self.targets(daemon, &own, "/mnt", &run, &state)
     }
 
@@ -99,12 +102,18 @@ impl Bait {
             "RUN": run,
             "STATE": state,
             "DISK": disk(),
+            "HELPER": self.place.path().join("helper"),
             "LOOPBACK": self.loopback.local_addr().unwrap().to_string(),
             "ADDRESS": format!("{}:{port}", own_address()),
             "ABSTRACT": self.abstract_name,
             "SOCKET": self.place.path().join("socket"),
         })
     }
+}
+
+/// A second program for a plugin's directory.
+fn helper(path: &Path) {
+    std::fs::copy(go_fixture("goatflow-g4"), path).unwrap();
 }
 
 /// The first disk that the kernel knows.
