@@ -116,7 +116,7 @@ impl Inside {
         match self {
             Self::Refused(text) => seen != "ok" && seen.contains(text),
             // Of the process alone, or of the jail with the launcher's word for it.
-            Self::Killed => seen == "SIGSYS" || seen.contains("refused system call"),
+            Self::Killed => seen == "SIGSYS" || seen.contains("system call"),
             Self::Ends(cause) => seen.contains(cause),
             Self::NotHeld(_) => seen == "ok",
         }
