@@ -7,8 +7,6 @@
 //! checks from outside. The end of the launcher, of the [`Reaper`] handle, or of the plugin's main
 //! process is the end of everything in the jail.
 //!
-//! Not built: user notification.
-//!
 //! ```text
 //! launcher: P5 run directory, P6 mount handles, P7 channels and plan, P8 clone3 + execveat
 //!   reaper: R1 to R14 set-up, R15 fork, R16 give up every right, R17 reap
@@ -33,6 +31,7 @@ use std::os::fd::OwnedFd;
 use std::time::Duration;
 
 use pinfold_policy::{InstanceId, Limits, PluginId, Wanted};
+use pinfold_reaper::plan::descriptor;
 
 pub use error::JailError;
 pub(crate) use host_files::read as read_host_files;
@@ -46,12 +45,21 @@ pub use running::Jail;
 pub use start::{start, start_with_fault};
 pub use starting::{Progress, Starting};
 
+pub use crate::sys::notify::{Heard, Stopped};
+
 /// Where the stage is, inside.
 pub const STAGE_DIRECTORY: &str = "/plugin";
 /// The directory for the plugin's sockets, inside.
 pub const RUN_DIRECTORY: &str = "/run/plugin";
 /// The directory that lasts, inside.
 pub const STATE_DIRECTORY: &str = "/state";
+
+/// Arguments of the one call, sendmsg(2), that a plugin's process makes between installing its filter
+/// and executing: status channel, some address, `MSG_NOSIGNAL`.
+pub(crate) fn hand_over() -> [u64; 6] {
+    let status = u64::from(descriptor::STATUS.unsigned_abs());
+    [status, 0x1000, 0x4000, 0, 0, 0]
+}
 
 /// User and group id that a plugin of a launcher without root has in its own user namespace.
 pub const USER_MODE_ID: u32 = 1000;
@@ -86,6 +94,9 @@ pub struct JailSpec {
     pub limits: Limits,
     /// The system call filter: an array of `struct sock_filter` in the machine's byte order.
     pub filter: Vec<u8>,
+    /// Whether the filter is one of [`crate::seccomp::Program::notifying`]: the calls that it stops
+    /// are then told by [`Jail::heard`].
+    pub filter_listener: bool,
     /// The control groups, with their limits already set.
     pub groups: GroupFds,
     /// A network namespace of which nobody else knows, with loopback up and nothing else; the jail

@@ -14,6 +14,8 @@ use std::os::fd::OwnedFd;
 
 use pinfold_policy::{Digest, Generation, InstanceId, PluginId};
 
+use crate::seccomp::{Arch, syscall_name};
+
 pub use codec::CodecError;
 
 /// Largest packet: holds every value that a daemon may give at launch, twice over.
@@ -243,8 +245,8 @@ pub enum ExitCause {
     Signal(i32),
     /// It met its memory limit.
     OutOfMemory,
-    /// It made a system call that its profile kills for.
-    SyscallRefused,
+    /// It made a system call that its profile kills for: which, where that was told.
+    SyscallRefused(Option<RefusedCall>),
     /// It met a limit that ends a process (`RLIMIT_FSIZE`, `RLIMIT_CPU`), named.
     Limit(String),
     /// The daemon asked for it.
@@ -253,13 +255,44 @@ pub enum ExitCause {
     Launcher(String),
 }
 
+/// A call that was stopped before it was made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RefusedCall {
+    /// Its number on this machine's architecture.
+    pub number: u32,
+    /// Its arguments, as registers.
+    pub arguments: [u64; 6],
+}
+
+impl RefusedCall {
+    /// The kernel's name of the call, where it is known.
+    #[must_use]
+    pub fn name(&self) -> Option<&'static str> {
+        Arch::native().and_then(|arch| syscall_name(arch, self.number))
+    }
+}
+
+impl std::fmt::Display for RefusedCall {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self.name() {
+            Some(name) => f.write_str(name),
+            None => write!(f, "number {}", self.number),
+        }
+    }
+}
+
 impl std::fmt::Display for ExitCause {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::Code(code) => write!(f, "exited with status {code}"),
             Self::Signal(signal) => write!(f, "ended by signal {signal}"),
             Self::OutOfMemory => f.write_str("out of memory"),
-            Self::SyscallRefused => f.write_str("made a system call that is refused (SIGSYS)"),
+            Self::SyscallRefused(None) => {
+                f.write_str("made a system call that is refused (SIGSYS)")
+            }
+            Self::SyscallRefused(Some(call)) => {
+                write!(f, "made a system call that is refused: {call}")
+            }
             Self::Limit(limit) => write!(f, "met its limit {limit}"),
             Self::Killed => f.write_str("stopped on request"),
             Self::Launcher(reason) => write!(f, "ended by the launcher: {reason}"),

@@ -10,8 +10,9 @@
 //! comparison tree over the call numbers. The shape matters: the kernel evaluates a filter once
 //! for each call number when it is installed, and a linear chain costs six times as much there.
 //!
-//! Not here: installing the filter (the plugin stage of the jail does that, last), and user
-//! notification. `kill` is `SECCOMP_RET_KILL_PROCESS`, so a killed plugin shows a bare SIGSYS.
+//! `kill` is `SECCOMP_RET_KILL_PROCESS`, after which a plugin shows a bare SIGSYS;
+//! [`Program::notifying`] makes of it a call that stops and is told by number. Not here: installing
+//! the filter, which the plugin stage of the jail does, last.
 
 mod action;
 mod arch;

@@ -9,5 +9,6 @@ pub(crate) mod landlock;
 pub(crate) mod memory;
 pub(crate) mod mount;
 pub(crate) mod network;
+pub(crate) mod notify;
 pub(crate) mod own;
 pub(crate) mod socket;

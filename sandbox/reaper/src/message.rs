@@ -65,6 +65,8 @@ pub enum Message<'a> {
     Plugin,
     /// The listener with this number in the plan is made; its descriptor comes with the packet.
     Listener(u8),
+    /// The plugin's filter is installed; its listener comes with the packet.
+    FilterListener,
     /// The plugin's program has been executed and the reaper holds no right any more.
     Running,
     /// A step failed and the jail ends.
@@ -98,6 +100,7 @@ const MISSING: u8 = 4;
 const EXITED: u8 = 5;
 const SIGNALLED: u8 = 6;
 const LISTENER: u8 = 7;
+const FILTER_LISTENER: u8 = 8;
 
 impl<'a> Message<'a> {
     /// Writes the message into `packet` and tells how many bytes it has. Text that does not fit is
@@ -106,6 +109,7 @@ impl<'a> Message<'a> {
         let (kind, step, control, value, text): (u8, u8, u8, i32, &[u8]) = match *self {
             Self::Plugin => (PLUGIN, 0, 0, 0, &[]),
             Self::Listener(number) => (LISTENER, 0, number, 0, &[]),
+            Self::FilterListener => (FILTER_LISTENER, 0, 0, 0, &[]),
             Self::Running => (RUNNING, 0, 0, 0, &[]),
             Self::Failed { step, errno, text } => (FAILED, step.number(), 0, errno, text),
             Self::Missing {
@@ -138,6 +142,7 @@ impl<'a> Message<'a> {
         Some(match *kind {
             PLUGIN => Self::Plugin,
             LISTENER => Self::Listener(*control),
+            FILTER_LISTENER => Self::FilterListener,
             RUNNING => Self::Running,
             FAILED => Self::Failed {
                 step: Step::from_number(*step)?,
@@ -167,6 +172,7 @@ mod tests {
         for message in [
             Message::Plugin,
             Message::Listener(3),
+            Message::FilterListener,
             Message::Running,
             Message::Failed {
                 step: Step::R9,

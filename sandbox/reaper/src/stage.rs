@@ -2,7 +2,7 @@
 
 use core::ffi::{CStr, c_char};
 
-use rustix::fd::OwnedFd;
+use rustix::fd::{AsFd, OwnedFd};
 use rustix::io::Errno;
 use rustix::process::{DumpableBehavior, Signal};
 use rustix::thread::UnshareFlags;
@@ -10,7 +10,7 @@ use rustix::thread::UnshareFlags;
 use crate::capabilities;
 use crate::failure::{During, Failure};
 use crate::landlock;
-use crate::message::{LIMIT_BYTES, Optional};
+use crate::message::{LIMIT_BYTES, Message, Optional};
 use crate::plan::{ARGUMENTS_LIMIT, Identities, VARIABLES_LIMIT, Wish, descriptor, resource};
 use crate::procfs::{Decimal, OwnProc};
 use crate::setup::{self, Setup};
@@ -56,7 +56,18 @@ fn prepare(setup: &Setup) -> Result<(), Failure> {
     setup.begin(Step::C11)?;
     // The last name of this process before exec gives it the plugin's.
     setup.begin(Step::C12)?;
-    sys::install_filter(setup.plan.filter()).during(Step::C11, "install the filter")
+    filter(setup)
+}
+
+/// C11. Where there is a listener it is sent up, the one call between the filter and exec.
+fn filter(setup: &Setup) -> Result<(), Failure> {
+    let step = Step::C11;
+    let program = setup.plan.filter();
+    if !setup.plan.settings().filter_listener {
+        return sys::install_filter(program).during(step, "install the filter");
+    }
+    let listener = sys::install_filter_with_listener(program).during(step, "install the filter")?;
+    setup::report_with(&Message::FilterListener, listener.as_fd()).during(step, "send the listener")
 }
 
 fn session(setup: &Setup) -> Result<(), Failure> {

@@ -12,7 +12,7 @@ mod filter;
 mod landlock;
 mod signals;
 
-pub(crate) use filter::{install_filter, install_own_filter};
+pub(crate) use filter::{install_filter, install_filter_with_listener, install_own_filter};
 pub(crate) use landlock::{Handled, landlock_allow, landlock_restrict, landlock_ruleset};
 pub(crate) use signals::{child_signals, clear_signals, unblock_signals};
 

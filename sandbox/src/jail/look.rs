@@ -77,6 +77,12 @@ fn status(jail: &Jail, spec: &JailSpec) -> Result<(), JailError> {
     for set in ["CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb"] {
         plugin.expect(set, "0000000000000000")?;
     }
+    let listener = |is_there| if is_there { "held" } else { "absent" };
+    equal(
+        "the filter's listener",
+        listener(jail.filter_listener.is_some()),
+        listener(spec.filter_listener),
+    )?;
     plugin.expect("NoNewPrivs", "1")?;
     plugin.expect("Seccomp", "2")?;
     let filters = own.number("Seccomp_filters")? + 1;

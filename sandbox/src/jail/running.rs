@@ -14,6 +14,7 @@ use super::channels::Kept;
 use super::reaper::Reaper;
 use super::starting::{receive, status};
 use super::{ExitStatus, JailError, JailSpec, look};
+use crate::sys::notify::{self, Heard};
 
 /// A jail whose plugin has been executed. Dropping it, or only [`Self::reaper`], kills it.
 #[derive(Debug)]
@@ -24,6 +25,9 @@ pub struct Jail {
     pub plugin: OwnedFd,
     /// Its id in the launcher's PID namespace, for logs; -1 where it ended at once.
     pub plugin_pid: i32,
+    /// Where the calls are told that its filter stops; readable when there is one, and when nobody
+    /// has the filter any more.
+    pub filter_listener: Option<OwnedFd>,
     /// Reading end of its standard output.
     pub stdout: OwnedFd,
     /// Reading end of its standard error.
@@ -47,15 +51,16 @@ impl Jail {
         reaper: Reaper,
         plugin: OwnedFd,
         plugin_pid: i32,
+        filter_listener: Option<OwnedFd>,
         kept: Kept,
-        run_directory: OwnedFd,
-        tmp_directory: OwnedFd,
+        (run_directory, tmp_directory): (OwnedFd, OwnedFd),
         missing: Vec<(Control, String)>,
     ) -> Self {
         Self {
             reaper,
             plugin,
             plugin_pid,
+            filter_listener,
             stdout: kept.stdout,
             stderr: kept.stderr,
             run_directory,
@@ -76,6 +81,18 @@ impl Jail {
     /// [`JailError::Step`]: it cannot be looked at.
     pub fn look(&self, spec: &JailSpec) -> Result<(), JailError> {
         look::look(self, spec)
+    }
+
+    /// Takes in what the listener says, without waiting. A call that is told has not been made and
+    /// never will be: what is left is to kill the jail.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub fn heard(&self) -> io::Result<Heard> {
+        match &self.filter_listener {
+            Some(listener) => notify::receive(listener),
+            None => Ok(Heard::End),
+        }
     }
 
     /// Sends SIGTERM to the plugin's main process.

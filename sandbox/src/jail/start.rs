@@ -195,6 +195,7 @@ fn write_plan(
         user_namespace: wish(spec.user_namespace),
         landlock: landlock.map_or(Wish::Off, |_| wish(spec.landlock)),
         write_xor_execute: wish(spec.write_xor_execute),
+        filter_listener: spec.filter_listener,
         fault,
     })?;
     for (resource, value) in FIXED_LIMITS {

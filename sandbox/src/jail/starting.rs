@@ -30,6 +30,7 @@ pub struct Starting {
 struct Parts {
     reaper: Reaper,
     plugin: Option<OwnedFd>,
+    filter_listener: Option<OwnedFd>,
     kept: Kept,
     run_directory: OwnedFd,
     tmp_directory: OwnedFd,
@@ -60,6 +61,7 @@ impl Starting {
         let parts = Parts {
             reaper,
             plugin: None,
+            filter_listener: None,
             kept,
             run_directory,
             tmp_directory,
@@ -144,6 +146,7 @@ impl Parts {
                 {
                     self.listeners.extend(descriptor);
                 }
+                Some(Message::FilterListener) => self.filter_listener = descriptor,
                 Some(Message::Running) => return Ok(true),
                 Some(Message::Missing {
                     control,
@@ -187,9 +190,9 @@ impl Parts {
             self.reaper,
             plugin,
             plugin_pid,
+            self.filter_listener,
             self.kept,
-            self.run_directory,
-            self.tmp_directory,
+            (self.run_directory, self.tmp_directory),
             self.missing,
         );
         jail.listeners = self.listeners;

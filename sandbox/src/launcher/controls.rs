@@ -73,11 +73,7 @@ impl Tried {
 }
 
 /// Controls of which this version has nothing, with what is missed by it.
-const NOT_BUILT: [(Control, &str); 3] = [
-    (
-        Control::SyscallNames,
-        "a refused system call is told without its name",
-    ),
+const NOT_BUILT: [(Control, &str); 2] = [
     (
         Control::LauncherFilter,
         "the launcher may make any system call",

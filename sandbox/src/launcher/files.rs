@@ -9,7 +9,10 @@ use pinfold_policy::{LaunchTemplate, PluginId, PolicyError, PolicyFile, Template
 use sha2::{Digest as _, Sha256};
 
 use super::keys::Keys;
-use crate::seccomp::{Arch, CompileError, Profile, ProfileError};
+use crate::jail;
+use crate::seccomp::{
+    Action, Arch, CompileError, Profile, ProfileError, Program, SyscallData, syscall_number,
+};
 use crate::trust::{TrustError, TrustedDir};
 
 /// Launch templates that are compiled in.
@@ -54,7 +57,33 @@ pub(super) struct Files {
     pub(super) development_policies: Option<Place>,
     pub(super) data: Option<Place>,
     pub(super) keys: Keys,
-    filters: BTreeMap<[u8; 32], Rc<[u8]>>,
+    filters: BTreeMap<[u8; 32], Filter>,
+}
+
+/// A compiled profile.
+#[derive(Clone, Debug)]
+pub(super) struct Filter {
+    /// What it kills for is killed.
+    pub(super) killing: Rc<[u8]>,
+    /// What it kills for stops and is told; none where the profile does not allow the one call that
+    /// hands the listener over.
+    pub(super) telling: Option<Rc<[u8]>>,
+}
+
+impl Filter {
+    fn of(program: &Program) -> Self {
+        let hands_over = SyscallData {
+            number: syscall_number(program.arch(), "sendmsg").unwrap_or(u32::MAX),
+            arch: program.arch().audit_value(),
+            instruction_pointer: 0,
+            args: jail::hand_over(),
+        };
+        let can_tell = program.evaluate(&hands_over) == Ok(Action::Allow);
+        Self {
+            killing: program.to_bytes().into(),
+            telling: can_tell.then(|| program.notifying().to_bytes().into()),
+        }
+    }
 }
 
 /// A policy, as it was read.
@@ -197,7 +226,7 @@ impl Files {
 
     /// The compiled filter of a profile: one of `data-dir`, or else a built-in one. Kept by the
     /// digest of what it was compiled from.
-    pub(super) fn filter(&mut self, profile: &str) -> Result<Rc<[u8]>, FilesError> {
+    pub(super) fn filter(&mut self, profile: &str) -> Result<Filter, FilesError> {
         let text = match is_file_stem(profile) {
             true => self.data("profiles", profile)?,
             false => None,
@@ -207,7 +236,7 @@ impl Files {
             None => Sha256::digest(format!("built-in {profile}")).into(),
         };
         if let Some(filter) = self.filters.get(&key) {
-            return Ok(Rc::clone(filter));
+            return Ok(filter.clone());
         }
         let parsed = match text {
             Some(bytes) => {
@@ -223,11 +252,11 @@ impl Files {
             profile: profile.to_owned(),
             source,
         })?;
-        let filter: Rc<[u8]> = program.to_bytes().into();
+        let filter = Filter::of(&program);
         if self.filters.len() >= FILTERS_LIMIT {
             self.filters.clear();
         }
-        self.filters.insert(key, Rc::clone(&filter));
+        self.filters.insert(key, filter.clone());
         Ok(filter)
     }
 
@@ -317,6 +346,21 @@ mod tests {
         for forbidden in ["PLUGIN_UNIX_SOCKET_DIR", "PLUGIN_CLIENT_CERT", "PATH", "TZ"] {
             assert!(environment("", &[(forbidden, "1")]).is_err(), "{forbidden}");
         }
+    }
+
+    #[test]
+    fn a_profile_that_cannot_hand_its_listener_over_only_kills() {
+        let arch = Arch::native().unwrap();
+        let text = include_str!("../../profiles/default.toml");
+        let compiled = |text: &str| {
+            let profile = Profile::parse(text, "default").unwrap();
+            Filter::of(&profile.compile(arch).unwrap())
+        };
+        let filter = compiled(text);
+        assert!(filter.telling.is_some_and(|told| told != filter.killing));
+        let without = text.replace("\"sendmsg\", ", "");
+        assert_ne!(without, text);
+        assert!(compiled(&without).telling.is_none());
     }
 
     #[test]

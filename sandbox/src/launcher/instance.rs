@@ -9,7 +9,7 @@ use pinfold_policy::{Control, PluginId};
 use super::launch::Launching;
 use crate::cgroup::{Leaf, Watch};
 use crate::jail::{ExitStatus, Jail};
-use crate::protocol::{ExitCause, KillHow};
+use crate::protocol::{ExitCause, KillHow, RefusedCall};
 use crate::stage::Stage;
 
 /// Between looks at the count of processes killed for want of memory: version 1 tells of the
@@ -37,6 +37,8 @@ pub(super) struct Instance {
     pub(super) phase: Phase,
     /// The daemon's wish for its end.
     pub(super) asked: Option<KillHow>,
+    /// The call that it was ended for.
+    pub(super) refused: Option<RefusedCall>,
     /// The launcher's own reason for its end.
     pub(super) reason: Option<String>,
     /// The jail was ended because the kernel had killed one of it for want of memory.
@@ -105,6 +107,7 @@ impl Instance {
             oom_kills,
             memory_killed: self.memory_killed,
             asked: self.asked,
+            refused: self.refused,
             reason: self.reason.as_deref(),
         })
     }
@@ -117,10 +120,15 @@ struct End<'a> {
     oom_kills: u64,
     memory_killed: bool,
     asked: Option<KillHow>,
+    refused: Option<RefusedCall>,
     reason: Option<&'a str>,
 }
 
 fn cause(end: &End<'_>) -> ExitCause {
+    // It was ended for this before anything else could be.
+    if end.refused.is_some() {
+        return ExitCause::SyscallRefused(end.refused);
+    }
     let is_killed = matches!(end.status, None | Some(ExitStatus::Signal(libc::SIGKILL)));
     // A child of the plugin may have been killed long ago, and the plugin have gone on without it:
     // only an end by force is for want of memory.
@@ -131,7 +139,7 @@ fn cause(end: &End<'_>) -> ExitCause {
         return ExitCause::Launcher(reason.to_owned());
     }
     match end.status {
-        Some(ExitStatus::Signal(libc::SIGSYS)) => ExitCause::SyscallRefused,
+        Some(ExitStatus::Signal(libc::SIGSYS)) => ExitCause::SyscallRefused(None),
         Some(ExitStatus::Signal(libc::SIGXFSZ)) => {
             ExitCause::Limit("file-size (RLIMIT_FSIZE)".into())
         }
@@ -185,6 +193,7 @@ mod tests {
         oom_kills: 0,
         memory_killed: false,
         asked: None,
+        refused: None,
         reason: None,
     };
 
@@ -201,7 +210,7 @@ mod tests {
         for (end, expected) in [
             (by(Code(3)), ExitCause::Code(3)),
             (by(Signal(11)), ExitCause::Signal(11)),
-            (by(Signal(libc::SIGSYS)), ExitCause::SyscallRefused),
+            (by(Signal(libc::SIGSYS)), ExitCause::SyscallRefused(None)),
             (
                 by(Signal(libc::SIGXFSZ)),
                 ExitCause::Limit("file-size (RLIMIT_FSIZE)".into()),
@@ -223,7 +232,16 @@ mod tests {
         assert_eq!(cause(&asked(by(ExitStatus::Code(0)))), ExitCause::Killed);
         assert_eq!(cause(&asked(PLAIN)), ExitCause::Killed);
         let refused = asked(by(ExitStatus::Signal(libc::SIGSYS)));
-        assert_eq!(cause(&refused), ExitCause::SyscallRefused);
+        assert_eq!(cause(&refused), ExitCause::SyscallRefused(None));
+        let call = Some(RefusedCall {
+            number: 1,
+            arguments: [0; 6],
+        });
+        let told = End {
+            refused: call,
+            ..asked(PLAIN)
+        };
+        assert_eq!(cause(&told), ExitCause::SyscallRefused(call));
     }
 
     #[test]

@@ -14,7 +14,7 @@ use rustix::fs::{FileType, Mode, OFlags, ResolveFlags};
 
 use super::controls::{self, Findings, Tried};
 use super::decide::{Basis, Question, decide};
-use super::files::Policy;
+use super::files::{Filter, Policy};
 use super::ground::Ground;
 use super::instance::{Instance, Phase, Running, Wish, names, take};
 use super::{failure, log, sealed};
@@ -258,7 +258,8 @@ pub(super) fn start(
         reaper_uid: None,
         ground,
     };
-    let missing = controls::missing(findings, &applied, half.ground.mode, file)?;
+    let mut missing = controls::missing(findings, &applied, half.ground.mode, file)?;
+    let (filter, filter_listener) = choose(&filter, findings, file, &mut missing)?;
     let ids = half.ids(uid)?;
     let network = half.network(file)?;
     let (purposes, listeners) = listeners(&template, file).into_iter().unzip();
@@ -276,6 +277,7 @@ pub(super) fn start(
         ids,
         limits: file.limits.clone(),
         filter: filter.to_vec(),
+        filter_listener,
         groups: half.group_files()?,
         network,
         listeners,
@@ -325,11 +327,38 @@ pub(super) fn start(
             purposes,
         })),
         asked: None,
+        refused: None,
         reason: None,
         memory_killed: false,
         memory_look: None,
         kill_again: None,
     })
+}
+
+/// The form of a filter that tells what it refuses, where that is wanted and can be had; and
+/// whether it is that one.
+fn choose<'f>(
+    filter: &'f Filter,
+    findings: &Findings,
+    file: &PolicyFile,
+    missing: &mut Vec<Control>,
+) -> Result<(&'f [u8], bool), Failure> {
+    let control = Control::SyscallNames;
+    let wanted = file.wanted(control);
+    let is_there = findings
+        .get(&control)
+        .is_some_and(|tried| tried.state.satisfies());
+    match (&filter.telling, wanted) {
+        (_, Wanted::Off) => {}
+        (_, Wanted::Preferred) if !is_there => {}
+        (Some(telling), _) => return Ok((telling, true)),
+        (None, Wanted::Preferred) => missing.push(control),
+        (None, Wanted::Required) => {
+            let reason = format!("the profile {:?} does not allow sendmsg", file.profile);
+            return Err(controls::refused(control, &Tried::missing(reason)));
+        }
+    }
+    Ok((&filter.killing, false))
 }
 
 /// One that is only preferred is not begun where the probe could not make one whole: what a system

@@ -13,7 +13,8 @@ use super::poller::Source;
 use super::serve::Launcher;
 use super::{failure, log};
 use crate::cgroup::{Interest, Removal};
-use crate::protocol::{Event, Failure, FailureKind, Reply, RequestId};
+use crate::jail::{Heard, Stopped};
+use crate::protocol::{Event, Failure, FailureKind, RefusedCall, Reply, RequestId};
 
 impl Launcher {
     /// Waits for a new instance's words and for its memory limit.
@@ -67,7 +68,13 @@ impl Launcher {
     fn started(&mut self, id: InstanceId, running: Running, request: RequestId, reply: Reply) {
         let added = self
             .poller
-            .add(Source::Ended(id), &running.jail.reaper, EventFlags::IN);
+            .add(Source::Ended(id), &running.jail.reaper, EventFlags::IN)
+            .and_then(|()| match &running.jail.filter_listener {
+                Some(listener) => self
+                    .poller
+                    .add(Source::Refused(id), listener, EventFlags::IN),
+                None => Ok(()),
+            });
         if let Some(instance) = self.instances.get_mut(&id) {
             instance.phase = Phase::Running(running);
         }
@@ -119,6 +126,41 @@ impl Launcher {
             });
         }
         self.clear(id);
+    }
+
+    /// The jail's filter has stopped a call: the jail ends for it, and the call is never made.
+    pub(super) fn on_refused(&mut self, id: InstanceId) {
+        let Some(instance) = self.instances.get_mut(&id) else {
+            return;
+        };
+        let Some(running) = instance.running() else {
+            return;
+        };
+        let heard = running.jail.heard();
+        if matches!(heard, Ok(Heard::Nothing)) {
+            return;
+        }
+        // Others may follow until the jail has ended; the first says why.
+        if let Some(listener) = &running.jail.filter_listener {
+            drop(self.poller.remove(listener));
+        }
+        match heard {
+            Ok(Heard::Call(Stopped { number, arguments })) => {
+                let call = RefusedCall { number, arguments };
+                log::line(&format!(
+                    "instance {id} of {} is ended for the system call {call} with {arguments:#x?}",
+                    instance.plugin
+                ));
+                instance.refused = Some(call);
+                instance.kill(id, Instant::now());
+            }
+            Ok(Heard::Nothing | Heard::End) => {}
+            Err(error) => {
+                instance.reason =
+                    Some(format!("its refused system calls cannot be heard: {error}"));
+                instance.kill(id, Instant::now());
+            }
+        }
     }
 
     /// The group met its memory limit, or is being removed.
@@ -208,6 +250,12 @@ impl Launcher {
     /// An instance is gone with everything in its jail; its group goes too.
     fn clear(&mut self, id: InstanceId) {
         if let Some(instance) = self.instances.remove(&id) {
+            if let Some(listener) = instance
+                .running()
+                .and_then(|one| one.jail.filter_listener.as_ref())
+            {
+                drop(self.poller.remove(listener));
+            }
             if let Some(watch) = &instance.memory {
                 drop(self.poller.remove(watch));
             }

@@ -29,6 +29,8 @@ pub(super) enum Source {
     Ended(InstanceId),
     /// A jail's memory limit.
     Memory(InstanceId),
+    /// A call that a jail's filter has stopped.
+    Refused(InstanceId),
 }
 
 /// Most events taken at once.
@@ -49,6 +51,7 @@ impl Source {
             Self::Memory(id) => (6, id.0),
             Self::Networks => (7, 0),
             Self::Port(number) => (8, number.into()),
+            Self::Refused(id) => (9, id.0),
         };
         (kind << ID_BITS) | (id & ((1 << ID_BITS) - 1))
     }
@@ -65,6 +68,7 @@ impl Source {
             6 => Self::Memory(InstanceId(id)),
             7 => Self::Networks,
             8 => Self::Port(u32::try_from(id).ok()?),
+            9 => Self::Refused(InstanceId(id)),
             _ => return None,
         })
     }
@@ -150,6 +154,7 @@ mod tests {
             Source::Memory(InstanceId(0)),
             Source::Networks,
             Source::Port(u32::MAX),
+            Source::Refused(InstanceId(9)),
         ] {
             assert_eq!(Source::from_token(source.token()), Some(source));
         }

@@ -8,13 +8,13 @@ use std::fs::File;
 use std::io::{self, Read, Seek, Write};
 use std::os::fd::AsFd;
 use std::path::PathBuf;
-use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use pinfold_policy::Control;
 use rustix::fs::{MemfdFlags, memfd_create};
 
 use super::controls::{self, Findings, Tried};
+use super::files::Filter;
 use crate::cgroup::{CgroupError, Parent};
 use crate::posture::{Mode, State};
 use crate::sys::child::{self, Child, Ended};
@@ -32,7 +32,7 @@ const ACCOUNT_LIMIT_BYTES: u64 = 64 * 1024;
 pub(super) struct Setting {
     pub(super) mode: Mode,
     /// The compiled default profile; or why there is none.
-    pub(super) filter: Result<Rc<[u8]>, String>,
+    pub(super) filter: Result<Filter, String>,
     /// An id that plugins may have; none in user mode.
     pub(super) uid: Option<u32>,
     /// Where stages are attached on older kernels.

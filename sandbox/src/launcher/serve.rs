@@ -122,6 +122,7 @@ impl Launcher {
             Source::Starting(id) => self.on_starting(id),
             Source::Ended(id) => self.on_ended(id),
             Source::Memory(id) => self.on_memory(id),
+            Source::Refused(id) => self.on_refused(id),
         }
     }
 

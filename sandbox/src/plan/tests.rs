@@ -21,6 +21,7 @@ fn settings() -> Settings {
         user_namespace: Wish::Off,
         landlock: Wish::Required,
         write_xor_execute: Wish::Preferred,
+        filter_listener: true,
         fault: Some(Fault {
             step: Step::R9,
             errno: 1,

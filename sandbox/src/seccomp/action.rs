@@ -10,7 +10,8 @@ pub enum Action {
     Allow,
     /// The call is not made and fails with this error.
     Errno(Errno),
-    /// The call is not made and the whole process is killed by SIGSYS.
+    /// The call is not made and the whole process is killed by SIGSYS; in a program of
+    /// [`super::Program::notifying`] it stops instead and is told.
     Kill,
 }
 
@@ -37,6 +38,8 @@ pub enum Errno {
 
 /// `SECCOMP_RET_KILL_PROCESS` (linux/seccomp.h).
 const RET_KILL_PROCESS: u32 = 0x8000_0000;
+/// `SECCOMP_RET_USER_NOTIF`.
+pub(super) const RET_USER_NOTIF: u32 = 0x7fc0_0000;
 /// `SECCOMP_RET_ERRNO`; the low 16 bits are the errno.
 const RET_ERRNO: u32 = 0x0005_0000;
 /// `SECCOMP_RET_ALLOW`.
@@ -85,6 +88,9 @@ impl Action {
     /// The action behind a filter's return value, if it is one that our programs return.
     #[must_use]
     pub fn from_return_value(value: u32) -> Option<Self> {
+        if value == RET_USER_NOTIF {
+            return Some(Self::Kill);
+        }
         Self::ALL
             .into_iter()
             .find(|action| action.return_value() == value)
@@ -135,6 +141,7 @@ mod tests {
     fn return_values_are_the_kernels() {
         assert_eq!(Action::Allow.return_value(), libc::SECCOMP_RET_ALLOW);
         assert_eq!(Action::Kill.return_value(), libc::SECCOMP_RET_KILL_PROCESS);
+        assert_eq!(RET_USER_NOTIF, libc::SECCOMP_RET_USER_NOTIF);
         for (errno, number) in [
             (Errno::Enosys, libc::ENOSYS),
             (Errno::Eperm, libc::EPERM),

@@ -97,7 +97,7 @@ const NUMBER_OFFSET: u32 = 0;
 const ARCH_OFFSET: u32 = 4;
 
 /// Kills foreign architectures and x32 numbers; leaves the call's number in the accumulator.
-fn prologue(arch: Arch) -> Vec<Instruction> {
+pub(super) fn prologue(arch: Arch) -> Vec<Instruction> {
     let mut code = vec![
         statement(LOAD, ARCH_OFFSET),
         Instruction {

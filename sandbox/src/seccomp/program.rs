@@ -2,7 +2,9 @@
 
 use sha2::{Digest as _, Sha256};
 
-use super::interpret::{EvaluateError, SyscallData, interpret};
+use super::action::RET_USER_NOTIF;
+use super::compile::prologue;
+use super::interpret::{EvaluateError, RETURN, SyscallData, interpret};
 use super::{Action, Arch};
 
 /// The most instructions that the kernel takes: `BPF_MAXINSNS` (linux/bpf_common.h).
@@ -59,6 +61,20 @@ impl Program {
             bytes.extend_from_slice(&instruction.k.to_ne_bytes());
         }
         bytes
+    }
+
+    /// The same program, in which a call that the profile kills for stops instead and is told to
+    /// whoever holds the filter's listener (seccomp_unotify(2)): it is never made unless that one
+    /// answers. Foreign architectures and x32 numbers still kill.
+    #[must_use]
+    pub fn notifying(&self) -> Self {
+        let mut instructions = self.instructions.clone();
+        let kills = |one: &Instruction| one.code == RETURN && one.k == Action::Kill.return_value();
+        let of_profile = instructions.iter_mut().skip(prologue(self.arch).len());
+        for instruction in of_profile.filter(|one| kills(one)) {
+            instruction.k = RET_USER_NOTIF;
+        }
+        Self::new(self.arch, instructions)
     }
 
     /// SHA-256 of [`Self::to_bytes`].

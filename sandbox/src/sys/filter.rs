@@ -1,12 +1,29 @@
-//! Installing a syscall filter, for the probe.
+//! Installing a syscall filter in this program, for the launcher itself and for the probe.
 
 use std::io;
+use std::os::fd::{FromRawFd, OwnedFd};
 
 /// Installs a compiled filter for this process, for good. no_new_privs must be set.
 ///
 /// # Errors
 /// That of seccomp(2), and `EINVAL` for bytes that are no program.
 pub(crate) fn install(program: &[u8]) -> io::Result<()> {
+    install_with(program, 0).map(drop)
+}
+
+/// The same for a program that stops some calls: gives the descriptor on which they are told.
+///
+/// # Errors
+/// Those of [`install`]; `EBUSY` where a filter around this process has a listener already.
+pub(crate) fn install_with_listener(program: &[u8]) -> io::Result<OwnedFd> {
+    let listener = install_with(program, libc::SECCOMP_FILTER_FLAG_NEW_LISTENER)?;
+    let listener = i32::try_from(listener).map_err(io::Error::other)?;
+    // SAFETY: with that flag the kernel answers a descriptor that it just opened for us, and nobody
+    // else knows the number.
+    Ok(unsafe { OwnedFd::from_raw_fd(listener) })
+}
+
+fn install_with(program: &[u8], flags: libc::c_ulong) -> io::Result<libc::c_long> {
     let instructions: Vec<libc::sock_filter> = program
         .chunks_exact(INSTRUCTION_BYTES)
         .map(instruction)
@@ -23,14 +40,14 @@ pub(crate) fn install(program: &[u8]) -> io::Result<()> {
         libc::syscall(
             libc::SYS_seccomp,
             libc::SECCOMP_SET_MODE_FILTER,
-            0,
+            flags,
             &raw const whole,
         )
     };
-    if result == -1 {
-        return Err(io::Error::last_os_error());
+    match result {
+        -1 => Err(io::Error::last_os_error()),
+        result => Ok(result),
     }
-    Ok(())
 }
 
 /// Size of `struct sock_filter` (linux/filter.h).

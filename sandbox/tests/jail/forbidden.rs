@@ -7,10 +7,11 @@ use std::os::unix::net::{SocketAddr, UnixListener};
 
 use super::ability;
 use super::harness::{
-    can_ban_memory_files, end_of, inside, launch, no_filter, output, outside, spec,
+    can_ban_memory_files, end_of, inside, launch, no_filter, output, outside, spec, wait_readable,
 };
 use pinfold_policy::Wanted;
-use pinfold_sandbox::jail::ExitStatus;
+use pinfold_sandbox::jail::{ExitStatus, Heard};
+use pinfold_sandbox::seccomp::{Arch, Profile, syscall_name};
 
 const EPERM: i32 = 1;
 const ENOENT: i32 = 2;
@@ -187,4 +188,33 @@ fn a_mount_is_the_end_of_the_plugin() {
     let mut unfiltered = spec(&["mount:/tmp"]);
     unfiltered.filter = no_filter();
     assert_eq!(inside(&unfiltered), format!("mount:/tmp {EPERM}\n"));
+}
+
+#[test]
+fn a_refused_call_is_told_with_its_arguments_and_never_made() {
+    if !ability::root("a_refused_call_is_told_with_its_arguments_and_never_made") {
+        return;
+    }
+    let profile = Profile::builtin("default").unwrap();
+    let program = profile.compile(Arch::native().unwrap()).unwrap();
+    let mut spec = spec(&["say:before", "mount:/tmp", "say:after"]);
+    spec.filter = program.notifying().to_bytes();
+    spec.filter_listener = true;
+    let jail = launch(&spec).unwrap();
+    jail.look(&spec).unwrap();
+    wait_readable(jail.filter_listener.as_ref().unwrap());
+    let Heard::Call(stopped) = jail.heard().unwrap() else {
+        panic!("nothing was told");
+    };
+    let name = syscall_name(Arch::native().unwrap(), stopped.number);
+    assert_eq!(name, Some("mount"));
+    // Source and type are the same text, there are no flags and no data.
+    assert_eq!(stopped.arguments[0], stopped.arguments[2]);
+    assert_eq!(stopped.arguments[3..5], [0, 0]);
+    assert_eq!(jail.heard().unwrap(), Heard::Nothing);
+    jail.kill().unwrap();
+    wait_readable(&jail.reaper);
+    assert_eq!(jail.plugin_status(), None);
+    assert_eq!(output(&jail), "before\n");
+    assert_eq!(jail.heard().unwrap(), Heard::End);
 }

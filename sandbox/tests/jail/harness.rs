@@ -113,6 +113,7 @@ pub(crate) fn spec(acts: &[&str]) -> JailSpec {
         },
         limits: Limits::default(),
         filter: filter(),
+        filter_listener: false,
         groups: GroupFds::default(),
         network: None,
         listeners: Vec::new(),

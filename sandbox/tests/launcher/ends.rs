@@ -37,7 +37,18 @@ fn a_call_that_no_plugin_may_make_ends_it_as_refused() {
     }
     let machine = Machine::start();
     let cause = end_of(&machine, "mount", &["mount", "exit=0"], "");
-    assert_eq!(cause, ExitCause::SyscallRefused);
+    let ExitCause::SyscallRefused(Some(call)) = cause else {
+        panic!("{cause:?}");
+    };
+    assert_eq!(call.name(), Some("mount"));
+    assert_eq!(
+        cause.to_string(),
+        "made a system call that is refused: mount"
+    );
+    // Where names are not wanted the kernel kills, and tells no more than that.
+    let off = "[controls]\nsyscall-names = 'off'\n";
+    let cause = end_of(&machine, "unnamed", &["mount", "exit=0"], off);
+    assert_eq!(cause, ExitCause::SyscallRefused(None));
 }
 
 #[test]

@@ -80,7 +80,7 @@ fn a_plugin_that_ends_in_a_call_fails_it_with_the_cause_and_can_be_started_again
             (
                 "probe",
                 json!({"acts": ["mount"], "here": true}),
-                "made a system call that is refused (SIGSYS)",
+                "made a system call that is refused: mount",
             ),
         ] {
             let pid = daemon.plugin_pid("g4");

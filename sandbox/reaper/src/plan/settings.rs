@@ -68,6 +68,8 @@ pub struct Settings {
     pub landlock: Wish,
     /// Memory that was writable never becomes executable.
     pub write_xor_execute: Wish,
+    /// Whether the filter has calls that stop and are told: its listener goes to the launcher.
+    pub filter_listener: bool,
     /// A step that is to fail.
     pub fault: Option<Fault>,
 }
@@ -101,7 +103,7 @@ impl Settings {
                 wish_number(self.proc),
                 wish_number(self.memfd_noexec),
                 u8::from(self.network),
-                0,
+                u8::from(self.filter_listener),
             ],
             [
                 wish_number(self.user_namespace),
@@ -150,7 +152,7 @@ impl Settings {
             },
             _ => return None,
         };
-        let [proc, memfd_noexec, network, _] = wishes;
+        let [proc, memfd_noexec, network, filter_listener] = wishes;
         let [user_namespace, landlock, write_xor_execute, _] = late_wishes;
         let fault = match u32::from_le_bytes(step) {
             0 => None,
@@ -172,6 +174,7 @@ impl Settings {
             user_namespace: wish(user_namespace)?,
             landlock: wish(landlock)?,
             write_xor_execute: wish(write_xor_execute)?,
+            filter_listener: flag(filter_listener)?,
             fault,
         })
     }

@@ -1,6 +1,7 @@
 //! System call filters: the plugin's from the plan, the reaper's own from here.
 
 use libc::{BPF_ABS, BPF_JEQ, BPF_JMP, BPF_K, BPF_LD, BPF_RET, BPF_W, sock_filter};
+use rustix::fd::{FromRawFd, OwnedFd};
 use rustix::io::Errno;
 
 use super::{Result, check};
@@ -34,6 +35,18 @@ pub(crate) fn install_filter(program: &[u8]) -> Result<()> {
     install(program.as_ptr().cast(), program.len() / INSTRUCTION_BYTES)
 }
 
+/// The same for a program that stops some calls: gives the descriptor on which they are told
+/// (seccomp_unotify(2)), which closes at exec.
+pub(crate) fn install_filter_with_listener(program: &[u8]) -> Result<OwnedFd> {
+    let instructions = program.len() / INSTRUCTION_BYTES;
+    let flags = libc::SECCOMP_FILTER_FLAG_NEW_LISTENER;
+    let listener = install_with(program.as_ptr().cast(), instructions, flags)?;
+    let listener = i32::try_from(listener).map_err(|_| Errno::RANGE)?;
+    // SAFETY: with that flag the kernel answers a descriptor that it just opened for us, and nobody
+    // else knows the number.
+    Ok(unsafe { OwnedFd::from_raw_fd(listener) })
+}
+
 /// Confines the reaper to what it still does; anything else kills it, and with it the jail.
 pub(crate) fn install_own_filter() -> Result<()> {
     let calls = OWN_CALLS.len();
@@ -59,12 +72,19 @@ pub(crate) fn install_own_filter() -> Result<()> {
 }
 
 fn install(program: *const sock_filter, instructions: usize) -> Result<()> {
+    install_with(program, instructions, 0).map(drop)
+}
+
+fn install_with(
+    program: *const sock_filter,
+    instructions: usize,
+    flags: libc::c_ulong,
+) -> Result<libc::c_long> {
     let program = libc::sock_fprog {
         len: u16::try_from(instructions).map_err(|_| Errno::TOOBIG)?,
         filter: program.cast_mut(),
     };
-    let flags = 0;
-    // SAFETY: the structure names readable instructions, as many as it says; both callers keep
+    // SAFETY: the structure names readable instructions, as many as it says; all callers keep
     // them alive over the call, and the kernel copies them bytewise, so alignment does not matter.
     check(unsafe {
         libc::syscall(
@@ -74,7 +94,6 @@ fn install(program: *const sock_filter, instructions: usize) -> Result<()> {
             &raw const program,
         )
     })
-    .map(drop)
 }
 
 fn short(count: usize) -> Result<u8> {

@@ -1,6 +1,7 @@
 //! The attempts: each does what a launch does, and then sees that it holds.
 
 mod confinement;
+mod filters;
 
 use std::fs::{self, File};
 use std::io::{self, IoSlice, Read, Seek, Write};
@@ -24,7 +25,7 @@ use crate::launcher::controls::Tried;
 use crate::launcher::namespace;
 use crate::posture::Mode;
 use crate::sys::child::{self, Ended};
-use crate::sys::{filter, socket};
+use crate::sys::socket;
 
 /// Why an attempt failed: the step, and what came of it.
 type Outcome = Result<(), String>;
@@ -62,7 +63,8 @@ pub(super) fn all(setting: &Setting) -> Vec<(Control, Tried)> {
         || crate::stage::probe(&setting.attach_dir).map_err(|(step, error)| failed(step, error));
     let stage = tried("sealed in memory, at most 64MiB", stage);
     found.push((Control::Stage, stage));
-    found.push((Control::Seccomp, seccomp(setting)));
+    found.push((Control::Seccomp, filters::seccomp(setting)));
+    found.push((Control::SyscallNames, filters::names(setting)));
     found.push((Control::Uid, uid(setting)));
     found.push((Control::UserNamespace, user_namespace(setting)));
     found.push((Control::Landlock, confinement::landlock()));
@@ -336,23 +338,6 @@ fn pass_rights() -> Outcome {
         pass().fails_with(Errno::PERM),
         "a descriptor could be passed",
     )
-}
-
-fn seccomp(setting: &Setting) -> Tried {
-    let filter = match &setting.filter {
-        Ok(filter) => filter,
-        Err(reason) => return Tried::missing(reason.clone()),
-    };
-    tried("profile default, tree", || {
-        share_nothing(CloneFlags::CLONE_NEWUTS)?;
-        rustix::thread::set_no_new_privs(true)
-            .map_err(|errno| failed("set no_new_privs", errno))?;
-        filter::install(filter).map_err(|error| failed("install the filter", error))?;
-        expect(
-            unshare(CloneFlags::CLONE_NEWUTS) == Err(nix::errno::Errno::EPERM),
-            "a refused call was made",
-        )
-    })
 }
 
 fn uid(setting: &Setting) -> Tried {

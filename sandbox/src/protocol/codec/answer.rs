@@ -9,7 +9,7 @@ use super::{CodecError, MESSAGE_LIMIT_BYTES, kind};
 use crate::protocol::packet::{LAUNCHED_DESCRIPTORS, Packet};
 use crate::protocol::{
     Event, ExitCause, Failure, FailureKind, Incoming, LISTENERS_LIMIT, Launched, Listener,
-    ListenerPurpose, Reply, RequestId, Stats,
+    ListenerPurpose, RefusedCall, Reply, RequestId, Stats,
 };
 
 /// A reply as a packet.
@@ -113,7 +113,14 @@ pub(crate) fn encode_event(event: &Event) -> Result<Vec<u8>, CodecError> {
                     out.bytes.extend(signal.to_be_bytes());
                 }
                 ExitCause::OutOfMemory => out.u8(2),
-                ExitCause::SyscallRefused => out.u8(3),
+                ExitCause::SyscallRefused(call) => {
+                    out.u8(3);
+                    out.option(call.as_ref(), |out, call| {
+                        out.u32(call.number);
+                        call.arguments.iter().for_each(|one| out.u64(*one));
+                        Ok(())
+                    })?;
+                }
                 ExitCause::Limit(limit) => {
                     out.u8(4);
                     out.text("limit", cut(limit))?;
@@ -238,13 +245,22 @@ impl Reader<'_> {
                 0 => ExitCause::Code(self.i32("code")?),
                 1 => ExitCause::Signal(self.i32("signal")?),
                 2 => ExitCause::OutOfMemory,
-                3 => ExitCause::SyscallRefused,
+                3 => ExitCause::SyscallRefused(self.option("call", Self::call)?),
                 4 => ExitCause::Limit(self.text("limit")?),
                 5 => ExitCause::Killed,
                 6 => ExitCause::Launcher(self.text("reason")?),
                 value => return Err(CodecError::Value { field, value }),
             },
         })
+    }
+
+    fn call(&mut self) -> Result<RefusedCall, CodecError> {
+        let number = self.u32("call")?;
+        let mut arguments = [0; 6];
+        for one in &mut arguments {
+            *one = self.u64("arguments")?;
+        }
+        Ok(RefusedCall { number, arguments })
     }
 
     fn failure(&mut self) -> Result<Failure, CodecError> {

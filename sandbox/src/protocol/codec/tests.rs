@@ -9,7 +9,7 @@ use pinfold_policy::{Digest, FROM_DAEMON_LIMIT_BYTES, Generation, InstanceId, Pl
 use super::*;
 use crate::protocol::{
     Event, ExitCause, Failure, FailureKind, Incoming, KillHow, LISTENERS_LIMIT, Launched, Listener,
-    ListenerPurpose, Loopback, Reply, Request, SocketDirectory, Stats,
+    ListenerPurpose, Loopback, RefusedCall, Reply, Request, SocketDirectory, Stats,
 };
 
 fn file() -> OwnedFd {
@@ -80,7 +80,10 @@ fn cause() -> impl Strategy<Value = ExitCause> {
         any::<i32>().prop_map(ExitCause::Code),
         any::<i32>().prop_map(ExitCause::Signal),
         Just(ExitCause::OutOfMemory),
-        Just(ExitCause::SyscallRefused),
+        Just(ExitCause::SyscallRefused(None)),
+        any::<(u32, [u64; 6])>().prop_map(|(number, arguments)| {
+            ExitCause::SyscallRefused(Some(RefusedCall { number, arguments }))
+        }),
         ".{0,40}".prop_map(ExitCause::Limit),
         Just(ExitCause::Killed),
         ".{0,40}".prop_map(ExitCause::Launcher),

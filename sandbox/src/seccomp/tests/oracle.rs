@@ -325,3 +325,37 @@ fn foreign_architectures_are_killed_by_both() {
         }
     });
 }
+
+#[test]
+fn a_notifying_program_stops_what_the_other_kills_and_nothing_else() {
+    for arch in [Arch::X86_64, Arch::Aarch64] {
+        let profile = Profile::builtin("default").unwrap();
+        let program = profile.compile(arch).unwrap();
+        let notifying = program.notifying();
+        let mut stopped = 0;
+        for number in (0..1024).chain([0x4000_0000, 0x4000_0000 + 165]) {
+            let data = data(arch, number, [0; 6]);
+            let (before, after) = (
+                interpret(program.instructions(), &data).unwrap(),
+                interpret(notifying.instructions(), &data).unwrap(),
+            );
+            if before == libc::SECCOMP_RET_KILL_PROCESS && number < 0x4000_0000 {
+                assert_eq!(after, libc::SECCOMP_RET_USER_NOTIF, "{number}");
+                stopped += 1;
+            } else {
+                assert_eq!(after, before, "{number}");
+            }
+            assert_eq!(
+                notifying.evaluate(&data).unwrap(),
+                program.evaluate(&data).unwrap()
+            );
+        }
+        assert!(stopped >= 20, "{stopped}");
+        let mut foreign = data(arch, 1, [0; 6]);
+        foreign.arch ^= 1;
+        assert_eq!(
+            interpret(notifying.instructions(), &foreign).unwrap(),
+            libc::SECCOMP_RET_KILL_PROCESS
+        );
+    }
+}

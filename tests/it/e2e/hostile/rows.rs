@@ -422,7 +422,7 @@ pub(super) const ROWS: &[Row] = &[
         "end",
         "refused-call",
         Function("probe", r#"{"acts":["mount"],"here":true}"#),
-        "made a system call that is refused (SIGSYS)",
+        "made a system call that is refused: mount",
     ),
     row("end", "closes-and-lives", Call, "its connection is gone"),
     row("end", "becomes-another", Call, "its connection is gone"),

@@ -1,0 +1,81 @@
+//! What the listener of a syscall filter tells: seccomp_unotify(2).
+
+use std::io;
+use std::os::fd::{AsFd, AsRawFd};
+
+use rustix::event::{PollFd, PollFlags, Timespec};
+
+/// A call that was stopped before it was made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Stopped {
+    /// Its number on this machine's architecture: a filter stops no others.
+    pub number: u32,
+    /// Its arguments, as registers. What pointers among them lead to is never looked at.
+    pub arguments: [u64; 6],
+}
+
+/// What a listener has to say.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Heard {
+    /// This call is stopped, and waits.
+    Call(Stopped),
+    /// Nothing; or what waited has been killed meanwhile.
+    Nothing,
+    /// Nobody has the filter any more.
+    End,
+}
+
+/// Takes one stopped call in, without waiting. Nothing is ever answered: the call stays stopped
+/// until its thread is killed.
+///
+/// # Errors
+/// The kernel's.
+pub(crate) fn receive(listener: impl AsFd) -> io::Result<Heard> {
+    let mut polled = [PollFd::new(&listener, PollFlags::IN)];
+    let now = Timespec {
+        tv_sec: 0,
+        tv_nsec: 0,
+    };
+    rustix::event::poll(&mut polled, Some(&now))?;
+    let [polled] = polled;
+    // Without a stopped call the next one would be waited for.
+    if !polled.revents().contains(PollFlags::IN) {
+        return Ok(match polled.revents().is_empty() {
+            true => Heard::Nothing,
+            false => Heard::End,
+        });
+    }
+    let mut told = libc::seccomp_notif {
+        id: 0,
+        pid: 0,
+        flags: 0,
+        data: libc::seccomp_data {
+            nr: 0,
+            arch: 0,
+            instruction_pointer: 0,
+            args: [0; 6],
+        },
+    };
+    let listener = listener.as_fd().as_raw_fd();
+    // SAFETY: the kernel wants a structure of zeros of this type and writes it; it outlives the call.
+    let received = unsafe { libc::ioctl(listener, libc::SECCOMP_IOCTL_NOTIF_RECV, &raw mut told) };
+    if received == -1 {
+        let error = io::Error::last_os_error();
+        return match error.raw_os_error() {
+            Some(libc::ENOENT | libc::EINTR) => Ok(Heard::Nothing),
+            _ => Err(error),
+        };
+    }
+    Ok(Heard::Call(Stopped {
+        number: u32::from_ne_bytes(told.data.nr.to_ne_bytes()),
+        arguments: told.data.args,
+    }))
+}
+
+/// Makes a call that every profile kills for, and that does nothing where it is made: swapoff(2) of
+/// no path.
+pub(crate) fn make_refused_call() {
+    let none: *const libc::c_char = std::ptr::null();
+    // SAFETY: the kernel answers a null path with an error.
+    unsafe { libc::syscall(libc::SYS_swapoff, none) };
+}
