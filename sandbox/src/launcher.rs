@@ -9,8 +9,7 @@
 //! serve: socket, signals, copying children, jails that start, jails that end, memory limits, timers
 //! ```
 //!
-//! Not built: the launcher's own syscall filter (of L7, whose other half, giving up capabilities,
-//! is), a listening socket, `Handover`.
+//! Not built: a listening socket, `Handover`.
 
 mod args;
 mod clock;

@@ -73,16 +73,10 @@ impl Tried {
 }
 
 /// Controls of which this version has nothing, with what is missed by it.
-const NOT_BUILT: [(Control, &str); 2] = [
-    (
-        Control::LauncherFilter,
-        "the launcher may make any system call",
-    ),
-    (
-        Control::StateQuota,
-        "a plugin's lasting directory is unlimited",
-    ),
-];
+const NOT_BUILT: [(Control, &str); 1] = [(
+    Control::StateQuota,
+    "a plugin's lasting directory is unlimited",
+)];
 
 /// Adds what this version does not have.
 pub(super) fn add_not_built(findings: &mut Findings) {

@@ -55,6 +55,8 @@ pub(super) struct Ground {
     /// Where stages are attached on older kernels.
     pub(super) attach_dir: PathBuf,
     pub(super) reaper: OwnedFd,
+    /// Whether the launcher's own filter is in force; or why not.
+    pub(super) own_filter: Result<(), String>,
     pub(super) networks: Networks,
     pub(super) groups: Parent,
     /// None in user mode, where there is one id for all.
@@ -227,6 +229,7 @@ impl Ground {
         let reaper = jail::sealed_reaper().map_err(StartError::Reaper)?;
         jail::read_host_files();
         rights::drop_others(mode).map_err(StartError::Rights)?;
+        let own_filter = rights::refuse_others();
         let networks = Networks::new(config.netns_pool);
         Ok(Self {
             config,
@@ -236,6 +239,7 @@ impl Ground {
             reader,
             attach_dir,
             reaper,
+            own_filter,
             networks,
             groups,
             uids,

@@ -33,6 +33,8 @@ pub(super) struct Setting {
     pub(super) mode: Mode,
     /// The compiled default profile; or why there is none.
     pub(super) filter: Result<Filter, String>,
+    /// Whether the launcher's own filter is in force; or why not.
+    pub(super) own_filter: Result<(), String>,
     /// An id that plugins may have; none in user mode.
     pub(super) uid: Option<u32>,
     /// Where stages are attached on older kernels.

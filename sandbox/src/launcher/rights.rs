@@ -1,9 +1,11 @@
-//! The capabilities that the launcher keeps: what the steps of a launch need, and no more. The
-//! bounding set holds for every program that it starts.
+//! The capabilities and system calls that the launcher keeps: what the steps of a launch need, and
+//! no more. Both hold for every program that it starts.
 
 use caps::{CapSet, Capability, CapsHashSet};
 
 use crate::posture::Mode;
+use crate::seccomp::{Arch, launcher_filter};
+use crate::sys::filter;
 
 /// What for: mounts, namespaces and groups; ids of the plugin and its reaper; giving up sets;
 /// signals and looking at a jail of another user; directories of plugins; loopback; limits.
@@ -43,4 +45,12 @@ pub(super) fn drop_others(mode: Mode) -> Result<(), caps::errors::CapsError> {
     let kept: CapsHashSet = keep.into_iter().filter(|one| held.contains(one)).collect();
     caps::set(None, CapSet::Effective, &kept)?;
     caps::set(None, CapSet::Permitted, &kept)
+}
+
+/// Gives up the system calls that no step makes and no profile may allow. Where that cannot be had the
+/// launcher goes on without: the posture says so, with this reason.
+pub(super) fn refuse_others() -> Result<(), String> {
+    let arch = Arch::native().ok_or("there are no filters for this machine's architecture")?;
+    let program = launcher_filter(arch).to_bytes();
+    filter::install(&program).map_err(|error| format!("install the filter: {error}"))
 }

@@ -253,6 +253,7 @@ pub(super) fn setting(ground: &mut Ground) -> Setting {
             .files
             .filter("default")
             .map_err(|error| log::chain(&error)),
+        own_filter: ground.own_filter.clone(),
         uid: match ground.mode {
             Mode::Root => ground.uids.as_ref().map(|uids| uids.block().0),
             Mode::User => None,

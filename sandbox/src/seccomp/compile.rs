@@ -123,13 +123,13 @@ pub(super) fn prologue(arch: Arch) -> Vec<Instruction> {
 
 /// Call numbers from `first` up to the next range, all decided by the same instructions.
 #[derive(Debug)]
-struct Range {
+pub(super) struct Range {
     first: u32,
     leaf: Vec<Instruction>,
 }
 
 /// Covers all numbers: neighbours with equal instructions are one range, gaps have the default.
-fn ranges(leaves: &BTreeMap<u32, Vec<Instruction>>, default: Instruction) -> Vec<Range> {
+pub(super) fn ranges(leaves: &BTreeMap<u32, Vec<Instruction>>, default: Instruction) -> Vec<Range> {
     let mut ranges: Vec<Range> = Vec::new();
     let mut push = |first: u32, leaf: &[Instruction]| {
         if ranges.last().is_none_or(|last| last.leaf != leaf) {
@@ -153,7 +153,7 @@ fn ranges(leaves: &BTreeMap<u32, Vec<Instruction>>, default: Instruction) -> Vec
 
 /// A balanced tree: each comparison halves the ranges, so a call number meets as many of them as
 /// the logarithm of their count.
-fn tree(ranges: &[Range]) -> Vec<Instruction> {
+pub(super) fn tree(ranges: &[Range]) -> Vec<Instruction> {
     let (below, above) = match ranges {
         [] => return Vec::new(),
         [range] => return range.leaf.clone(),

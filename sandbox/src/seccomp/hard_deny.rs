@@ -55,7 +55,7 @@ pub(super) fn allowing_rules<'a>(group: &Group, call: &'a Call) -> Vec<&'a [Cond
 }
 
 /// Calls that are denied whole, with what each would open.
-const CALLS: &[(&[&str], &str)] = &[
+pub(super) const CALLS: &[(&[&str], &str)] = &[
     (
         &[
             "mount",

@@ -5,4 +5,5 @@ mod default;
 mod kernel;
 mod linear;
 mod oracle;
+mod own;
 mod refusals;

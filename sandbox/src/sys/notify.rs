@@ -73,9 +73,10 @@ pub(crate) fn receive(listener: impl AsFd) -> io::Result<Heard> {
 }
 
 /// Makes a call that every profile kills for, and that does nothing where it is made: swapoff(2) of
-/// no path.
-pub(crate) fn make_refused_call() {
+/// no path. The answer is why it failed.
+pub(crate) fn make_refused_call() -> io::Error {
     let none: *const libc::c_char = std::ptr::null();
     // SAFETY: the kernel answers a null path with an error.
     unsafe { libc::syscall(libc::SYS_swapoff, none) };
+    io::Error::last_os_error()
 }

@@ -45,6 +45,9 @@ fn a_call_that_no_plugin_may_make_ends_it_as_refused() {
         cause.to_string(),
         "made a system call that is refused: mount"
     );
+    // The launcher's own filter refuses this one as well; the profile's answer stands.
+    let told = end_of(&machine, "swapoff", &["swapoff", "exit=0"], "").to_string();
+    assert_eq!(told, "made a system call that is refused: swapoff");
     // Where names are not wanted the kernel kills, and tells no more than that.
     let off = "[controls]\nsyscall-names = 'off'\n";
     let cause = end_of(&machine, "unnamed", &["mount", "exit=0"], off);

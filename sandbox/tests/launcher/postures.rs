@@ -23,7 +23,7 @@ fn every_control_is_tried_and_what_is_not_built_is_said() {
         .filter(|one| one.state == State::NotBuilt)
         .map(|one| one.id)
         .collect();
-    assert_eq!(not_built, [Control::LauncherFilter, Control::StateQuota,]);
+    assert_eq!(not_built, [Control::StateQuota]);
     for control in &posture.controls {
         let has_reason = !control.reason.is_empty();
         let needs_reason = control.state != State::Enforced;
@@ -46,6 +46,7 @@ fn every_control_is_tried_and_what_is_not_built_is_said() {
         Control::NetworkPool,
         Control::UserNamespace,
         Control::SyscallNames,
+        Control::LauncherFilter,
     ] {
         let state = posture.control(control).unwrap();
         assert_eq!(state.state, State::Enforced, "{state:?}");
@@ -106,6 +107,20 @@ fn the_launcher_has_given_up_what_no_launch_needs() {
     };
     assert_eq!(field("NoNewPrivs:"), "1");
     assert_eq!(field("Threads:"), "1");
+    // Its own filter, beside whatever is around this test.
+    let ours = std::fs::read_to_string("/proc/self/status").unwrap();
+    let filters = |status: &str| -> u32 {
+        let line = status
+            .lines()
+            .find(|line| line.starts_with("Seccomp_filters:"));
+        line.unwrap()
+            .split_whitespace()
+            .nth(1)
+            .unwrap()
+            .parse()
+            .unwrap()
+    };
+    assert_eq!(filters(&status), filters(&ours) + 1);
     for set in ["CapInh:", "CapAmb:"] {
         assert_eq!(field(set), "0000000000000000", "{set}");
     }

@@ -10,6 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mount.h>
+#include <sys/syscall.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -124,7 +125,9 @@ int main(int count, char **arguments) {
         else if (!strncmp(act, "signal=", 7)) {
             signal(atoi(value), SIG_DFL);
             raise(atoi(value));
-        } else if (!strcmp(act, "mount"))
+        } else if (!strcmp(act, "swapoff"))
+            syscall(SYS_swapoff, (char *)0);
+        else if (!strcmp(act, "mount"))
             mount("none", "/tmp", "tmpfs", 0, 0);
         else if (!strncmp(act, "hog=", 4))
             hog(atoi(value));

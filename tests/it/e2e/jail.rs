@@ -229,7 +229,7 @@ fn the_posture_says_what_is_in_force_and_what_is_not_built() {
             assert!(control["reason"].is_string(), "{control}");
         }
     }
-    let not_built = ["launcher-filter", "state-quota"];
+    let not_built = ["state-quota"];
     for id in not_built {
         assert_eq!(state(&machine, id), "not-built", "{id}");
     }

@@ -65,6 +65,7 @@ pub(super) fn all(setting: &Setting) -> Vec<(Control, Tried)> {
     found.push((Control::Stage, stage));
     found.push((Control::Seccomp, filters::seccomp(setting)));
     found.push((Control::SyscallNames, filters::names(setting)));
+    found.push((Control::LauncherFilter, filters::of_launcher(setting)));
     found.push((Control::Uid, uid(setting)));
     found.push((Control::UserNamespace, user_namespace(setting)));
     found.push((Control::Landlock, confinement::landlock()));

@@ -57,7 +57,7 @@ pub(super) fn names(setting: &Setting) -> Tried {
         .map_err(|errno| failed("make sockets", errno))?;
         let _caller = child::spawn(&[theirs.as_fd()], || match hand_over(filter, &theirs) {
             Ok(()) => {
-                notify::make_refused_call();
+                drop(notify::make_refused_call());
                 0
             }
             // Whoever waits for the listener is told by the text, or by the end.
@@ -89,4 +89,18 @@ fn hand_over(filter: &[u8], socket: &OwnedFd) -> Result<(), String> {
         .map_err(|error| failed("install the filter with a listener", error))?;
     packet::send(socket, b"listener", &[listener.as_fd()])
         .map_err(|errno| failed("hand the listener over", errno))
+}
+
+/// A child inherits the launcher's own filter, as every jail does.
+pub(super) fn of_launcher(setting: &Setting) -> Tried {
+    if let Err(reason) = &setting.own_filter {
+        return Tried::missing(reason.clone());
+    }
+    tried("tree, inherited by every jail", || {
+        let error = notify::make_refused_call();
+        expect(
+            error.raw_os_error() == Some(libc::ENOSYS),
+            "a refused call was made",
+        )
+    })
 }
