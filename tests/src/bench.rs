@@ -14,6 +14,7 @@ mod calls;
 mod daemon;
 mod gateway;
 mod host_calls;
+mod jails;
 mod limit;
 mod memory;
 mod ours;

@@ -58,6 +58,13 @@ impl Machine {
         known("go-plugin", module("github.com/hashicorp/go-plugin"));
         known("its yamux", module("github.com/hashicorp/yamux"));
         known("wrk", super::wrk::version().ok());
+        for tool in ["bwrap", "crun", "runc"] {
+            let version = said(tool, &["--version"]);
+            known(
+                tool,
+                version.map(|text| text.replace(&format!("{tool} version "), "")),
+            );
+        }
         Ok(Self { facts })
     }
 }
@@ -116,6 +123,6 @@ fn commit() -> String {
 fn said(program: &str, arguments: &[&str]) -> Option<String> {
     let output = Command::new(program).args(arguments).output().ok()?;
     let text = String::from_utf8(output.stdout).ok()?;
-    let text = text.trim();
+    let text = text.lines().next()?.trim();
     (output.status.success() && !text.is_empty()).then(|| text.to_owned())
 }

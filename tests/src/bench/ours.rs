@@ -2,7 +2,7 @@
 //! registered, initialised, called.
 
 mod contract;
-mod jailed;
+pub(super) mod jailed;
 mod unjailed;
 
 use std::os::fd::OwnedFd;
@@ -63,7 +63,10 @@ impl Host {
     pub(super) fn new(how: &How, plugin: PathBuf) -> anyhow::Result<Self> {
         Ok(match how {
             How::Unjailed => Self::Unjailed(unjailed::Host::new(plugin)),
-            How::Jailed { launcher } => Self::Jailed(jailed::Host::new(launcher, &plugin)?),
+            How::Jailed { launcher } => {
+                let pool = pinfold_policy::NETNS_POOL;
+                Self::Jailed(jailed::Host::new(launcher, &plugin, pool)?)
+            }
         })
     }
 

@@ -243,10 +243,10 @@ impl Subject {
         }
     }
 
-    /// The same, absent where `reason` is one.
+    /// The same, absent where `reason` is one; the first that is given counts.
     #[must_use]
     pub fn absent_for(mut self, reason: Option<&str>) -> Self {
-        self.absent = reason.map(str::to_owned);
+        self.absent = self.absent.or_else(|| reason.map(str::to_owned));
         self
     }
 }

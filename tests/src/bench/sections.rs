@@ -3,6 +3,7 @@
 use super::calls::Calls;
 use super::gateway::Gateway;
 use super::host_calls::HostCalls;
+use super::jails::Jails;
 use super::memory::Memory;
 use super::reload::Reload;
 use super::routes::Routes;
@@ -16,6 +17,7 @@ pub fn all() -> Vec<Box<dyn Section>> {
         Box::new(Calls),
         Box::new(Gateway),
         Box::new(Start),
+        Box::new(Jails),
         Box::new(HostCalls),
         Box::new(Memory),
         Box::new(Routes),

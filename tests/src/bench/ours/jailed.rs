@@ -8,7 +8,9 @@ use std::sync::Arc;
 use anyhow::{Context as _, bail};
 use pinfold_policy::{Digest, Generation, InstanceId, LauncherConfig, PluginId};
 use pinfold_sandbox::client;
-use pinfold_sandbox::protocol::{Event, KillHow, Launched, Reply, Request, SocketDirectory};
+use pinfold_sandbox::protocol::{
+    Event, ExitCause, KillHow, Launched, Reply, Request, SocketDirectory,
+};
 use tempfile::TempDir;
 
 use super::{LIMIT, handshake, socket_path};
@@ -38,7 +40,12 @@ pub(super) struct Instance {
 }
 
 impl Host {
-    pub(super) fn new(launcher: &Path, program: &Path) -> anyhow::Result<Self> {
+    /// Stages this program; the launcher has so many network namespaces prepared.
+    pub(in super::super) fn new(
+        launcher: &Path,
+        program: &Path,
+        netns_pool: usize,
+    ) -> anyhow::Result<Self> {
         let directory = scratch();
         let base = directory.path();
         for name in ["plugins/hello", "policy", "keys", "state"] {
@@ -56,7 +63,7 @@ impl Host {
             uid_lease_dir: "/var/lib/pinfold-uids".into(),
             daemon_user: "root".into(),
             require_signatures: false,
-            netns_pool: pinfold_policy::NETNS_POOL,
+            netns_pool,
             handover_limit: pinfold_policy::Span::seconds(30),
             dev_grants: None,
             dev_policy_dir: None,
@@ -81,7 +88,8 @@ impl Host {
         })
     }
 
-    pub(super) async fn start(&mut self) -> anyhow::Result<(OwnedFd, Instance)> {
+    /// Starts it once more.
+    pub(in super::super) fn launch(&mut self) -> anyhow::Result<Launched> {
         self.generation += 1;
         let request = Request::Launch {
             plugin: self.plugin.clone(),
@@ -89,15 +97,24 @@ impl Host {
             digest: self.digest,
             values: handshake().into_iter().collect(),
         };
-        let Reply::Launched(Launched {
+        match self.client.call(&request, LIMIT)? {
+            Reply::Launched(launched) => Ok(launched),
+            _ => bail!("the launcher answered something else"),
+        }
+    }
+
+    /// Waits until an instance has ended, and answers why.
+    pub(in super::super) fn ended(&self, instance: InstanceId) -> anyhow::Result<ExitCause> {
+        wait_until_ended(&self.client, instance)
+    }
+
+    pub(super) async fn start(&mut self) -> anyhow::Result<(OwnedFd, Instance)> {
+        let Launched {
             instance,
             stdout,
             stderr,
             ..
-        }) = self.client.call(&request, LIMIT)?
-        else {
-            bail!("the launcher answered something else");
-        };
+        } = self.launch()?;
         let started = Instance {
             client: Arc::clone(&self.client),
             instance,
@@ -133,10 +150,17 @@ impl Instance {
             how: KillHow::Kill,
         };
         self.client.call(&kill, LIMIT).map(drop).unwrap_or_default();
-        while let Ok(event) = self.client.next_event(LIMIT) {
-            if matches!(event, Event::Exited { instance, .. } if instance == self.instance) {
-                break;
-            }
+        wait_until_ended(&self.client, self.instance)
+            .map(drop)
+            .unwrap_or_default();
+    }
+}
+
+fn wait_until_ended(client: &client::Client, waited_for: InstanceId) -> anyhow::Result<ExitCause> {
+    loop {
+        match client.next_event(LIMIT)? {
+            Event::Exited { instance, cause } if instance == waited_for => return Ok(cause),
+            _ => {}
         }
     }
 }
