@@ -35,9 +35,11 @@ use pinfold_reaper::plan::descriptor;
 
 pub use error::JailError;
 pub(crate) use host_files::read as read_host_files;
+pub use landlock::{FileAccess, FilePlaces, place_of_access};
 pub(crate) use landlock::{
     NEWEST as NEWEST_LANDLOCK, handled as landlock_handled, lacks as landlock_lacks,
 };
+pub use layout::SHARED_MEMORY_BYTES;
 pub use pinfold_reaper::plan::Fault;
 pub use pinfold_reaper::step::Step;
 pub use reaper::{Reaper, sealed_reaper};

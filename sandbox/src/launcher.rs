@@ -31,6 +31,7 @@ mod outbox;
 mod poller;
 mod probe;
 mod requests;
+pub mod review;
 mod rights;
 mod sealed;
 mod serve;

@@ -147,7 +147,15 @@ impl TrustedDir {
     /// # Errors
     /// [`TrustError`] names the step that is not trusted.
     pub fn open(path: &Path, also: Option<u32>) -> Result<Self, TrustError> {
-        let mut owners = vec![0, rustix::process::geteuid().as_raw()];
+        Self::open_as(rustix::process::geteuid().as_raw(), path, also)
+    }
+
+    /// The same as the launcher of another user sees it, for whoever reviews that one's files.
+    ///
+    /// # Errors
+    /// [`TrustError`] names the step that is not trusted.
+    pub fn open_as(user: u32, path: &Path, also: Option<u32>) -> Result<Self, TrustError> {
+        let mut owners = vec![0, user];
         owners.extend(also);
         owners.sort_unstable();
         owners.dedup();

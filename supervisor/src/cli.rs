@@ -19,6 +19,7 @@ mod package;
 mod plan;
 mod policy_file;
 mod private_file;
+mod review;
 mod source;
 mod tell;
 mod time;

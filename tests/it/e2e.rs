@@ -29,6 +29,7 @@ mod operations;
 mod ordinary_user;
 mod over;
 mod plugin_calls;
+mod policies;
 mod ports;
 mod process;
 mod reload;

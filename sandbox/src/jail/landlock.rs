@@ -107,30 +107,84 @@ pub(super) fn write(
     plan: &mut PlanWriter,
 ) -> Result<(), PlanError> {
     plan.landlock(landlock);
-    let mut rule = |path: &str, rights: u64| plan.landlock_rule(path, rights & landlock.files);
+    let places = FilePlaces {
+        entry: &spec.entry,
+        tmp_directory: &spec.tmp_directory,
+        has_state: spec.state.is_some(),
+    };
+    rules(&places)
+        .into_iter()
+        .try_for_each(|(path, rights)| plan.landlock_rule(&path, rights & landlock.files))
+}
+
+/// What of a plugin decides on its places in the jail.
+#[derive(Clone, Copy, Debug)]
+pub struct FilePlaces<'a> {
+    /// What is executed, below the plugin's directory.
+    pub entry: &'a str,
+    /// The launch template's temporary directory.
+    pub tmp_directory: &'a str,
+    /// Whether it has a directory that lasts.
+    pub has_state: bool,
+}
+
+/// What is done to a file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FileAccess {
+    /// Reading its content.
+    Read,
+    /// Changing its content.
+    Write,
+    /// Executing it.
+    Execute,
+}
+
+/// The place of the jail whose rule lets a plugin do that to the file at `path`, an absolute path
+/// without `.`, `..` and links; none where nothing does.
+#[must_use]
+pub fn place_of_access(places: &FilePlaces<'_>, access: FileAccess, path: &str) -> Option<String> {
+    let wanted = match access {
+        FileAccess::Read => right::READ_FILE,
+        FileAccess::Write => right::WRITE_FILE,
+        FileAccess::Execute => right::EXECUTE,
+    };
+    let covers = |place: &str| {
+        let rest = path.strip_prefix(place.trim_end_matches('/'));
+        rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+    };
+    rules(places)
+        .into_iter()
+        .find(|(place, rights)| covers(place) && rights & wanted != 0)
+        .map(|(place, _)| place)
+}
+
+/// Every place with its rights.
+fn rules(places: &FilePlaces<'_>) -> Vec<(String, u64)> {
+    let mut rules = Vec::new();
+    let mut rule = |path: &str, rights: u64| rules.push((path.to_owned(), rights));
     // The root is read-only and made for this jail: what is in it may be listed, and what of it
     // has no rule of its own not even opened.
-    rule("/", right::READ_DIR)?;
-    rule(STAGE_DIRECTORY, READ)?;
+    rule("/", right::READ_DIR);
+    rule(STAGE_DIRECTORY, READ);
     // A file has no entries.
-    let entry = format!("{STAGE_DIRECTORY}/{}", spec.entry);
-    rule(&entry, right::EXECUTE | right::READ_FILE)?;
-    rule("/etc", READ)?;
-    rule("/proc", READ)?;
-    rule(RUN_DIRECTORY, RUN)?;
+    let entry = format!("{STAGE_DIRECTORY}/{}", places.entry);
+    rule(&entry, right::EXECUTE | right::READ_FILE);
+    rule("/etc", READ);
+    rule("/proc", READ);
+    rule(RUN_DIRECTORY, RUN);
     for device in super::mounts::DEVICES.map(|(name, ..)| format!("/dev/{name}")) {
-        rule(&device, DEVICE)?;
+        rule(&device, DEVICE);
     }
-    rule("/dev/shm", OWN)?;
-    rule("/tmp", OWN)?;
+    rule("/dev/shm", OWN);
+    rule("/tmp", OWN);
     // Beneath `/tmp` it needs none of its own.
-    if !spec.tmp_directory.starts_with("/tmp/") && spec.tmp_directory != "/tmp" {
-        rule(&spec.tmp_directory, OWN)?;
+    if !places.tmp_directory.starts_with("/tmp/") && places.tmp_directory != "/tmp" {
+        rule(places.tmp_directory, OWN);
     }
-    if spec.state.is_some() {
-        rule(STATE_DIRECTORY, OWN)?;
+    if places.has_state {
+        rule(STATE_DIRECTORY, OWN);
     }
-    Ok(())
+    rules
 }
 
 #[cfg(test)]
@@ -163,6 +217,38 @@ mod tests {
             (handled(6).flags, handled(7).flags),
             (0, LOG_SUBDOMAINS_OFF)
         );
+    }
+
+    #[test]
+    fn files_are_reached_where_a_place_above_them_has_the_right() {
+        let places = FilePlaces {
+            entry: "bin/hello",
+            tmp_directory: "/tmp/own",
+            has_state: true,
+        };
+        use FileAccess::{Execute, Read, Write};
+        for (access, path, place) in [
+            (Write, "/state/x", Some("/state")),
+            (Write, "/tmp/own/a/b", Some("/tmp")),
+            (Write, "/plugin/x", None),
+            (Read, "/plugin/x", Some("/plugin")),
+            (Read, "/pluginx", None),
+            (Execute, "/plugin/bin/hello", Some("/plugin/bin/hello")),
+            (Execute, "/plugin/other", None),
+            (Execute, "/tmp/x", None),
+            (Read, "/etc/passwd", Some("/etc")),
+            (Write, "/etc/passwd", None),
+            (Read, "/var/x", None),
+            (Write, "/dev/null", Some("/dev/null")),
+        ] {
+            let found = place_of_access(&places, access, path);
+            assert_eq!(found.as_deref(), place, "{access:?} {path}");
+        }
+        let without = FilePlaces {
+            has_state: false,
+            ..places
+        };
+        assert_eq!(place_of_access(&without, Write, "/state/x"), None);
     }
 
     #[test]

@@ -12,8 +12,8 @@ use super::mounts::{self, DEVICES, INERT, PLAIN, READ_ONLY, clone_of};
 use super::{JailSpec, RUN_DIRECTORY, STAGE_DIRECTORY, STATE_DIRECTORY};
 use crate::plan::{PlanError, PlanWriter};
 
-/// Room for Python's locks and semaphores.
-const SHARED_MEMORY_BYTES: u64 = 8 * 1024 * 1024;
+/// Size of `/dev/shm`, in bytes: room for Python's locks and semaphores.
+pub const SHARED_MEMORY_BYTES: u64 = 8 * 1024 * 1024;
 const SHARED_MEMORY_INODES: u32 = 128;
 
 /// Inodes of `/tmp`, and of the template's own directory.

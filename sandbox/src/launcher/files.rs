@@ -28,6 +28,12 @@ pub(super) enum Place {
     Walked { path: PathBuf, also: Option<u32> },
     /// Opened before the launcher entered its user namespace.
     Held(TrustedDir),
+    /// Walked to as the launcher of that user does, by somebody else.
+    Reviewed {
+        user: u32,
+        path: PathBuf,
+        also: Option<u32>,
+    },
 }
 
 impl Place {
@@ -39,12 +45,13 @@ impl Place {
         match self {
             Self::Walked { path, also } => read(&TrustedDir::open(path, *also)?),
             Self::Held(directory) => read(directory),
+            Self::Reviewed { user, path, also } => read(&TrustedDir::open_as(*user, path, *also)?),
         }
     }
 
     pub(super) fn path(&self) -> &Path {
         match self {
-            Self::Walked { path, .. } => path,
+            Self::Walked { path, .. } | Self::Reviewed { path, .. } => path,
             Self::Held(directory) => directory.path(),
         }
     }
@@ -97,41 +104,84 @@ pub(super) struct Policy {
 
 /// Why a plugin has no jail to be started in.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum FilesError {
+#[non_exhaustive]
+pub enum FilesError {
+    /// None is there.
     #[error("there is no policy for plugin {plugin:?}: {path:?} is not there")]
-    NoPolicy { plugin: String, path: PathBuf },
+    NoPolicy {
+        /// The plugin.
+        plugin: String,
+        /// Where it would be.
+        path: PathBuf,
+    },
+    /// The policy, or a directory on the way to it, is not trusted.
     #[error("the policy cannot be used")]
     Trust(#[source] TrustError),
+    /// The policy is refused.
     #[error("policy {path:?}")]
     Policy {
+        /// Its file.
         path: PathBuf,
+        /// Why.
         #[source]
         source: PolicyError,
     },
+    /// No such template.
     #[error("there is no launch template for dialect {dialect:?}")]
-    NoTemplate { dialect: String },
+    NoTemplate {
+        /// The dialect, cut.
+        dialect: String,
+    },
+    /// The template is refused.
     #[error("the launch template of dialect {dialect:?}")]
     Template {
+        /// The dialect.
         dialect: String,
+        /// Why.
         #[source]
         source: TemplateError,
     },
+    /// The template is another dialect's.
     #[error("the launch template of dialect {dialect:?} calls itself {own:?}")]
-    OtherDialect { dialect: String, own: String },
+    OtherDialect {
+        /// The dialect asked for.
+        dialect: String,
+        /// What the file says.
+        own: String,
+    },
+    /// A file of the data directory is not trusted.
     #[error("a launch template or syscall profile cannot be used")]
     Data(#[source] TrustError),
+    /// The profile is not there, or refused.
     #[error("syscall profile")]
     Profile(#[from] ProfileError),
+    /// The profile is no text.
     #[error("syscall profile {profile:?} is not UTF-8")]
-    ProfileText { profile: String },
+    ProfileText {
+        /// Its name.
+        profile: String,
+    },
+    /// The profile makes no filter.
     #[error("compile syscall profile {profile:?}")]
     Compile {
+        /// Its name.
         profile: String,
+        /// Why.
         #[source]
         source: CompileError,
     },
+    /// No architecture that profiles are compiled for.
     #[error("there are no syscall filters for this machine's architecture")]
     Architecture,
+}
+
+/// The bytes of a policy, before they are believed to be one.
+#[derive(Debug)]
+pub(super) struct PolicyBytes {
+    pub(super) path: PathBuf,
+    pub(super) bytes: Vec<u8>,
+    /// Whether the daemon wrote them itself.
+    pub(super) is_development: bool,
 }
 
 impl Files {
@@ -167,6 +217,22 @@ impl Files {
 
     /// The policy of a plugin: the operator's, or else a development one.
     pub(super) fn policy(&self, plugin: &PluginId) -> Result<Policy, FilesError> {
+        let PolicyBytes {
+            path,
+            bytes,
+            is_development,
+        } = self.policy_bytes(plugin)?;
+        let file =
+            PolicyFile::parse(&bytes).map_err(|source| FilesError::Policy { path, source })?;
+        Ok(Policy {
+            file,
+            bytes,
+            is_development,
+        })
+    }
+
+    /// The same, not parsed.
+    pub(super) fn policy_bytes(&self, plugin: &PluginId) -> Result<PolicyBytes, FilesError> {
         let name = format!("{plugin}.toml");
         let operators = read(&self.policies, &name);
         let is_development = matches!(&operators, Err(error) if error.is_absent());
@@ -183,40 +249,44 @@ impl Files {
         } else {
             (&self.policies, operators)
         };
-        let bytes = bytes.map_err(FilesError::Trust)?;
-        let file = PolicyFile::parse(&bytes).map_err(|source| FilesError::Policy {
+        Ok(PolicyBytes {
             path: place.path().join(&name),
-            source,
-        })?;
-        Ok(Policy {
-            file,
-            bytes,
+            bytes: bytes.map_err(FilesError::Trust)?,
             is_development,
         })
     }
 
     /// The launch template of a dialect: one of `data-dir`, or else the built-in one.
     pub(super) fn template(&self, dialect: &str) -> Result<LaunchTemplate, FilesError> {
+        self.template_bytes(dialect)
+            .map(|(template, _, _)| template)
+    }
+
+    /// The same, with its text, and with its file where it is not the built-in one.
+    pub(super) fn template_bytes(
+        &self,
+        dialect: &str,
+    ) -> Result<(LaunchTemplate, Vec<u8>, Option<PathBuf>), FilesError> {
         let no_template = || FilesError::NoTemplate {
             dialect: dialect.chars().take(80).collect(),
         };
         if !is_file_stem(dialect) {
             return Err(no_template());
         }
-        let bytes = match self.data("dialects", dialect)? {
-            Some(bytes) => bytes,
-            None => TEMPLATES
-                .iter()
-                .find(|(name, _)| *name == dialect)
-                .map(|(_, text)| text.as_bytes().to_vec())
-                .ok_or_else(no_template)?,
+        let (bytes, path) = match self.data("dialects", dialect)? {
+            Some((bytes, path)) => (bytes, Some(path)),
+            None => {
+                let built_in = TEMPLATES.iter().find(|(name, _)| *name == dialect);
+                let (_, text) = built_in.ok_or_else(no_template)?;
+                (text.as_bytes().to_vec(), None)
+            }
         };
         let template = LaunchTemplate::parse(&bytes).map_err(|source| FilesError::Template {
             dialect: dialect.to_owned(),
             source,
         })?;
         match template.dialect == dialect {
-            true => Ok(template),
+            true => Ok((template, bytes, path)),
             false => Err(FilesError::OtherDialect {
                 dialect: dialect.to_owned(),
                 own: template.dialect,
@@ -227,32 +297,16 @@ impl Files {
     /// The compiled filter of a profile: one of `data-dir`, or else a built-in one. Kept by the
     /// digest of what it was compiled from.
     pub(super) fn filter(&mut self, profile: &str) -> Result<Filter, FilesError> {
-        let text = match is_file_stem(profile) {
-            true => self.data("profiles", profile)?,
-            false => None,
-        };
-        let key = match &text {
-            Some(text) => Sha256::digest(text).into(),
+        let own = self.profile_bytes(profile)?;
+        let key = match &own {
+            Some((text, _)) => Sha256::digest(text).into(),
             None => Sha256::digest(format!("built-in {profile}")).into(),
         };
         if let Some(filter) = self.filters.get(&key) {
             return Ok(filter.clone());
         }
-        let parsed = match text {
-            Some(bytes) => {
-                let text = String::from_utf8(bytes).map_err(|_| FilesError::ProfileText {
-                    profile: profile.to_owned(),
-                })?;
-                Profile::parse(&text, profile)?
-            }
-            None => Profile::builtin(profile)?,
-        };
-        let arch = Arch::native().ok_or(FilesError::Architecture)?;
-        let program = parsed.compile(arch).map_err(|source| FilesError::Compile {
-            profile: profile.to_owned(),
-            source,
-        })?;
-        let filter = Filter::of(&program);
+        let parsed = parse_profile(profile, own.map(|(text, _)| text))?;
+        let filter = Filter::of(&compile(&parsed)?);
         if self.filters.len() >= FILTERS_LIMIT {
             self.filters.clear();
         }
@@ -260,18 +314,49 @@ impl Files {
         Ok(filter)
     }
 
-    /// A file of `data-dir`, where there is one.
-    fn data(&self, directory: &str, stem: &str) -> Result<Option<Vec<u8>>, FilesError> {
+    /// Text and file of a profile of `data-dir`; none: a built-in one is meant.
+    pub(super) fn profile_bytes(
+        &self,
+        profile: &str,
+    ) -> Result<Option<(Vec<u8>, PathBuf)>, FilesError> {
+        match is_file_stem(profile) {
+            true => self.data("profiles", profile),
+            false => Ok(None),
+        }
+    }
+
+    /// A file of `data-dir`, with its path, where there is one.
+    fn data(&self, directory: &str, stem: &str) -> Result<Option<(Vec<u8>, PathBuf)>, FilesError> {
         let Some(place) = &self.data else {
             return Ok(None);
         };
         let name = format!("{stem}.toml");
         match place.with(|data| data.directory(directory)?.read(&name, LIMIT_BYTES)) {
-            Ok(bytes) => Ok(Some(bytes)),
+            Ok(bytes) => Ok(Some((bytes, place.path().join(directory).join(&name)))),
             Err(error) if error.is_absent() => Ok(None),
             Err(error) => Err(FilesError::Data(error)),
         }
     }
+}
+
+/// A profile from its text, or the built-in one of that name.
+pub(super) fn parse_profile(name: &str, text: Option<Vec<u8>>) -> Result<Profile, FilesError> {
+    let Some(bytes) = text else {
+        return Ok(Profile::builtin(name)?);
+    };
+    let text = String::from_utf8(bytes).map_err(|_| FilesError::ProfileText {
+        profile: name.to_owned(),
+    })?;
+    Ok(Profile::parse(&text, name)?)
+}
+
+/// The filter of a profile for this machine.
+pub(super) fn compile(profile: &Profile) -> Result<Program, FilesError> {
+    let arch = Arch::native().ok_or(FilesError::Architecture)?;
+    profile.compile(arch).map_err(|source| FilesError::Compile {
+        profile: profile.name().to_owned(),
+        source,
+    })
 }
 
 /// Largest such file.

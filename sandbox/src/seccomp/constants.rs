@@ -2,7 +2,8 @@
 
 /// The value of a named constant of the kernel's interface. All of them have the same value on
 /// every architecture that profiles are compiled for.
-pub(super) fn value(name: &str) -> Option<u64> {
+#[must_use]
+pub fn value(name: &str) -> Option<u64> {
     CONSTANTS
         .iter()
         .find(|(known, _)| *known == name)

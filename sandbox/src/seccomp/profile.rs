@@ -21,6 +21,7 @@ pub struct Group {
     pub(super) name: String,
     pub(super) why: String,
     pub(super) action: GroupAction,
+    pub(super) risk: Option<String>,
     pub(super) calls: Vec<Call>,
 }
 
@@ -120,6 +121,15 @@ impl Profile {
                 profile: name.to_owned(),
             }),
         }
+    }
+
+    /// The text of a profile that is compiled in.
+    #[must_use]
+    pub fn builtin_text(name: &str) -> Option<&'static str> {
+        BUILTIN
+            .iter()
+            .find(|(known, _)| *known == name)
+            .map(|(_, text)| *text)
     }
 
     /// The names of the profiles that are compiled in.
@@ -252,6 +262,13 @@ impl Group {
     #[must_use]
     pub fn action(&self) -> GroupAction {
         self.action
+    }
+
+    /// Why the risk of a group is taken that allows what the default profile refuses:
+    /// `i-accept-the-risk`.
+    #[must_use]
+    pub fn accepted_risk(&self) -> Option<&str> {
+        self.risk.as_deref()
     }
 
     /// Its calls, in the file's order.

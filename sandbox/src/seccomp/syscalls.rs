@@ -18,6 +18,12 @@ pub fn syscall_name(arch: Arch, number: u32) -> Option<&'static str> {
     TABLES[index(arch)].by_number.get(&number).copied()
 }
 
+/// The call that a name was probably meant to be.
+#[must_use]
+pub fn nearest_syscall(name: &str) -> Option<&'static str> {
+    pinfold_policy::nearest(name, names())
+}
+
 /// Every call name of the table, sorted.
 pub(super) fn names() -> impl Iterator<Item = &'static str> {
     rows().map(|(name, _)| name)

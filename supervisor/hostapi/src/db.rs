@@ -181,12 +181,7 @@ impl Databases {
         let known = &caller.allowance.statements;
         let understood = known.understand(&text, engine.dialect())?;
         let mut classified = Cow::Borrowed(&understood.classified);
-        match (writes, classified.kind) {
-            (false, StatementKind::Query)
-            | (true, StatementKind::Write | StatementKind::Schema) => {}
-            (false, _) => return Err(StatementError::NotAQuery.into()),
-            (true, StatementKind::Query) => return Err(StatementError::NotAWrite.into()),
-        }
+        StatementError::of_kind(writes, classified.kind)?;
         let method = if writes { "exec" } else { "query" };
         let failed = |error| match error {
             RunError::Database(source) => HostError::Database { method, source },

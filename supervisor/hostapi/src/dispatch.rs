@@ -232,7 +232,7 @@ impl HostApi {
     }
 }
 
-fn check_key(call: &HostCall) -> Result<(), HostError> {
+pub(crate) fn check_key(call: &HostCall) -> Result<(), HostError> {
     match call {
         HostCall::ConfigGet { key } => config::check_key(key),
         HostCall::CacheGet { key }

@@ -16,12 +16,13 @@ mod resolve;
 mod tls;
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use http::HeaderMap;
-use pinfold_policy::Refusal;
+use pinfold_policy::{Effective, Refusal};
+use url::Host;
 
 pub use config::{HttpConfig, HttpSetupError, Roots, RootsError};
 pub use request::{HEADER_LIMIT, HEADERS_LIMIT_BYTES, HttpRequest, HttpResponse, URL_LIMIT_BYTES};
@@ -32,7 +33,7 @@ use self::redirect::REDIRECT_LIMIT;
 use self::request::{Hop, is_of_connection};
 use self::tls::Tls;
 use crate::under_way::UnderWay;
-use crate::{Caller, HostError};
+use crate::{Caller, HostError, Permitted};
 
 /// Requests of all plugins together: bounds memory and sockets.
 const REQUESTS_AT_ONCE: usize = 256;
@@ -237,6 +238,33 @@ impl HttpClient {
             .into());
         }
         Ok(connect::connect(vetted, hop, &self.tls).await?)
+    }
+}
+
+/// Whether a request may be sent, as far as that is known before its host is looked up.
+pub(crate) fn permitted(
+    permissions: &Effective,
+    request: HttpRequest,
+) -> Result<Permitted, HostError> {
+    let hop = Hop::parse(request, usize::MAX)?;
+    let target = hop.target()?;
+    let networks = permissions.http_target(&target)?;
+    let address = match hop.host()? {
+        Host::Domain(_) => None,
+        Host::Ipv4(address) => Some(IpAddr::from(address)),
+        Host::Ipv6(address) => Some(IpAddr::from(address)),
+    };
+    match address {
+        Some(address) if !address::is_permitted(address, &networks) => Err(Refusal::HttpAddress {
+            url: target.url.to_owned(),
+            address: address.to_string(),
+        }
+        .into()),
+        _ => Ok(Permitted {
+            networks,
+            by_name: address.is_none(),
+            ..Permitted::default()
+        }),
     }
 }
 

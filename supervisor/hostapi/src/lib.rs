@@ -24,6 +24,7 @@ mod plugin;
 mod quota;
 mod recent;
 mod under_way;
+mod would;
 
 pub use audit::{AuditEntry, AuditSink, Decision};
 pub use cache::{
@@ -51,3 +52,5 @@ pub use plugin::{
     FUNCTION_NAME_LIMIT_BYTES, PLUGIN_CALL_DEPTH_LIMIT, PLUGIN_CALL_LIMIT_BYTES,
     PLUGIN_CALLS_AT_ONCE, PluginCallError, PluginCalls,
 };
+pub use quota::{DEFAULT_CALLS_PER_SECOND, DEFAULT_REQUESTS_PER_MINUTE};
+pub use would::{Permitted, would_permit};

@@ -16,10 +16,10 @@ use crate::{HostCall, HostError};
 
 /// Calls a second of each service where the policy says nothing: far above what a plugin needs,
 /// far below what the host would notice.
-const DEFAULT_CALLS_PER_SECOND: u32 = 1_000;
+pub const DEFAULT_CALLS_PER_SECOND: u32 = 1_000;
 
 /// HTTP requests a minute where the policy says nothing: GoatFlow's figure.
-const DEFAULT_REQUESTS_PER_MINUTE: u32 = 60;
+pub const DEFAULT_REQUESTS_PER_MINUTE: u32 = 60;
 
 /// The buckets of one plugin, over all its instances. They start full and hold as much as the rate allows at once: a
 /// second's worth of calls, a minute's worth of queries.

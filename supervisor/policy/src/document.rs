@@ -1,5 +1,7 @@
 //! TOML documents that people write: read strictly, refused with place and reason.
 
+use std::ops::Range;
+
 use serde::de::DeserializeOwned;
 use toml::de::{DeTable, DeValue};
 
@@ -34,6 +36,8 @@ pub enum DocumentError {
     Key {
         /// Line of the key, from 1.
         line: usize,
+        /// Its bytes in the document.
+        span: Range<usize>,
         /// The key and the nearest known one.
         key: UnknownKey,
     },
@@ -42,6 +46,8 @@ pub enum DocumentError {
     Value {
         /// Line of the value, from 1.
         line: usize,
+        /// Its bytes in the document; empty where it is only known where it begins.
+        span: Range<usize>,
         /// What is wrong with it.
         message: String,
     },
@@ -52,70 +58,116 @@ pub enum DocumentError {
 /// # Errors
 /// [`DocumentError`] with the line.
 pub fn read<T: DeserializeOwned>(bytes: &[u8], known: &KnownKeys) -> Result<T, DocumentError> {
+    let text = text(bytes)?;
+    if let Some(unknown) = unknown_keys(text, known)?.into_iter().next() {
+        return Err(unknown);
+    }
+    toml::from_str(text).map_err(|error| value_error(text, &error))
+}
+
+/// Everything that keeps a document from being read into `T`: every unknown key, then the first value
+/// that is of the wrong shape.
+pub fn faults<T: DeserializeOwned>(bytes: &[u8], known: &KnownKeys) -> Vec<DocumentError> {
+    let text = match text(bytes) {
+        Ok(text) => text,
+        Err(error) => return vec![error],
+    };
+    match unknown_keys(text, known) {
+        Err(error) => vec![error],
+        // The shape is only told of a document that has no other keys.
+        Ok(unknown) if !unknown.is_empty() => unknown,
+        Ok(_) => toml::from_str::<T>(text)
+            .err()
+            .map(|error| value_error(text, &error))
+            .into_iter()
+            .collect(),
+    }
+}
+
+fn text(bytes: &[u8]) -> Result<&str, DocumentError> {
     if bytes.len() > DOCUMENT_LIMIT_BYTES {
         return Err(DocumentError::TooLarge { bytes: bytes.len() });
     }
-    let text = std::str::from_utf8(bytes).map_err(|error| DocumentError::Encoding {
+    std::str::from_utf8(bytes).map_err(|error| DocumentError::Encoding {
         at: error.valid_up_to(),
-    })?;
-    let failed = |error: toml::de::Error| DocumentError::Value {
-        line: line_of(text, error.span().map_or(0, |span| span.start)),
+    })
+}
+
+fn value_error(text: &str, error: &toml::de::Error) -> DocumentError {
+    let span = error.span().unwrap_or(0..0);
+    DocumentError::Value {
+        line: line_of(text, span.start),
+        span,
         message: error.message().to_owned(),
+    }
+}
+
+/// Every key that is not among `known`; an error where the text is no TOML.
+fn unknown_keys(text: &str, known: &KnownKeys) -> Result<Vec<DocumentError>, DocumentError> {
+    let table = DeTable::parse(text).map_err(|error| value_error(text, &error))?;
+    let mut keys = Keys {
+        text,
+        known,
+        unknown: Vec::new(),
     };
-    let table = DeTable::parse(text).map_err(failed)?;
-    check_keys(text, table.get_ref(), "", known)?;
-    toml::from_str(text).map_err(failed)
+    keys.check(table.get_ref(), "");
+    keys.unknown.sort_by_key(|error| match error {
+        DocumentError::Key { span, .. } => span.start,
+        _ => 0,
+    });
+    Ok(keys.unknown)
 }
 
 fn line_of(text: &str, at: usize) -> usize {
     text.bytes().take(at).filter(|byte| *byte == b'\n').count() + 1
 }
 
-fn check_keys(
-    text: &str,
-    table: &DeTable<'_>,
-    path: &str,
-    known: &KnownKeys,
-) -> Result<(), DocumentError> {
-    let keys = known
-        .iter()
-        .find(|(pattern, _)| same_path(pattern, path))
-        .map(|(_, keys)| *keys);
-    for (key, value) in table.iter() {
-        let name: &str = key.get_ref();
-        let inner = if path.is_empty() {
-            name.to_owned()
-        } else {
-            format!("{path}.{name}")
-        };
-        if keys.is_some_and(|keys| !keys.contains(&name)) {
-            let nearest = nearest(name, keys.unwrap_or_default().iter().copied());
-            let key_error = UnknownKey {
-                key: inner,
-                nearest: nearest.map(str::to_owned),
-            };
-            return Err(DocumentError::Key {
-                line: line_of(text, key.span().start),
-                key: key_error,
-            });
-        }
-        check_value(text, value.get_ref(), &inner, known)?;
-    }
-    Ok(())
+struct Keys<'a> {
+    text: &'a str,
+    known: &'a KnownKeys,
+    unknown: Vec<DocumentError>,
 }
 
-fn check_value(
-    text: &str,
-    value: &DeValue<'_>,
-    path: &str,
-    known: &KnownKeys,
-) -> Result<(), DocumentError> {
-    match value {
-        DeValue::Table(table) => check_keys(text, table, path, known),
-        DeValue::Array(items) => items
+impl Keys<'_> {
+    fn check(&mut self, table: &DeTable<'_>, path: &str) {
+        let keys = self
+            .known
             .iter()
-            .try_for_each(|item| check_value(text, item.get_ref(), path, known)),
-        _ => Ok(()),
+            .find(|(pattern, _)| same_path(pattern, path))
+            .map(|(_, keys)| *keys);
+        for (key, value) in table.iter() {
+            let name: &str = key.get_ref();
+            let inner = if path.is_empty() {
+                name.to_owned()
+            } else {
+                format!("{path}.{name}")
+            };
+            if keys.is_some_and(|keys| !keys.contains(&name)) {
+                let nearest = nearest(name, keys.unwrap_or_default().iter().copied());
+                self.unknown.push(DocumentError::Key {
+                    line: line_of(self.text, key.span().start),
+                    span: key.span(),
+                    key: UnknownKey {
+                        key: inner,
+                        nearest: nearest.map(str::to_owned),
+                    },
+                });
+            } else {
+                self.check_value(value.get_ref(), &inner);
+            }
+        }
+    }
+
+    fn check_value(&mut self, value: &DeValue<'_>, path: &str) {
+        match value {
+            DeValue::Table(table) => self.check(table, path),
+            DeValue::Array(items) => {
+                for item in items {
+                    self.check_value(item.get_ref(), path);
+                }
+            }
+            _ => {}
+        }
     }
 }
 
@@ -160,6 +212,24 @@ mod tests {
             read::<Sample>(b"size = 1\n[part.a]\nname = 2\n", KEYS),
             Ok(Sample { size: 1 })
         );
+    }
+
+    #[test]
+    fn all_unknown_keys_are_told_in_their_order() {
+        let text = b"sise = 2\n[part.a]\nnam = 2\nnane = 3\n";
+        let lines: Vec<usize> = faults::<Sample>(text, KEYS)
+            .iter()
+            .map(|fault| match fault {
+                DocumentError::Key { line, .. } => *line,
+                other => panic!("{other}"),
+            })
+            .collect();
+        assert_eq!(lines, [1, 3, 4]);
+        assert_eq!(faults::<Sample>(b"size = 1", KEYS), []);
+        assert!(matches!(
+            faults::<Sample>(b"size = 'x'", KEYS)[..],
+            [DocumentError::Value { line: 1, ref span, .. }] if *span == (7..10)
+        ));
     }
 
     #[test]

@@ -13,25 +13,30 @@
 mod control;
 mod digest;
 pub mod document;
+mod grain;
 mod hex;
 mod http_grant;
 mod id;
 mod key;
 mod launcher_config;
+pub mod lint;
 mod model;
 mod moment;
 mod network;
 mod permission;
+mod places;
 mod policy_file;
 mod private_key;
 mod quantity;
 mod refusal;
+mod schema;
 mod signature;
 mod suggest;
 mod template;
 
 pub use control::{Control, Wanted};
 pub use digest::{Digest, DigestParseError, StageManifest, StagedFile};
+pub use grain::{Grain, sources};
 pub use http_grant::{HttpGrant, HttpTarget};
 pub use id::{Generation, InstanceId, PluginId, PluginIdError};
 pub use key::{
@@ -46,10 +51,14 @@ pub use model::{CallContext, Middleware, Offer, Route, RouteMethod, User};
 pub use moment::{Moment, MomentError};
 pub use network::{Network, NetworkError};
 pub use permission::{Access, DbGrant, Pattern, Permissions};
-pub use policy_file::{ControlWish, Limits, PolicyError, PolicyFile, Rates, Timeouts, Trust};
+pub use places::{Place, Places};
+pub use policy_file::{
+    ControlWish, Limits, PolicyError, PolicyFault, PolicyFile, Rates, Timeouts, Trust,
+};
 pub use private_key::{PrivateKey, PrivateKeyError};
 pub use quantity::{ByteSize, CpuShare, QuantityError, Span};
 pub use refusal::{Effective, Refusal};
+pub use schema::{POLICY_SCHEMA, POLICY_SCHEMA_LINE};
 pub use signature::{
     FileHash, PublicKey, PublicKeyError, SIGNATURE_LIMIT_BYTES, SIGNATURE_SUFFIX, Signature,
     SignatureError,

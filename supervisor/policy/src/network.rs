@@ -42,6 +42,14 @@ impl Network {
     }
 }
 
+impl Network {
+    /// Bits that all of its addresses have in common.
+    #[must_use]
+    pub const fn prefix(&self) -> u8 {
+        self.prefix
+    }
+}
+
 /// `address` with every bit after the prefix cleared.
 fn masked(address: IpAddr, prefix: u8) -> IpAddr {
     match address {

@@ -1,14 +1,15 @@
 //! The policy file: the operator's root-owned document of what one plugin may do.
 
+mod check;
+
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
 use crate::document::{self, DocumentError, KnownKeys};
-use crate::{
-    ByteSize, Control, CpuShare, Digest, HttpGrant, KEYS_LIMIT, KeyName, Permissions,
-    SIGNATURE_SUFFIX, Span, Wanted,
-};
+use crate::{ByteSize, Control, CpuShare, Digest, KeyName, Permissions, Span, Wanted};
+
+pub use check::PolicyFault;
 
 /// A policy file as written: `policy.d/PLUGIN.toml`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -282,8 +283,36 @@ impl PolicyFile {
     /// [`PolicyError`] with the line or the key.
     pub fn parse(bytes: &[u8]) -> Result<Self, PolicyError> {
         let policy: Self = document::read(bytes, KEYS).map_err(PolicyError::Document)?;
-        policy.check()?;
-        Ok(policy)
+        match policy.faults().into_iter().next() {
+            Some(fault) => Err(fault.error),
+            None => Ok(policy),
+        }
+    }
+
+    /// Everything for which [`Self::parse`] refuses a file, not only the first; none where it takes
+    /// it.
+    #[must_use]
+    pub fn faults_of(bytes: &[u8]) -> Vec<PolicyFault> {
+        let of_document: Vec<PolicyFault> = document::faults::<Self>(bytes, KEYS)
+            .into_iter()
+            .map(|error| PolicyFault {
+                path: String::new(),
+                error: PolicyError::Document(error),
+            })
+            .collect();
+        if !of_document.is_empty() {
+            return of_document;
+        }
+        match document::read::<Self>(bytes, KEYS) {
+            Ok(policy) => policy.faults(),
+            Err(_) => of_document,
+        }
+    }
+
+    /// The tables of a policy file and the keys that each knows; one that is not listed may have any.
+    #[must_use]
+    pub const fn known_keys() -> &'static KnownKeys {
+        KEYS
     }
 
     /// The file's text.
@@ -302,156 +331,6 @@ impl PolicyFile {
             None => control.default_wanted(),
         }
     }
-
-    fn check(&self) -> Result<(), PolicyError> {
-        if self.schema != 1 {
-            return Err(PolicyError::Schema {
-                schema: self.schema,
-            });
-        }
-        let trust = &self.trust;
-        let kinds = [
-            trust.digest.is_some(),
-            trust.unsigned,
-            !trust.signed_by.is_empty(),
-        ];
-        match kinds.into_iter().filter(|kind| *kind).count() {
-            1 => {}
-            found => return Err(PolicyError::Trust { found }),
-        }
-        if trust.signed_by.len() > KEYS_LIMIT {
-            return Err(PolicyError::Value {
-                key: "trust.signed-by",
-                value: format!("{} long", trust.signed_by.len()),
-                why: "there are at most 256 keys",
-            });
-        }
-        if self.entry.ends_with(SIGNATURE_SUFFIX) {
-            return Err(PolicyError::EntryIsSignature {
-                entry: self.entry.clone(),
-            });
-        }
-        if !is_entry(&self.entry) {
-            return Err(PolicyError::Entry {
-                entry: self.entry.clone(),
-            });
-        }
-        self.check_limits()?;
-        let faults = |grant: &HttpGrant| grant.fault();
-        if let Some((value, why)) = self.permissions.http.iter().find_map(faults) {
-            return Err(PolicyError::Value {
-                key: "permissions.http",
-                value,
-                why,
-            });
-        }
-        for (id, wish) in &self.controls {
-            check_wish(id, wish)?;
-        }
-        self.env
-            .iter()
-            .try_for_each(|(name, value)| check_variable(name, value))
-    }
-
-    fn check_limits(&self) -> Result<(), PolicyError> {
-        let limits = &self.limits;
-        let refuse = |key, value: String, why| Err(PolicyError::Value { key, value, why });
-        if limits.memory < ByteSize::mebibytes(8) {
-            return refuse(
-                "limits.memory",
-                limits.memory.to_string(),
-                "no program starts in less than 8MiB",
-            );
-        }
-        if limits.tmp.0 > limits.memory.0 / 4 {
-            let why = "it is used twice and counts as memory: at most a quarter of limits.memory";
-            return refuse("limits.tmp", limits.tmp.to_string(), why);
-        }
-        if !(4..=32_768).contains(&limits.processes) {
-            return refuse(
-                "limits.processes",
-                limits.processes.to_string(),
-                "write 4 to 32768",
-            );
-        }
-        if !(16..=65_536).contains(&limits.files) {
-            return refuse(
-                "limits.files",
-                limits.files.to_string(),
-                "write 16 to 65536",
-            );
-        }
-        if self.args.len() > 64
-            || self
-                .args
-                .iter()
-                .any(|arg| arg.len() > 4096 || arg.contains('\0'))
-        {
-            return refuse(
-                "args",
-                format!("{} long", self.args.len()),
-                "at most 64 of 4096 bytes, without NUL",
-            );
-        }
-        Ok(())
-    }
-}
-
-/// Relative, `/`-separated, no empty, `.` or `..` part, at most 512 bytes.
-fn is_entry(entry: &str) -> bool {
-    entry.len() <= 512
-        && !entry.contains('\0')
-        && entry
-            .split('/')
-            .all(|part| !matches!(part, "" | "." | ".."))
-}
-
-fn check_wish(id: &str, wish: &ControlWish) -> Result<(), PolicyError> {
-    let Some(control) = Control::from_id(id) else {
-        let known = Control::ALL.iter().map(|control| control.id());
-        return Err(PolicyError::Control {
-            control: id.into(),
-            nearest: crate::nearest(id, known),
-        });
-    };
-    let (wanted, reason) = match wish {
-        ControlWish::Plain(wanted) => (*wanted, None),
-        ControlWish::Lowered { wanted, reason } => (*wanted, Some(reason.trim())),
-    };
-    let lowered = control.default_wanted() == Wanted::Required && wanted != Wanted::Required;
-    if lowered && !(control.may_be_lowered() && reason.is_some_and(|reason| !reason.is_empty())) {
-        return Err(PolicyError::Lowered { control, wanted });
-    }
-    Ok(())
-}
-
-/// Most bytes of one variable's value.
-const VARIABLE_LIMIT_BYTES: usize = 4096;
-
-fn check_variable(name: &str, value: &str) -> Result<(), PolicyError> {
-    let refuse = |why| {
-        Err(PolicyError::Environment {
-            name: name.chars().take(80).collect(),
-            why,
-        })
-    };
-    let shaped = !name.is_empty()
-        && name.len() <= 128
-        && name.bytes().all(|c| c.is_ascii_alphanumeric() || c == b'_')
-        && !name.starts_with(|c: char| c.is_ascii_digit());
-    if !shaped {
-        return refuse("a name is letters, digits and _, at most 128");
-    }
-    if value.len() > VARIABLE_LIMIT_BYTES || value.contains('\0') {
-        return refuse("a value is at most 4096 bytes without NUL");
-    }
-    if name.starts_with("LD_") || matches!(name, "GODEBUG" | "PYTHONPATH" | "NODE_PATH") {
-        return refuse("it changes what code is loaded");
-    }
-    if name.starts_with("PLUGIN_") {
-        return refuse("the handshake's variables are the host's");
-    }
-    Ok(())
 }
 
 #[cfg(test)]

@@ -287,8 +287,7 @@ impl Effective {
     /// # Errors
     /// [`Refusal::Config`] where no key is granted, else [`Refusal::ConfigKey`].
     pub fn config(&self, key: &str) -> Result<(), Refusal> {
-        let lower = key.to_ascii_lowercase();
-        let sensitive = SENSITIVE.iter().any(|part| lower.contains(part));
+        let sensitive = is_sensitive(key);
         self.both(|p| {
             if p.config.is_empty() {
                 return Err(Refusal::Config);
@@ -388,6 +387,12 @@ impl Effective {
             }
         })
     }
+}
+
+/// Whether a configuration key, or a pattern of some, looks as if it led to a secret.
+pub(crate) fn is_sensitive(key: &str) -> bool {
+    let lower = key.to_ascii_lowercase();
+    SENSITIVE.iter().any(|part| lower.contains(part))
 }
 
 fn grants<'a>(p: &'a Permissions, database: &str) -> impl Iterator<Item = &'a DbGrant> {

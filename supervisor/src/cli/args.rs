@@ -1,6 +1,7 @@
 //! What can be typed: commands, their arguments and their help.
 
 mod audit;
+mod policy;
 mod signing;
 
 use std::path::PathBuf;
@@ -15,6 +16,7 @@ use super::exit::Exit;
 use super::lifetime::Lifetime;
 
 pub(super) use audit::{AuditCommand, AuditListArguments, Expected};
+pub(super) use policy::{CheckArguments, Form, PolicyCommand};
 pub(super) use signing::{KeysCommand, SignArguments, TrustArguments};
 
 const LONG_ABOUT: &str = "\
@@ -34,6 +36,7 @@ Examples:
   pinfold plugin show hello            everything about one
   pinfold events --follow              what happens to plugins, as it happens
   pinfold posture                      what the kernel enforces here, and what not
+  sudo pinfold policy check            what is wrong with, or wide in, the policies
   pinfold token create ci --user ci    a token for curl";
 
 /// What stands below the options.
@@ -99,6 +102,11 @@ pub(super) enum Command {
     Plugin {
         #[command(subcommand)]
         command: PluginCommand,
+    },
+    /// Policy files, for who reviews them: check, show, compare, explain
+    Policy {
+        #[command(subcommand)]
+        command: PolicyCommand,
     },
     /// Keys that may sign plugins: make, list, trust, revoke
     Keys {

@@ -12,6 +12,7 @@ mod plugin_logs;
 mod plugin_remove;
 mod plugin_show;
 mod plugin_switch;
+mod policy;
 mod posture;
 mod sign;
 mod status;
@@ -29,6 +30,7 @@ pub(super) async fn run(context: &Context, command: Command) -> Result<(), Failu
         Command::Status => status::run(context).await,
         Command::Posture { plugin } => posture::run(context, plugin.as_ref()).await,
         Command::Plugin { command } => run_plugin(context, command).await,
+        Command::Policy { command } => policy::run(context, command),
         Command::Keys { command } => keys::run(context, command).await,
         Command::Sign(arguments) => sign::run(context, &arguments),
         Command::Events(arguments) => events::run(context, &arguments).await,

@@ -37,7 +37,7 @@ impl Exit {
     /// Every one, with its line in the help.
     pub(super) const ALL: [(Self, &'static str); 11] = [
         (Self::Failed, "what was asked for did not happen"),
-        (Self::Usage, "wrong usage"),
+        (Self::Usage, "wrong usage, or input that cannot be used"),
         (Self::Data, "a plugin's files or manifest are refused"),
         (Self::NoInput, "a file or directory is not there"),
         (Self::Unavailable, "the daemon cannot be reached"),
@@ -79,7 +79,14 @@ pub(super) struct Failure {
     exit: Exit,
     error: Box<dyn Error>,
     hint: Option<String>,
+    /// Whether the result said it already.
+    is_said: bool,
 }
+
+/// What the result on standard output says is the failure.
+#[derive(Debug, thiserror::Error)]
+#[error("see the result")]
+struct Said;
 
 impl Failure {
     pub(super) fn new(exit: Exit, error: impl Error + 'static) -> Self {
@@ -87,7 +94,26 @@ impl Failure {
             exit,
             error: Box::new(error),
             hint: None,
+            is_said: false,
         }
+    }
+
+    /// One of which the result has said everything: nothing more is printed.
+    pub(super) fn said(exit: Exit) -> Self {
+        Self {
+            is_said: true,
+            ..Self::new(exit, Said)
+        }
+    }
+
+    /// Whether it is still to be printed.
+    pub(super) fn is_said(&self) -> bool {
+        self.is_said
+    }
+
+    /// The same with another status.
+    pub(super) fn with_exit(self, exit: Exit) -> Self {
+        Self { exit, ..self }
     }
 
     /// With the next command to run.

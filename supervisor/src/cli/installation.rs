@@ -135,15 +135,7 @@ pub(super) fn find(global: &Global) -> Result<(Place, bool), InstallationError> 
 impl Installation {
     /// Reads `launcher.toml` and makes sure that this process is the owner of the policies.
     pub(super) fn open(place: &Place) -> Result<Self, InstallationError> {
-        let path = &place.launcher_config;
-        let bytes = std::fs::read(path).map_err(|source| InstallationError::Read {
-            path: path.clone(),
-            source,
-        })?;
-        let config = LauncherConfig::parse(&bytes).map_err(|source| InstallationError::Config {
-            path: path.clone(),
-            source,
-        })?;
+        let (config, _) = read_config(place)?;
         let own = nix::unistd::geteuid();
         let owner = owner_of("policy-dir", &config.policy_dir)?;
         if owner != own {
@@ -220,6 +212,20 @@ impl Installation {
     pub(super) fn daemon_group(&self) -> Option<Gid> {
         self.root.map(|root| root.daemon_group)
     }
+}
+
+/// `launcher.toml` of a place, and its text.
+pub(super) fn read_config(place: &Place) -> Result<(LauncherConfig, String), InstallationError> {
+    let path = &place.launcher_config;
+    let bytes = std::fs::read(path).map_err(|source| InstallationError::Read {
+        path: path.clone(),
+        source,
+    })?;
+    let config = LauncherConfig::parse(&bytes).map_err(|source| InstallationError::Config {
+        path: path.clone(),
+        source,
+    })?;
+    Ok((config, String::from_utf8_lossy(&bytes).into_owned()))
 }
 
 fn owner_of(key: &'static str, path: &Path) -> Result<Uid, InstallationError> {

@@ -139,6 +139,9 @@ pub(super) fn hint(text: &str) {
 
 /// Why a command failed, and what to do next.
 pub(super) fn failure(failure: &Failure) {
+    if failure.is_said() {
+        return;
+    }
     note(&format!("pinfold: {failure}"));
     if let Some(text) = failure.hint_text() {
         hint(text);

@@ -210,7 +210,7 @@ fn proposed(
 }
 
 /// What a policy says, a line each, by section; the same sections for every policy.
-fn lines(policy: &PolicyFile) -> [(&'static str, Vec<String>); 6] {
+pub(super) fn lines(policy: &PolicyFile) -> [(&'static str, Vec<String>); 6] {
     let PolicyFile {
         schema: _,
         dialect,

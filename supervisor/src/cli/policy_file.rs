@@ -4,7 +4,7 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use pinfold_policy::{PluginId, PolicyError, PolicyFile};
+use pinfold_policy::{POLICY_SCHEMA_LINE, PluginId, PolicyError, PolicyFile};
 
 use super::exit::{Exit, Failure, of_io};
 use super::installation::Installation;
@@ -68,7 +68,11 @@ pub(super) fn read(path: &Path) -> Result<Option<Existing>, PolicyFileError> {
         path: path.to_owned(),
         source,
     })?;
-    let has_comments = std::str::from_utf8(&bytes).is_ok_and(toml_comments::has_comments);
+    let has_comments = std::str::from_utf8(&bytes).is_ok_and(|text| {
+        // What is written anew is not lost.
+        let rest = text.strip_prefix(POLICY_SCHEMA_LINE).unwrap_or(text);
+        toml_comments::has_comments(rest)
+    });
     Ok(Some(Existing {
         policy,
         has_comments,
@@ -82,7 +86,7 @@ pub(super) fn write(
     plugin: &PluginId,
     policy: &PolicyFile,
 ) -> Result<(), PolicyFileError> {
-    let text = policy.to_toml();
+    let text = format!("{POLICY_SCHEMA_LINE}\n{}", policy.to_toml());
     // What the launcher would refuse is not written.
     PolicyFile::parse(text.as_bytes()).map_err(PolicyFileError::Proposed)?;
     let name = format!("{plugin}.toml");
@@ -129,6 +133,8 @@ mod tests {
             (written.policy, written.has_comments),
             (existing.policy, false)
         );
+        let text = fs::read_to_string(&path).unwrap();
+        assert_eq!(text.lines().next(), Some(POLICY_SCHEMA_LINE));
         let mode = if nix::unistd::geteuid().is_root() {
             0o640
         } else {

@@ -101,6 +101,7 @@ impl Reader<'_> {
             name: group.name.clone(),
             why: group.why.clone(),
             action,
+            risk: group.i_accept_the_risk.clone(),
             calls,
         })
     }

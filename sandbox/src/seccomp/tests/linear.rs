@@ -80,6 +80,7 @@ fn profile() -> impl Strategy<Value = Profile> {
                     name: format!("@group-{index}"),
                     why: "random".to_owned(),
                     action,
+                    risk: None,
                     calls: vec![],
                 })
                 .collect();

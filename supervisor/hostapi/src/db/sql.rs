@@ -175,6 +175,18 @@ pub enum StatementError {
     },
 }
 
+impl StatementError {
+    /// Whether a statement of this kind may be passed for a query, or for execution.
+    pub(crate) const fn of_kind(writes: bool, kind: StatementKind) -> Result<(), Self> {
+        match (writes, kind) {
+            (false, StatementKind::Query)
+            | (true, StatementKind::Write | StatementKind::Schema) => Ok(()),
+            (false, _) => Err(Self::NotAQuery),
+            (true, StatementKind::Query) => Err(Self::NotAWrite),
+        }
+    }
+}
+
 /// Understands one statement.
 ///
 /// # Errors

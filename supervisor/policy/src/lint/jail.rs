@@ -1,0 +1,71 @@
+//! What weakens the jail, or makes it too small.
+
+use super::{Found, Rule};
+use crate::{Control, ControlWish, PolicyFile, Wanted};
+
+/// Fewer than this and some runtime does not start: Go needs 10, Node 16, and twice that leaves them
+/// room to work.
+const PROCESSES_ENOUGH: u32 = 24;
+
+pub(super) fn look(policy: &PolicyFile, found: &mut Found<'_>) {
+    if policy.trust.unsigned {
+        found.add(
+            Rule::Unsigned,
+            "trust.unsigned",
+            "whatever lies in the plugin's directory runs: whoever can write there decides".into(),
+            "pin the files or trust a key: `pinfold plugin grant PLUGIN` without --unsigned",
+        );
+    }
+    if policy.limits.processes < PROCESSES_ENOUGH {
+        found.add(
+            Rule::ProcessesFew,
+            "limits.processes",
+            format!(
+                "{} processes and threads: Go needs 10, Node 16, and hangs with less",
+                policy.limits.processes
+            ),
+            "write 24 or more",
+        );
+    }
+    for (id, wish) in &policy.controls {
+        if let Some(control) = Control::from_id(id) {
+            control_of(control, wish, found);
+        }
+    }
+}
+
+fn control_of(control: Control, wish: &ControlWish, found: &mut Found<'_>) {
+    let path = format!("controls.{control}");
+    let (wanted, reason) = match wish {
+        ControlWish::Plain(wanted) => (*wanted, None),
+        ControlWish::Lowered { wanted, reason } => (*wanted, Some(reason.as_str())),
+    };
+    let because = reason.map_or_else(String::new, |reason| format!(" ({reason:?})"));
+    match (control.default_wanted(), wanted) {
+        (Wanted::Required, Wanted::Preferred) => found.add(
+            Rule::ControlLowered,
+            &path,
+            format!("the plugin starts even where this cannot be had: {control}{because}"),
+            "take it away once the machine gives it: `pinfold posture` says so",
+        ),
+        (Wanted::Required, Wanted::Off) => found.add(
+            Rule::ControlLowered,
+            &path,
+            format!("the plugin runs without this: {control}{because}"),
+            "write \"preferred\" at least, so that it holds where it can be had",
+        ),
+        (_, Wanted::Off) => found.add(
+            Rule::ControlOff,
+            &path,
+            format!("switched off: {control}. {}", control.about()),
+            "take the line away: where it cannot be had, nothing is refused for it",
+        ),
+        (_, Wanted::Required | Wanted::Preferred) if reason.is_some() => found.add(
+            Rule::RiskWithoutNeed,
+            &path,
+            format!("a risk is accepted that is none: {control} is not lowered{because}"),
+            "write the word alone",
+        ),
+        _ => {}
+    }
+}

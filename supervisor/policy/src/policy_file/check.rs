@@ -1,0 +1,170 @@
+//! What a policy file must keep to beside its shape.
+
+use super::{ControlWish, PolicyError, PolicyFile};
+use crate::{ByteSize, Control, KEYS_LIMIT, SIGNATURE_SUFFIX, Wanted};
+
+/// One thing for which a policy file is refused, and where in it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PolicyFault {
+    /// Dotted path of the key, as [`crate::Places`] has it; empty where the error says the place
+    /// itself, or it is the whole file's.
+    pub path: String,
+    /// What is wrong.
+    pub error: PolicyError,
+}
+
+impl PolicyFile {
+    /// Everything for which the file is refused, in the order in which it is looked at.
+    pub(super) fn faults(&self) -> Vec<PolicyFault> {
+        let mut faults = Faults(Vec::new());
+        if self.schema != 1 {
+            let schema = self.schema;
+            faults.add("schema", PolicyError::Schema { schema });
+        }
+        self.check_trust(&mut faults);
+        self.check_program(&mut faults);
+        self.check_limits(&mut faults);
+        for (number, grant) in self.permissions.http.iter().enumerate() {
+            if let Some((value, why)) = grant.fault() {
+                let key = "permissions.http";
+                let error = PolicyError::Value { key, value, why };
+                faults.add(&format!("{key}[{number}]"), error);
+            }
+        }
+        for (id, wish) in &self.controls {
+            if let Err(error) = check_wish(id, wish) {
+                faults.add(&format!("controls.{id}"), error);
+            }
+        }
+        for (name, value) in &self.env {
+            if let Err(error) = check_variable(name, value) {
+                faults.add(&format!("env.{name}"), error);
+            }
+        }
+        faults.0
+    }
+
+    fn check_trust(&self, faults: &mut Faults) {
+        let trust = &self.trust;
+        let kinds = [
+            trust.digest.is_some(),
+            trust.unsigned,
+            !trust.signed_by.is_empty(),
+        ];
+        let found = kinds.into_iter().filter(|kind| *kind).count();
+        if found != 1 {
+            faults.add("trust", PolicyError::Trust { found });
+        }
+        if trust.signed_by.len() > KEYS_LIMIT {
+            let long = format!("{} long", trust.signed_by.len());
+            faults.value("trust.signed-by", long, "there are at most 256 keys");
+        }
+    }
+
+    fn check_program(&self, faults: &mut Faults) {
+        let entry = self.entry.clone();
+        if self.entry.ends_with(SIGNATURE_SUFFIX) {
+            faults.add("entry", PolicyError::EntryIsSignature { entry });
+        } else if !is_entry(&self.entry) {
+            faults.add("entry", PolicyError::Entry { entry });
+        }
+        let is_wrong = |arg: &String| arg.len() > 4096 || arg.contains('\0');
+        if self.args.len() > 64 || self.args.iter().any(is_wrong) {
+            let long = format!("{} long", self.args.len());
+            faults.value("args", long, "at most 64 of 4096 bytes, without NUL");
+        }
+    }
+
+    fn check_limits(&self, faults: &mut Faults) {
+        let limits = &self.limits;
+        if limits.memory < ByteSize::mebibytes(8) {
+            let why = "no program starts in less than 8MiB";
+            faults.value("limits.memory", limits.memory.to_string(), why);
+        }
+        if limits.tmp.0 > limits.memory.0 / 4 {
+            let why = "it is used twice and counts as memory: at most a quarter of limits.memory";
+            faults.value("limits.tmp", limits.tmp.to_string(), why);
+        }
+        if !(4..=32_768).contains(&limits.processes) {
+            let processes = limits.processes.to_string();
+            faults.value("limits.processes", processes, "write 4 to 32768");
+        }
+        if !(16..=65_536).contains(&limits.files) {
+            faults.value(
+                "limits.files",
+                limits.files.to_string(),
+                "write 16 to 65536",
+            );
+        }
+    }
+}
+
+struct Faults(Vec<PolicyFault>);
+
+impl Faults {
+    fn add(&mut self, path: &str, error: PolicyError) {
+        let path = path.to_owned();
+        self.0.push(PolicyFault { path, error });
+    }
+
+    fn value(&mut self, key: &'static str, value: String, why: &'static str) {
+        self.add(key, PolicyError::Value { key, value, why });
+    }
+}
+
+/// Relative, `/`-separated, no empty, `.` or `..` part, at most 512 bytes.
+fn is_entry(entry: &str) -> bool {
+    entry.len() <= 512
+        && !entry.contains('\0')
+        && entry
+            .split('/')
+            .all(|part| !matches!(part, "" | "." | ".."))
+}
+
+fn check_wish(id: &str, wish: &ControlWish) -> Result<(), PolicyError> {
+    let Some(control) = Control::from_id(id) else {
+        let known = Control::ALL.iter().map(|control| control.id());
+        return Err(PolicyError::Control {
+            control: id.into(),
+            nearest: crate::nearest(id, known),
+        });
+    };
+    let (wanted, reason) = match wish {
+        ControlWish::Plain(wanted) => (*wanted, None),
+        ControlWish::Lowered { wanted, reason } => (*wanted, Some(reason.trim())),
+    };
+    let lowered = control.default_wanted() == Wanted::Required && wanted != Wanted::Required;
+    if lowered && !(control.may_be_lowered() && reason.is_some_and(|reason| !reason.is_empty())) {
+        return Err(PolicyError::Lowered { control, wanted });
+    }
+    Ok(())
+}
+
+/// Most bytes of one variable's value.
+const VARIABLE_LIMIT_BYTES: usize = 4096;
+
+fn check_variable(name: &str, value: &str) -> Result<(), PolicyError> {
+    let refuse = |why| {
+        Err(PolicyError::Environment {
+            name: name.chars().take(80).collect(),
+            why,
+        })
+    };
+    let shaped = !name.is_empty()
+        && name.len() <= 128
+        && name.bytes().all(|c| c.is_ascii_alphanumeric() || c == b'_')
+        && !name.starts_with(|c: char| c.is_ascii_digit());
+    if !shaped {
+        return refuse("a name is letters, digits and _, at most 128");
+    }
+    if value.len() > VARIABLE_LIMIT_BYTES || value.contains('\0') {
+        return refuse("a value is at most 4096 bytes without NUL");
+    }
+    if name.starts_with("LD_") || matches!(name, "GODEBUG" | "PYTHONPATH" | "NODE_PATH") {
+        return refuse("it changes what code is loaded");
+    }
+    if name.starts_with("PLUGIN_") {
+        return refuse("the handshake's variables are the host's");
+    }
+    Ok(())
+}

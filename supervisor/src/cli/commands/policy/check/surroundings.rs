@@ -1,0 +1,364 @@
+//! What only the surroundings of a policy tell: keys, profiles, templates, the plugin's own files.
+
+use std::fs;
+
+use pinfold_policy::lint::{Finding, Rule};
+use pinfold_policy::{ByteSize, KeyName, KeyRefusal, LaunchTemplate, Places, PluginId, PolicyFile};
+use pinfold_sandbox::jail::SHARED_MEMORY_BYTES;
+use pinfold_sandbox::launcher::review::{FilesError, Review as Files};
+use pinfold_sandbox::seccomp::{Profile, ProfileError};
+
+use crate::cli::package::Package;
+use crate::cli::review::{self, Review};
+use crate::keys::{self, KeyFileError};
+
+/// Room of the run directory, in bytes.
+const RUN_DIRECTORY_BYTES: u64 = 64 * 1024;
+
+/// Where a policy lies, and for whom.
+pub(super) struct Surroundings<'a> {
+    /// The installation, where there is one.
+    pub(super) review: Option<&'a Review>,
+    /// The plugin that the file's name says.
+    pub(super) plugin: Option<&'a PluginId>,
+    /// Whether it is the policy that counts for that plugin there.
+    pub(super) is_installed: bool,
+    /// Whether the daemon wrote it itself.
+    pub(super) is_development: bool,
+}
+
+impl Surroundings<'_> {
+    /// What they say of a policy that is not refused.
+    pub(super) fn look(&self, policy: &PolicyFile, places: &Places) -> Vec<Finding> {
+        let mut found = Vec::new();
+        let built_in = Files::built_in();
+        let files = self.review.map_or(&built_in, |review| &review.files);
+        profile(files, policy, places, &mut found);
+        template(files, policy, places, &mut found);
+        if let Some(review) = self.review {
+            self.keys(review, policy, places, &mut found);
+            if let (true, Some(plugin)) = (self.is_installed, self.plugin) {
+                self.plugin(review, plugin, policy, places, &mut found);
+            }
+        }
+        found
+    }
+
+    fn keys(
+        &self,
+        review: &Review,
+        policy: &PolicyFile,
+        places: &Places,
+        found: &mut Vec<Finding>,
+    ) {
+        let trust = &policy.trust;
+        if self.is_installed && review.requires_signatures() && trust.signed_by.is_empty() {
+            let path = if trust.unsigned {
+                "trust.unsigned"
+            } else {
+                "trust.digest"
+            };
+            let finding = Finding::new(
+                Rule::SignaturesRequired,
+                "this machine starts signed plugins only (require-signatures), and this trusts \
+                 something else",
+                "sign the plugin and grant it again: signed-by",
+            );
+            found.push(finding.at(places.key(path)));
+        }
+        if trust.signed_by.is_empty() {
+            return;
+        }
+        let here = review.keys().unwrap_or_default();
+        let mut counting = 0;
+        for (at, name) in trust.signed_by.iter().enumerate() {
+            let place = places.nearest(&format!("trust.signed-by[{at}]"));
+            let key = here.iter().find(|key| key.name == *name);
+            match key.map(|found| &found.key) {
+                None => found.push(unknown_key(name).at(place)),
+                Some(Err(error)) => found.push(unusable_key(name, error).at(place)),
+                Some(Ok(key)) => {
+                    let Some(plugin) = self.plugin else {
+                        counting += 1;
+                        continue;
+                    };
+                    match key.may_sign(plugin, keys::now()) {
+                        Ok(()) => counting += 1,
+                        Err(refusal) => found.push(refused_key(&refusal).at(place)),
+                    }
+                }
+            }
+        }
+        if counting == 0 {
+            let finding = Finding::new(
+                Rule::NoKeyCounts,
+                "no key of signed-by counts for this plugin: nothing can start it",
+                "trust the signer's key (`pinfold keys trust`), or grant again",
+            );
+            found.push(finding.at(places.key("trust.signed-by")));
+        }
+    }
+
+    fn plugin(
+        &self,
+        review: &Review,
+        plugin: &PluginId,
+        policy: &PolicyFile,
+        places: &Places,
+        found: &mut Vec<Finding>,
+    ) {
+        let directory = review.directory(plugin);
+        if matches!(fs::metadata(&directory), Err(error) if error.kind() == std::io::ErrorKind::NotFound)
+        {
+            let message = format!(
+                "there is no plugin {plugin}: {} is not there",
+                directory.display()
+            );
+            let help = "take the policy away, or put the plugin in: `pinfold plugin add`";
+            found.push(Finding::new(Rule::NoPlugin, message, help));
+            return;
+        }
+        let declared = match review.declared(plugin) {
+            Ok(declared) => declared,
+            Err(error) => {
+                let help = "mend the plugin: it does not start without a manifest";
+                let message = review::chain(&error);
+                found.push(Finding::new(Rule::ManifestUnreadable, message, help));
+                return;
+            }
+        };
+        for (path, what, says, is) in [
+            (
+                "dialect",
+                "dialect",
+                policy.dialect.as_str(),
+                declared.dialect,
+            ),
+            (
+                "entry",
+                "entry",
+                policy.entry.as_str(),
+                declared.manifest.entry.as_str(),
+            ),
+        ] {
+            if says != is {
+                let finding = Finding::new(
+                    Rule::ManifestDiffers,
+                    format!("{what}: the policy says {says:?}, the manifest {is:?}"),
+                    format!("review the plugin, then: pinfold plugin grant {plugin}"),
+                );
+                found.push(finding.at(places.value(path)));
+            }
+        }
+        not_asked(policy, &declared.manifest.asked, places, found);
+        // A digest that the daemon wrote follows the files by itself.
+        if let (Ok(package), false) = (Package::read(&directory), self.is_development) {
+            files(&package, policy, plugin, places, found);
+        }
+    }
+}
+
+/// What the plugin's files say of entry and digest.
+fn files(
+    package: &Package,
+    policy: &PolicyFile,
+    plugin: &PluginId,
+    places: &Places,
+    found: &mut Vec<Finding>,
+) {
+    let entry = package
+        .files
+        .files()
+        .iter()
+        .find(|file| file.path == policy.entry);
+    if !entry.is_some_and(|file| file.executable) {
+        let why = match entry {
+            None => "is not among the plugin's files",
+            Some(_) => "is not executable: its execute bit is not set",
+        };
+        let finding = Finding::new(
+            Rule::EntryMissing,
+            format!("entry {:?} {why}", policy.entry),
+            "put the program there, or grant again",
+        );
+        found.push(finding.at(places.value("entry")));
+    }
+    if let Some(pinned) = policy
+        .trust
+        .digest
+        .filter(|pinned| *pinned != package.digest())
+    {
+        let finding = Finding::new(
+            Rule::DigestDiffers,
+            format!(
+                "pinned is {pinned}, the files are {}: they were changed since",
+                package.digest()
+            ),
+            format!("look at the files, then: pinfold plugin grant {plugin}"),
+        );
+        found.push(finding.at(places.value("trust.digest")));
+    }
+}
+
+/// Grants of which the manifest says nothing: they wait for whoever asks for them when it registers.
+fn not_asked(
+    policy: &PolicyFile,
+    asked: &pinfold_policy::Permissions,
+    places: &Places,
+    found: &mut Vec<Finding>,
+) {
+    let asked = asked.lines();
+    for grain in policy.permissions.grains() {
+        let lines = grain.permissions.lines();
+        // No manifest has a word for these.
+        let of_grants_alone =
+            |line: &str| line.starts_with("db:ddl:") || line.starts_with("http:address:");
+        let missing: Vec<&str> = lines
+            .iter()
+            .filter(|line| !asked.contains(*line) && !of_grants_alone(line))
+            .map(String::as_str)
+            .collect();
+        if !missing.is_empty() {
+            let finding = Finding::new(
+                Rule::NotAsked,
+                format!(
+                    "granted, and not asked for as such by the manifest: {}",
+                    missing.join(", ")
+                ),
+                "take it away unless the plugin asks for it when it registers (`pinfold plugin show`)",
+            );
+            found.push(finding.at(places.nearest(&grain.path)));
+        }
+    }
+}
+
+fn unknown_key(name: &KeyName) -> Finding {
+    Finding::new(
+        Rule::KeyUnknown,
+        format!("there is no key {:?}", name.as_str()),
+        "trust it (`pinfold keys trust`), or take the name away",
+    )
+}
+
+fn unusable_key(name: &KeyName, error: &KeyFileError) -> Finding {
+    Finding::new(
+        Rule::KeyUnusable,
+        format!(
+            "key {:?} cannot be used: {}",
+            name.as_str(),
+            review::chain(error)
+        ),
+        "mend its files, or trust it anew",
+    )
+}
+
+fn refused_key(refusal: &KeyRefusal) -> Finding {
+    let (rule, help) = match refusal {
+        KeyRefusal::Expired { .. } => (Rule::KeyExpired, "trust it for longer, or another key"),
+        KeyRefusal::Revoked { .. } => (
+            Rule::KeyRevoked,
+            "take the name away, and have the plugin signed by another key",
+        ),
+        _ => (
+            Rule::KeyNotForPlugin,
+            "let it sign this plugin (`pinfold keys trust --plugin`), or take the name away",
+        ),
+    };
+    Finding::new(rule, refusal.to_string(), help)
+}
+
+fn profile(files: &Files, policy: &PolicyFile, places: &Places, found: &mut Vec<Finding>) {
+    let place = places.nearest("profile");
+    let name = &policy.profile;
+    let reviewed = match files.profile(name) {
+        Ok(reviewed) => reviewed,
+        Err(error) => {
+            let (rule, help) = match &error {
+                FilesError::Profile(ProfileError::NotShipped { profile }) if profile == name => {
+                    let known: Vec<&str> = Profile::builtin_names().collect();
+                    (
+                        Rule::ProfileMissing,
+                        format!("shipped are: {}; others are profiles/NAME.toml in data-dir", known.join(", ")),
+                    )
+                }
+                FilesError::Data(_) => (
+                    Rule::FileUntrusted,
+                    "only root, or the launcher's user, may own and write it and every directory above it".into(),
+                ),
+                _ => (Rule::ProfileRefused, "mend the profile: no plugin starts with it".into()),
+            };
+            found.push(Finding::new(rule, review::chain(&error), help).at(place));
+            return;
+        }
+    };
+    if let Some(path) = &reviewed.path {
+        let message = format!(
+            "the syscall profile {name:?} is this machine's own: {}",
+            path.display()
+        );
+        let help = "read it with the policy: it says which system calls are allowed";
+        found.push(Finding::new(Rule::ProfileCustom, message, help).at(place));
+    }
+    for group in reviewed.profile.groups() {
+        if let Some(reason) = group.accepted_risk() {
+            let message = format!(
+                "profile {name:?}, group {}: a risk is accepted ({reason:?})",
+                group.name()
+            );
+            let help =
+                "make sure that the plugin needs these calls, and that the reason still holds";
+            found.push(Finding::new(Rule::ProfileRisk, message, help).at(place));
+        }
+    }
+}
+
+fn template(files: &Files, policy: &PolicyFile, places: &Places, found: &mut Vec<Finding>) {
+    match files.template(&policy.dialect) {
+        Ok(reviewed) => tmpfs(&reviewed.template, policy, places, found),
+        Err(error) => {
+            let rule = match &error {
+                FilesError::Data(_) => Rule::FileUntrusted,
+                _ => Rule::DialectUnknown,
+            };
+            let finding = Finding::new(
+                rule,
+                review::chain(&error),
+                "write a dialect that this version speaks: goatflow",
+            );
+            found.push(finding.at(places.value("dialect")));
+        }
+    }
+}
+
+/// The file systems in memory count as memory: a plugin that fills them must have room left to run.
+fn tmpfs(
+    template: &LaunchTemplate,
+    policy: &PolicyFile,
+    places: &Places,
+    found: &mut Vec<Finding>,
+) {
+    let limits = &policy.limits;
+    let times = if template.tmp_directory == "/tmp" {
+        1
+    } else {
+        2
+    };
+    let sum = limits.tmp.0.saturating_mul(times) + SHARED_MEMORY_BYTES + RUN_DIRECTORY_BYTES;
+    if sum > limits.memory.0 / 2 {
+        let finding = Finding::new(
+            Rule::TmpfsHalf,
+            format!(
+                "the file systems in memory may take {} of {}: /tmp, the plugin's own, /dev/shm",
+                ByteSize(sum),
+                limits.memory
+            ),
+            "lower limits.tmp, or raise limits.memory",
+        );
+        let path = if places.value("limits.tmp").is_some() {
+            "limits.tmp"
+        } else {
+            "limits.memory"
+        };
+        found.push(finding.at(places.nearest(path)));
+    }
+}

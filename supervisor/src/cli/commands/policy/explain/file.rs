@@ -1,0 +1,98 @@
+//! Files in the jail: decided by the rules that are given to the kernel for its places.
+
+use pinfold_policy::{Control, Places, PluginId};
+use pinfold_sandbox::jail::{FileAccess, FilePlaces, place_of_access};
+use pinfold_sandbox::launcher::review::FilesError;
+
+use super::{Decided, Decision};
+use crate::cli::commands::policy::origin::Origin;
+use crate::cli::exit::{Exit, Failure};
+use crate::cli::review::{Policy, Review};
+
+/// Why a file cannot be decided on.
+#[derive(Debug, thiserror::Error)]
+enum FileError {
+    #[error("the launch template of the policy's dialect cannot be used")]
+    Template(#[source] FilesError),
+    #[error("{path:?} is no plain absolute path in the jail")]
+    Path { path: String },
+}
+
+impl From<FileError> for Failure {
+    fn from(error: FileError) -> Self {
+        Self::new(Exit::Usage, error)
+    }
+}
+
+pub(super) fn decide(
+    review: &Review,
+    plugin: &PluginId,
+    policy: &Policy,
+    access: FileAccess,
+    path: &str,
+) -> Result<Decided, Failure> {
+    let is_plain = |part: &str| !matches!(part, "" | "." | "..");
+    let parts = path.strip_prefix('/').map(|rest| rest.split('/'));
+    if !parts.is_some_and(|mut parts| parts.all(is_plain)) {
+        let path = path.to_owned();
+        return Err(FileError::Path { path }.into());
+    }
+    let reviewed = review
+        .files
+        .template(&policy.file.dialect)
+        .map_err(FileError::Template)?;
+    let template = &reviewed.template;
+    let text = Places::of(&reviewed.text);
+    let from_template = |key: &str| {
+        let place = text.nearest(key);
+        Origin::of("template", reviewed.path.as_deref(), &text, place)
+    };
+    let mut notes = Vec::new();
+    let mut real = path.to_owned();
+    for ((link, target), written) in template.links(plugin).zip(template.links.keys()) {
+        let rest = path.strip_prefix(&link);
+        if let Some(rest) = rest.filter(|rest| rest.is_empty() || rest.starts_with('/')) {
+            real = format!("{target}{rest}");
+            let origin = from_template(&format!("links.{written}"));
+            notes.push(format!("{link} leads to {target}: {origin}"));
+        }
+    }
+    let tmp_directory = template.tmp_directory(plugin);
+    let places = FilePlaces {
+        entry: &policy.file.entry,
+        tmp_directory: &tmp_directory,
+        has_state: template.state,
+    };
+    let by = match real.as_str() {
+        state if template.state && is_beneath(state, "/state") => from_template("state"),
+        own if is_beneath(own, &tmp_directory) => from_template("tmp-directory"),
+        _ => Origin::default(),
+    };
+    let verb = match access {
+        FileAccess::Read => "read",
+        FileAccess::Write => "written",
+        FileAccess::Execute => "executed",
+    };
+    let mut decided = match place_of_access(&places, access, &real) {
+        Some(place) => {
+            let why = format!("files at {place} may be {verb}, where they are there at all");
+            Decided::new(Decision::Allowed, why, vec![by])
+        }
+        None => {
+            let why = format!("no place of the jail has files at {real} that may be {verb}");
+            Decided::new(Decision::Refused, why, vec![Origin::default()])
+        }
+    };
+    notes.push(format!(
+        "the jail's mounts say so, and a second time {}, which is {} here",
+        Control::Landlock,
+        policy.file.wanted(Control::Landlock)
+    ));
+    decided.notes = notes;
+    Ok(decided)
+}
+
+fn is_beneath(path: &str, directory: &str) -> bool {
+    let rest = path.strip_prefix(directory);
+    rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+}
