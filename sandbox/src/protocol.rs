@@ -89,6 +89,27 @@ pub enum Request {
     },
 }
 
+impl Request {
+    /// Reads a packet that has no descriptors, as the launcher does: for tools and tests.
+    ///
+    /// # Errors
+    /// [`CodecError`] where the bytes are no request.
+    pub fn from_bytes(bytes: &[u8]) -> Result<(RequestId, Self), CodecError> {
+        codec::decode_request(packet::Packet {
+            bytes: bytes.to_vec(),
+            descriptors: Vec::new(),
+        })
+    }
+
+    /// The packet that asks for it, as a daemon sends it.
+    ///
+    /// # Errors
+    /// [`CodecError::Limit`] and [`CodecError::TooLong`] where a value is too long for a packet.
+    pub fn to_bytes(&self, id: RequestId) -> Result<Vec<u8>, CodecError> {
+        codec::encode_request(id, self)
+    }
+}
+
 /// The two directories of a jail in which a plugin's socket may lie.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SocketDirectory {

@@ -4,8 +4,16 @@
 
 #[path = "launcher/aftermath.rs"]
 mod aftermath;
+#[path = "launcher/decoder.rs"]
+mod decoder;
+#[path = "launcher/decoder_body.rs"]
+mod decoder_body;
 #[path = "launcher/ends.rs"]
 mod ends;
+#[path = "launcher/lies.rs"]
+mod lies;
+#[path = "launcher/lying_daemon.rs"]
+mod lying_daemon;
 #[path = "launcher/machine.rs"]
 mod machine;
 #[path = "launcher/networks.rs"]
