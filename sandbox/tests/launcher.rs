@@ -24,6 +24,8 @@ mod policies;
 mod ports;
 #[path = "launcher/postures.rs"]
 mod postures;
+#[path = "launcher/profiles.rs"]
+mod profiles;
 #[path = "abilities/skip.rs"]
 mod skip;
 #[path = "launcher/sockets.rs"]
@@ -36,3 +38,5 @@ mod starts;
 mod trust;
 #[path = "launcher/user_mode.rs"]
 mod user_mode;
+#[path = "launcher/workloads.rs"]
+mod workloads;

@@ -2,13 +2,17 @@
 
 mod condition;
 mod groups;
+mod narrow;
 mod risk;
+
+use std::collections::HashSet;
 
 use serde::Deserialize;
 use sha2::{Digest as _, Sha256};
 
 use self::condition::FileCondition;
 use self::groups::Reader;
+use self::narrow::FileNarrow;
 use self::risk::Risky;
 use super::Action;
 use super::error::ProfileError;
@@ -55,9 +59,7 @@ pub(super) fn read(text: &str, name: &str) -> Result<Profile, ProfileError> {
         // A profile cannot build on itself: the shipped ones are the only bases.
         Some(base) if base != name => Some(Profile::builtin(base)?),
         Some(base) => {
-            return Err(ProfileError::NotShipped {
-                profile: base.clone(),
-            });
+            return Err(ProfileError::OwnBase { profile: profile() });
         }
         None => None,
     };
@@ -67,13 +69,25 @@ pub(super) fn read(text: &str, name: &str) -> Result<Profile, ProfileError> {
         reader.refuse_hard_denied(group)?;
         risky.refuse_unaccepted(name, group, source)?;
     }
-    let groups = reader.used(own, base.as_ref(), &file.r#use)?;
+    let own_names: HashSet<String> = own.iter().map(|group| group.name.clone()).collect();
+    let mut groups = reader.used(own, base.as_ref(), &file.r#use)?;
     reader.refuse_double_mentions(&groups)?;
+    let mut narrowed = reader.narrow(&mut groups, &own_names, &file.narrow)?;
+    // What the base has left out already.
+    for earlier in base.iter().flat_map(|base| &base.narrowed) {
+        let is_used = groups.iter().any(|group| group.name == earlier.group);
+        let is_new = !own_names.contains(&earlier.group)
+            && !narrowed.iter().any(|own| own.group == earlier.group);
+        if is_used && is_new {
+            narrowed.push(earlier.clone());
+        }
+    }
     let mut checked = Profile {
         name: profile(),
         arches,
         default,
         groups,
+        narrowed,
         source_digest: source_digest(text, base.as_ref()),
     };
     for group in &file.r#use.enable {
@@ -89,7 +103,10 @@ struct File {
     name: String,
     arch: Vec<String>,
     default: String,
+    #[serde(default)]
     group: Vec<FileGroup>,
+    #[serde(default)]
+    narrow: Vec<FileNarrow>,
     r#use: Use,
 }
 

@@ -8,10 +8,40 @@ use thiserror::Error;
 #[non_exhaustive]
 pub enum ProfileError {
     /// No profile of this name is shipped.
-    #[error("no syscall profile `{profile}` is shipped")]
+    #[error("no syscall profile `{profile}` is shipped{}", nearest_hint(.nearest))]
     NotShipped {
         /// The name asked for.
         profile: String,
+        /// A shipped one that it may stand for.
+        nearest: Option<&'static str>,
+    },
+    /// A profile that names itself as what it builds on.
+    #[error("profile `{profile}` cannot build on itself")]
+    OwnBase {
+        /// The profile.
+        profile: String,
+    },
+    /// A group that cannot be narrowed, or is narrowed wrongly.
+    #[error("profile `{profile}`, narrowing group `{group}`: {problem}")]
+    Narrow {
+        /// The profile.
+        profile: String,
+        /// The group.
+        group: String,
+        /// What is wrong.
+        problem: &'static str,
+    },
+    /// A call is to be kept that is not in the group.
+    #[error("profile `{profile}`, narrowing group `{group}`: it has no `{call}`{}", nearest_hint(.nearest))]
+    NotInGroup {
+        /// The profile.
+        profile: String,
+        /// The group.
+        group: String,
+        /// The name in the file.
+        call: String,
+        /// A call of the group that it may stand for.
+        nearest: Option<String>,
     },
     /// The text is longer than a profile may be.
     #[error("profile `{profile}`: {bytes} bytes, more than {limit}")]
@@ -256,8 +286,9 @@ pub enum ConditionFault {
     NeverTrue(u64),
 }
 
-fn nearest_hint(nearest: &Option<&'static str>) -> String {
+fn nearest_hint(nearest: &Option<impl AsRef<str>>) -> String {
     nearest
-        .map(|name| format!(" (`{name}`?)"))
+        .as_ref()
+        .map(|name| format!(" (`{}`?)", name.as_ref()))
         .unwrap_or_default()
 }

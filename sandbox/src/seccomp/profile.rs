@@ -2,7 +2,7 @@
 
 use sha2::{Digest as _, Sha256};
 
-use super::{Action, Arch, ProfileError, document, syscalls};
+use super::{Action, Arch, Narrowed, ProfileError, document, syscalls};
 
 /// A syscall profile that has passed every check. Cheap to keep; compile it once and keep the
 /// program.
@@ -12,6 +12,7 @@ pub struct Profile {
     pub(super) arches: Vec<Arch>,
     pub(super) default: Action,
     pub(super) groups: Vec<Group>,
+    pub(super) narrowed: Vec<Narrowed>,
     pub(super) source_digest: [u8; 32],
 }
 
@@ -109,7 +110,8 @@ impl Profile {
         document::read(text, name)
     }
 
-    /// One of the profiles that are compiled in: `default`.
+    /// One of the profiles that are compiled in: `default`, and what the runtimes need of it: `go`,
+    /// `python`, `node`, `static`.
     ///
     /// # Errors
     ///
@@ -119,6 +121,7 @@ impl Profile {
             Some((_, text)) => Self::parse(text, name),
             None => Err(ProfileError::NotShipped {
                 profile: name.to_owned(),
+                nearest: pinfold_policy::nearest(name, Self::builtin_names()),
             }),
         }
     }
@@ -186,6 +189,12 @@ impl Profile {
     #[must_use]
     pub fn groups(&self) -> &[Group] {
         &self.groups
+    }
+
+    /// The groups of the base of which less is kept, with the reasons.
+    #[must_use]
+    pub fn narrowed(&self) -> &[Narrowed] {
+        &self.narrowed
     }
 
     /// The group that decides on a call, and its entry there; `None` where the default does.
@@ -347,4 +356,10 @@ pub(super) enum Effective<'a> {
     Rules(&'a [Rule], Action),
 }
 
-const BUILTIN: &[(&str, &str)] = &[("default", include_str!("../../profiles/default.toml"))];
+const BUILTIN: &[(&str, &str)] = &[
+    ("default", include_str!("../../profiles/default.toml")),
+    ("go", include_str!("../../profiles/go.toml")),
+    ("python", include_str!("../../profiles/python.toml")),
+    ("node", include_str!("../../profiles/node.toml")),
+    ("static", include_str!("../../profiles/static.toml")),
+];

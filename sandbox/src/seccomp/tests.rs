@@ -1,4 +1,4 @@
-//! Tests of profiles and filters: the shipped profile against an independent compiler, random
+//! Tests of profiles and filters: the shipped profiles against an independent compiler, random
 //! profiles against their plain reading, refusals, and the kernel.
 
 mod default;
@@ -7,3 +7,4 @@ mod linear;
 mod oracle;
 mod own;
 mod refusals;
+mod shipped;

@@ -98,6 +98,7 @@ fn profile() -> impl Strategy<Value = Profile> {
                 arches: Arch::ALL.to_vec(),
                 default,
                 groups,
+                narrowed: vec![],
                 source_digest: [0; 32],
             }
         },

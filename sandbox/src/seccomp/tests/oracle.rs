@@ -208,7 +208,8 @@ fn each_case(check: impl Fn(&Case<'_>)) {
     for group in ["@optional-watch", "@optional-ipc", "@optional-memlock"] {
         everything_on.enable(group).unwrap();
     }
-    for profile in [Profile::builtin("default").unwrap(), everything_on] {
+    let shipped = Profile::builtin_names().map(|name| Profile::builtin(name).unwrap());
+    for profile in shipped.chain([everything_on]) {
         for arch in Arch::ALL {
             check(&Case::new(&profile, arch));
         }

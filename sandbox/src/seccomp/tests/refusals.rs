@@ -1,6 +1,6 @@
 //! What is no profile, and what the error says.
 
-use crate::seccomp::{Action, ConditionFault, Errno, Profile, ProfileError};
+use crate::seccomp::{Action, Arch, ConditionFault, Errno, Profile, ProfileError, syscall_number};
 
 /// A profile of one group, with its text between.
 fn with_group(group: &str) -> Result<Profile, ProfileError> {
@@ -127,6 +127,10 @@ fn heads_of_other_files_are_refused() {
     ));
     let absent = Profile::builtin("lenient");
     assert!(matches!(absent, Err(ProfileError::NotShipped { .. })));
+    assert_eq!(
+        Profile::builtin("pyhton").unwrap_err().to_string(),
+        "no syscall profile `pyhton` is shipped (`python`?)"
+    );
 }
 
 /// A group with one call under one argument test.
@@ -377,4 +381,93 @@ fn a_profile_may_build_on_a_shipped_one() {
         Err(ProfileError::MentionedTwice { first, second, .. })
             if first == "@memory" && second == "@mine"
     ));
+}
+
+/// A profile that keeps less of the default's `@time-read`, whose calls are `clock_gettime`,
+/// `clock_getres`, `clock_nanosleep`, `gettimeofday`, `time` and `nanosleep`.
+fn narrowing(narrow: &str) -> Result<Profile, ProfileError> {
+    Profile::parse(
+        &format!(
+            "schema = 1\nname = \"mine\"\narch = [\"x86_64\", \"aarch64\"]\ndefault = \"enosys\"\n\
+             {narrow}\n[use]\nbase = \"default\"\n\
+             include = [\"@time-read\", \"@threads\", \"@refused\"]\n"
+        ),
+        "mine",
+    )
+}
+
+#[test]
+fn a_group_of_the_base_may_be_narrowed_and_says_what_is_left_out() {
+    let profile = narrowing(
+        "[[narrow]]\ngroup = \"@time-read\"\nwhy = \"It sleeps.\"\nkeep = [\"nanosleep\"]\n\
+         [[narrow.also]]\nneeded-by = \"another machine\"\ncalls = [\"clock_gettime\"]\n\
+         [[narrow]]\ngroup = \"@threads\"\nwhy = \"None.\"\nkeep = [\"clone\"]\n",
+    )
+    .unwrap();
+    let [time, threads] = profile.narrowed() else {
+        panic!("{:?}", profile.narrowed());
+    };
+    assert_eq!((time.group(), time.why()), ("@time-read", "It sleeps."));
+    assert_eq!(
+        time.dropped(),
+        ["clock_getres", "clock_nanosleep", "gettimeofday", "time"]
+    );
+    assert_eq!(time.also()[0].needed_by, "another machine");
+    assert_eq!(time.also()[0].calls, ["clock_gettime"]);
+    assert!(profile.find("gettimeofday").is_none());
+    assert!(profile.find("clock_gettime").is_some() && profile.find("unshare").is_some());
+    // What the group refuses stays refused with its own answer, and the flags are still tested.
+    assert!(!threads.dropped().contains(&"clone3".to_owned()));
+    assert!(profile.find("clone3").is_some() && profile.find("futex").is_none());
+    let new_user_namespace = [0x1000_0011, 0, 0, 0, 0, 0];
+    let clone = syscall_number(Arch::X86_64, "clone").unwrap();
+    assert_eq!(
+        profile.decide(Arch::X86_64, clone, &new_user_namespace),
+        Action::Errno(Errno::Eperm)
+    );
+}
+
+#[test]
+fn a_group_that_is_narrowed_wrongly_is_refused_by_name() {
+    let head = |group: &str, keep: &str| {
+        format!("[[narrow]]\ngroup = \"{group}\"\nwhy = \"Why.\"\nkeep = [{keep}]\n")
+    };
+    let one = head("@time-read", "\"time\"");
+    let all = "\"clock_gettime\", \"clock_getres\", \"clock_nanosleep\", \"gettimeofday\", \
+               \"time\", \"nanosleep\"";
+    for (text, expected) in [
+        (format!("{one}{one}"), "it is narrowed twice"),
+        (
+            head("@refused", ""),
+            "only a group that allows can be narrowed",
+        ),
+        (head("@time-read", all), "nothing is left out"),
+        (
+            head("@time-read", "\"time\", \"time\""),
+            "a call is kept twice",
+        ),
+        (head("@time-read", "\"tine\""), "it has no `tine` (`time`?)"),
+        (head("@time-read", "\"read\""), "it has no `read`"),
+        (head("@io", ""), "there is no group `@io` to use"),
+        (one.replace("Why.", " "), "`why` is empty"),
+        (
+            format!("{one}[[narrow.also]]\nneeded-by = \" \"\ncalls = [\"nanosleep\"]\n"),
+            "`needed-by` is empty",
+        ),
+        (
+            format!("{one}[[narrow.also]]\nneeded-by = \"x\"\ncalls = []\n"),
+            "`also` without calls",
+        ),
+        (
+            format!("{one}[[narrow.also]]\nneeded-by = \"x\"\ncalls = [\"time\"]\n"),
+            "a call is kept twice",
+        ),
+    ] {
+        let error = narrowing(&text).expect_err(expected).to_string();
+        assert!(error.contains(expected), "{error}");
+    }
+    let own = "[[group]]\nname = \"@time-read\"\nwhy = \"Mine.\"\naction = \"allow\"\n\
+               calls = [\"time\", \"nanosleep\"]\n";
+    let error = narrowing(&format!("{own}{one}")).unwrap_err().to_string();
+    assert!(error.contains("this profile's own"), "{error}");
 }

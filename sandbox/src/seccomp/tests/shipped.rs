@@ -1,0 +1,112 @@
+//! The narrower profiles that are shipped, beside the default that they build on. That each lets its
+//! runtime work and keeps nothing without a reason is shown in the jail, by the launcher's tests.
+
+use crate::seccomp::{Action, Arch, Errno, GroupAction, Profile, syscall_number};
+
+/// Arguments that the default's tests of arguments tell apart: nothing set, everything set, and
+/// those of ordinary sockets, threads and namespaces.
+const ARGUMENTS: [[u64; 6]; 6] = [
+    [0; 6],
+    [u64::MAX; 6],
+    [1, 1, 0, 0, 0, 0],
+    [2, 0x8_0001, 6, 0, 0, 0],
+    [0x003d_0f00, 0x5421, 0, 0x22, 0, 0],
+    [0x1000_0011, 0x5412, 0, 0x4_0022, 0, 0],
+];
+
+fn narrower() -> impl Iterator<Item = Profile> {
+    Profile::builtin_names()
+        .filter(|name| *name != "default")
+        .map(|name| Profile::builtin(name).unwrap())
+}
+
+#[test]
+fn each_compiles_for_each_architecture_to_a_small_program() {
+    assert_eq!(
+        Profile::builtin_names().collect::<Vec<_>>(),
+        ["default", "go", "python", "node", "static"]
+    );
+    for profile in narrower() {
+        assert_eq!(profile.arches(), Arch::ALL);
+        for arch in Arch::ALL {
+            let length = profile.compile(arch).unwrap().instructions().len();
+            assert!(length < 700, "{} {arch}: {length}", profile.name());
+        }
+    }
+}
+
+#[test]
+fn none_allows_what_the_default_refuses_nor_answers_it_otherwise() {
+    let default = Profile::builtin("default").unwrap();
+    for profile in narrower() {
+        for arch in Arch::ALL {
+            let mut less = 0;
+            for number in (0..1024).chain([0x3fff_ffff]) {
+                for arguments in &ARGUMENTS {
+                    let (wide, narrow) = (
+                        default.decide(arch, number, arguments),
+                        profile.decide(arch, number, arguments),
+                    );
+                    if wide == narrow {
+                        continue;
+                    }
+                    let name = profile.name();
+                    assert_eq!(
+                        narrow,
+                        Action::Errno(Errno::Enosys),
+                        "{name} {arch} {number}"
+                    );
+                    less += 1;
+                }
+            }
+            assert!(less > 0, "{} is the default", profile.name());
+        }
+    }
+}
+
+#[test]
+fn each_group_that_allows_is_reviewed_and_every_group_of_the_default_is_used() {
+    let default = Profile::builtin("default").unwrap();
+    let names = |profile: &Profile| -> Vec<String> {
+        let groups = profile.groups().iter();
+        groups.map(|group| group.name().to_owned()).collect()
+    };
+    for profile in narrower() {
+        assert_eq!(names(&profile), names(&default), "{}", profile.name());
+        for narrowed in profile.narrowed() {
+            let what = format!("{} {}", profile.name(), narrowed.group());
+            assert!(narrowed.why().len() > 10, "{what}");
+            for also in narrowed.also() {
+                assert!(also.needed_by.len() > 10, "{what}");
+            }
+        }
+    }
+}
+
+#[test]
+fn each_keeps_what_the_jail_itself_does_after_the_filter_is_in_force() {
+    // It executes the plugin, or tells why it could not and ends.
+    for profile in narrower() {
+        for arch in Arch::ALL {
+            for call in ["execve", "write", "exit_group", "sendmsg"] {
+                let number = syscall_number(arch, call).unwrap();
+                let action = profile.decide(arch, number, &[0; 6]);
+                assert_eq!(action, Action::Allow, "{} {arch} {call}", profile.name());
+            }
+        }
+    }
+}
+
+#[test]
+fn what_kills_under_the_default_kills_under_each() {
+    let is_fatal =
+        |profile: &Profile, name: &str| match profile.find(name).map(|(group, _)| group.action()) {
+            Some(GroupAction::Fixed(action)) => action == Action::Kill,
+            _ => false,
+        };
+    for profile in narrower() {
+        for call in ["mount", "bpf", "init_module", "open_by_handle_at"] {
+            assert!(is_fatal(&profile, call), "{} {call}", profile.name());
+        }
+    }
+}

@@ -1,0 +1,3 @@
+module pinfold.test/workload
+
+go 1.21
