@@ -58,7 +58,7 @@ pub(super) fn read(text: &str, name: &str) -> Result<Profile, ProfileError> {
     let base = match &file.r#use.base {
         // A profile cannot build on itself: the shipped ones are the only bases.
         Some(base) if base != name => Some(Profile::builtin(base)?),
-        Some(base) => {
+        Some(_) => {
             return Err(ProfileError::OwnBase { profile: profile() });
         }
         None => None,

@@ -6,5 +6,6 @@ mod kernel;
 mod linear;
 mod oracle;
 mod own;
+mod page;
 mod refusals;
 mod shipped;

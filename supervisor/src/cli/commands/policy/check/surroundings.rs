@@ -274,7 +274,9 @@ fn profile(files: &Files, policy: &PolicyFile, places: &Places, found: &mut Vec<
         Ok(reviewed) => reviewed,
         Err(error) => {
             let (rule, help) = match &error {
-                FilesError::Profile(ProfileError::NotShipped { profile }) if profile == name => {
+                FilesError::Profile(ProfileError::NotShipped { profile, .. })
+                    if profile == name =>
+                {
                     let known: Vec<&str> = Profile::builtin_names().collect();
                     (
                         Rule::ProfileMissing,

@@ -177,20 +177,36 @@ fn of_profile(reviewed: &ReviewedProfile, name: &str) -> Origin {
     let quoted = format!("\"{name}\"");
     let is = |path: &str| places.raw(path) == Some(quoted.as_str());
     let mut path = "default".to_owned();
+    let mut look = |prefix: &str, suffix: &str| {
+        for at in 0.. {
+            let here = format!("{prefix}[{at}]{suffix}");
+            if places.value(&here).is_none() {
+                break;
+            }
+            if is(&here) {
+                path = here;
+            }
+        }
+    };
     for group in 0.. {
         if places.value(&format!("group[{group}].name")).is_none() {
             break;
         }
-        for list in ["calls[{}]", "call[{}].name"] {
-            for at in 0.. {
-                let here = format!("group[{group}].{}", list.replace("{}", &at.to_string()));
-                if places.value(&here).is_none() {
-                    break;
-                }
-                if is(&here) {
-                    path = here;
-                }
+        look(&format!("group[{group}].calls"), "");
+        look(&format!("group[{group}].call"), ".name");
+    }
+    // What is kept of the base's groups.
+    for narrow in 0.. {
+        if places.value(&format!("narrow[{narrow}].group")).is_none() {
+            break;
+        }
+        look(&format!("narrow[{narrow}].keep"), "");
+        for also in 0.. {
+            let list = format!("narrow[{narrow}].also[{also}]");
+            if places.value(&format!("{list}.needed-by")).is_none() {
+                break;
             }
+            look(&format!("{list}.calls"), "");
         }
     }
     Origin::of(

@@ -167,10 +167,13 @@ pub(super) fn profile(review: &Review, rows: &Rows<'_>) -> Result<Vec<Row>, Fail
     ];
     for group in profile.groups() {
         let quoted = format!("\"{}\"", group.name());
-        let path = (0..)
-            .map(|at| format!("group[{at}].name"))
-            .take_while(|path| places.value(path).is_some())
-            .find(|path| places.raw(path) == Some(quoted.as_str()));
+        let find = |list: &str, key: &str| {
+            (0..)
+                .map(|at| format!("{list}[{at}].{key}"))
+                .take_while(|path| places.value(path).is_some())
+                .find(|path| places.raw(path) == Some(quoted.as_str()))
+        };
+        let path = find("group", "name").or_else(|| find("narrow", "group"));
         all.push(Row {
             key: group.name().to_owned(),
             value: what_of(group),
