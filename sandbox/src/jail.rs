@@ -14,6 +14,7 @@
 //! launcher: P9 status, P10 look
 //! ```
 
+mod at_rest;
 mod channels;
 mod error;
 mod host_files;
@@ -33,6 +34,7 @@ use std::time::Duration;
 use pinfold_policy::{InstanceId, Limits, PluginId, Wanted};
 use pinfold_reaper::plan::descriptor;
 
+pub use at_rest::{Seen, seen_at_rest};
 pub use error::JailError;
 pub(crate) use host_files::read as read_host_files;
 pub use landlock::{FileAccess, FilePlaces, place_of_access};

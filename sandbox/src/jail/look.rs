@@ -74,8 +74,8 @@ fn status(jail: &Jail, spec: &JailSpec) -> Result<(), JailError> {
     if matches!(spec.ids, Ids::Root { .. }) {
         plugin.expect("Groups", "")?;
     }
-    for set in ["CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb"] {
-        plugin.expect(set, "0000000000000000")?;
+    for (field, planned) in PRIVILEGES {
+        plugin.expect(field, planned)?;
     }
     let listener = |is_there| if is_there { "held" } else { "absent" };
     equal(
@@ -83,8 +83,6 @@ fn status(jail: &Jail, spec: &JailSpec) -> Result<(), JailError> {
         listener(jail.filter_listener.is_some()),
         listener(spec.filter_listener),
     )?;
-    plugin.expect("NoNewPrivs", "1")?;
-    plugin.expect("Seccomp", "2")?;
     let filters = own.number("Seccomp_filters")? + 1;
     plugin.expect("Seccomp_filters", &filters.to_string())?;
     let depth = own.field("NSpid")?.split(' ').count() + 1;
@@ -92,10 +90,21 @@ fn status(jail: &Jail, spec: &JailSpec) -> Result<(), JailError> {
     equal("depth of PID namespaces", found, depth)
 }
 
-struct Status(String);
+/// Fields of `/proc/PID/status` that are the same for every plugin (proc_pid_status(5)).
+pub(super) const PRIVILEGES: [(&str, &str); 7] = [
+    ("CapInh", "0000000000000000"),
+    ("CapPrm", "0000000000000000"),
+    ("CapEff", "0000000000000000"),
+    ("CapBnd", "0000000000000000"),
+    ("CapAmb", "0000000000000000"),
+    ("NoNewPrivs", "1"),
+    ("Seccomp", "2"),
+];
+
+pub(super) struct Status(String);
 
 impl Status {
-    fn read(path: &str) -> Result<Self, JailError> {
+    pub(super) fn read(path: &str) -> Result<Self, JailError> {
         let text = fs::read_to_string(path)
             .map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::IO))
             .during(STEP, format!("read {path}"))?;
@@ -103,7 +112,7 @@ impl Status {
     }
 
     /// A field's words, separated by one space.
-    fn field(&self, name: &str) -> Result<String, JailError> {
+    pub(super) fn field(&self, name: &str) -> Result<String, JailError> {
         let value = self
             .0
             .lines()

@@ -93,7 +93,8 @@ pub(super) enum Command {
     /// What the kernel enforces here, or around one plugin, and what is not in force
     ///
     /// Lists every control with how much it is wanted, what it is here, and why it is not in
-    /// force. Ends with status 1 if a required control is missing.
+    /// force; of a plugin that runs also what its process has, read of it here and now. Ends with
+    /// status 1 if a required control is missing, or the process is not as it was started.
     Posture {
         /// Judge by this plugin's policy instead of the defaults
         plugin: Option<PluginId>,

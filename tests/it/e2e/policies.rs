@@ -3,6 +3,7 @@
 
 mod answers;
 mod check;
+mod posture;
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;

@@ -1,8 +1,12 @@
-//! `pinfold posture`: what the kernel enforces here, and what is not in force.
+//! `pinfold posture`: what the kernel enforces here, and what is not in force; and of a plugin that
+//! runs, what its process really has.
 
 use pinfold_gateway::admin::dto::{ControlState, ControlView, PostureView};
 use pinfold_policy::PluginId;
+use pinfold_sandbox::jail::{Seen, seen_at_rest};
+use serde::Serialize;
 
+use crate::chain::Chain;
 use crate::cli::Context;
 use crate::cli::exit::{Exit, Failure};
 use crate::cli::output::Page;
@@ -14,10 +18,127 @@ struct RequiredMissing {
     controls: Vec<String>,
 }
 
+/// The process of a plugin has what it must not, or lacks what it must have.
+#[derive(Debug, thiserror::Error)]
+#[error("process {pid} is not as it was started: {}", .what.join(", "))]
+struct NotAsStarted {
+    pid: u32,
+    what: Vec<String>,
+}
+
+/// What the daemon says, with what was read here.
+#[derive(Serialize)]
+struct Posture<'a> {
+    #[serde(flatten)]
+    view: &'a PostureView,
+    /// Of the plugin's running process; absent where none runs.
+    live: Option<Live>,
+}
+
+/// What was read of a process.
+#[derive(Debug, Serialize)]
+struct Live {
+    pid: u32,
+    /// Why nothing could be read.
+    error: Option<String>,
+    seen: Vec<SeenView>,
+}
+
+#[derive(Debug, Serialize)]
+struct SeenView {
+    what: String,
+    found: String,
+    planned: &'static str,
+    /// Absent where this user may not read it.
+    holds: Option<bool>,
+}
+
 pub(super) async fn run(context: &Context, plugin: Option<&PluginId>) -> Result<(), Failure> {
-    let posture = context.client.posture(plugin).await?;
-    context.output.give(&posture, page)?;
-    check(&posture)
+    let view = context.client.posture(plugin).await?;
+    let live = match plugin {
+        Some(plugin) => live(context, plugin).await,
+        None => None,
+    };
+    let posture = Posture { view: &view, live };
+    context.output.give(&posture, |posture| {
+        let mut page = page(posture.view);
+        if let Some(live) = &posture.live {
+            show(&mut page, live);
+        }
+        page
+    })?;
+    check(&view)?;
+    posture.live.as_ref().map_or(Ok(()), check_live)
+}
+
+/// What the plugin's process has, where it runs and is the same one afterwards.
+async fn live(context: &Context, plugin: &PluginId) -> Option<Live> {
+    let running = async || context.client.plugin(plugin).await.ok()?.pid;
+    let pid = running().await?;
+    let read = seen_at_rest(pid);
+    // The number may have become another process's while it was read.
+    if running().await != Some(pid) {
+        return None;
+    }
+    let (error, seen) = match read {
+        Ok(seen) => (None, seen),
+        Err(error) => (Some(Chain(&error).to_string()), Vec::new()),
+    };
+    let views = seen.into_iter().map(|seen| {
+        let Seen {
+            what,
+            found,
+            planned,
+            holds,
+        } = seen;
+        SeenView {
+            what,
+            found,
+            planned,
+            holds,
+        }
+    });
+    let seen = views.collect();
+    Some(Live { pid, error, seen })
+}
+
+fn show(page: &mut Page, live: &Live) {
+    page.gap()
+        .line(format_args!("Read of its process, {}:", live.pid));
+    if let Some(error) = &live.error {
+        page.line(format_args!("  not readable: {error}"));
+        return;
+    }
+    page.table(
+        ["READ", "FOUND", "MUST BE", "HOLDS"],
+        live.seen.iter().map(|seen| {
+            let holds = match seen.holds {
+                Some(true) => "yes",
+                Some(false) => "NO",
+                None => "not known",
+            };
+            [
+                seen.what.clone(),
+                seen.found.clone(),
+                seen.planned.into(),
+                holds.into(),
+            ]
+        }),
+    );
+}
+
+/// What was read and is not as it must be.
+fn check_live(live: &Live) -> Result<(), Failure> {
+    let wrong = live.seen.iter().filter(|seen| seen.holds == Some(false));
+    let what: Vec<String> = wrong.map(|seen| seen.what.clone()).collect();
+    if what.is_empty() {
+        return Ok(());
+    }
+    let error = NotAsStarted {
+        pid: live.pid,
+        what,
+    };
+    Err(Failure::new(Exit::Failed, error).hint("`pinfold plugin disable` ends it"))
 }
 
 /// Plugins that require what is missing are refused at launch: the status says so beforehand.
@@ -68,10 +189,19 @@ fn page(posture: &PostureView) -> Page {
             .filter(move |control| control.state == state)
             .map(|control| format!("{} ({}): {}", control.id, control.wanted, control.about))
     };
-    page.list("Not in force here:", with(ControlState::Missing))
-        .list("Not built in this version:", with(ControlState::NotBuilt))
-        .list("Not asked for by the policy:", with(ControlState::Off))
-        .list("Also:", &posture.notes);
+    let missing = posture
+        .controls
+        .iter()
+        .filter(|control| control.wanted == "required" && !is_in_force(control))
+        .map(|control| control.id.clone());
+    page.list(
+        "Required and not in force, so that no launch succeeds:",
+        missing,
+    )
+    .list("Not in force here:", with(ControlState::Missing))
+    .list("Not built in this version:", with(ControlState::NotBuilt))
+    .list("Not asked for by the policy:", with(ControlState::Off))
+    .list("Also:", &posture.notes);
     page
 }
 
@@ -134,6 +264,33 @@ mod tests {
             assert!(text.contains(expected), "{expected:?} in {text}");
         }
         assert!(check(&posture).is_ok());
+    }
+
+    #[test]
+    fn a_process_that_is_not_as_it_was_started_fails_by_what_differs() {
+        let seen = |what: &str, holds| SeenView {
+            what: what.into(),
+            found: "0".into(),
+            planned: "2",
+            holds,
+        };
+        let live = |holds| Live {
+            pid: 7,
+            error: None,
+            seen: vec![seen("Seccomp", holds), seen("user", Some(true))],
+        };
+        assert!(check_live(&live(Some(true))).is_ok());
+        assert!(check_live(&live(None)).is_ok());
+        let failure = check_live(&live(Some(false))).unwrap_err();
+        assert_eq!(
+            failure.to_string(),
+            "process 7 is not as it was started: Seccomp"
+        );
+        let mut page = Page::default();
+        show(&mut page, &live(Some(false)));
+        let text = page.to_string();
+        assert!(text.contains("Read of its process, 7:"), "{text}");
+        assert!(text.contains("Seccomp  0      2        NO"), "{text}");
     }
 
     #[test]
