@@ -2,7 +2,7 @@
 
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help setup build plugins run test test-setup hostile attacks chaos soak lint bench \
+.PHONY: help setup build plugins run test test-setup test-vm hostile attacks chaos soak lint bench \
 	bench-micro bench-check bench-accept bench-count token
 
 # Where .ci/setup found or put the tools; nothing to read before the first set-up.
@@ -47,6 +47,13 @@ chaos: test-setup ## kill -9 whatever runs at random moments, COUNT times; SEED 
 DURATION ?= 1h
 soak: test-setup ## load, crashes and reloads for DURATION (1h), and whether memory and descriptors stay flat
 	@export SOAK_DURATION=$(DURATION); $(alone) e2e::soak -- --nocapture
+
+SUITES ?= bookworm trixie
+PARTS ?=
+test-vm: test-setup ## run what was built here in virtual machines with systemd and cgroup v2; SUITES, PARTS choose
+	@failed=; for suite in $(SUITES); do \
+	    echo "=== $$suite"; PINFOLD_VM_SUITE=$$suite tests/vm $(PARTS) || failed="$$failed $$suite"; \
+	done; [ -z "$$failed" ] || { echo "test-vm: failed:$$failed" >&2; exit 1; }
 
 lint: setup ## check format, lints, shell, Go and dependencies
 	@$(tools) .ci/lint
