@@ -32,7 +32,7 @@ use attach::Attached;
 pub(crate) use attach::prepare as prepare_attaching;
 pub(crate) use memory::probe;
 pub use reader::{Reader, ReaderError};
-pub use shelf::{Kept, PLUGINS_LIMIT, STAGES_LIMIT, STAGES_LIMIT_BYTES, Shelf, ShelfError};
+pub use shelf::{Kept, PLUGINS_LIMIT, STAGES_LIMIT, Shelf, ShelfError};
 pub use signatures::{DetachedSignature, SIGNATURES_LIMIT, Signatures};
 
 /// Most bytes of a package's files together: they are kept in memory.

@@ -132,6 +132,7 @@ pub(crate) fn set_up(base: &Path, plugins: &[PathBuf]) -> Result<Place, Developm
         daemon_user,
         require_signatures: false,
         netns_pool: pinfold_policy::NETNS_POOL,
+        stages_memory: pinfold_policy::STAGES_MEMORY,
         handover_limit: pinfold_policy::Span::seconds(30),
         dev_grants: Some(pinfold_policy::DevGrants::AsAsked),
         dev_policy_dir: Some(dev_policy_dir),

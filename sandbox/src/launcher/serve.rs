@@ -70,6 +70,7 @@ impl Launcher {
         let mut findings = probing.finish(&ground.groups)?;
         ground.networks.filled();
         findings.insert(Control::NetworkPool, ground.networks.tried());
+        let shelf = Shelf::new(ground.config.stages_memory.0);
         Ok(Self {
             ground,
             poller,
@@ -77,7 +78,7 @@ impl Launcher {
             signals,
             interest: EventFlags::IN,
             findings,
-            shelf: Shelf::default(),
+            shelf,
             stagings: BTreeMap::new(),
             stagings_waiting: VecDeque::new(),
             next_staging: 0,

@@ -13,12 +13,11 @@ pub const STAGES_LIMIT: usize = 1024;
 /// Most plugins remembered; a machine runs some hundreds.
 pub const PLUGINS_LIMIT: usize = 4096;
 
-/// Most bytes of all stages' files together; they are in memory.
-pub const STAGES_LIMIT_BYTES: u64 = 2 * 1024 * 1024 * 1024;
-
 /// Every stage of this launcher. Instances hold the [`Rc`] of theirs.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Shelf {
+    /// Most bytes of all stages' files together; they are in memory.
+    limit_bytes: u64,
     stages: BTreeMap<Digest, Kept>,
     /// The newest stage of each plugin.
     newest: BTreeMap<PluginId, Digest>,
@@ -44,13 +43,15 @@ pub enum ShelfError {
     /// Every stage that is there must stay.
     #[error(
         "{stages} stages with {bytes} bytes are in use or the newest of their plugin: \
-         at most {STAGES_LIMIT} with {STAGES_LIMIT_BYTES} bytes are kept"
+         at most {STAGES_LIMIT} with {limit_bytes} bytes are kept (stages-memory in launcher.toml)"
     )]
     Full {
         /// How many there are.
         stages: usize,
         /// Bytes of their files.
         bytes: u64,
+        /// How many there may be.
+        limit_bytes: u64,
     },
     /// Too many plugins were ever staged.
     #[error("{PLUGINS_LIMIT} plugins have been staged, which is the most")]
@@ -58,6 +59,17 @@ pub enum ShelfError {
 }
 
 impl Shelf {
+    /// An empty one, for so many bytes.
+    #[must_use]
+    pub fn new(limit_bytes: u64) -> Self {
+        Self {
+            limit_bytes,
+            stages: BTreeMap::new(),
+            newest: BTreeMap::new(),
+            clock: 0,
+        }
+    }
+
     /// Keeps a stage as the newest of `plugin`; one of the same digest that is kept already stays
     /// and the new copy goes, but for its signatures.
     ///
@@ -127,11 +139,12 @@ impl Shelf {
         let mut held: u64 = self.stages.values().map(|kept| kept.stage.bytes()).sum();
         let mut going = Vec::new();
         let mut oldest = dispensable.into_iter();
-        while stages >= STAGES_LIMIT || held + bytes > STAGES_LIMIT_BYTES {
+        while stages >= STAGES_LIMIT || held.saturating_add(bytes) > self.limit_bytes {
             let Some((_, digest, its_bytes)) = oldest.next() else {
                 return Err(ShelfError::Full {
                     stages,
                     bytes: held,
+                    limit_bytes: self.limit_bytes,
                 });
             };
             stages -= 1;
@@ -163,11 +176,12 @@ mod tests {
         name.parse().unwrap()
     }
 
-    const HALF: u64 = STAGES_LIMIT_BYTES / 2;
+    const LIMIT: u64 = 1 << 31;
+    const HALF: u64 = LIMIT / 2;
 
     #[test]
     fn the_oldest_unused_one_goes_and_the_newest_of_each_plugin_and_those_in_use_stay() {
-        let mut shelf = Shelf::default();
+        let mut shelf = Shelf::new(LIMIT);
         shelf.put(&plugin("a"), stage(1, HALF / 2)).unwrap();
         shelf.put(&plugin("a"), stage(2, HALF / 2)).unwrap();
         let used = shelf.put(&plugin("b"), stage(3, HALF / 2)).unwrap();
@@ -184,7 +198,7 @@ mod tests {
 
     #[test]
     fn the_same_bytes_are_kept_once() {
-        let mut shelf = Shelf::default();
+        let mut shelf = Shelf::new(LIMIT);
         let first = shelf.put(&plugin("a"), stage(1, 5)).unwrap();
         let second = shelf.put(&plugin("b"), stage(1, 5)).unwrap();
         assert!(Rc::ptr_eq(&first, &second));
@@ -206,7 +220,7 @@ mod tests {
             signatures,
             ..stage(1, 5)
         };
-        let mut shelf = Shelf::default();
+        let mut shelf = Shelf::new(LIMIT);
         let of = |shelf: &Shelf, name| {
             let (_, signatures) = shelf.get(&plugin(name), &Digest([1; 32])).unwrap();
             signatures.of("probe").map(|one| one.content.clone())
@@ -223,7 +237,7 @@ mod tests {
 
     #[test]
     fn a_refused_stage_leaves_the_newest_as_it_was() {
-        let mut shelf = Shelf::default();
+        let mut shelf = Shelf::new(LIMIT);
         shelf.put(&plugin("a"), stage(1, HALF)).unwrap();
         shelf.put(&plugin("b"), stage(2, HALF)).unwrap();
         assert!(shelf.put(&plugin("a"), stage(3, HALF + 1)).is_err());

@@ -4,8 +4,8 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use crate::Span;
 use crate::document::{self, DocumentError, KnownKeys};
+use crate::{ByteSize, Span};
 
 /// The variable of GoatFlow's own host that requires signatures: `1`. Anything but empty, `0` and
 /// `false` counts, so that a slip does not open what was meant to be closed.
@@ -43,6 +43,9 @@ pub struct LauncherConfig {
     /// Network namespaces that are kept ready for launches, at most [`NETNS_POOL_LIMIT`].
     #[serde(default = "netns_pool")]
     pub netns_pool: usize,
+    /// Memory that the staged files of all plugins may take together.
+    #[serde(default = "stages_memory")]
+    pub stages_memory: ByteSize,
     /// Longest time that jails outlive the daemon's connection on its own request.
     #[serde(default = "handover_limit")]
     pub handover_limit: Span,
@@ -92,6 +95,13 @@ fn netns_pool() -> usize {
     NETNS_POOL
 }
 
+/// Memory for stages where nobody says how much: some two hundred Go plugins.
+pub const STAGES_MEMORY: ByteSize = ByteSize(2 * 1024 * 1024 * 1024);
+
+fn stages_memory() -> ByteSize {
+    STAGES_MEMORY
+}
+
 fn handover_limit() -> Span {
     Span::seconds(30)
 }
@@ -110,6 +120,7 @@ const KEYS: &KnownKeys = &[
             "daemon-user",
             "require-signatures",
             "netns-pool",
+            "stages-memory",
             "handover-limit",
             "dev-grants",
             "dev-policy-dir",

@@ -45,7 +45,7 @@ pub use key::{
 };
 pub use launcher_config::{
     DevGrants, LauncherConfig, LauncherConfigError, NETNS_POOL, NETNS_POOL_LIMIT,
-    REQUIRE_SIGNATURES, UidRange,
+    REQUIRE_SIGNATURES, STAGES_MEMORY, UidRange,
 };
 pub use model::{CallContext, Middleware, Offer, Route, RouteMethod, User};
 pub use moment::{Moment, MomentError};

@@ -64,6 +64,7 @@ impl Host {
             daemon_user: "root".into(),
             require_signatures: false,
             netns_pool,
+            stages_memory: pinfold_policy::STAGES_MEMORY,
             handover_limit: pinfold_policy::Span::seconds(30),
             dev_grants: None,
             dev_policy_dir: None,
