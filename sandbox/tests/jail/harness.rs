@@ -203,6 +203,11 @@ pub(crate) fn can_ban_memory_files() -> bool {
     Path::new("/proc/sys/vm/memfd_noexec").exists()
 }
 
+/// Whether this kernel's landlock has this version of its interface.
+pub(crate) fn has_landlock(version: u32) -> bool {
+    outside(&[&format!("landlock:{version}")]).ends_with(" ok\n")
+}
+
 /// What is not in force of that which this kernel has.
 pub(crate) fn missing_here(jail: &Jail) -> Vec<(Control, String)> {
     // Both came with Linux 6.3.

@@ -107,6 +107,14 @@ fn attempt(act: &str, rest: &str) -> io::Result<()> {
             let mut count: c_int = 0;
             check(unsafe { ioctl(device.as_raw_fd(), RNDGETENTCNT, &raw mut count) }.into())
         }
+        "landlock" => {
+            // LANDLOCK_CREATE_RULESET_VERSION
+            let version = unsafe { syscall(444, std::ptr::null::<c_void>(), 0_usize, 1_u32) };
+            match version >= rest.parse().unwrap() {
+                true => Ok(()),
+                false => Err(io::ErrorKind::Unsupported.into()),
+            }
+        }
         "link" => std::os::unix::fs::symlink("/etc/passwd", rest),
         "listen" => UnixListener::bind(rest).map(drop),
         "fill" => fill(rest),
@@ -276,5 +284,6 @@ unsafe extern "C" {
     fn setsid() -> c_int;
     fn setuid(uid: u32) -> c_int;
     fn socket(family: c_int, kind: c_int, protocol: c_int) -> c_int;
+    fn syscall(number: c_long, ...) -> c_long;
     fn unshare(flags: c_int) -> c_int;
 }
