@@ -18,6 +18,7 @@ mod at_rest;
 mod channels;
 mod error;
 mod host_files;
+mod interpreters;
 mod landlock;
 mod layout;
 mod look;

@@ -4,6 +4,8 @@
 //! What is beneath a path is granted by path: the rights of a place are those of every directory
 //! above it together.
 
+use std::os::fd::AsFd;
+
 use pinfold_reaper::plan::Landlock;
 
 use super::{JailSpec, RUN_DIRECTORY, STAGE_DIRECTORY, STATE_DIRECTORY};
@@ -24,6 +26,9 @@ mod right {
     pub(super) const IOCTL_DEV: u64 = 1 << 15;
     pub(super) const RESOLVE_UNIX: u64 = 1 << 16;
 }
+
+/// A program.
+const EXECUTE: u64 = right::EXECUTE | right::READ_FILE;
 
 /// Reading a tree.
 const READ: u64 = right::READ_FILE | right::READ_DIR;
@@ -112,8 +117,10 @@ pub(super) fn write(
         tmp_directory: &spec.tmp_directory,
         has_state: spec.state.is_some(),
     };
+    let interpreters = super::interpreters::of(spec.stage.as_fd(), &spec.entry);
     rules(&places)
         .into_iter()
+        .chain(interpreters.into_iter().map(|path| (path, EXECUTE)))
         .try_for_each(|(path, rights)| plan.landlock_rule(&path, rights & landlock.files))
 }
 
@@ -168,7 +175,7 @@ fn rules(places: &FilePlaces<'_>) -> Vec<(String, u64)> {
     rule(STAGE_DIRECTORY, READ);
     // A file has no entries.
     let entry = format!("{STAGE_DIRECTORY}/{}", places.entry);
-    rule(&entry, right::EXECUTE | right::READ_FILE);
+    rule(&entry, EXECUTE);
     rule("/etc", READ);
     rule("/proc", READ);
     rule(RUN_DIRECTORY, RUN);

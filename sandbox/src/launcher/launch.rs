@@ -570,3 +570,40 @@ pub(super) fn root_of(stage: &Stage) -> Result<OwnedFd, Failure> {
         .root()
         .map_err(|error| failure::of(FailureKind::Host, &error))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_step_that_fails_names_the_required_control_and_the_reason() {
+        let policy = |wanted: &str| {
+            let text = format!(
+                "schema = 1\ndialect = 'goatflow'\nentry = 'x'\n[trust]\nunsigned = true\n\
+                 [controls]\nlandlock = '{wanted}'\nuser-namespace = '{wanted}'\n\
+                 write-xor-execute = '{wanted}'\n"
+            );
+            PolicyFile::parse(text.as_bytes()).unwrap()
+        };
+        for (step, control) in [
+            (Step::C5, "user-namespace"),
+            (Step::C8, "landlock"),
+            (Step::C9, "write-xor-execute"),
+        ] {
+            let error = JailError::Step {
+                step,
+                detail: "try".to_owned(),
+                errno: libc::EPERM,
+            };
+            let reason = format!("{step}: try: operation not permitted (EPERM)");
+            let refused = start_failure(&error, &policy("required"));
+            assert_eq!(refused.kind, FailureKind::Control);
+            assert_eq!(
+                refused.message,
+                format!("control {control} is required and missing: {reason}")
+            );
+            let failed = start_failure(&error, &policy("preferred"));
+            assert_eq!((failed.kind, failed.message), (FailureKind::Host, reason));
+        }
+    }
+}

@@ -97,6 +97,27 @@ fn landlock_alone_confines_files_by_path() {
 }
 
 #[test]
+fn a_script_runs_by_its_interpreter_of_the_stage_and_nothing_else_does() {
+    use std::os::unix::fs::PermissionsExt;
+    if !ability::root("a_script_runs_by_its_interpreter_of_the_stage_and_nothing_else_does") {
+        return;
+    }
+    let both = two_programs();
+    let script = both.path().join("script");
+    fs::write(&script, "#!/plugin/probe spawn:/plugin/other\n").unwrap();
+    fs::set_permissions(&script, fs::Permissions::from_mode(0o755)).unwrap();
+    let mut spec = spec(&[]);
+    spec.stage = directory(both.path());
+    spec.entry = "script".to_owned();
+    let said = |outcome: &str| format!("spawn:/plugin/other {outcome}\n/plugin/script -1\n");
+    spec.landlock = Wanted::Off;
+    assert_eq!(inside(&spec), said("ok"));
+    spec.landlock = Wanted::Preferred;
+    let outcome = if has_landlock(1) { "13" } else { "ok" };
+    assert_eq!(inside(&spec), said(outcome));
+}
+
+#[test]
 fn write_xor_execute_alone_forbids_making_code() {
     let test = "write_xor_execute_alone_forbids_making_code";
     let has_it = super::harness::can_ban_memory_files();
