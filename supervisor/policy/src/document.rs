@@ -10,6 +10,9 @@ use crate::suggest::{UnknownKey, nearest};
 /// Largest document read, in bytes: far above any real one, far below what hurts.
 pub const DOCUMENT_LIMIT_BYTES: usize = 256 * 1024;
 
+/// Most unknown keys that are told of one document: who reads them mends the first ones first.
+const UNKNOWN_LIMIT: usize = 100;
+
 /// The keys of each table of a document: dotted path of the table (empty for the top, `*` for any
 /// one key, arrays of tables as their table) and the keys it knows. A table that is not listed may
 /// hold any key.
@@ -65,8 +68,8 @@ pub fn read<T: DeserializeOwned>(bytes: &[u8], known: &KnownKeys) -> Result<T, D
     toml::from_str(text).map_err(|error| value_error(text, &error))
 }
 
-/// Everything that keeps a document from being read into `T`: every unknown key, then the first value
-/// that is of the wrong shape.
+/// Everything that keeps a document from being read into `T`: unknown keys, at most 100, or else the
+/// first value that is of the wrong shape.
 pub fn faults<T: DeserializeOwned>(bytes: &[u8], known: &KnownKeys) -> Vec<DocumentError> {
     let text = match text(bytes) {
         Ok(text) => text,
@@ -143,6 +146,9 @@ impl Keys<'_> {
                 format!("{path}.{name}")
             };
             if keys.is_some_and(|keys| !keys.contains(&name)) {
+                if self.unknown.len() >= UNKNOWN_LIMIT {
+                    return;
+                }
                 let nearest = nearest(name, keys.unwrap_or_default().iter().copied());
                 self.unknown.push(DocumentError::Key {
                     line: line_of(self.text, key.span().start),

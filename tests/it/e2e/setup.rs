@@ -5,6 +5,7 @@ use std::fs::{self, File};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::LazyLock;
 
 use pinfold_tests::{binary, go_fixture, scratch, wait_for};
 use serde_json::Value;
@@ -145,7 +146,9 @@ impl Setup {
     /// Writes [`Self::policy`] now.
     pub(super) fn write_policy(&self, name: &str, more: &str) {
         let path = self.base().join(format!("etc/policy.d/{name}.toml"));
-        write_file(&path, &self.policy_text(name, more));
+        let text = self.policy_text(name, more);
+        assert_in_schema(&text);
+        write_file(&path, &text);
     }
 
     /// The same installation without plugins to put into it: with those that are there.
@@ -260,6 +263,26 @@ cpu = 'preferred'
 
     pub(super) fn path(&self, name: &str) -> PathBuf {
         self.place.path().join(name)
+    }
+}
+
+/// What the parser of policies takes, the schema for editors takes too.
+fn assert_in_schema(policy: &str) {
+    static SCHEMA: LazyLock<jsonschema::Validator> = LazyLock::new(|| {
+        let schema = serde_json::from_str(pinfold_policy::POLICY_SCHEMA).unwrap();
+        jsonschema::validator_for(&schema).unwrap()
+    });
+    if pinfold_policy::PolicyFile::parse(policy.as_bytes()).is_ok() {
+        let document: toml::Table = toml::from_str(policy).unwrap();
+        let document = serde_json::to_value(document).unwrap();
+        let errors: Vec<String> = SCHEMA
+            .iter_errors(&document)
+            .map(|error| format!("{}: {error}", error.instance_path()))
+            .collect();
+        assert!(
+            errors.is_empty(),
+            "docs/policy.schema.json: {errors:?}: {policy}"
+        );
     }
 }
 

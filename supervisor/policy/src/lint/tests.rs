@@ -1,3 +1,5 @@
+use proptest::prelude::*;
+
 use super::*;
 
 const CLEAN: &str = r#"schema = 1
@@ -230,6 +232,35 @@ fn what_is_no_text_or_too_long_is_an_error_without_a_panic() {
         assert_eq!(linted.findings[0].rule, Rule::Syntax);
         assert!(linted.policy.is_none());
     }
+}
+
+proptest! {
+    /// Files of others are looked at: whatever is in them, an answer comes, and its places are there.
+    #[test]
+    fn any_text_is_looked_at(at in 0..CLEAN.len(), cut in 0..40_usize, put in "[\\x00-\\x7fé\\[\\]={}\"'\n*]{0,12}") {
+        let bytes = CLEAN.as_bytes();
+        let after = bytes.get((at + cut).min(bytes.len())..).unwrap();
+        let text = [&bytes[..at], put.as_bytes(), after].concat();
+        let linted = lint(&text);
+        for finding in &linted.findings {
+            if let Some(place) = finding.place {
+                let line = linted.places.line(place.line).chars().count();
+                prop_assert!(place.column <= line + 1, "{finding:?}");
+                prop_assert!(place.column + place.length <= line + 2, "{finding:?}");
+            }
+        }
+        let is_refused = linted.findings.iter().any(|f| f.severity == Severity::Error);
+        prop_assert_eq!(linted.policy.is_none(), is_refused);
+    }
+}
+
+#[test]
+fn a_flood_of_unknown_keys_is_cut() {
+    let keys: Vec<String> = (0..20_000).map(|number| format!("k{number}=1")).collect();
+    let text = format!("x = {{{}}}", keys.join(","));
+    assert!(lint(text.as_bytes()).findings.len() <= 100);
+    let text = keys.join("\n");
+    assert_eq!(lint(text.as_bytes()).findings.len(), 100);
 }
 
 #[test]

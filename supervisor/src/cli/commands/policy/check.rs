@@ -172,7 +172,11 @@ fn untrusted(
     plugin: &PluginId,
     error: &(dyn std::error::Error + 'static),
 ) -> Checked {
-    let path = review.config.policy_dir.join(format!("{plugin}.toml"));
+    let name = format!("{plugin}.toml");
+    let mut path = review.config.policy_dir.join(&name);
+    if let (Some(directory), false) = (&review.config.dev_policy_dir, path.exists()) {
+        path = directory.join(name);
+    }
     // Its text is shown where it can be read all the same.
     let linted = fs::read(&path)
         .map(|bytes| lint::lint(&bytes))
