@@ -25,6 +25,7 @@ mod look;
 mod mounts;
 mod reaper;
 mod running;
+mod runtime;
 mod start;
 mod starting;
 
@@ -47,6 +48,7 @@ pub use pinfold_reaper::plan::Fault;
 pub use pinfold_reaper::step::Step;
 pub use reaper::{Reaper, sealed_reaper};
 pub use running::Jail;
+pub use runtime::{Runtime, RuntimeMount};
 pub use start::{start, start_with_fault};
 pub use starting::{Progress, Starting};
 
@@ -83,6 +85,8 @@ pub struct JailSpec {
     pub entry: String,
     /// Its arguments, without its name.
     pub args: Vec<String>,
+    /// What of the host it runs on.
+    pub runtime: Option<Runtime>,
     /// Its environment, all of it.
     pub env: BTreeMap<String, String>,
     /// Absolute path of its working directory, made read-only in the root.

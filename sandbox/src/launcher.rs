@@ -33,6 +33,7 @@ mod probe;
 mod requests;
 pub mod review;
 mod rights;
+mod runtime;
 mod sealed;
 mod serve;
 

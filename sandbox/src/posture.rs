@@ -25,6 +25,9 @@ pub struct Posture {
     /// The plugin whose policy decided what is wanted; none: the defaults.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub plugin: Option<String>,
+    /// What of the host that plugin runs on.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub runtime: Vec<RuntimeState>,
     /// Every control, in the order of [`Control::ALL`].
     pub controls: Vec<ControlState>,
     /// Settings of the host that would add to the walls. Advice only.
@@ -33,6 +36,25 @@ pub struct Posture {
     /// Stages that are kept: what is in memory and charged to the launcher.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub stages: Vec<StageState>,
+}
+
+/// One path of a plugin's runtime.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct RuntimeState {
+    /// Where it is, in the host and in the jail.
+    pub path: String,
+    /// Whether the plugin may execute it, and not only read it.
+    pub is_executed: bool,
+    /// Who owns it: a user id, as the launcher sees it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub owner: Option<u32>,
+    /// Its permission bits, in octal.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mode: Option<String>,
+    /// Why a launch with it is refused; empty: it is not.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub problem: String,
 }
 
 /// With which rights the launcher works.
@@ -180,6 +202,13 @@ mod tests {
             require_signatures: true,
             trust: Some("pinned digest".into()),
             plugin: Some("hello".into()),
+            runtime: vec![RuntimeState {
+                path: "/usr/bin/python3.11".into(),
+                is_executed: true,
+                owner: Some(0),
+                mode: Some("0755".into()),
+                problem: String::new(),
+            }],
             controls: Control::ALL
                 .iter()
                 .map(|id| ControlState {

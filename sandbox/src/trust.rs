@@ -140,6 +140,15 @@ pub struct TrustedDir {
     owners: Owners,
 }
 
+/// What lies in a trusted directory, open for its place alone.
+#[derive(Debug)]
+pub(crate) struct TrustedEntry {
+    /// It.
+    pub(crate) descriptor: OwnedFd,
+    /// What it is, and whose.
+    pub(crate) metadata: std::fs::Metadata,
+}
+
 impl TrustedDir {
     /// Walks to `path` from `/`. `also` is one more user who may own what is on the way and in it:
     /// for the one directory in which the daemon's own policies count.
@@ -206,6 +215,64 @@ impl TrustedDir {
         };
         directory.check_itself()?;
         Ok(directory)
+    }
+
+    /// A directory some names beneath this one; itself for an empty path.
+    ///
+    /// # Errors
+    /// [`TrustError`].
+    pub(crate) fn beneath(&self, path: &Path) -> Result<Self, TrustError> {
+        let mut here = Self {
+            descriptor: open_beneath(
+                &self.descriptor,
+                OsStr::new("."),
+                OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC,
+            )
+            .map_err(|errno| open_error(&self.path, errno))?,
+            path: self.path.clone(),
+            owner: self.owner,
+            owners: self.owners.clone(),
+        };
+        for component in path.components() {
+            let Component::Normal(name) = component else {
+                return Err(TrustError::Path {
+                    path: self.path.join(path),
+                });
+            };
+            here = here.directory(name)?;
+        }
+        Ok(here)
+    }
+
+    /// A file or directory in this one, opened for its place alone.
+    ///
+    /// # Errors
+    /// [`TrustError`]; a symbolic link is none.
+    pub(crate) fn entry(&self, name: impl AsRef<OsStr>) -> Result<TrustedEntry, TrustError> {
+        let path = self.path.join(name.as_ref());
+        let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let descriptor = open_beneath(&self.descriptor, name.as_ref(), flags)
+            .map_err(|errno| open_error(&path, errno))?;
+        let file = std::fs::File::from(descriptor);
+        let metadata = file.metadata().map_err(|source| TrustError::Read {
+            path: path.clone(),
+            source,
+        })?;
+        // A link itself is what such a descriptor can be of.
+        if metadata.is_symlink() {
+            return Err(open_error(&path, rustix::io::Errno::LOOP));
+        }
+        self.owners.check(&path, metadata.uid(), metadata.mode())?;
+        Ok(TrustedEntry {
+            descriptor: file.into(),
+            metadata,
+        })
+    }
+
+    /// Device and inode.
+    pub(crate) fn identity(&self) -> Option<(u64, u64)> {
+        let stat = rustix::fs::fstat(&self.descriptor).ok()?;
+        Some((stat.st_dev, stat.st_ino))
     }
 
     /// The content of a file in this directory, at most `limit` bytes.

@@ -26,6 +26,8 @@ mod ports;
 mod postures;
 #[path = "launcher/profiles.rs"]
 mod profiles;
+#[path = "launcher/runtimes.rs"]
+mod runtimes;
 #[path = "abilities/skip.rs"]
 mod skip;
 #[path = "launcher/sockets.rs"]

@@ -30,6 +30,7 @@ pub(crate) fn as_asked(dialect: &str, manifest: &Manifest, trust: Trust) -> Poli
         entry: manifest.entry.clone(),
         args: Vec::new(),
         profile: "default".into(),
+        runtime: None,
         trust,
         permissions: manifest.asked.clone(),
         limits,

@@ -32,6 +32,7 @@ mod plugin_calls;
 mod policies;
 mod ports;
 mod process;
+mod profiles;
 mod reload;
 mod replies;
 mod restart;

@@ -6,6 +6,7 @@
 
 use std::os::fd::AsFd;
 
+use pinfold_policy::Runtime;
 use pinfold_reaper::plan::Landlock;
 
 use super::{JailSpec, RUN_DIRECTORY, STAGE_DIRECTORY, STATE_DIRECTORY};
@@ -116,8 +117,12 @@ pub(super) fn write(
         entry: &spec.entry,
         tmp_directory: &spec.tmp_directory,
         has_state: spec.state.is_some(),
+        runtime: spec.runtime.as_ref().map(|runtime| &runtime.named),
     };
-    let interpreters = super::interpreters::of(spec.stage.as_fd(), &spec.entry);
+    let interpreters = match is_executed(&places) {
+        true => super::interpreters::of(spec.stage.as_fd(), &spec.entry),
+        false => Vec::new(),
+    };
     rules(&places)
         .into_iter()
         .chain(interpreters.into_iter().map(|path| (path, EXECUTE)))
@@ -133,6 +138,8 @@ pub struct FilePlaces<'a> {
     pub tmp_directory: &'a str,
     /// Whether it has a directory that lasts.
     pub has_state: bool,
+    /// What of the host it runs on.
+    pub runtime: Option<&'a Runtime>,
 }
 
 /// What is done to a file.
@@ -165,6 +172,12 @@ pub fn place_of_access(places: &FilePlaces<'_>, access: FileAccess, path: &str) 
         .map(|(place, _)| place)
 }
 
+/// Whether it is the entry that is executed. What an interpreter of the host reads is not.
+fn is_executed(places: &FilePlaces<'_>) -> bool {
+    let runtime = places.runtime;
+    runtime.is_none_or(|runtime| runtime.interpreter.is_none())
+}
+
 /// Every place with its rights.
 fn rules(places: &FilePlaces<'_>) -> Vec<(String, u64)> {
     let mut rules = Vec::new();
@@ -175,7 +188,17 @@ fn rules(places: &FilePlaces<'_>) -> Vec<(String, u64)> {
     rule(STAGE_DIRECTORY, READ);
     // A file has no entries.
     let entry = format!("{STAGE_DIRECTORY}/{}", places.entry);
-    rule(&entry, EXECUTE);
+    if is_executed(places) {
+        rule(&entry, EXECUTE);
+    }
+    if let Some(runtime) = places.runtime {
+        for path in &runtime.paths {
+            rule(path, READ);
+        }
+        for program in runtime.programs() {
+            rule(program, EXECUTE);
+        }
+    }
     rule("/etc", READ);
     rule("/proc", READ);
     rule(RUN_DIRECTORY, RUN);
@@ -232,6 +255,7 @@ mod tests {
             entry: "bin/hello",
             tmp_directory: "/tmp/own",
             has_state: true,
+            runtime: None,
         };
         use FileAccess::{Execute, Read, Write};
         for (access, path, place) in [
@@ -256,6 +280,29 @@ mod tests {
             ..places
         };
         assert_eq!(place_of_access(&without, Write, "/state/x"), None);
+        let python = Runtime {
+            interpreter: Some("/usr/bin/python3.11".into()),
+            loader: Some("/usr/lib/gnu/ld.so".into()),
+            paths: vec!["/usr/lib/gnu".into()],
+            ..Runtime::default()
+        };
+        let interpreted = FilePlaces {
+            runtime: Some(&python),
+            ..places
+        };
+        for (access, path, place) in [
+            (Execute, "/plugin/bin/hello", None),
+            (Read, "/plugin/bin/hello", Some("/plugin")),
+            (Execute, "/usr/bin/python3.11", Some("/usr/bin/python3.11")),
+            (Execute, "/usr/lib/gnu/ld.so", Some("/usr/lib/gnu/ld.so")),
+            (Execute, "/usr/lib/gnu/libc.so.6", None),
+            (Read, "/usr/lib/gnu/libc.so.6", Some("/usr/lib/gnu")),
+            (Write, "/usr/lib/gnu/libc.so.6", None),
+            (Read, "/usr/bin/perl", None),
+        ] {
+            let found = place_of_access(&interpreted, access, path);
+            assert_eq!(found.as_deref(), place, "{access:?} {path}");
+        }
     }
 
     #[test]

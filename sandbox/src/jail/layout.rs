@@ -9,7 +9,7 @@ use pinfold_reaper::step::Step;
 use super::error::{During, JailError};
 use super::host_files::host_files;
 use super::mounts::{self, DEVICES, INERT, PLAIN, READ_ONLY, clone_of};
-use super::{JailSpec, RUN_DIRECTORY, STAGE_DIRECTORY, STATE_DIRECTORY};
+use super::{JailSpec, RUN_DIRECTORY, Runtime, STAGE_DIRECTORY, STATE_DIRECTORY};
 use crate::plan::{PlanError, PlanWriter};
 
 /// Size of `/dev/shm`, in bytes: room for Python's locks and semaphores.
@@ -35,7 +35,11 @@ const DEVICE_LINKS: [(&str, &str); 4] = [
 ];
 
 /// Mount handles in the order in which the plan numbers them.
-pub(super) struct Handles(Vec<(String, OwnedFd)>);
+pub(super) struct Handles {
+    mounts: Vec<(String, OwnedFd)>,
+    /// Those that are mounted over a file.
+    files: BTreeSet<String>,
+}
 
 impl Handles {
     /// Opens every handle: those of the spec, and the two directories that the launcher keeps.
@@ -72,15 +76,31 @@ impl Handles {
         {
             handles.push(("etc/ssl/certs".to_owned(), bundle));
         }
-        Ok(Self(handles))
+        let mut files: BTreeSet<String> = DEVICES
+            .iter()
+            .map(|(name, ..)| format!("dev/{name}"))
+            .collect();
+        for mount in spec.runtime.iter().flat_map(|runtime| &runtime.mounts) {
+            let tree = clone_of(mount.source.as_fd(), READ_ONLY | PLAIN)
+                .during(step, format!("clone {}", mount.path))?;
+            let path = relative(&mount.path).to_owned();
+            if !mount.is_directory {
+                files.insert(path.clone());
+            }
+            handles.push((path, tree));
+        }
+        Ok(Self {
+            mounts: handles,
+            files,
+        })
     }
 
     pub(super) fn count(&self) -> u32 {
-        u32::try_from(self.0.len()).unwrap_or(u32::MAX)
+        u32::try_from(self.mounts.len()).unwrap_or(u32::MAX)
     }
 
     pub(super) fn descriptors(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
-        self.0.iter().map(|(_, handle)| handle.as_fd())
+        self.mounts.iter().map(|(_, handle)| handle.as_fd())
     }
 }
 
@@ -117,16 +137,23 @@ pub(super) fn write(
     if let Some(zone) = &host_files().time_zone {
         made.plan.file("etc/localtime", FILE_MODE, zone)?;
     }
-    for (number, (path, _)) in (0_u32..).zip(&handles.0) {
-        match path.strip_prefix("dev/") {
-            Some(_) => made.plan.file(path, COVERED_MODE, b"")?,
-            None => made.directory(path, COVERED_MODE)?,
+    for (number, (path, _)) in (0_u32..).zip(&handles.mounts) {
+        match handles.files.contains(path) {
+            true => {
+                made.parents(path)?;
+                made.plan.file(path, COVERED_MODE, b"")?;
+            }
+            false => made.directory(path, COVERED_MODE)?,
         }
         made.plan.mount(path, number)?;
     }
     made.directory(relative(&spec.working_directory), DIRECTORY_MODE)?;
     for (path, target) in DEVICE_LINKS {
         made.plan.link(path, target)?;
+    }
+    if let Some((path, target)) = spec.runtime.as_ref().and_then(Runtime::loader_link) {
+        made.parents(relative(&path))?;
+        made.plan.link(relative(&path), target)?;
     }
     for (path, target) in &spec.links {
         made.parents(relative(path))?;

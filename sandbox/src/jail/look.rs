@@ -226,6 +226,17 @@ fn member(pid: i32, list: &str) -> Result<(), JailError> {
 fn program(jail: &Jail, spec: &JailSpec) -> Result<(), JailError> {
     let path = format!("/proc/{}/exe", jail.plugin_pid);
     let found = rustix::fs::stat(&path).during(STEP, path)?;
+    let interpreter = spec
+        .runtime
+        .as_ref()
+        .and_then(|runtime| runtime.interpreter);
+    if let Some((device, inode)) = interpreter {
+        return equal(
+            "program (device:inode)",
+            format!("{}:{}", found.st_dev, found.st_ino),
+            format!("{device}:{inode}"),
+        );
+    }
     let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let entry = rustix::fs::openat(&spec.stage, spec.entry.as_str(), flags, Mode::empty())
         .during(STEP, "open the entry in the stage")?;

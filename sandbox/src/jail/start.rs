@@ -207,7 +207,17 @@ fn write_plan(
     plan.host_name(spec.plugin.as_str())?;
     plan.working_directory(&spec.working_directory)?;
     let entry = format!("{STAGE_DIRECTORY}/{}", spec.entry);
-    plan.entry(&entry)?;
+    let runtime = spec.runtime.as_ref().map(|runtime| &runtime.named);
+    match runtime.and_then(|runtime| Some((runtime, runtime.interpreter.as_ref()?))) {
+        Some((runtime, interpreter)) => {
+            plan.entry(interpreter)?;
+            plan.argument(interpreter)?;
+            for argument in &runtime.args {
+                plan.argument(argument)?;
+            }
+        }
+        None => plan.entry(&entry)?,
+    }
     plan.argument(&entry)?;
     for argument in &spec.args {
         plan.argument(argument)?;

@@ -64,6 +64,8 @@ pub(super) struct Files {
     pub(super) development_policies: Option<Place>,
     pub(super) data: Option<Place>,
     pub(super) keys: Keys,
+    /// Beneath what runtimes lie for a launcher without root; none: anywhere.
+    pub(super) runtime_roots: Option<Vec<TrustedDir>>,
     filters: BTreeMap<[u8; 32], Filter>,
 }
 
@@ -196,6 +198,7 @@ impl Files {
             development_policies,
             data,
             keys: Keys(keys),
+            runtime_roots: None,
             filters: BTreeMap::new(),
         }
     }
@@ -212,6 +215,15 @@ impl Files {
             if let Place::Held(directory) = place {
                 directory.enter_user_namespace();
             }
+        }
+        // Mounts are made of what lies in the mount namespace of now. One that is another meanwhile
+        // was not checked.
+        if let Some(roots) = &mut self.runtime_roots {
+            roots.retain_mut(|root| {
+                let before = root.identity();
+                root.enter_user_namespace();
+                root.reopen().is_ok() && before.is_some() && root.identity() == before
+            });
         }
     }
 

@@ -16,7 +16,7 @@ use super::args::Args;
 use super::clock::Clock;
 use super::files::{Files, Place};
 use super::networks::Networks;
-use super::{log, namespace, rights};
+use super::{log, namespace, rights, runtime};
 use crate::cgroup::{self, CgroupError, Hierarchy, Parent, ProcPaths};
 use crate::jail::{self, JailError};
 use crate::posture::Mode;
@@ -284,12 +284,21 @@ fn places(config: &LauncherConfig, mode: Mode, reader: &Reader) -> Result<Files,
     let data = config.data_dir.as_ref().filter(|path| path.exists());
     // As root one that is made later is found.
     let keys = Some(&config.keys_dir).filter(|path| mode == Mode::Root || path.exists());
-    Ok(Files::new(
+    let mut files = Files::new(
         place("policy-dir", &config.policy_dir, None)?,
         development.transpose()?,
         data.map(|path| place("data-dir", path, None)).transpose()?,
         keys.map(|path| place("keys-dir", path, None)).transpose()?,
-    ))
+    );
+    if mode == Mode::User {
+        let roots = runtime::ROOTS.iter().map(Path::new);
+        files.runtime_roots = Some(
+            roots
+                .filter_map(|path| TrustedDir::open(path, None).ok())
+                .collect(),
+        );
+    }
+    Ok(files)
 }
 
 fn detach_others(config: &LauncherConfig) -> Result<(), StartError> {

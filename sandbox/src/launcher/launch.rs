@@ -17,7 +17,7 @@ use super::decide::{Basis, Question, decide};
 use super::files::{Filter, Policy};
 use super::ground::Ground;
 use super::instance::{Instance, Phase, Running, Wish, names, take};
-use super::{failure, log, sealed};
+use super::{failure, log, runtime, sealed};
 use crate::cgroup::{self, Leaf, Removal, WatchKind};
 use crate::jail::{self, GroupFds, Ids, Jail, JailError, JailSpec, Progress, Starting, Step};
 use crate::posture;
@@ -224,7 +224,17 @@ pub(super) fn start(
         .files
         .filter(&file.profile)
         .map_err(|error| failure::of(FailureKind::Policy, &error))?;
-    check_entry(&stage, &file.entry)?;
+    let runtime = match &file.runtime {
+        Some(named) => Some(
+            runtime::open(&ground.files, &ground.config, named)
+                .map_err(|error| failure::of(FailureKind::Policy, &error))?,
+        ),
+        None => None,
+    };
+    let is_interpreted = runtime
+        .as_ref()
+        .is_some_and(|runtime| runtime.interpreter.is_some());
+    check_entry(&stage, &file.entry, is_interpreted)?;
 
     let host = |what: &str, error: &dyn std::error::Error| {
         failure::new(FailureKind::Host, format!("{what}: {}", log::chain(error)))
@@ -269,6 +279,7 @@ pub(super) fn start(
         stage: own_stage,
         entry: file.entry.clone(),
         args: file.args.clone(),
+        runtime,
         env,
         working_directory: template.working_directory.clone(),
         tmp_directory: template.tmp_directory(plugin),
@@ -466,8 +477,8 @@ fn group_limits(file: &PolicyFile) -> cgroup::Limits {
     }
 }
 
-/// The entry must be in the stage, a regular file with an execute bit.
-fn check_entry(stage: &Stage, entry: &str) -> Result<(), Failure> {
+/// The entry must be in the stage, a regular file; with an execute bit, unless it is only read.
+fn check_entry(stage: &Stage, entry: &str, is_interpreted: bool) -> Result<(), Failure> {
     let refuse = |why: String| {
         let message = format!("entry {entry:?} of the policy {why}");
         failure::with_hint(
@@ -487,7 +498,7 @@ fn check_entry(stage: &Stage, entry: &str) -> Result<(), Failure> {
     if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
         return Err(refuse("is no regular file".into()));
     }
-    if stat.st_mode & 0o111 == 0 {
+    if stat.st_mode & 0o111 == 0 && !is_interpreted {
         return Err(refuse(
             "is not executable: its execute bit is not set".into(),
         ));

@@ -42,7 +42,7 @@ fn private() -> io::Result<()> {
 }
 
 /// What every launch needs of the host besides the directories of the configuration.
-const NEEDED: [&str; 4] = ["/proc", "/dev", "/etc", "/usr"];
+const NEEDED: [&str; 5] = ["/proc", "/dev", "/etc", "/usr", "/opt"];
 
 /// Detaches every mount that no launch needs, in the launcher's own mount namespace: each jail begins
 /// with a copy of this table, and pays for its length. Kept are the control groups, what `trees` lie

@@ -16,7 +16,7 @@ use super::launch::{self, INSTANCES_LIMIT, Wanting};
 use super::poller::Source;
 use super::probe::{Probing, advice};
 use super::serve::{Launcher, setting};
-use super::{failure, log, sealed};
+use super::{failure, log, runtime, sealed};
 use crate::posture::{PolicyTrust, Posture, StageState};
 use crate::protocol::packet::Packet;
 use crate::protocol::{
@@ -158,6 +158,11 @@ impl Launcher {
                 .as_ref()
                 .and_then(|plugin| self.trust_of_newest(plugin)),
             plugin: plugin.map(String::from),
+            runtime: policy
+                .iter()
+                .filter_map(|policy| policy.runtime.as_ref())
+                .flat_map(|named| runtime::states(&self.ground.files, &self.ground.config, named))
+                .collect(),
             controls: controls::states(&self.findings, policy.as_ref()),
             host: advice(),
             stages: stages.collect(),

@@ -102,6 +102,7 @@ pub(crate) fn spec(acts: &[&str]) -> JailSpec {
         stage: directory(stage()),
         entry: "probe".to_owned(),
         args: acts.iter().map(|act| (*act).to_owned()).collect(),
+        runtime: None,
         env: BTreeMap::from([("HOME".to_owned(), "/tmp/probe-home".to_owned())]),
         working_directory: "/app".to_owned(),
         tmp_directory: "/tmp/probe-home".to_owned(),

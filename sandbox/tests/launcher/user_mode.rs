@@ -14,6 +14,7 @@ use crate::machine::{Machine, Setup, eventually, has_root, lines_until, output};
 use crate::ports::{HTTP, echoes, ready};
 use crate::skip::skip;
 use crate::trust::{BY_RELEASE, private, write};
+use crate::workloads;
 
 /// A user whom every machine has.
 const USER: &str = "daemon";
@@ -258,4 +259,36 @@ fn a_policy_of_a_third_users_is_refused_and_roots_counts_only_in_roots_directory
     let user = nix::unistd::User::from_name(USER).unwrap().unwrap();
     chown(&path, Some(user.uid.as_raw()), None).unwrap();
     machine.launch_with("hello", digest, &[]).unwrap();
+}
+
+#[test]
+fn a_users_launcher_mounts_a_runtime_of_the_system() {
+    let test = "a_users_launcher_mounts_a_runtime_of_the_system";
+    let Some(runtime) = workloads::python(test).and_then(|workload| workload.runtime) else {
+        return;
+    };
+    let Some(machine) = start(test) else {
+        return;
+    };
+    let directory = machine.add_plugin("script");
+    fs::write(
+        directory.join("probe"),
+        "import os; print(os.listdir('/usr'))",
+    )
+    .unwrap();
+    let more = format!("{}{LOWERED}", workloads::section(&runtime));
+    machine.add_policy("script", &[], &more);
+    let (digest, _) = machine.stage("script").unwrap();
+    let launched = machine.launch_with("script", digest, &[]).unwrap();
+    let text = output(launched.stdout);
+    let errors = output(launched.stderr);
+    assert!(
+        text.contains("'lib'") && !text.contains("'share'"),
+        "{text}{errors}"
+    );
+    assert_eq!(machine.exited(launched.instance), ExitCause::Code(0));
+    let elsewhere = "[runtime]\ninterpreter = \"/var/x\"\n";
+    machine.add_policy("script", &[], &format!("{elsewhere}{LOWERED}"));
+    let failure = machine.launch_with("script", digest, &[]).unwrap_err();
+    assert!(failure.to_string().contains("/usr or /opt"), "{failure}");
 }

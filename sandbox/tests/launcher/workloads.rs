@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
 
+use pinfold_policy::Runtime;
 use pinfold_sandbox::protocol::ExitCause;
 use pinfold_sandbox::seccomp::{Action, Arch, Profile, syscall_name};
 
@@ -20,8 +21,10 @@ pub(crate) struct Workload {
     pub(crate) name: &'static str,
     /// The file that becomes the plugin's entry.
     pub(crate) entry: PathBuf,
-    /// What the policy says of how it is run, beside the profile.
-    pub(crate) runtime: String,
+    /// What of the host it needs.
+    pub(crate) runtime: Option<Runtime>,
+    /// What the policy says of how it is run, beside that and the profile.
+    pub(crate) more: &'static str,
 }
 
 /// What came of one.
@@ -47,8 +50,9 @@ pub(crate) fn work(machine: &Machine, workload: &Workload, profile: &str) -> Wor
     let directory = machine.path("plugins").join("worker");
     fs::create_dir_all(&directory).unwrap();
     install(&workload.entry, &directory.join("entry"));
-    let policy = policy("entry", &[], profile, &workload.runtime);
-    launch(machine, &policy)
+    let runtime = workload.runtime.as_ref().map(section).unwrap_or_default();
+    let more = format!("{runtime}[controls]\n{}", workload.more);
+    launch(machine, &policy("entry", &[], profile, &more))
 }
 
 /// Runs a workload as a plugin under a profile, and says which system calls it was allowed and made.
@@ -67,7 +71,7 @@ pub(crate) fn trace(machine: &Machine, workload: &Workload, profile: &Profile) -
     // The tracer's is the one listener that there can be, and the tracer not what may be executed.
     let controls = "[controls]\nlandlock = \"off\"\nsyscall-names = \"off\"\n";
     let (arguments, runtime) = traced(workload);
-    let more = format!("{runtime}{controls}");
+    let more = format!("{runtime}{controls}{}", workload.more);
     let policy = policy("tracer", &arguments, "around", &more);
     let worked = launch(machine, &policy);
     worked.assert_done(workload.name);
@@ -125,10 +129,31 @@ fn asking(profile: &Profile) -> Vec<u8> {
     bytes.collect()
 }
 
+/// What the tracer is told to run, and the runtime of it: with the interpreter's directory, since it is
+/// the tracer that is executed first.
 fn traced(workload: &Workload) -> (Vec<String>, String) {
-    let text = |path: &str| path.to_owned();
-    let arguments = vec![text("/plugin/filter"), text("/plugin/entry")];
-    (arguments, workload.runtime.clone())
+    let mut arguments = vec!["/plugin/filter".to_owned()];
+    let mut section_of = String::new();
+    if let Some(runtime) = &workload.runtime {
+        let interpreter = runtime.interpreter.as_ref().unwrap();
+        let (directory, _) = interpreter.rsplit_once('/').unwrap();
+        let mut around = runtime.clone();
+        around.interpreter = None;
+        around.args.clear();
+        around.paths.push(directory.to_owned());
+        section_of = section(&around);
+        arguments.push(interpreter.clone());
+        arguments.extend(runtime.args.iter().cloned());
+    }
+    arguments.push("/plugin/entry".to_owned());
+    (arguments, section_of)
+}
+
+/// A runtime as a policy has it.
+pub(crate) fn section(runtime: &Runtime) -> String {
+    let mut policy = toml::Table::new();
+    policy.insert("runtime".into(), toml::Value::try_from(runtime).unwrap());
+    policy.to_string()
 }
 
 fn policy(entry: &str, args: &[String], profile: &str, more: &str) -> String {
@@ -230,8 +255,66 @@ fn found(
     Some(Workload {
         name,
         entry,
-        runtime: String::new(),
+        runtime: None,
+        more: "",
     })
+}
+
+/// The workload in Python, run by the system's CPython.
+pub(crate) fn python(test: &str) -> Option<Workload> {
+    let program = "/usr/bin/python3";
+    let library = "import os; print(os.path.dirname(os.__file__))";
+    let library = asked(program, &["-I", "-c", library]);
+    let Some(mut runtime) = runtime(program, &["-I", "-B"]).filter(|_| library.is_some()) else {
+        skip(test, "python3", "there is no /usr/bin/python3");
+        return None;
+    };
+    runtime.paths.extend(library);
+    Some(Workload {
+        name: "python",
+        entry: source("python.py"),
+        runtime: Some(runtime),
+        more: "",
+    })
+}
+
+/// The workload in Node, run by the system's.
+pub(crate) fn node(test: &str) -> Option<Workload> {
+    let Some(runtime) = runtime("/usr/bin/node", &[]) else {
+        skip(test, "node", "there is no /usr/bin/node");
+        return None;
+    };
+    Some(Workload {
+        name: "node",
+        entry: source("node.js"),
+        runtime: Some(runtime),
+        // The default of the profile `node`, and here of every one.
+        more: "write-xor-execute = \"off\"\n",
+    })
+}
+
+/// The runtime of an interpreter that is linked against the system's C library; none where it is not
+/// there.
+fn runtime(interpreter: &str, args: &[&str]) -> Option<Runtime> {
+    let real = |path: &str| {
+        let path = fs::canonicalize(path).ok()?;
+        Some(path.to_str()?.to_owned())
+    };
+    let loader = ["/lib64/ld-linux-x86-64.so.2", "/lib/ld-linux-aarch64.so.1"];
+    let loader = loader.into_iter().find_map(real)?;
+    let (libraries, _) = loader.rsplit_once('/')?;
+    Some(Runtime {
+        interpreter: Some(real(interpreter)?),
+        args: args.iter().map(|arg| (*arg).to_owned()).collect(),
+        paths: vec![libraries.to_owned()],
+        loader: Some(loader),
+    })
+}
+
+/// What a program prints; none where it is not there.
+pub(crate) fn asked(program: &str, args: &[&str]) -> Option<String> {
+    let output = command(program).args(args).output().ok()?;
+    Some(String::from_utf8(output.stdout).ok()?.trim().to_owned())
 }
 
 fn command(program: &str) -> Command {

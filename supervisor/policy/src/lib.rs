@@ -29,6 +29,7 @@ mod policy_file;
 mod private_key;
 mod quantity;
 mod refusal;
+mod runtime;
 mod schema;
 mod signature;
 mod suggest;
@@ -58,6 +59,7 @@ pub use policy_file::{
 pub use private_key::{PrivateKey, PrivateKeyError};
 pub use quantity::{ByteSize, CpuShare, QuantityError, Span};
 pub use refusal::{Effective, Refusal};
+pub use runtime::{RUNTIME_PATHS_LIMIT, Runtime};
 pub use schema::{POLICY_SCHEMA, POLICY_SCHEMA_LINE};
 pub use signature::{
     FileHash, PublicKey, PublicKeyError, SIGNATURE_LIMIT_BYTES, SIGNATURE_SUFFIX, Signature,

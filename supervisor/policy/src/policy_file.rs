@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use crate::document::{self, DocumentError, KnownKeys};
-use crate::{ByteSize, Control, CpuShare, Digest, KeyName, Permissions, Span, Wanted};
+use crate::{ByteSize, Control, CpuShare, Digest, KeyName, Permissions, Runtime, Span, Wanted};
 
 pub use check::PolicyFault;
 
@@ -27,6 +27,9 @@ pub struct PolicyFile {
     /// Syscall profile.
     #[serde(default = "default_profile")]
     pub profile: String,
+    /// What of the host it needs to run.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub runtime: Option<Runtime>,
     /// What makes the bytes trusted.
     pub trust: Trust,
     /// What is granted.
@@ -173,6 +176,7 @@ const KEYS: &KnownKeys = &[
             "entry",
             "args",
             "profile",
+            "runtime",
             "trust",
             "permissions",
             "limits",
@@ -182,6 +186,7 @@ const KEYS: &KnownKeys = &[
             "env",
         ],
     ),
+    ("runtime", &["interpreter", "args", "loader", "paths"]),
     ("trust", &["digest", "unsigned", "signed-by"]),
     (
         "permissions",

@@ -264,7 +264,7 @@ pub(super) struct EventArguments {
     pub(super) plugin: Option<PluginId>,
 }
 
-#[derive(Clone, Copy, Debug, Default, Args)]
+#[derive(Clone, Debug, Default, Args)]
 pub(super) struct GrantArguments {
     /// Do not ask
     #[arg(short, long)]
@@ -275,6 +275,10 @@ pub(super) struct GrantArguments {
     /// Trust these files alone, also where a trusted key has signed the program
     #[arg(long, conflicts_with = "unsigned")]
     pub(super) pin: bool,
+    /// The syscall profile: default, go, python, node, static or one of data-dir's; else the one that
+    /// the policy has, or default
+    #[arg(long, value_name = "NAME")]
+    pub(super) profile: Option<String>,
 }
 
 #[derive(Debug, Subcommand)]

@@ -72,17 +72,22 @@ impl Change {
 }
 
 impl Plan {
-    /// What granting everything that the manifest asks for comes to.
+    /// What granting everything that the manifest asks for comes to, under this syscall profile, or
+    /// else the one that the policy has.
     pub(super) fn new(
         declared: &Declared,
         package: &Package,
         existing: Option<&Existing>,
         chosen: Chosen,
+        profile: Option<&str>,
         policy_file: PathBuf,
     ) -> Self {
         let manifest = &declared.manifest;
         let before = existing.map(|existing| &existing.policy);
-        let policy = proposed(before, declared.dialect, manifest, chosen.trust);
+        let mut policy = proposed(before, declared.dialect, manifest, chosen.trust);
+        if let Some(profile) = profile {
+            profile.clone_into(&mut policy.profile);
+        }
         let empty = Vec::new;
         let sections = lines(&policy)
             .into_iter()
@@ -217,6 +222,7 @@ pub(super) fn lines(policy: &PolicyFile) -> [(&'static str, Vec<String>); 6] {
         entry,
         args,
         profile,
+        runtime,
         trust,
         permissions,
         limits,
@@ -231,6 +237,9 @@ pub(super) fn lines(policy: &PolicyFile) -> [(&'static str, Vec<String>); 6] {
         format!("syscall profile {profile}"),
     ];
     program.extend((!args.is_empty()).then(|| format!("args {args:?}")));
+    if let Some(runtime) = runtime {
+        program.extend(runtime.lines());
+    }
     // A value may be a secret, and a grant changes none.
     program.extend(env.keys().map(|name| format!("env {name}")));
     let mut trusted = Vec::new();

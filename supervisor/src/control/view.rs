@@ -162,6 +162,15 @@ pub(super) fn posture_view(plugin: Option<PluginId>, posture: Posture) -> Postur
             stage.digest, stage.plugin, stage.bytes, stage.instances
         )
     });
+    let runtime = posture.runtime.iter().map(|one| {
+        let what = if one.is_executed { "executed" } else { "read" };
+        match (&one.owner, &one.mode) {
+            (Some(owner), Some(mode)) => {
+                format!("runtime {}: {what}; uid {owner}, mode {mode}", one.path)
+            }
+            _ => format!("runtime {}: refused: {}", one.path, one.problem),
+        }
+    });
     let trust = posture.trust.iter().map(|trust| format!("trust: {trust}"));
     let required = posture
         .require_signatures
@@ -180,7 +189,12 @@ pub(super) fn posture_view(plugin: Option<PluginId>, posture: Posture) -> Postur
             pinfold_sandbox::posture::PolicyTrust::Development => "development".into(),
         },
         controls: controls.collect(),
-        notes: trust.chain(required).chain(advice).chain(stages).collect(),
+        notes: trust
+            .chain(required)
+            .chain(runtime)
+            .chain(advice)
+            .chain(stages)
+            .collect(),
     }
 }
 

@@ -316,6 +316,8 @@ static void processes(char *self) {
         pause();
     }
     siginfo_t about;
+    /* Both may come first. */
+    DO(setpgid(child, child) == 0);
     DO(kill(child, SIGKILL) == 0 && waitid(P_PID, (id_t)child, &about, WEXITED) == 0);
 }
 

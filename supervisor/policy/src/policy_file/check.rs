@@ -1,7 +1,7 @@
 //! What a policy file must keep to beside its shape.
 
 use super::{ControlWish, PolicyError, PolicyFile};
-use crate::{ByteSize, Control, KEYS_LIMIT, SIGNATURE_SUFFIX, Wanted};
+use crate::{ByteSize, Control, KEYS_LIMIT, Runtime, SIGNATURE_SUFFIX, Wanted};
 
 /// One thing for which a policy file is refused, and where in it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -72,6 +72,9 @@ impl PolicyFile {
         if self.args.len() > 64 || self.args.iter().any(is_wrong) {
             let long = format!("{} long", self.args.len());
             faults.value("args", long, "at most 64 of 4096 bytes, without NUL");
+        }
+        if let Some((key, value, why)) = self.runtime.as_ref().and_then(Runtime::fault) {
+            faults.value(key, value, why);
         }
     }
 

@@ -26,6 +26,11 @@ dialect = "goatflow"
 entry = "bin/hello"
 args = ["-v"]
 profile = "default"
+[runtime]
+interpreter = "/usr/bin/python3.11"
+args = ["-I"]
+loader = "/usr/lib/ld.so"
+paths = ["/usr/lib/python3.11"]
 [trust]
 signed-by = ["release"]
 [permissions]
@@ -68,6 +73,13 @@ const GOOD: &[Edit] = &[
     ("schema = 1", "schema = 1"),
     ("args = [\"-v\"]\n", ""),
     ("profile = \"default\"\n", ""),
+    (
+        "interpreter = \"/usr/bin/python3.11\"\nargs = [\"-I\"]\n",
+        "",
+    ),
+    ("loader = \"/usr/lib/ld.so\"\n", ""),
+    ("paths = [\"/usr/lib/python3.11\"]\n", ""),
+    ("\"/usr/lib/python3.11\"", "\"/etcetera\", \"/opt/..x\""),
     ("signed-by = [\"release\"]", "unsigned = true"),
     (
         "signed-by = [\"release\"]",
@@ -118,6 +130,15 @@ const BAD: &[Edit] = &[
     ("entry = \"bin/hello\"", "entry = \"hello.sig\""),
     ("entry = \"bin/hello\"", "entri = \"bin/hello\""),
     ("args = [\"-v\"]", "args = \"-v\""),
+    ("interpreter = \"/usr/bin/python3.11\"\n", ""),
+    ("\"/usr/bin/python3.11\"", "\"python3\""),
+    ("\"/usr/bin/python3.11\"", "\"/usr/../bin/x\""),
+    ("\"/usr/lib/python3.11\"", "\"/\""),
+    ("\"/usr/lib/python3.11\"", "\"/etc\""),
+    ("\"/usr/lib/python3.11\"", "\"/proc/1/root\""),
+    ("\"/usr/lib/python3.11\"", "\"/tmp/x\""),
+    ("\"/usr/lib/python3.11\"", "\"/opt/\""),
+    ("loader = ", "lauder = "),
     ("signed-by = [\"release\"]", ""),
     ("signed-by = [\"release\"]", "signed-by = []"),
     ("signed-by = [\"release\"]", "unsigned = false"),

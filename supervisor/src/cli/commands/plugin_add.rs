@@ -43,7 +43,7 @@ pub(super) async fn run(
         existing: existing.as_ref(),
         how,
     };
-    let plan = wanted.plan()?;
+    let plan = wanted.plan(context)?;
     context.output.beside(&plan.page())?;
     let verb = if existing.is_some() { "replace" } else { "add" };
     let question = format!("{verb} {} and grant this?", declared.plugin);

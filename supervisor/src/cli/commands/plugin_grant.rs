@@ -2,6 +2,7 @@
 
 use pinfold_gateway::admin::dto::{Because, PluginDetail};
 use pinfold_policy::PluginId;
+use pinfold_sandbox::seccomp::Profile;
 use serde::Serialize;
 
 use crate::cli::Context;
@@ -13,6 +14,7 @@ use crate::cli::output::{self, Page};
 use crate::cli::package::{Declared, Package};
 use crate::cli::plan::{Choice, Plan, Wish};
 use crate::cli::policy_file::{self, Existing};
+use crate::cli::review::Review;
 use crate::cli::tell::{self, Told};
 use crate::keys;
 
@@ -67,7 +69,7 @@ pub(super) async fn run(
         existing: existing.as_ref(),
         how,
     };
-    let plan = wanted.plan()?;
+    let plan = wanted.plan(context)?;
     context.output.beside(&plan.page())?;
     if plan.changes_nothing() {
         output::note(
@@ -87,7 +89,10 @@ pub(super) fn not_installed(installation: &Installation, plugin: &PluginId) -> N
 }
 
 impl Wanted<'_> {
-    pub(super) fn plan(&self) -> Result<Plan, Failure> {
+    pub(super) fn plan(&self, context: &Context) -> Result<Plan, Failure> {
+        if let Some(profile) = &self.how.profile {
+            check_profile(context, profile)?;
+        }
         let plugin = &self.declared.plugin;
         let keys = keys::all(self.installation.keys_dir())?;
         let choice = Choice {
@@ -111,6 +116,7 @@ impl Wanted<'_> {
             self.package,
             self.existing,
             chosen,
+            self.how.profile.as_deref(),
             policy_file,
         ))
     }
@@ -119,6 +125,20 @@ impl Wanted<'_> {
     pub(super) fn confirm(&self, question: &str) -> Result<(), ConfirmError> {
         confirm::confirm(question, self.how.yes)
     }
+}
+
+/// A profile that the launcher would not find, or would refuse, is not written.
+fn check_profile(context: &Context, name: &str) -> Result<(), Failure> {
+    let review = Review::open(&context.place)?;
+    let Err(error) = review.files.profile(name) else {
+        return Ok(());
+    };
+    let shipped: Vec<&str> = Profile::builtin_names().collect();
+    let hint = format!(
+        "shipped are: {}; others are profiles/NAME.toml in data-dir",
+        shipped.join(", ")
+    );
+    Err(Failure::new(Exit::Data, error).hint(&hint))
 }
 
 /// Writes the plan's policy, has the daemon start the plugin with it, and shows how that went.

@@ -56,6 +56,10 @@ fn unsigned() -> Trust {
 }
 
 fn plan(existing: Option<&Existing>, trust: Trust) -> Plan {
+    plan_with(existing, trust, None)
+}
+
+fn plan_with(existing: Option<&Existing>, trust: Trust, profile: Option<&str>) -> Plan {
     let declared = Declared {
         plugin: "hello".parse().unwrap(),
         dialect: "goatflow",
@@ -72,7 +76,7 @@ fn plan(existing: Option<&Existing>, trust: Trust) -> Plan {
         notes: Vec::new(),
     };
     let path = "/etc/pinfold/policy.d/hello.toml".into();
-    Plan::new(&declared, &package, existing, chosen, path)
+    Plan::new(&declared, &package, existing, chosen, profile, path)
 }
 
 fn reviewed() -> Existing {
@@ -183,4 +187,19 @@ fn permissions_that_nothing_serves_and_open_trust_are_noted() {
         notes.iter().any(|note| note.starts_with("unsigned: ")),
         "{notes:?}"
     );
+}
+
+#[test]
+fn a_profile_is_kept_unless_another_is_named() {
+    let named = plan_with(None, unsigned(), Some("go"));
+    assert_eq!(named.policy().profile, "go");
+    let existing = Existing {
+        policy: named.policy().clone(),
+        has_comments: false,
+    };
+    assert_eq!(plan(Some(&existing), unsigned()).policy().profile, "go");
+    let other = plan_with(Some(&existing), unsigned(), Some("static"));
+    assert_eq!(other.policy().profile, "static");
+    assert!(!other.changes_nothing());
+    assert_eq!(plan(None, unsigned()).policy().profile, "default");
 }

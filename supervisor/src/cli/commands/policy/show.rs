@@ -125,13 +125,26 @@ impl Rows<'_> {
 
     fn program(&self) -> Vec<Row> {
         let file = self.file();
-        vec![
+        let mut rows = vec![
             self.row("schema", file.schema),
             self.row("dialect", &file.dialect),
             self.row("entry", &file.entry),
             self.row("args", format_args!("{:?}", file.args)),
             self.row("profile", &file.profile),
-        ]
+        ];
+        if let Some(runtime) = &file.runtime {
+            let programs = [
+                ("runtime.interpreter", &runtime.interpreter),
+                ("runtime.loader", &runtime.loader),
+            ];
+            let named = programs
+                .into_iter()
+                .filter_map(|(key, program)| Some((key, program.as_ref()?)));
+            rows.extend(named.map(|(key, program)| self.row(key, program)));
+            rows.push(self.row("runtime.args", format_args!("{:?}", runtime.args)));
+            rows.push(self.row("runtime.paths", format_args!("{:?}", runtime.paths)));
+        }
+        rows
     }
 
     fn permissions(&self) -> Vec<Row> {

@@ -62,6 +62,7 @@ pub(super) fn decide(
         entry: &policy.file.entry,
         tmp_directory: &tmp_directory,
         has_state: template.state,
+        runtime: policy.file.runtime.as_ref(),
     };
     let by = match real.as_str() {
         state if template.state && is_beneath(state, "/state") => from_template("state"),

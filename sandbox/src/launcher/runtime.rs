@@ -1,0 +1,158 @@
+//! The runtime that a policy names: opened like everything of the operator's, step by step and
+//! without links, and refused where somebody else could change it or where it is no plugin's to see.
+
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
+
+use pinfold_policy::{LauncherConfig, Runtime};
+
+use super::files::Files;
+use crate::jail;
+use crate::posture::RuntimeState;
+use crate::trust::{TrustError, TrustedDir, TrustedEntry};
+
+/// Where a launcher without root finds runtimes: what it may look at it must have opened before it
+/// entered its user namespace, in which everybody else's files look alike.
+pub(super) const ROOTS: [&str; 2] = ["/usr", "/opt"];
+
+/// Why a runtime is not mounted.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum RuntimeError {
+    #[error("the runtime cannot be used")]
+    Untrusted(#[source] TrustError),
+    #[error("{path:?} of the runtime lies in or around {other:?}, which no plugin sees")]
+    Ours { path: String, other: PathBuf },
+    #[error("{path:?} of the runtime is no directory: only interpreter and loader are files")]
+    NoDirectory { path: String },
+    #[error("{path:?} of the runtime is no program: not a regular file that may be executed")]
+    NoProgram { path: String },
+    #[error(
+        "{path:?} of the runtime: a launcher without root mounts only what lies in /usr or /opt"
+    )]
+    Elsewhere { path: String },
+}
+
+/// Opens and checks all of it.
+pub(super) fn open(
+    files: &Files,
+    config: &LauncherConfig,
+    named: &Runtime,
+) -> Result<jail::Runtime, RuntimeError> {
+    let mut mounts = Vec::new();
+    for path in named.mounts() {
+        let entry = entry(files, config, path)?;
+        let is_program = named.programs().any(|program| program == path);
+        mounts.push(jail::RuntimeMount {
+            path: path.to_owned(),
+            is_directory: !is_program,
+            source: match is_program {
+                true => program(entry, path)?.descriptor,
+                false => directory(entry, path)?.descriptor,
+            },
+        });
+    }
+    // Those that lie in one of the directories are executed too.
+    let mut interpreter = None;
+    for path in named.programs() {
+        let found = program(entry(files, config, path)?, path)?;
+        if named.interpreter.as_deref() == Some(path) {
+            interpreter = Some((found.metadata.dev(), found.metadata.ino()));
+        }
+    }
+    Ok(jail::Runtime {
+        named: named.clone(),
+        mounts,
+        interpreter,
+    })
+}
+
+/// What a posture says of it: each path with its owner, or why it is refused.
+pub(super) fn states(files: &Files, config: &LauncherConfig, named: &Runtime) -> Vec<RuntimeState> {
+    let is_program = |path: &str| named.programs().any(|program| program == path);
+    let paths = named.paths.iter().map(String::as_str);
+    paths
+        .chain(named.programs())
+        .map(|path| {
+            let found = entry(files, config, path).and_then(|entry| match is_program(path) {
+                true => program(entry, path),
+                false => directory(entry, path),
+            });
+            let (owner, mode, problem) = match found {
+                Ok(entry) => (
+                    Some(entry.metadata.uid()),
+                    Some(format!("{:04o}", entry.metadata.mode() & 0o7777)),
+                    String::new(),
+                ),
+                Err(error) => (None, None, super::log::chain(&error)),
+            };
+            RuntimeState {
+                path: path.to_owned(),
+                is_executed: is_program(path),
+                owner,
+                mode,
+                problem,
+            }
+        })
+        .collect()
+}
+
+/// One path, opened and checked all the way.
+fn entry(files: &Files, config: &LauncherConfig, path: &str) -> Result<TrustedEntry, RuntimeError> {
+    let at = Path::new(path);
+    let ours = [
+        &config.state_dir,
+        &config.policy_dir,
+        &config.keys_dir,
+        &config.plugin_dir,
+        &config.uid_lease_dir,
+    ];
+    let ours = ours
+        .into_iter()
+        .chain(&config.data_dir)
+        .chain(&config.dev_policy_dir);
+    for other in ours {
+        if other.starts_with(at) || at.starts_with(other) {
+            return Err(RuntimeError::Ours {
+                path: path.to_owned(),
+                other: other.clone(),
+            });
+        }
+    }
+    let (Some(parent), Some(name)) = (at.parent(), at.file_name()) else {
+        return Err(RuntimeError::Untrusted(TrustError::Path {
+            path: at.into(),
+        }));
+    };
+    let Some(roots) = &files.runtime_roots else {
+        return TrustedDir::open(parent, None)
+            .and_then(|directory| directory.entry(name))
+            .map_err(RuntimeError::Untrusted);
+    };
+    let elsewhere = || RuntimeError::Elsewhere {
+        path: path.to_owned(),
+    };
+    let root = roots.iter().find(|root| parent.starts_with(root.path()));
+    let root = root.ok_or_else(elsewhere)?;
+    let rest = parent.strip_prefix(root.path()).map_err(|_| elsewhere())?;
+    root.beneath(rest)
+        .and_then(|directory| directory.entry(name))
+        .map_err(RuntimeError::Untrusted)
+}
+
+fn directory(entry: TrustedEntry, path: &str) -> Result<TrustedEntry, RuntimeError> {
+    match entry.metadata.is_dir() {
+        true => Ok(entry),
+        false => Err(RuntimeError::NoDirectory {
+            path: path.to_owned(),
+        }),
+    }
+}
+
+fn program(entry: TrustedEntry, path: &str) -> Result<TrustedEntry, RuntimeError> {
+    match entry.metadata.is_file() && entry.metadata.mode() & 0o111 != 0 {
+        true => Ok(entry),
+        false => Err(RuntimeError::NoProgram {
+            path: path.to_owned(),
+        }),
+    }
+}
