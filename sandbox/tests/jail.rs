@@ -18,6 +18,7 @@ mod jail {
     mod groups;
     pub(crate) mod harness;
     mod layers;
+    mod lesser_kernels;
     mod seen_inside;
     mod seen_outside;
     mod user_mode;

@@ -202,6 +202,11 @@ fn a_refused_call_is_told_with_its_arguments_and_never_made() {
     spec.filter_listener = true;
     let jail = launch(&spec).unwrap();
     jail.look(&spec).unwrap();
+    spec.filter_listener = false;
+    assert_eq!(
+        jail.look(&spec).unwrap_err().to_string(),
+        "P10 look: the filter's listener is held, planned was absent"
+    );
     wait_readable(jail.filter_listener.as_ref().unwrap());
     let Heard::Call(stopped) = jail.heard().unwrap() else {
         panic!("nothing was told");

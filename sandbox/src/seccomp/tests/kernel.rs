@@ -15,14 +15,15 @@ use nix::errno::Errno;
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, socket};
 use rustix::fs::MemfdFlags;
 
-use crate::seccomp::{Arch, Profile};
+use crate::seccomp::{Arch, Profile, Program, launcher_filter};
 
 /// Puts the calling thread under the default profile, for good.
 fn confine() {
-    let program = Profile::builtin("default")
-        .unwrap()
-        .compile(Arch::native().unwrap())
-        .unwrap();
+    let profile = Profile::builtin("default").unwrap();
+    install(&profile.compile(Arch::native().unwrap()).unwrap());
+}
+
+fn install(program: &Program) {
     let filter: Vec<_> = program
         .instructions()
         .iter()
@@ -154,4 +155,24 @@ fn the_wire_kills_with_sigsys() {
     };
     assert!(run("free").success());
     assert_eq!(run("confined").signal(), Some(libc::SIGSYS));
+}
+
+#[test]
+fn under_the_launchers_own_filter_what_it_denies_is_as_on_a_kernel_without_it() {
+    let change_root = || nix::unistd::chroot("/nowhere");
+    let free = std::thread::spawn(change_root).join().unwrap();
+    let under = |also_profile: bool| {
+        let thread = std::thread::spawn(move || {
+            install(&launcher_filter(Arch::native().unwrap()));
+            if also_profile {
+                confine();
+            }
+            change_root()
+        });
+        thread.join().unwrap()
+    };
+    assert_ne!(free, Err(Errno::ENOSYS));
+    assert_eq!(under(false), Err(Errno::ENOSYS));
+    // Inside a jail the profile's own answer stands.
+    assert_eq!(under(true), Err(Errno::EPERM));
 }
