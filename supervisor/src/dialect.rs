@@ -17,6 +17,7 @@ use pinfold_hostapi::{Caller, HostApi};
 use pinfold_policy::{ByteSize, Offer, Permissions, PluginId, PolicyFile, Rates, Span, Timeouts};
 use pinfold_sandbox::protocol::{Loopback, SocketDirectory};
 use tokio::net::unix::pipe;
+use tokio::sync::watch;
 
 use crate::lifecycle::output::Drains;
 use crate::stage::StageFiles;
@@ -77,6 +78,8 @@ pub(crate) struct Process {
     pub(crate) tmp_directory: String,
     pub(crate) connect: Arc<dyn Connect>,
     pub(crate) host: Arc<HostApi>,
+    /// Who its programs are that speak HTTP by themselves, where they may.
+    pub(crate) proxied: Option<watch::Sender<Arc<Caller>>>,
 }
 
 impl Process {
@@ -91,17 +94,21 @@ impl Process {
     }
 
     /// The caller that its host calls are made as, with what it asked for on registering, if it
-    /// did.
-    pub(crate) fn caller(&self, registered: Option<Permissions>) -> Caller {
+    /// did. From now on that is also who its programs are that speak HTTP by themselves.
+    pub(crate) fn caller(&self, registered: Option<Permissions>) -> Arc<Caller> {
         let mut asked = vec![self.manifest.asked.clone()];
         asked.extend(registered);
         let effective = pinfold_policy::Effective::new(self.policy.permissions.clone(), asked);
-        self.host.caller(
+        let caller = Arc::new(self.host.caller(
             self.plugin.clone(),
             self.generation,
             Arc::new(effective),
             self.rates(),
-        )
+        ));
+        if let Some(proxied) = &self.proxied {
+            proxied.send_replace(Arc::clone(&caller));
+        }
+        caller
     }
 }
 

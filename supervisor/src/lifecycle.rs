@@ -22,6 +22,7 @@ mod not_started;
 pub(crate) mod output;
 mod shared;
 mod swap;
+mod way_out;
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;

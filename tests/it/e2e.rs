@@ -40,6 +40,7 @@ mod routes;
 mod setup;
 mod soak;
 mod trust;
+mod way_out;
 
 /// Whether the daemon can run here, with plugins in Go: as root, which it gives up by itself, or as
 /// an ordinary user.

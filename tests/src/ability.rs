@@ -26,6 +26,7 @@ use crate::tell;
 /// | `user-manager` | a systemd user manager that delegates |
 /// | `go` | Go 1.24 or newer |
 /// | `go-1.19` | Debian's Go 1.19 |
+/// | `python` | CPython 3, as `python3` |
 ///
 /// # Panics
 ///
@@ -59,6 +60,7 @@ fn missing(ability: &str) -> Option<&'static str> {
         "user-manager" => &*USER_MANAGER,
         "go" => &*GO,
         "go-1.19" => &*GO_1_19,
+        "python" => &*PYTHON,
         _ => panic!("no ability is called {ability}"),
     };
     reason.as_deref()
@@ -142,6 +144,12 @@ static GO: Reason = LazyLock::new(|| {
 
 static GO_1_19: Reason =
     LazyLock::new(|| (!Path::new(go::GO_1_19).exists()).then(|| "needs golang-1.19-go".to_owned()));
+
+static PYTHON: Reason = LazyLock::new(|| {
+    let mut child = Command::new("python3");
+    child.args(["-c", "import ssl, urllib.request"]);
+    (!succeeds(&mut child)).then(|| "needs python3".to_owned())
+});
 
 fn writable(path: impl AsRef<Path>) -> bool {
     nix::unistd::access(path.as_ref(), nix::unistd::AccessFlags::W_OK).is_ok()

@@ -22,6 +22,7 @@ const LEAST: (u32, u32) = (1, 24);
 /// | `hello` | the reference plugin, `sdk/plugins/hello` |
 /// | `host` | a Go host of goatflow plugins, `tests/fixtures/go/host` |
 /// | `crowd` | a small plugin to have many of, `tests/fixtures/go/crowd` |
+/// | `outside` | a server for plugins to reach, `tests/fixtures/go/outside` |
 /// | `signer` | signs and verifies files with crypto/ed25519, `tests/fixtures/go/signer` |
 /// | `goatflow-MODE` | a subject for the goatflow dialect: `g1` to `g4`, `bench`, or a fault from `main.go` or `lines.go` in `tests/fixtures/go/goatflow` |
 /// | `peers-1.4`, `-1.5`, `-1.6`, `-1.8` | `tests/fixtures/go/peers` with that release of go-plugin |
@@ -97,7 +98,7 @@ impl Recipe {
         let flag = |text: String| vec![text];
         let (source, go, flags) = if name == "hello" {
             (repository().join("sdk/plugins/hello"), go(), vec![])
-        } else if let "host" | "signer" = name {
+        } else if let "host" | "outside" | "signer" = name {
             (here.join(name), go(), vec![])
         } else if name == "crowd" {
             (here.join(name), go(), flag("-ldflags=-s -w".into()))

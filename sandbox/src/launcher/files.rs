@@ -438,6 +438,12 @@ mod tests {
         ]));
         assert_eq!(environment("", &handshake).unwrap(), expected);
         expected.remove("GOATFLOW_NO_NETWORK");
+        let proxy = "http://127.0.0.1:3128";
+        for name in ["HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"] {
+            expected.extend(text(&[(name, proxy), (&name.to_lowercase(), proxy)]));
+        }
+        let own = "localhost,127.0.0.1,::1";
+        expected.extend(text(&[("NO_PROXY", own), ("no_proxy", own)]));
         let http = "http = [{ hosts = ['api.example.com'] }]";
         assert_eq!(environment(http, &handshake).unwrap(), expected);
         for forbidden in ["PLUGIN_UNIX_SOCKET_DIR", "PLUGIN_CLIENT_CERT", "PATH", "TZ"] {

@@ -23,7 +23,8 @@ pub(crate) struct Allowance {
     pub(crate) cache: CachePlace,
     audit: OnceLock<Arc<dyn AuditSink>>,
     pub(crate) plugin_calls: UnderWay,
-    pub(crate) http_requests: UnderWay,
+    pub(crate) http_requests: Arc<UnderWay>,
+    pub(crate) http_tunnels: Arc<UnderWay>,
     pub(crate) lookups: Arc<Semaphore>,
 }
 
@@ -36,7 +37,8 @@ impl Allowance {
             cache: CachePlace::default(),
             audit: OnceLock::new(),
             plugin_calls: UnderWay::default(),
-            http_requests: UnderWay::default(),
+            http_requests: Arc::default(),
+            http_tunnels: Arc::default(),
             lookups: Arc::new(Semaphore::new(LOOKUPS_PER_PLUGIN)),
         }
     }

@@ -5,6 +5,8 @@
 //! tables are known only once it is parsed, and parsing costs: so the service is authorised first,
 //! then the call metered, then the statement authorised.
 
+mod proxied;
+
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -92,27 +94,12 @@ impl HostApi {
         call: HostCall,
         context: &CallContext,
     ) -> Result<HostReply, HostError> {
-        let mut record = Record::start(self, caller, &call, context);
+        let method = (call.service(), call.method());
+        let mut record = Record::start(self, caller, method, &context.request_id);
         let result = self
             .decide_and_run(caller, call, context, &mut record.subject)
             .await;
-        record.outcome = Some(match &result {
-            Ok(_) => Outcome {
-                decision: Decision::Allow,
-                permission: None,
-                code: None,
-            },
-            Err(error) => Outcome {
-                decision: Decision::of(error),
-                permission: match error {
-                    HostError::Refused(refusal) => {
-                        Some(recordable(&refusal.permission()).into_owned())
-                    }
-                    _ => None,
-                },
-                code: Some(error.code()),
-            },
-        });
+        record.outcome = Some(Outcome::of(&result));
         result
     }
 
@@ -255,6 +242,28 @@ struct Outcome {
     code: Option<&'static str>,
 }
 
+impl Outcome {
+    fn of<T>(result: &Result<T, HostError>) -> Self {
+        match result {
+            Ok(_) => Self {
+                decision: Decision::Allow,
+                permission: None,
+                code: None,
+            },
+            Err(error) => Self {
+                decision: Decision::of(error),
+                permission: match error {
+                    HostError::Refused(refusal) => {
+                        Some(recordable(&refusal.permission()).into_owned())
+                    }
+                    _ => None,
+                },
+                code: Some(error.code()),
+            },
+        }
+    }
+}
+
 /// Code of the record of a call whose future was dropped.
 const CANCELLED: &str = "hostapi.cancelled";
 
@@ -262,7 +271,7 @@ const CANCELLED: &str = "hostapi.cancelled";
 struct Record<'a> {
     api: &'a HostApi,
     caller: &'a Caller,
-    context: &'a CallContext,
+    request_id: &'a str,
     service: &'static str,
     method: &'static str,
     arrived: Instant,
@@ -274,15 +283,15 @@ impl<'a> Record<'a> {
     fn start(
         api: &'a HostApi,
         caller: &'a Caller,
-        call: &HostCall,
-        context: &'a CallContext,
+        (service, method): (&'static str, &'static str),
+        request_id: &'a str,
     ) -> Self {
         Self {
             api,
             caller,
-            context,
-            service: call.service(),
-            method: call.method(),
+            request_id,
+            service,
+            method,
             arrived: Instant::now(),
             subject: String::new(),
             outcome: None,
@@ -310,7 +319,7 @@ impl Drop for Record<'_> {
             permission: permission.map(Cow::Owned),
             subject: recordable(&self.subject),
             code,
-            request_id: recordable(&self.context.request_id),
+            request_id: recordable(self.request_id),
             duration: self.arrived.elapsed(),
         };
         tracing::debug!(

@@ -5,15 +5,21 @@
 //! name cannot be one thing when it is checked and another when it is used. Each redirect goes
 //! through all of it again. Nothing in the environment, proxies among it, changes where a request
 //! goes.
+//!
+//! There are two ways here: a host call, and [`serve_proxy`] for programs that speak HTTP by
+//! themselves. Both ask the same permissions, vet the same addresses and draw on the same rates.
 
 mod address;
 mod config;
 mod connect;
 mod exchange;
+mod forward;
+mod proxy;
 mod redirect;
 mod request;
 mod resolve;
 mod tls;
+mod tunnel;
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -21,18 +27,22 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use http::HeaderMap;
-use pinfold_policy::{Effective, Refusal};
+use pinfold_policy::{Effective, HttpTarget, Refusal};
 use url::Host;
 
 pub use config::{HttpConfig, HttpSetupError, Roots, RootsError};
+pub(crate) use forward::Forwarded;
+pub use proxy::serve_proxy;
 pub use request::{HEADER_LIMIT, HEADERS_LIMIT_BYTES, HttpRequest, HttpResponse, URL_LIMIT_BYTES};
 pub(crate) use resolve::LOOKUPS_PER_PLUGIN;
 pub use resolve::{LookupPlace, Resolve, SystemResolver};
+pub(crate) use tunnel::Tunnel;
 
 use self::redirect::REDIRECT_LIMIT;
 use self::request::{Hop, is_of_connection};
 use self::tls::Tls;
-use crate::under_way::UnderWay;
+use self::tunnel::TunnelLimits;
+use crate::under_way::{OwnedPlace, UnderWay};
 use crate::{Caller, HostError, Permitted};
 
 /// Requests of all plugins together: bounds memory and sockets.
@@ -46,8 +56,13 @@ pub struct HttpClient {
     request_limit: usize,
     response_limit: usize,
     per_plugin: usize,
-    under_way: UnderWay,
+    under_way: Arc<UnderWay>,
+    tunnel_limits: TunnelLimits,
+    tunnels: Arc<UnderWay>,
 }
+
+/// A request's places among its plugin's and among all.
+type Places = (OwnedPlace, OwnedPlace);
 
 /// Why a request that was permitted gave no response. The text may be shown to the plugin.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -65,6 +80,9 @@ pub enum HttpError {
         /// The method, cut.
         method: String,
     },
+    /// The request's body ended early.
+    #[error("the body of the request did not arrive")]
+    Body,
     /// A header line.
     #[error("the header {name:?} has an invalid name or value")]
     Header {
@@ -109,7 +127,9 @@ pub enum HttpError {
 impl HttpError {
     pub(crate) const fn code(&self) -> &'static str {
         match self {
-            Self::Url { .. } | Self::Method { .. } | Self::Header { .. } => "hostapi.http.request",
+            Self::Url { .. } | Self::Method { .. } | Self::Body | Self::Header { .. } => {
+                "hostapi.http.request"
+            }
             Self::NotFound => "hostapi.http.not-found",
             Self::Connect { .. } => "hostapi.http.connect",
             Self::Tls { .. } => "hostapi.http.tls",
@@ -123,7 +143,7 @@ impl HttpError {
     pub(crate) const fn is_of_plugin(&self) -> bool {
         matches!(
             self,
-            Self::Url { .. } | Self::Method { .. } | Self::Header { .. }
+            Self::Url { .. } | Self::Method { .. } | Self::Body | Self::Header { .. }
         )
     }
 }
@@ -153,8 +173,15 @@ impl HttpClient {
             request_limit: bytes(config.request_limit),
             response_limit: bytes(config.response_limit),
             per_plugin: usize::try_from(config.in_flight_per_plugin).unwrap_or(usize::MAX),
-            under_way: UnderWay::default(),
+            under_way: Arc::default(),
+            tunnel_limits: TunnelLimits::new(config),
+            tunnels: Arc::default(),
         })
+    }
+
+    /// Longest time for one request.
+    pub(crate) const fn timeout(&self) -> Duration {
+        self.timeout
     }
 
     /// Carries one request out, redirects followed. `subject` becomes where it goes as soon as that
@@ -168,18 +195,20 @@ impl HttpClient {
     ) -> Result<HttpResponse, HostError> {
         let hop = Hop::parse(request, self.request_limit)?;
         subject.push_str(&hop.described());
-        let too_many = |limit| HostError::TooManyUnderWay {
-            what: "HTTP requests",
-            limit,
-        };
-        let _of_plugin = (caller.allowance.http_requests.enter(self.per_plugin))
-            .ok_or_else(|| too_many(self.per_plugin))?;
-        let _of_all =
-            (self.under_way.enter(REQUESTS_AT_ONCE)).ok_or_else(|| too_many(REQUESTS_AT_ONCE))?;
+        let _places = self.places(caller)?;
         let deadline = deadline.min(Instant::now() + self.timeout);
         tokio::time::timeout_at(deadline.into(), self.follow(caller, hop, subject))
             .await
             .unwrap_or_else(|_| Err(HttpError::Deadline.into()))
+    }
+
+    /// A request's places, if there are any.
+    fn places(&self, caller: &Caller) -> Result<Places, HostError> {
+        enter(
+            "HTTP requests",
+            (&caller.allowance.http_requests, self.per_plugin),
+            (&self.under_way, REQUESTS_AT_ONCE),
+        )
     }
 
     async fn follow(
@@ -218,10 +247,19 @@ impl HttpClient {
 
     /// A connection to where `hop` goes, if it may go there.
     async fn reach(&self, caller: &Caller, hop: &Hop) -> Result<connect::Stream, HostError> {
-        let target = hop.target()?;
-        let granted = caller.permissions.http_target(&target)?;
-        let host = hop.host()?;
-        let found = resolve::addresses(self.resolver.as_ref(), &host, &caller.allowance.lookups)
+        let vetted = self.vetted(caller, &hop.target()?, &hop.host()?).await?;
+        Ok(connect::connect(vetted, hop, &self.tls).await?)
+    }
+
+    /// Where `target` is, at addresses that may be connected to.
+    async fn vetted(
+        &self,
+        caller: &Caller,
+        target: &HttpTarget<'_>,
+        host: &Host<&str>,
+    ) -> Result<Vec<SocketAddr>, HostError> {
+        let granted = caller.permissions.http_target(target)?;
+        let found = resolve::addresses(self.resolver.as_ref(), host, &caller.allowance.lookups)
             .await
             .map_err(|_| HttpError::NotFound)?;
         let first = *found.first().ok_or(HttpError::NotFound)?;
@@ -237,7 +275,7 @@ impl HttpClient {
             }
             .into());
         }
-        Ok(connect::connect(vetted, hop, &self.tls).await?)
+        Ok(vetted)
     }
 }
 
@@ -266,6 +304,19 @@ pub(crate) fn permitted(
             ..Permitted::default()
         }),
     }
+}
+
+/// A place among a plugin's and one among all, each a count with its limit.
+fn enter(
+    what: &'static str,
+    (of_plugin, per_plugin): (&Arc<UnderWay>, usize),
+    (of_all, at_once): (&Arc<UnderWay>, usize),
+) -> Result<Places, HostError> {
+    let too_many = |limit| HostError::TooManyUnderWay { what, limit };
+    let of_plugin = of_plugin.enter_owned(per_plugin);
+    let of_plugin = of_plugin.ok_or_else(|| too_many(per_plugin))?;
+    let of_all = of_all.enter_owned(at_once);
+    Ok((of_plugin, of_all.ok_or_else(|| too_many(at_once))?))
 }
 
 /// A response's header lines, each as it came.

@@ -45,7 +45,7 @@ pub use error::{Fault, HostError, Retry};
 pub use http::{
     HEADER_LIMIT, HEADERS_LIMIT_BYTES, HttpClient, HttpConfig, HttpError, HttpRequest,
     HttpResponse, HttpSetupError, LookupPlace, Resolve, Roots, RootsError, SystemResolver,
-    URL_LIMIT_BYTES,
+    URL_LIMIT_BYTES, serve_proxy,
 };
 pub use log::{LOG_FIELDS_LIMIT_BYTES, LOG_MESSAGE_LIMIT_BYTES, LogSink};
 pub use plugin::{

@@ -62,7 +62,11 @@ impl Meters {
 
     /// Takes what `call` costs.
     pub(crate) fn draw(&self, call: &HostCall) -> Result<(), HostError> {
-        let service = call.service();
+        self.draw_of(call.service())
+    }
+
+    /// Takes what one call of this service costs.
+    pub(crate) fn draw_of(&self, service: &'static str) -> Result<(), HostError> {
         let meter = match service {
             "db" => &self.db,
             "cache" => &self.cache,

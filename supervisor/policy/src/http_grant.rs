@@ -15,16 +15,24 @@ pub struct HttpGrant {
     /// Methods, upper case; empty means any.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub methods: Vec<String>,
+    /// Whether tunnels (`CONNECT`) to these hosts are permitted although `methods` limits the grant:
+    /// what is said inside one, methods included, nobody sees. A grant without methods permits them
+    /// in any case.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub tunnel: bool,
     /// Networks that are not public and that these hosts may be in all the same. No manifest can
     /// ask for any: a grant alone decides.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub addresses: Vec<Network>,
 }
 
+/// The method that asks a proxy for a tunnel.
+pub const TUNNEL: &str = "CONNECT";
+
 /// What a request wants to reach.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct HttpTarget<'a> {
-    /// Method, upper case.
+    /// Method, upper case; [`TUNNEL`] is a tunnel.
     pub method: &'a str,
     /// Host as a URL has it once it is parsed: lower case, IPv6 in brackets.
     pub host: &'a str,
@@ -47,12 +55,17 @@ pub(crate) enum Portless {
 
 impl HttpGrant {
     pub(crate) fn reaches(&self, target: &HttpTarget<'_>, portless: Portless) -> bool {
-        let method = self.methods.is_empty() || self.methods.iter().any(|m| m == target.method);
-        method
-            && self
-                .hosts
-                .iter()
-                .any(|host| host_reaches(host.as_str(), target, portless))
+        let method = self.methods.is_empty()
+            || (target.method == TUNNEL && self.tunnel)
+            || self.methods.iter().any(|m| m == target.method);
+        method && self.names(target, portless)
+    }
+
+    /// Whether the target's host and port are among these, whatever the method.
+    pub(crate) fn names(&self, target: &HttpTarget<'_>, portless: Portless) -> bool {
+        self.hosts
+            .iter()
+            .any(|host| host_reaches(host.as_str(), target, portless))
     }
 
     /// What is wrong with the hosts and methods of a policy, if anything: the value and why.
@@ -74,6 +87,9 @@ impl HttpGrant {
                 continue;
             };
             return Some((text.to_owned(), why));
+        }
+        if self.methods.iter().any(|method| method == TUNNEL) {
+            return Some((TUNNEL.into(), "tunnels are permitted by tunnel = true"));
         }
         let upper =
             |method: &&String| method.is_empty() || !method.bytes().all(|c| c.is_ascii_uppercase());
@@ -173,6 +189,37 @@ mod tests {
     }
 
     #[test]
+    fn a_tunnel_needs_a_grant_without_methods_or_one_that_says_so() {
+        for (grant_text, reaches) in [
+            ("hosts = ['a.test']", true),
+            ("hosts = ['a.test']\nmethods = ['GET']", false),
+            ("hosts = ['a.test']\nmethods = ['GET']\ntunnel = true", true),
+            (
+                "hosts = ['b.test']\nmethods = ['GET']\ntunnel = true",
+                false,
+            ),
+        ] {
+            let tunnel = HttpTarget {
+                method: TUNNEL,
+                ..target("a.test", 443, true)
+            };
+            let grant = grant(grant_text);
+            assert_eq!(grant.reaches(&tunnel, Portless::Default), reaches);
+            let post = HttpTarget {
+                method: "POST",
+                ..tunnel
+            };
+            // It opens no other method by itself.
+            let limited = !grant.methods.is_empty();
+            assert_eq!(
+                grant.reaches(&post, Portless::Default),
+                !limited,
+                "{grant_text}"
+            );
+        }
+    }
+
+    #[test]
     fn hosts_that_can_match_nothing_are_faults() {
         for (hosts, faulty) in [
             ("https://a.test", true),
@@ -192,5 +239,9 @@ mod tests {
             assert_eq!(grant.fault().is_some(), faulty, "{hosts}");
         }
         assert!(grant("hosts = ['a']\nmethods = ['get']").fault().is_some());
+        let (_, why) = grant("hosts = ['a']\nmethods = ['CONNECT']")
+            .fault()
+            .unwrap();
+        assert!(why.contains("tunnel = true"), "{why}");
     }
 }

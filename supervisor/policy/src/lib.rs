@@ -38,7 +38,7 @@ mod template;
 pub use control::{Control, Wanted};
 pub use digest::{Digest, DigestParseError, StageManifest, StagedFile};
 pub use grain::{Grain, sources};
-pub use http_grant::{HttpGrant, HttpTarget};
+pub use http_grant::{HttpGrant, HttpTarget, TUNNEL};
 pub use id::{Generation, InstanceId, PluginId, PluginIdError};
 pub use key::{
     KEYS_LIMIT, KeyName, KeyNameError, KeyRefusal, KeyRules, KeyRulesError, PUBLIC_KEY_LIMIT_BYTES,

@@ -6,7 +6,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use crate::HttpGrant;
+use crate::{HttpGrant, TUNNEL};
 
 /// Direction of access to a service.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -182,6 +182,7 @@ impl Permissions {
         for HttpGrant {
             hosts,
             methods,
+            tunnel,
             addresses,
         } in &self.http
         {
@@ -193,6 +194,8 @@ impl Permissions {
                 );
                 if methods.is_empty() {
                     lines.insert(format!("http:*:{host}"));
+                } else if *tunnel {
+                    lines.insert(format!("http:{TUNNEL}:{host}"));
                 }
                 lines.extend(methods.iter().map(|method| format!("http:{method}:{host}")));
             }

@@ -193,7 +193,10 @@ const KEYS: &KnownKeys = &[
         &["db", "cache", "http", "email", "config", "plugin-call"],
     ),
     ("permissions.db", &["database", "tables", "access", "ddl"]),
-    ("permissions.http", &["hosts", "methods", "addresses"]),
+    (
+        "permissions.http",
+        &["hosts", "methods", "tunnel", "addresses"],
+    ),
     (
         "limits",
         &["memory", "cpu", "processes", "tmp", "files", "file-size"],

@@ -2,7 +2,7 @@
 
 use crate::http_grant::Portless;
 use crate::permission::{Access, Pattern, Permissions};
-use crate::{DbGrant, HttpTarget, Network};
+use crate::{DbGrant, HttpTarget, Network, TUNNEL};
 
 /// What a plugin effectively may do: what the policy grants of what the plugin asked for.
 ///
@@ -64,6 +64,12 @@ pub enum Refusal {
         target: String,
         /// Hosts that are granted.
         allowed: Vec<String>,
+    },
+    /// A tunnel to a host whose grant permits some methods and does not say `tunnel = true`.
+    #[error("a tunnel to {target:?} is not permitted (its grant is limited to methods)")]
+    HttpTunnel {
+        /// Host and port that were to be reached.
+        target: String,
     },
     /// The host is granted, but its address is in a range that is not public.
     #[error("HTTP access to {url:?} not permitted (its address is not public, and not granted)")]
@@ -127,6 +133,7 @@ impl Refusal {
             Self::Cache { .. } => "cache:write".into(),
             Self::Http => "http".into(),
             Self::HttpTarget { target, .. } => format!("http:{target}"),
+            Self::HttpTunnel { target } => format!("http:{TUNNEL}:{target}"),
             Self::HttpAddress { address, .. } => format!("http:address:{address}"),
             Self::Email => "email:send".into(),
             Self::Config => "config:read".into(),
@@ -322,22 +329,30 @@ impl Effective {
     /// address may be.
     ///
     /// # Errors
-    /// [`Refusal::Http`] or [`Refusal::HttpTarget`].
+    /// [`Refusal::Http`], [`Refusal::HttpTarget`] or [`Refusal::HttpTunnel`].
     pub fn http_target(&self, target: &HttpTarget<'_>) -> Result<Vec<Network>, Refusal> {
         self.http()?;
-        let refused = |p: &Permissions| Refusal::HttpTarget {
-            url: target.url.into(),
-            target: format!("{}:{}:{}", target.method, target.host, target.port),
-            allowed: (p.http.iter())
-                .flat_map(|grant| &grant.hosts)
-                .map(Pattern::to_string)
-                .collect(),
+        let refused = |p: &Permissions, portless| {
+            let is_limited =
+                target.method == TUNNEL && p.http.iter().any(|grant| grant.names(target, portless));
+            if is_limited {
+                let target = format!("{}:{}", target.host, target.port);
+                return Refusal::HttpTunnel { target };
+            }
+            Refusal::HttpTarget {
+                url: target.url.into(),
+                target: format!("{}:{}:{}", target.method, target.host, target.port),
+                allowed: (p.http.iter())
+                    .flat_map(|grant| &grant.hosts)
+                    .map(Pattern::to_string)
+                    .collect(),
+            }
         };
         let grants: Vec<_> = (self.granted.http.iter())
             .filter(|grant| grant.reaches(target, Portless::Default))
             .collect();
         if grants.is_empty() {
-            return Err(refused(&self.granted));
+            return Err(refused(&self.granted, Portless::Default));
         }
         let asks = |p: &Permissions| {
             p.http
@@ -346,7 +361,7 @@ impl Effective {
         };
         if !self.asked.iter().any(asks) {
             let asked = self.asked.iter().find(|p| !p.http.is_empty());
-            return Err(refused(asked.unwrap_or(&self.granted)));
+            return Err(refused(asked.unwrap_or(&self.granted), Portless::Any));
         }
         Ok(grants
             .into_iter()
@@ -535,6 +550,36 @@ mod tests {
         );
         let refusal = effective("", &[asked]).http_target(&target("GET", "api.test", 443));
         assert_eq!(refusal, Err(Refusal::Http));
+    }
+
+    #[test]
+    fn a_tunnel_that_is_refused_says_what_its_grant_lacks() {
+        let granted = "http = [{ hosts = ['a.test'], methods = ['GET'] }]";
+        let both = effective(granted, &["http = [{ hosts = ['*'] }]"]);
+        let tunnel = |host| HttpTarget {
+            method: TUNNEL,
+            host,
+            port: 443,
+            default_port: true,
+            url: host,
+        };
+        let limited = both.http_target(&tunnel("a.test")).unwrap_err();
+        assert_eq!(
+            limited.to_string(),
+            r#"a tunnel to "a.test:443" is not permitted (its grant is limited to methods)"#
+        );
+        assert_eq!(limited.permission(), "http:CONNECT:a.test:443");
+        let other = both.http_target(&tunnel("b.test")).unwrap_err();
+        assert!(matches!(other, Refusal::HttpTarget { .. }), "{other}");
+        let tunnelled = granted.replace("['GET']", "['GET'], tunnel = true");
+        let both = effective(&tunnelled, &["http = [{ hosts = ['*'] }]"]);
+        assert_eq!(both.http_target(&tunnel("a.test")), Ok(vec![]));
+        let lines: Vec<String> = toml::from_str::<Permissions>(&tunnelled)
+            .unwrap()
+            .lines()
+            .into_iter()
+            .collect();
+        assert_eq!(lines, ["http:CONNECT:a.test", "http:GET:a.test"]);
     }
 
     #[test]

@@ -20,7 +20,7 @@ use super::health::Pulse;
 use super::not_started::NotStarted;
 use super::output::Drains;
 use super::shared::Shared;
-use super::{Serving, Times};
+use super::{Serving, Times, way_out};
 use crate::chain::Chain;
 use crate::dialect::{Connect, DialectError, Process, Started};
 use crate::launcher::Launcher;
@@ -53,6 +53,7 @@ pub(super) async fn introduce(
         development_policy,
         missing,
         trust,
+        listeners,
         ..
     } = launched;
     let (policy, policy_digest) = read_policy(policy)?;
@@ -93,7 +94,7 @@ pub(super) async fn introduce(
         // That it cannot be read is told elsewhere, and no reason to keep a plugin down.
         Err(_) => shared.catalogue.known(),
     };
-    let process = Process {
+    let mut process = Process {
         plugin: shared.plugin.clone(),
         known,
         manifest: files.manifest.clone(),
@@ -106,7 +107,17 @@ pub(super) async fn introduce(
             instance,
         }),
         host: Arc::clone(shared.catalogue.host()),
+        proxied: None,
     };
+    // From its first moment, with what its manifest asks for: it may need the way out to start.
+    process.proxied = way_out::open(
+        listeners,
+        process.caller(None),
+        Arc::clone(&process.host),
+        Arc::clone(&launcher),
+        instance,
+    )
+    .map_err(|error| NotStarted::failed(&error))?;
     let dialect = Arc::clone(&files.dialect);
     let mut starting = dialect.start(process, pipe(stdout)?);
     let started: Started = tokio::select! {

@@ -194,6 +194,18 @@ fn the_environment_is_the_templates_list_and_what_the_policy_adds() {
     assert_eq!(seen("plain"), plain);
     let mut with_policy = common("g4");
     with_policy.insert("MODE".into(), "from the policy".into());
+    for kind in ["HTTP", "HTTPS", "ALL"] {
+        for name in [kind.to_owned(), kind.to_lowercase()] {
+            let name = match kind == name {
+                true => format!("{name}_PROXY"),
+                false => format!("{name}_proxy"),
+            };
+            with_policy.insert(name, "http://127.0.0.1:3128".into());
+        }
+    }
+    for name in ["NO_PROXY", "no_proxy"] {
+        with_policy.insert(name.into(), "localhost,127.0.0.1,::1".into());
+    }
     assert_eq!(
         seen("g4"),
         with_policy,

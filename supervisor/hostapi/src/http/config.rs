@@ -21,6 +21,14 @@ pub struct HttpConfig {
     pub response_limit: ByteSize,
     /// Requests that one plugin may have under way.
     pub in_flight_per_plugin: u32,
+    /// Tunnels (`CONNECT`) that one plugin may have.
+    pub tunnels_per_plugin: u32,
+    /// Longest time for which nothing may pass through a tunnel.
+    pub tunnel_idle: Span,
+    /// Longest life of a tunnel.
+    pub tunnel_time: Span,
+    /// Most bytes that pass through a tunnel, both ways together.
+    pub tunnel_limit: ByteSize,
     /// Which certification authorities are trusted.
     pub roots: Roots,
     /// A file of further ones, PEM.
@@ -48,6 +56,10 @@ impl Default for HttpConfig {
             request_limit: ByteSize::mebibytes(4),
             response_limit: ByteSize::mebibytes(4),
             in_flight_per_plugin: 16,
+            tunnels_per_plugin: 16,
+            tunnel_idle: Span::seconds(60),
+            tunnel_time: Span::seconds(600),
+            tunnel_limit: ByteSize::mebibytes(64),
             roots: Roots::System,
             extra_roots: None,
         }

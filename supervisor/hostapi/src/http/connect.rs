@@ -32,6 +32,11 @@ pub(super) async fn connect(
     hop: &Hop,
     tls: &Tls,
 ) -> Result<Stream, HttpError> {
+    secure(tcp(addresses).await?, hop, tls).await
+}
+
+/// Connects to the first of `addresses` that answers.
+pub(super) async fn tcp(addresses: Vec<SocketAddr>) -> Result<TcpStream, HttpError> {
     let mut last = io::Error::from(io::ErrorKind::AddrNotAvailable);
     let count = addresses.len();
     for (at, address) in addresses.into_iter().enumerate() {
@@ -46,7 +51,7 @@ pub(super) async fn connect(
         match outcome {
             Ok(stream) => {
                 stream.set_nodelay(true).unwrap_or_default();
-                return secure(stream, hop, tls).await;
+                return Ok(stream);
             }
             Err(error) => last = error,
         }

@@ -3,8 +3,8 @@
 use std::pin::pin;
 
 use bytes::{Bytes, BytesMut};
-use http::header::HOST;
-use http::{HeaderValue, Request, Response, StatusCode};
+use http::header::{CONTENT_LENGTH, HOST};
+use http::{HeaderValue, Method, Request, Response, StatusCode};
 use http_body_util::{BodyExt as _, Full};
 use hyper::body::{Body as _, Incoming};
 use hyper::client::conn::http1;
@@ -42,7 +42,7 @@ pub(super) async fn exchange(
         let is_wanted = wanted(&response);
         let (head, body) = response.into_parts();
         let body = if is_wanted {
-            read(body, body_limit).await?
+            read(body, body_limit, "HTTP response body", protocol).await?
         } else {
             Bytes::new()
         };
@@ -77,13 +77,24 @@ fn request(hop: &Hop) -> Result<Request<Full<Bytes>>, HttpError> {
     *request.headers_mut() = hop.headers.clone();
     let host = HeaderValue::from_str(&host).map_err(|_| unusable)?;
     request.headers_mut().insert(HOST, host);
+    // Where a body is expected, that there is none is said (RFC 9110, section 8.6).
+    if hop.body.is_empty() && matches!(hop.method, Method::POST | Method::PUT | Method::PATCH) {
+        let none = HeaderValue::from_static("0");
+        request.headers_mut().insert(CONTENT_LENGTH, none);
+    }
     Ok(request)
 }
 
-/// The whole body, or an error as soon as it is known to be too large.
-async fn read(mut body: Incoming, limit: usize) -> Result<Bytes, HostError> {
+/// The whole body, or an error as soon as it is known to be too large. `what` it is and what a failed
+/// connection `means` are for errors.
+pub(super) async fn read(
+    mut body: Incoming,
+    limit: usize,
+    what: &'static str,
+    means: impl Fn(&hyper::Error) -> HttpError,
+) -> Result<Bytes, HostError> {
     let too_large = || HostError::TooLarge {
-        what: "HTTP response body",
+        what,
         limit_bytes: limit,
     };
     if body.size_hint().lower() > u64::try_from(limit).unwrap_or(u64::MAX) {
@@ -91,7 +102,7 @@ async fn read(mut body: Incoming, limit: usize) -> Result<Bytes, HostError> {
     }
     let mut whole = BytesMut::new();
     while let Some(frame) = body.frame().await {
-        let frame = frame.map_err(|error| protocol(&error))?;
+        let frame = frame.map_err(|error| means(&error))?;
         let Ok(data) = frame.into_data() else {
             continue;
         };

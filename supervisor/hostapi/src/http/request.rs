@@ -19,7 +19,8 @@ pub const HEADER_LIMIT: usize = 100;
 /// Most bytes of a request's header lines.
 pub const HEADERS_LIMIT_BYTES: usize = 32 * 1024;
 
-/// Methods that a plugin may use. `CONNECT` would make a tunnel, `TRACE` give back what is hidden.
+/// Methods that a plugin may use. `CONNECT` is not one that is sent on, and `TRACE` would give back what
+/// is hidden.
 const METHODS: [Method; 7] = [
     Method::GET,
     Method::HEAD,
@@ -30,8 +31,8 @@ const METHODS: [Method; 7] = [
     Method::OPTIONS,
 ];
 
-/// Header lines that are the connection's, or decide where the message ends or for whom it is.
-/// A plugin's are left out, as Go's client does.
+/// Header lines that are the connection's (RFC 9110, section 7.6.1), or decide where the message ends or
+/// for whom it is. A plugin's are left out, as Go's client does.
 const OWN: [HeaderName; 12] = [
     HOST,
     CONNECTION,
@@ -139,7 +140,7 @@ impl Hop {
 
 const NO_HOST: &str = "has no host";
 
-fn parse_method(text: &str) -> Result<Method, HttpError> {
+pub(super) fn parse_method(text: &str) -> Result<Method, HttpError> {
     if text.is_empty() {
         return Ok(Method::GET);
     }

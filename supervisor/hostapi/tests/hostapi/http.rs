@@ -1,9 +1,11 @@
 //! Outgoing HTTP against real servers on this host: where it may go, and what it bears.
 
 mod limits;
+mod proxy;
 mod redirects;
 mod server;
 mod tls;
+mod tunnels;
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;

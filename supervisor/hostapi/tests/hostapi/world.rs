@@ -35,7 +35,7 @@ pub(crate) const SCHEMA: &str = "
 
 pub(crate) struct World {
     pub(crate) dir: TempDir,
-    pub(crate) api: HostApi,
+    pub(crate) api: Arc<HostApi>,
     pub(crate) records: Arc<Records>,
 }
 
@@ -174,7 +174,7 @@ impl World {
         let audit = Arc::clone(&records) as Arc<dyn AuditSink>;
         Self {
             dir,
-            api: HostApi::new(services, audit),
+            api: Arc::new(HostApi::new(services, audit)),
             records,
         }
     }

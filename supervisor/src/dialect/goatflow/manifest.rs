@@ -332,6 +332,7 @@ fn permissions(
             "http" => asked.http.push(HttpGrant {
                 hosts: scope(),
                 methods: Vec::new(),
+                tunnel: false,
                 addresses: Vec::new(),
             }),
             "email" => asked.email.extend(scope()),

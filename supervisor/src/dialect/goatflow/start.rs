@@ -75,7 +75,7 @@ pub(super) async fn start(
         config: config(&process.plugin, &process.known, environment()),
         host_api_id: offer.id(),
     };
-    let caller = Arc::new(process.caller(asked.clone()));
+    let caller = process.caller(asked.clone());
     tokio::spawn(callback::serve(
         offer,
         Arc::clone(&process.host),
