@@ -346,7 +346,7 @@ fn what_is_no_http_or_two_messages_in_one_ends_at_the_proxy() {
         format!("POST {http} HTTP/1.1\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n{smuggled}"),
         format!("POST {http} HTTP/1.1\r\nX: a\r\n b\r\n\r\n{smuggled}"),
         format!("CONNECT 169.254.169.254:80 HTTP/1.1\r\nConnection: close\r\n\r\n{smuggled}"),
-        format!("CONNECT [::ffff:169.254.169.254]:80 HTTP/1.1\r\nConnection: close\r\n\r\n"),
+        "CONNECT [::ffff:169.254.169.254]:80 HTTP/1.1\r\nConnection: close\r\n\r\n".to_owned(),
     ] {
         let answer = say(&head);
         let status = answer.get(9..12).unwrap_or_default();
