@@ -4,7 +4,7 @@
 //! the socket as TOML. A control that this version does not have is `not-built`, which is a state
 //! like `missing`: where a policy requires it, the launch is refused with that word.
 
-use pinfold_policy::{Control, Wanted};
+use pinfold_policy::{Control, RequireSignatures, Wanted};
 use serde::{Deserialize, Serialize};
 
 /// What is in force on this machine, or would be for one plugin.
@@ -15,9 +15,9 @@ pub struct Posture {
     pub mode: Mode,
     /// Whose policies count.
     pub policy_trust: PolicyTrust,
-    /// Whether only signed plugins start here.
+    /// Which signatures plugins need to start here.
     #[serde(default)]
-    pub require_signatures: bool,
+    pub require_signatures: RequireSignatures,
     /// Of that plugin's newest stage: what a launch would now say to the trust in it, the words of
     /// [`crate::protocol::Launched::trust`], or `refused: ` and why.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -199,7 +199,7 @@ mod tests {
         let posture = Posture {
             mode: Mode::User,
             policy_trust: PolicyTrust::Development,
-            require_signatures: true,
+            require_signatures: RequireSignatures::Package,
             trust: Some("pinned digest".into()),
             plugin: Some("hello".into()),
             runtime: vec![RuntimeState {

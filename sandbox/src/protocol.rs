@@ -192,7 +192,7 @@ pub struct Launched {
     pub development_policy: bool,
     /// Controls that are wanted as `preferred` and are not in force for this instance.
     pub missing: Vec<String>,
-    /// What the trust in it rests on: `signed by "release" (assets unsigned)`, `pinned digest`,
+    /// What the trust in it rests on: `program signed by "release" (assets unsigned)`, `pinned digest`,
     /// `unsigned`.
     pub trust: String,
     /// The sockets that listen in its network, at most [`LISTENERS_LIMIT`].

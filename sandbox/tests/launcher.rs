@@ -18,6 +18,8 @@ mod lying_daemon;
 mod machine;
 #[path = "launcher/networks.rs"]
 mod networks;
+#[path = "launcher/packages.rs"]
+mod packages;
 #[path = "launcher/policies.rs"]
 mod policies;
 #[path = "launcher/ports.rs"]

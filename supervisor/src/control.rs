@@ -385,10 +385,6 @@ impl Administration {
         PluginDetail {
             view: view::view(snapshot),
             digest: snapshot.digest.map(|digest| digest.to_string()),
-            trust: snapshot
-                .running
-                .as_ref()
-                .map(|running| running.trust.clone()),
             trust_lost: None,
             pid: snapshot.running.as_ref().map(|running| running.pid),
             manifest: manifest.map(view::manifest_texts).unwrap_or_default(),

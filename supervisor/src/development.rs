@@ -10,7 +10,8 @@ use std::path::{Path, PathBuf};
 use nix::unistd::{Gid, Uid, User};
 use pinfold_hostapi::DatabaseConfig;
 use pinfold_policy::{
-    Digest, KeyName, LauncherConfig, PluginId, SIGNATURE_LIMIT_BYTES, SIGNATURE_SUFFIX, Trust,
+    Digest, LauncherConfig, PACKAGE_SIGNATURE_FILE, PACKAGE_SIGNATURE_LIMIT_BYTES,
+    PackageSignature, PluginId, RequireSignatures, SIGNATURE_LIMIT_BYTES, SIGNATURE_SUFFIX, Trust,
 };
 use pinfold_sandbox::stage::PACKAGE_LIMIT_BYTES;
 use pinfold_sandbox::trust::{TrustError, TrustedDir};
@@ -130,7 +131,7 @@ pub(crate) fn set_up(base: &Path, plugins: &[PathBuf]) -> Result<Place, Developm
         uid_range: pinfold_policy::UidRange::default(),
         uid_lease_dir: "/var/lib/pinfold-uids".into(),
         daemon_user,
-        require_signatures: false,
+        require_signatures: RequireSignatures::None,
         netns_pool: pinfold_policy::NETNS_POOL,
         stages_memory: pinfold_policy::STAGES_MEMORY,
         handover_limit: pinfold_policy::Span::seconds(30),
@@ -221,8 +222,9 @@ fn install(source: &Path, plugin_dir: &Path, owner: Owner) -> Result<(), Develop
 #[derive(Clone, Debug)]
 pub(crate) struct DevelopmentGrants {
     directory: PathBuf,
-    /// Where only signed plugins start: the keys whose signatures are written into policies.
-    keys_dir: Option<PathBuf>,
+    /// Which signatures plugins need to start: those of the keys are then written into policies.
+    required: RequireSignatures,
+    keys_dir: PathBuf,
     /// Where the signatures lie: they are in no stage.
     plugin_dir: PathBuf,
 }
@@ -230,10 +232,10 @@ pub(crate) struct DevelopmentGrants {
 impl DevelopmentGrants {
     /// Those of a launcher that takes any; `variable` is what its environment says of signatures.
     pub(crate) fn of(config: &LauncherConfig, variable: Option<&str>) -> Option<Self> {
-        let is_required = config.requires_signatures(variable);
         Some(Self {
             directory: config.dev_policy_dir.clone()?,
-            keys_dir: is_required.then(|| config.keys_dir.clone()),
+            required: config.requires_signatures(variable),
+            keys_dir: config.keys_dir.clone(),
             plugin_dir: config.plugin_dir.clone(),
         })
     }
@@ -246,15 +248,17 @@ impl DevelopmentGrants {
         manifest: &Manifest,
         (digest, stage): (Digest, &StageFiles),
     ) -> Result<(), DevelopmentError> {
-        let signed_by = match &self.keys_dir {
-            Some(keys_dir) => self.signers(keys_dir, plugin, &manifest.entry, stage),
-            None => Vec::new(),
+        let trust = match self.required {
+            RequireSignatures::None => None,
+            RequireSignatures::Any => self
+                .signed_package(plugin)
+                .or_else(|| self.signed_program(plugin, &manifest.entry, stage)),
+            RequireSignatures::Package => self.signed_package(plugin),
         };
-        let trust = Trust {
-            digest: signed_by.is_empty().then_some(digest),
-            signed_by,
+        let trust = trust.unwrap_or_else(|| Trust {
+            digest: Some(digest),
             ..Trust::default()
-        };
+        });
         let text = grants::as_asked(dialect, manifest, trust).to_toml();
         let path = self.directory.join(format!("{plugin}.toml"));
         // A launch reads either the old file or the new one.
@@ -263,36 +267,45 @@ impl DevelopmentGrants {
         fs::rename(&new, &path).map_err(file("replace", &path))
     }
 
-    /// The keys that have signed the entry and count. Where there is none, or a file cannot be read,
-    /// the launcher says what is wrong.
-    fn signers(
-        &self,
-        keys_dir: &Path,
-        plugin: &PluginId,
-        entry: &str,
-        stage: &StageFiles,
-    ) -> Vec<KeyName> {
+    /// Trust in the keys that have signed the entry and count. Where there is none, or a file cannot be
+    /// read, the launcher says what is wrong.
+    fn signed_program(&self, plugin: &PluginId, entry: &str, stage: &StageFiles) -> Option<Trust> {
         let limit = usize::try_from(PACKAGE_LIMIT_BYTES).unwrap_or(usize::MAX);
-        let (Ok(program), Some(signature), Ok(keys)) = (
-            stage.read(entry, limit),
-            self.signature(plugin, entry),
-            keys::all(keys_dir),
-        ) else {
-            return Vec::new();
-        };
+        let program = stage.read(entry, limit).ok()?;
+        let file = format!("{entry}{SIGNATURE_SUFFIX}");
+        let signature = self.beside(plugin, &file, SIGNATURE_LIMIT_BYTES)?;
+        let keys = keys::all(&self.keys_dir).ok()?;
         let hash = Sha256::digest(&program).into();
         match keys::signers(&keys, plugin, &hash, &signature, keys::now()) {
-            Ok(Signers::By(keys)) => keys,
-            _ => Vec::new(),
+            Ok(Signers::By(signed_by)) => Some(Trust {
+                signed_by,
+                ..Trust::default()
+            }),
+            _ => None,
         }
     }
 
-    /// What lies beside the entry in the plugin's directory now. The launcher has read it for itself.
-    fn signature(&self, plugin: &PluginId, entry: &str) -> Option<Vec<u8>> {
+    /// The same of the whole package.
+    fn signed_package(&self, plugin: &PluginId) -> Option<Trust> {
+        let limit = PACKAGE_SIGNATURE_LIMIT_BYTES;
+        let signature = self.beside(plugin, PACKAGE_SIGNATURE_FILE, limit)?;
+        let signature = PackageSignature::parse(&signature).ok()?;
+        let keys = keys::all(&self.keys_dir).ok()?;
+        match keys::package_signers(&keys, plugin, &signature, keys::now()) {
+            Signers::By(signed_by) => Some(Trust {
+                signed_by,
+                package: true,
+                ..Trust::default()
+            }),
+            _ => None,
+        }
+    }
+
+    /// What lies in the plugin's directory now. The launcher has read it for itself.
+    fn beside(&self, plugin: &PluginId, file: &str, limit: usize) -> Option<Vec<u8>> {
         let directory = fs::File::open(self.plugin_dir.join(plugin.as_str())).ok()?;
         let files = StageFiles::new(directory.into());
-        let file = format!("{entry}{SIGNATURE_SUFFIX}");
-        files.read(&file, SIGNATURE_LIMIT_BYTES).ok()
+        files.read(file, limit).ok()
     }
 }
 

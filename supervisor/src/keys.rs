@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 
 use pinfold_policy::document::DOCUMENT_LIMIT_BYTES;
 use pinfold_policy::{
-    FileHash, KeyName, KeyRules, KeyRulesError, Moment, PUBLIC_KEY_LIMIT_BYTES, PluginId,
-    PublicKey, PublicKeyError, Signature, SignatureError, TrustedKey,
+    FileHash, KeyName, KeyRules, KeyRulesError, Moment, PUBLIC_KEY_LIMIT_BYTES, PackageSignature,
+    PluginId, PublicKey, PublicKeyError, Signature, SignatureError, TrustedKey,
 };
 
 /// Why a key cannot be used.
@@ -129,6 +129,26 @@ pub(crate) fn signers(
     now: Moment,
 ) -> Result<Signers, SignatureError> {
     let signature = Signature::parse(content)?;
+    let is_by = |key: &TrustedKey| key.key.verifies(file, &signature);
+    Ok(among(keys, plugin, now, is_by))
+}
+
+/// What they say of the signature of a whole package of `plugin`. What it states is not looked at.
+pub(crate) fn package_signers(
+    keys: &[Found],
+    plugin: &PluginId,
+    signature: &PackageSignature,
+    now: Moment,
+) -> Signers {
+    among(keys, plugin, now, |key| signature.is_by(&key.key))
+}
+
+fn among(
+    keys: &[Found],
+    plugin: &PluginId,
+    now: Moment,
+    is_by: impl Fn(&TrustedKey) -> bool,
+) -> Signers {
     let counting: Vec<&TrustedKey> = keys
         .iter()
         .filter_map(|found| found.key.as_ref().ok())
@@ -136,7 +156,7 @@ pub(crate) fn signers(
         .collect();
     let by: Vec<KeyName> = counting
         .iter()
-        .filter(|key| key.key.verifies(file, &signature))
+        .filter(|key| is_by(key))
         .map(|key| key.name.clone())
         .collect();
     let unreadable = keys.iter().filter(|found| {
@@ -148,11 +168,11 @@ pub(crate) fn signers(
         .map(|key| key.name.clone())
         .chain(unreadable.map(|found| found.name.clone()))
         .collect();
-    Ok(match (by.is_empty(), others.is_empty()) {
+    match (by.is_empty(), others.is_empty()) {
         (false, _) => Signers::By(by),
         (true, true) => Signers::Unknown,
         (true, false) => Signers::Others(others),
-    })
+    }
 }
 
 /// The time of now, by which keys expire.

@@ -28,6 +28,7 @@ mod misbehaviour;
 mod operations;
 mod ordinary_user;
 mod over;
+mod packages;
 mod plugin_calls;
 mod policies;
 mod ports;

@@ -9,7 +9,7 @@ use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use pinfold_policy::{LauncherConfig, LauncherConfigError, REQUIRE_SIGNATURES};
+use pinfold_policy::{LauncherConfig, LauncherConfigError, REQUIRE_SIGNATURES, RequireSignatures};
 use rustix::process::{DumpableBehavior, Resource, Rlimit, getrlimit, setrlimit};
 
 use super::args::Args;
@@ -62,7 +62,7 @@ pub(super) struct Ground {
     /// None in user mode, where there is one id for all.
     pub(super) uids: Option<Uids>,
     pub(super) host_env: BTreeMap<String, String>,
-    pub(super) require_signatures: bool,
+    pub(super) require_signatures: RequireSignatures,
     pub(super) clock: Clock,
     /// Held as long as the launcher lives: one launcher for each state directory.
     state_lock: File,

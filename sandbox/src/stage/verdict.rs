@@ -138,7 +138,8 @@ mod tests {
         let copied = Ok(Copied {
             digest: Digest([7; 32]),
             bytes: 12,
-            signatures: vec![signature; SIGNATURES_LIMIT].into(),
+            signatures: Signatures::from(vec![signature; SIGNATURES_LIMIT])
+                .with_package(&[255; 1025]),
         });
         assert_eq!(through(copied.clone()), (0, copied));
         let refused = Err(Refused::Files("a:\nis a \"FIFO\"".into()));

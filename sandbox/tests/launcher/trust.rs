@@ -5,7 +5,7 @@ use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::PathBuf;
 
-use pinfold_policy::{KeyRules, Moment, Pattern, PrivateKey, Revoked};
+use pinfold_policy::{KeyRules, Moment, Pattern, PrivateKey, RequireSignatures, Revoked};
 use pinfold_sandbox::protocol::{ExitCause, Failure, FailureKind, KillHow, Reply, Request};
 use sha2::{Digest as _, Sha256};
 
@@ -75,7 +75,10 @@ impl Signed {
     fn runs(&self) {
         let (digest, _) = self.machine.stage("hello").unwrap();
         let launched = self.machine.launch_with("hello", digest, &[]).unwrap();
-        assert_eq!(launched.trust, r#"signed by "release" (assets unsigned)"#);
+        assert_eq!(
+            launched.trust,
+            r#"program signed by "release" (assets unsigned)"#
+        );
         let cause = self.machine.exited(launched.instance);
         assert_eq!(cause, ExitCause::Code(0));
     }
@@ -389,7 +392,8 @@ fn where_signatures_are_required_the_signed_plugin_starts() {
         },
     ] {
         let signed = Signed::with(setup);
-        assert!(signed.machine.posture(None).require_signatures);
+        let required = signed.machine.posture(None).require_signatures;
+        assert_eq!(required, RequireSignatures::Any);
         signed.runs();
         signed.machine.add_policy("hello", &["exit=0"], "");
         signed.is_refused("this machine requires signatures");

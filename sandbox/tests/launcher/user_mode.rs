@@ -101,7 +101,10 @@ fn a_users_launcher_verifies_signatures_by_that_users_keys() {
         machine.launch_with("hello", digest, &[])
     };
     let launched = launch().unwrap();
-    assert_eq!(launched.trust, r#"signed by "release" (assets unsigned)"#);
+    assert_eq!(
+        launched.trust,
+        r#"program signed by "release" (assets unsigned)"#
+    );
     assert_eq!(machine.exited(launched.instance), ExitCause::Code(0));
     // The directory is listed where no key is named.
     machine.add_policy("hello", &["exit=0"], LOWERED);

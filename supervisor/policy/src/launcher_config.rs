@@ -7,8 +7,9 @@ use serde::{Deserialize, Serialize};
 use crate::document::{self, DocumentError, KnownKeys};
 use crate::{ByteSize, Span};
 
-/// The variable of GoatFlow's own host that requires signatures: `1`. Anything but empty, `0` and
-/// `false` counts, so that a slip does not open what was meant to be closed.
+/// The variable of GoatFlow's own host that requires signatures: `1`, and here `package` too.
+/// Anything but empty, `0` and `false` counts, so that a slip does not open what was meant to be
+/// closed.
 pub const REQUIRE_SIGNATURES: &str = "GOATFLOW_REQUIRE_SIGNATURES";
 
 /// Most network namespaces that are kept ready: each takes some memory of the kernel's.
@@ -37,9 +38,9 @@ pub struct LauncherConfig {
     pub uid_lease_dir: PathBuf,
     /// The daemon's user: reads the plugin directory with its rights.
     pub daemon_user: String,
-    /// Whether only signed plugins start.
+    /// Whether only signed plugins start, and by which kind of signature.
     #[serde(default)]
-    pub require_signatures: bool,
+    pub require_signatures: RequireSignatures,
     /// Network namespaces that are kept ready for launches, at most [`NETNS_POOL_LIMIT`].
     #[serde(default = "netns_pool")]
     pub netns_pool: usize,
@@ -55,6 +56,49 @@ pub struct LauncherConfig {
     /// Where those policies lie, owned by the daemon's user.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub dev_policy_dir: Option<PathBuf>,
+}
+
+/// Which signatures a plugin needs to start: `false`, `true` or `"package"`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(try_from = "Required", into = "Required")]
+pub enum RequireSignatures {
+    /// None, where its policy asks for none.
+    #[default]
+    None,
+    /// One of its program, or of its whole package.
+    Any,
+    /// One of its whole package.
+    Package,
+}
+
+/// The same as it is written.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(untagged)]
+enum Required {
+    Whether(bool),
+    Kind(String),
+}
+
+impl TryFrom<Required> for RequireSignatures {
+    type Error = &'static str;
+    fn try_from(required: Required) -> Result<Self, Self::Error> {
+        match required {
+            Required::Whether(false) => Ok(Self::None),
+            Required::Whether(true) => Ok(Self::Any),
+            Required::Kind(kind) if kind == "package" => Ok(Self::Package),
+            Required::Kind(_) => Err("require-signatures: write false, true or \"package\""),
+        }
+    }
+}
+
+impl From<RequireSignatures> for Required {
+    fn from(required: RequireSignatures) -> Self {
+        match required {
+            RequireSignatures::None => Self::Whether(false),
+            RequireSignatures::Any => Self::Whether(true),
+            RequireSignatures::Package => Self::Kind("package".into()),
+        }
+    }
 }
 
 /// What development grants are.
@@ -174,12 +218,16 @@ impl LauncherConfig {
         Ok(config)
     }
 
-    /// Whether only signed plugins start, by this file or by the variable [`REQUIRE_SIGNATURES`] of
+    /// Which signatures plugins need to start, by this file or by the variable [`REQUIRE_SIGNATURES`] of
     /// the launcher's environment, which can only tighten.
     #[must_use]
-    pub fn requires_signatures(&self, variable: Option<&str>) -> bool {
-        let is_said = variable.is_some_and(|value| !matches!(value, "" | "0" | "false"));
-        self.require_signatures || is_said
+    pub fn requires_signatures(&self, variable: Option<&str>) -> RequireSignatures {
+        let by_variable = match variable {
+            None | Some("" | "0" | "false") => RequireSignatures::None,
+            Some("package") => RequireSignatures::Package,
+            Some(_) => RequireSignatures::Any,
+        };
+        self.require_signatures.max(by_variable)
     }
 
     /// The file's text.
@@ -255,19 +303,31 @@ uid-range = { first = 1900000000, count = 65536 }
 
     #[test]
     fn the_environment_only_tightens() {
-        let lax = LauncherConfig::parse(SAMPLE.as_bytes()).unwrap();
-        let strict = LauncherConfig {
-            require_signatures: true,
-            ..lax.clone()
+        use RequireSignatures::{Any, None, Package};
+        let config = |line: &str| {
+            let text = format!("{line}\n{SAMPLE}");
+            LauncherConfig::parse(text.as_bytes()).unwrap()
         };
-        for (variable, is_required) in [
-            (None, false),
-            (Some("0"), false),
-            (Some("1"), true),
-            (Some("yes"), true),
+        for (line, variable, required) in [
+            ("", Option::None, None),
+            ("", Some("0"), None),
+            ("", Some("1"), Any),
+            ("", Some("yes"), Any),
+            ("", Some("package"), Package),
+            ("require-signatures = false", Some("1"), Any),
+            ("require-signatures = true", Some("0"), Any),
+            ("require-signatures = true", Some("package"), Package),
+            ("require-signatures = 'package'", Option::None, Package),
+            ("require-signatures = 'package'", Some("1"), Package),
         ] {
-            assert_eq!(lax.requires_signatures(variable), is_required);
-            assert!(strict.requires_signatures(variable));
+            let config = config(line);
+            assert_eq!(
+                config.requires_signatures(variable),
+                required,
+                "{line} {variable:?}"
+            );
+            let again = LauncherConfig::parse(config.to_toml().as_bytes());
+            assert_eq!(again, Ok(config));
         }
     }
 
@@ -288,6 +348,11 @@ uid-range = { first = 1900000000, count = 65536 }
                 "1900000000",
                 "1000",
                 "uid-range 1000 + 65536: write at least 16 ids from 100000 up, below 4294967294",
+            ),
+            (
+                "daemon-user",
+                "require-signatures = 'all'\ndaemon-user",
+                "line 6: require-signatures: write false, true or \"package\"",
             ),
             (
                 "daemon-user",

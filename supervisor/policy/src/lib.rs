@@ -23,6 +23,7 @@ pub mod lint;
 mod model;
 mod moment;
 mod network;
+mod package;
 mod permission;
 mod places;
 mod policy_file;
@@ -34,6 +35,7 @@ mod schema;
 mod signature;
 mod suggest;
 mod template;
+mod version;
 
 pub use control::{Control, Wanted};
 pub use digest::{Digest, DigestParseError, StageManifest, StagedFile};
@@ -46,11 +48,15 @@ pub use key::{
 };
 pub use launcher_config::{
     DevGrants, LauncherConfig, LauncherConfigError, NETNS_POOL, NETNS_POOL_LIMIT,
-    REQUIRE_SIGNATURES, STAGES_MEMORY, UidRange,
+    REQUIRE_SIGNATURES, RequireSignatures, STAGES_MEMORY, UidRange,
 };
 pub use model::{CallContext, Middleware, Offer, Route, RouteMethod, User};
 pub use moment::{Moment, MomentError};
 pub use network::{Network, NetworkError};
+pub use package::{
+    CLOCK_LEEWAY_SECONDS, PACKAGE_SIGNATURE_FILE, PACKAGE_SIGNATURE_LIMIT_BYTES, PackageSignature,
+    PackageSignatureError, Platform, Statement, StatementRefusal,
+};
 pub use permission::{Access, DbGrant, Pattern, Permissions};
 pub use places::{Place, Places};
 pub use policy_file::{
@@ -70,3 +76,4 @@ pub use template::{
     CharacterClass, FROM_DAEMON_LIMIT_BYTES, FromDaemon, LaunchTemplate, TemplateError,
     TemplateInput,
 };
+pub use version::{Version, VersionError};

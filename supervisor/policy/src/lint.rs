@@ -225,6 +225,10 @@ fn refused(places: &Places, path: &str, error: &PolicyError) -> Finding {
             Rule::TrustKinds,
             "keep one of digest, signed-by and unsigned",
         ),
+        PolicyError::PackageUnsigned => (
+            Rule::TrustKinds,
+            "name the keys that may have signed it: signed-by, or take the key away",
+        ),
         PolicyError::Control { .. } => (
             Rule::ControlUnknown,
             "`pinfold posture` lists the controls by name",

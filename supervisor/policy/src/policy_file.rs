@@ -7,7 +7,9 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use crate::document::{self, DocumentError, KnownKeys};
-use crate::{ByteSize, Control, CpuShare, Digest, KeyName, Permissions, Runtime, Span, Wanted};
+use crate::{
+    ByteSize, Control, CpuShare, Digest, KeyName, Permissions, Runtime, Span, Version, Wanted,
+};
 
 pub use check::PolicyFault;
 
@@ -69,9 +71,16 @@ pub struct Trust {
     /// Anything in the directory runs.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub unsigned: bool,
-    /// Names of keys of the keys directory, one of which must have signed the entry.
+    /// Names of keys of the keys directory, one of which must have signed the entry or the package.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub signed_by: Vec<KeyName>,
+    /// That it must have signed the whole package. With `signed-by`.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub package: bool,
+    /// The least version that the package's signature may state. With `signed-by`; needs such a
+    /// signature, whatever `package` says.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub least_version: Option<Version>,
 }
 
 /// How much a control is wanted: a word, or a word and why the risk is taken.
@@ -187,7 +196,16 @@ const KEYS: &KnownKeys = &[
         ],
     ),
     ("runtime", &["interpreter", "args", "loader", "paths"]),
-    ("trust", &["digest", "unsigned", "signed-by"]),
+    (
+        "trust",
+        &[
+            "digest",
+            "unsigned",
+            "signed-by",
+            "package",
+            "least-version",
+        ],
+    ),
     (
         "permissions",
         &["db", "cache", "http", "email", "config", "plugin-call"],
@@ -230,7 +248,10 @@ pub enum PolicyError {
         /// What the file says.
         schema: u32,
     },
-    /// None or several kinds of trust.
+    /// Something asked of a signature that is not asked for.
+    #[error("[trust] has package or least-version without signed-by: who is to have signed?")]
+    PackageUnsigned,
+    /// None or several of the three.
     #[error("[trust] needs exactly one of digest, unsigned = true and signed-by, has {found}")]
     Trust {
         /// How many it has.

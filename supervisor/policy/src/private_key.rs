@@ -81,7 +81,12 @@ impl PrivateKey {
     /// Signs a file of which this is the SHA-256.
     #[must_use]
     pub fn sign(&self, file: &FileHash) -> Signature {
-        Signature::from_bytes(self.0.sign(file).to_bytes())
+        self.sign_text(file)
+    }
+
+    /// Signs any bytes: whoever calls it sees to it that they are no file's hash.
+    pub(crate) fn sign_text(&self, text: &[u8]) -> Signature {
+        Signature::from_bytes(self.0.sign(text).to_bytes())
     }
 }
 

@@ -153,8 +153,13 @@ impl PublicKey {
     /// verifies nothing here either.
     #[must_use]
     pub fn verifies(&self, file: &FileHash, signature: &Signature) -> bool {
+        self.verifies_text(file, signature)
+    }
+
+    /// The same of any bytes.
+    pub(crate) fn verifies_text(&self, text: &[u8], signature: &Signature) -> bool {
         let signature = ed25519_dalek::Signature::from_bytes(&signature.0);
-        self.0.verify_strict(file, &signature).is_ok()
+        self.0.verify_strict(text, &signature).is_ok()
     }
 
     pub(crate) fn of(key: VerifyingKey) -> Self {

@@ -17,7 +17,9 @@ use super::lifetime::Lifetime;
 
 pub(super) use audit::{AuditCommand, AuditListArguments, Expected};
 pub(super) use policy::{CheckArguments, Form, PolicyCommand};
-pub(super) use signing::{KeysCommand, SignArguments, TrustArguments};
+pub(super) use signing::{
+    KeysCommand, SignArguments, StateArguments, TrustArguments, VerifyArguments,
+};
 
 const LONG_ABOUT: &str = "\
 Looks after Pinfold, which runs plugins that nobody has to trust.
@@ -114,11 +116,19 @@ pub(super) enum Command {
         #[command(subcommand)]
         command: KeysCommand,
     },
-    /// Sign a plugin's program: writes FILE.sig beside it
+    /// Sign a plugin: all its files, or its program alone
     ///
-    /// In GoatFlow's form: ed25519 over the SHA-256 of the whole file. Whoever runs the plugin trusts
-    /// the public key with `pinfold keys trust`.
+    /// With --package DIR all files in the directory, as one package of a plugin and a version: writes
+    /// pinfold-package.sig there. With FILE the program alone, in GoatFlow's form (ed25519 over the
+    /// SHA-256 of the whole file): writes FILE.sig beside it. Whoever runs the plugin trusts the public
+    /// key with `pinfold keys trust`.
     Sign(SignArguments),
+    /// Whether a plugin's signatures are right, and whose they are
+    ///
+    /// By the keys that are trusted here, or those that are given; no daemon is asked. Ends with status
+    /// 0 if the whole package is signed, 1 if its program alone is or nothing, 65 if a signature is
+    /// wrong.
+    Verify(VerifyArguments),
     /// What happened to plugins: starts, ends, reloads, each with its cause
     Events(EventArguments),
     /// The audit trail: who did what, what was refused, and whether the trail is whole

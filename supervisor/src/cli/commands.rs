@@ -18,6 +18,7 @@ mod sign;
 mod status;
 mod token;
 mod top;
+mod verify;
 
 use super::Context;
 use super::args::{Command, PluginCommand};
@@ -33,6 +34,7 @@ pub(super) async fn run(context: &Context, command: Command) -> Result<(), Failu
         Command::Policy { command } => policy::run(context, command),
         Command::Keys { command } => keys::run(context, command).await,
         Command::Sign(arguments) => sign::run(context, &arguments),
+        Command::Verify(arguments) => verify::run(context, &arguments),
         Command::Events(arguments) => events::run(context, &arguments).await,
         Command::Audit { command } => audit::run(context, command).await,
         Command::Top => top::run(context).await,

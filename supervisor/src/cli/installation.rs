@@ -5,7 +5,7 @@ use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 use nix::unistd::{Gid, Uid, User};
-use pinfold_policy::{LauncherConfig, LauncherConfigError, PluginId};
+use pinfold_policy::{LauncherConfig, LauncherConfigError, PluginId, RequireSignatures};
 
 use super::args::Global;
 use super::exit::{Exit, Failure, of_io};
@@ -133,6 +133,12 @@ pub(super) fn find(global: &Global) -> Result<(Place, bool), InstallationError> 
 }
 
 impl Installation {
+    /// Reads `launcher.toml`, for whoever only looks.
+    pub(super) fn read(place: &Place) -> Result<Self, InstallationError> {
+        let (config, _) = read_config(place)?;
+        Ok(Self { config, root: None })
+    }
+
     /// Reads `launcher.toml` and makes sure that this process is the owner of the policies.
     pub(super) fn open(place: &Place) -> Result<Self, InstallationError> {
         let (config, _) = read_config(place)?;
@@ -195,9 +201,9 @@ impl Installation {
         &self.config.keys_dir
     }
 
-    /// Whether only signed plugins start. The launcher's environment may require it as well, which
+    /// Which signatures plugins need to start. The launcher's environment may require it as well, which
     /// is not seen from here but where it is this process's own.
-    pub(super) fn requires_signatures(&self) -> bool {
+    pub(super) fn requires_signatures(&self) -> RequireSignatures {
         let variable = std::env::var(pinfold_policy::REQUIRE_SIGNATURES).ok();
         self.config.requires_signatures(variable.as_deref())
     }

@@ -16,7 +16,8 @@ use std::sync::Arc;
 use nix::dir::Dir;
 use nix::fcntl::{OFlag, OpenHow, ResolveFlag, openat2};
 use pinfold_policy::{
-    Digest, PluginId, SIGNATURE_LIMIT_BYTES, SIGNATURE_SUFFIX, StageManifest, StagedFile,
+    Digest, PACKAGE_SIGNATURE_FILE, PACKAGE_SIGNATURE_LIMIT_BYTES, PluginId, SIGNATURE_LIMIT_BYTES,
+    SIGNATURE_SUFFIX, StageManifest, StagedFile,
 };
 use pinfold_sandbox::stage::{DEPTH_LIMIT, ENTRIES_LIMIT, PACKAGE_LIMIT_BYTES};
 use sha2::{Digest as _, Sha256};
@@ -286,7 +287,11 @@ impl Walk<'_> {
             }
             let bytes = self.buffer.get(..count).unwrap_or_default();
             hash.update(bytes);
-            let room = (SIGNATURE_LIMIT_BYTES + 1).saturating_sub(beginning.len());
+            let limit = match path.as_str() {
+                PACKAGE_SIGNATURE_FILE => PACKAGE_SIGNATURE_LIMIT_BYTES,
+                _ => SIGNATURE_LIMIT_BYTES,
+            };
+            let room = (limit + 1).saturating_sub(beginning.len());
             beginning.extend(bytes.iter().take(room));
         }
         if read != size {

@@ -253,12 +253,14 @@ pub(super) fn lines(policy: &PolicyFile) -> [(&'static str, Vec<String>); 6] {
             .unsigned
             .then(|| "whatever files lie in the plugin's directory (unsigned)".to_owned()),
     );
-    trusted.extend(
-        trust
-            .signed_by
-            .iter()
-            .map(|key| format!("a program signed by {key}, with whatever lies beside it")),
-    );
+    trusted.extend(trust.signed_by.iter().map(|key| {
+        match trust.package || trust.least_version.is_some() {
+            true => format!("a package signed by {key}"),
+            false => format!("a program signed by {key}, with whatever lies beside it"),
+        }
+    }));
+    let least = trust.least_version.as_ref();
+    trusted.extend(least.map(|least| format!("no version below {least}")));
     let mut resources = vec![
         format!("memory {}", limits.memory),
         format!("cpu {}", limits.cpu),

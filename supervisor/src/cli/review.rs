@@ -9,7 +9,9 @@ use std::path::{Path, PathBuf};
 
 use nix::unistd::User;
 use pinfold_policy::lint::{self, Linted};
-use pinfold_policy::{LauncherConfig, Places, PluginId, PolicyFile, REQUIRE_SIGNATURES};
+use pinfold_policy::{
+    LauncherConfig, Places, PluginId, PolicyFile, REQUIRE_SIGNATURES, RequireSignatures,
+};
 use pinfold_sandbox::launcher::review::{FilesError, Review as Files, ReviewedPolicy};
 
 use super::exit::{Exit, Failure, of_io};
@@ -187,9 +189,9 @@ impl Review {
         keys::all(&self.config.keys_dir)
     }
 
-    /// Whether only signed plugins start. The launcher's environment may require it as well, which
+    /// Which signatures plugins need to start. The launcher's environment may require it as well, which
     /// is not seen from here but where it is this process's own.
-    pub(super) fn requires_signatures(&self) -> bool {
+    pub(super) fn requires_signatures(&self) -> RequireSignatures {
         let variable = std::env::var(REQUIRE_SIGNATURES).ok();
         self.config.requires_signatures(variable.as_deref())
     }

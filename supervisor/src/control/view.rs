@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use pinfold_gateway::admin::dto::{
     ControlState, ControlView, HealthView, PluginView, PostureView, RejectedView,
 };
-use pinfold_policy::{PluginId, Wanted};
+use pinfold_policy::{PluginId, RequireSignatures, Wanted};
 use pinfold_sandbox::posture::{Posture, State as Found};
 use pinfold_sandbox::protocol::Stats;
 
@@ -50,6 +50,10 @@ pub(super) fn view(snapshot: &Snapshot) -> PluginView {
             .unwrap_or_default(),
         since: snapshot.since,
         reason: snapshot.reason.clone(),
+        trust: snapshot
+            .running
+            .as_ref()
+            .map(|running| running.trust.clone()),
     }
 }
 
@@ -172,9 +176,11 @@ pub(super) fn posture_view(plugin: Option<PluginId>, posture: Posture) -> Postur
         }
     });
     let trust = posture.trust.iter().map(|trust| format!("trust: {trust}"));
-    let required = posture
-        .require_signatures
-        .then(|| "signatures are required".to_owned());
+    let required = match posture.require_signatures {
+        RequireSignatures::None => None,
+        RequireSignatures::Any => Some("signatures are required".to_owned()),
+        RequireSignatures::Package => Some("package signatures are required".to_owned()),
+    };
     PostureView {
         plugin,
         mode: match posture.mode {

@@ -13,7 +13,7 @@ use super::reload;
 use super::setup::{Setup, write_plugin};
 
 /// The command line on a daemon's installation, or on one that has none.
-fn pinfold(base: &Path, arguments: &[&str]) -> Output {
+pub(super) fn pinfold(base: &Path, arguments: &[&str]) -> Output {
     Command::new(binary("pinfold"))
         .arg("--dev-dir")
         .arg(base)
@@ -24,24 +24,24 @@ fn pinfold(base: &Path, arguments: &[&str]) -> Output {
 }
 
 #[track_caller]
-fn done(output: &Output) -> String {
+pub(super) fn done(output: &Output) -> String {
     let said = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{}: {said}", output.status);
     String::from_utf8(output.stdout.clone()).unwrap()
 }
 
 #[track_caller]
-fn json(output: &Output) -> Value {
+pub(super) fn json(output: &Output) -> Value {
     serde_json::from_str(&done(output)).unwrap()
 }
 
 /// A key made by `pinfold keys generate`, in files.
-struct Key {
-    private: PathBuf,
-    public: PathBuf,
+pub(super) struct Key {
+    pub(super) private: PathBuf,
+    pub(super) public: PathBuf,
 }
 
-fn generate(directory: &Path, name: &str) -> Key {
+pub(super) fn generate(directory: &Path, name: &str) -> Key {
     fs::create_dir_all(directory).unwrap();
     let place = directory.to_str().unwrap();
     let arguments = ["keys", "generate", name, "--directory", place, "--json"];
@@ -120,7 +120,7 @@ impl Signed {
     #[track_caller]
     fn serves(&self) {
         let plugin = self.daemon().ready("hello");
-        let by = r#"signed by "release" (assets unsigned)"#;
+        let by = r#"program signed by "release" (assets unsigned)"#;
         assert_eq!(plugin["trust"], by);
         assert_eq!(plugin["trust_lost"], Value::Null);
         assert!(self.show().contains(by));
@@ -253,7 +253,10 @@ fn a_key_that_is_revoked_while_its_plugin_runs_ends_nothing_and_starts_nothing()
     // It goes on, and is shown so.
     assert_eq!(signed.daemon().plugin_pid("hello"), pid);
     let plugin = signed.daemon().ready("hello");
-    assert_eq!(plugin["trust"], r#"signed by "release" (assets unsigned)"#);
+    assert_eq!(
+        plugin["trust"],
+        r#"program signed by "release" (assets unsigned)"#
+    );
     let lost = plugin["trust_lost"].as_str().unwrap();
     for text in [lost, &signed.show()] {
         assert!(text.contains("key \"release\" was revoked at "), "{text}");
@@ -292,7 +295,10 @@ fn a_key_that_is_revoked_while_its_plugin_runs_ends_nothing_and_starts_nothing()
     let granted = signed.pinfold(&["plugin", "grant", "hello", "--yes"]);
     done(&granted);
     let plugin = signed.daemon().ready("hello");
-    assert_eq!(plugin["trust"], r#"signed by "next" (assets unsigned)"#);
+    assert_eq!(
+        plugin["trust"],
+        r#"program signed by "next" (assets unsigned)"#
+    );
 }
 
 #[test]
@@ -334,7 +340,10 @@ fn where_signatures_are_required_a_developers_signed_plugin_starts_and_the_unsig
         &["keys", "trust", file, "--plugin", "*"],
     ));
     let hello = daemon.ready("hello");
-    assert_eq!(hello["trust"], r#"signed by "release" (assets unsigned)"#);
+    assert_eq!(
+        hello["trust"],
+        r#"program signed by "release" (assets unsigned)"#
+    );
     let bare = daemon.plugin("bare");
     assert_eq!(bare["state"], "blocked");
     let reason = bare["reason"].as_str().unwrap();
@@ -369,7 +378,7 @@ fn signed_programs_copied_over_each_other_under_load_fail_no_request_and_an_alte
     ] {
         done(&pinfold(&daemon.base(), arguments));
     }
-    let by = r#"signed by "release" (assets unsigned)"#;
+    let by = r#"program signed by "release" (assets unsigned)"#;
     assert_eq!(daemon.ready("p")["trust"], by);
 
     let installed = reload::program(&daemon, "p");
@@ -443,7 +452,10 @@ fn what_go_signs_is_accepted_and_go_accepts_what_is_signed_here() {
     done(&signed.pinfold(&["keys", "trust", file.to_str().unwrap(), "--plugin", "hello"]));
     done(&signed.pinfold(&["plugin", "grant", "hello", "--yes"]));
     let plugin = signed.daemon().ready("hello");
-    assert_eq!(plugin["trust"], r#"signed by "go" (assets unsigned)"#);
+    assert_eq!(
+        plugin["trust"],
+        r#"program signed by "go" (assets unsigned)"#
+    );
     // A key that Go made signs here, and Go verifies that.
     let file = signed.daemon().setup().path("keys/go.key");
     fs::write(&file, private).unwrap();

@@ -12,7 +12,7 @@ struct World {
     keys_dir: tempfile::TempDir,
     signatures: Signatures,
     policy: PolicyFile,
-    require_signatures: bool,
+    require_signatures: RequireSignatures,
 }
 
 const ENTRY: [u8; 32] = [5; 32];
@@ -38,7 +38,7 @@ impl World {
             keys_dir,
             signatures: Signatures::default(),
             policy: PolicyFile::parse(policy.as_bytes()).unwrap(),
-            require_signatures: false,
+            require_signatures: RequireSignatures::None,
         }
     }
 
@@ -79,7 +79,7 @@ impl World {
     }
 
     fn requiring(mut self) -> Self {
-        self.require_signatures = true;
+        self.require_signatures = RequireSignatures::Any;
         self
     }
 
@@ -110,7 +110,7 @@ impl World {
 }
 
 const SIGNED: &str = "signed-by = ['old', 'release']";
-const BY_RELEASE: Result<&str, String> = Ok(r#"signed by "release" (assets unsigned)"#);
+const BY_RELEASE: Result<&str, String> = Ok(r#"program signed by "release" (assets unsigned)"#);
 
 fn pinned(digest: Digest) -> World {
     World::new(&format!("digest = '{digest}'"))

@@ -77,6 +77,9 @@ pub struct PluginView {
     pub since: DateTime<Utc>,
     /// Why it is in this state, where that is not plain.
     pub reason: Option<String>,
+    /// What the trust in the running instance rests on: `package signed by "release" (version 1.2.0)`,
+    /// `program signed by "release" (assets unsigned)`, `pinned digest`, `unsigned`.
+    pub trust: Option<String>,
 }
 
 impl PluginView {
@@ -84,6 +87,19 @@ impl PluginView {
     #[must_use]
     pub fn is_loaded(&self) -> bool {
         matches!(self.state.as_str(), "ready" | "degraded")
+    }
+
+    /// What of the running instance is signed, in a word: `package`, `program`, `pinned` (its digest
+    /// is in the policy) or `nothing`; absent where none runs.
+    #[must_use]
+    pub fn signed(&self) -> Option<&'static str> {
+        let trust = self.trust.as_deref()?;
+        Some(match trust {
+            trust if trust.starts_with("package signed") => "package",
+            trust if trust.starts_with("program signed") => "program",
+            trust if trust.starts_with("pinned") => "pinned",
+            _ => "nothing",
+        })
     }
 }
 
@@ -95,9 +111,6 @@ pub struct PluginDetail {
     pub view: PluginView,
     /// Digest of the stage that runs, `sha256:…`.
     pub digest: Option<String>,
-    /// What the trust in the running instance rests on: `signed by "release" (assets unsigned)`,
-    /// `pinned digest`, `unsigned`.
-    pub trust: Option<String>,
     /// Why the running instance could not be started again as it is: its key was revoked or has
     /// expired since, the policy trusts something else now. It goes on.
     pub trust_lost: Option<String>,

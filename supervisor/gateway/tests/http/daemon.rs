@@ -57,6 +57,7 @@ fn view(name: &str, state: &str) -> PluginView {
         ))],
         since: DateTime::UNIX_EPOCH,
         reason: None,
+        trust: Some("pinned digest".into()),
     }
 }
 
@@ -64,7 +65,6 @@ fn detail(name: &str, state: &str) -> PluginDetail {
     PluginDetail {
         view: view(name, state),
         digest: Some("sha256:00".into()),
-        trust: Some("pinned digest".into()),
         trust_lost: None,
         pid: Some(42),
         manifest: BTreeMap::new(),

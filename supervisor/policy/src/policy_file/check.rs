@@ -55,6 +55,14 @@ impl PolicyFile {
         if found != 1 {
             faults.add("trust", PolicyError::Trust { found });
         }
+        if trust.signed_by.is_empty() && (trust.package || trust.least_version.is_some()) {
+            let path = if trust.package {
+                "trust.package"
+            } else {
+                "trust.least-version"
+            };
+            faults.add(path, PolicyError::PackageUnsigned);
+        }
         if trust.signed_by.len() > KEYS_LIMIT {
             let long = format!("{} long", trust.signed_by.len());
             faults.value("trust.signed-by", long, "there are at most 256 keys");

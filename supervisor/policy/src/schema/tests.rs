@@ -83,6 +83,14 @@ const GOOD: &[Edit] = &[
     ("signed-by = [\"release\"]", "unsigned = true"),
     (
         "signed-by = [\"release\"]",
+        "signed-by = [\"release\"]\npackage = true\nleast-version = \"1.2.0-rc.1\"",
+    ),
+    (
+        "signed-by = [\"release\"]",
+        "unsigned = true\npackage = false",
+    ),
+    (
+        "signed-by = [\"release\"]",
         "signed-by = [\"release\", \"b-2_c\"]\nunsigned = false",
     ),
     (
@@ -148,6 +156,18 @@ const BAD: &[Edit] = &[
     ),
     ("signed-by = [\"release\"]", "signed-by = [\"../release\"]"),
     ("signed-by = [\"release\"]", "digest = \"sha256:0\""),
+    (
+        "signed-by = [\"release\"]",
+        "unsigned = true\npackage = true",
+    ),
+    (
+        "signed-by = [\"release\"]",
+        "unsigned = true\nleast-version = \"1\"",
+    ),
+    (
+        "signed-by = [\"release\"]",
+        "signed-by = [\"release\"]\nleast-version = \"v1\"",
+    ),
     ("signed-by", "signed_by"),
     ("tables = [\"items\"], ", ""),
     ("access = \"read\"", "access = \"reed\""),

@@ -106,7 +106,7 @@ impl Wanted<'_> {
                 (false, true) => Wish::Pin,
                 (false, false) => Wish::Best,
             },
-            signatures_are_required: self.installation.requires_signatures(),
+            required: self.installation.requires_signatures(),
             now: keys::now(),
         };
         let policy_file = self.installation.policy(plugin);

@@ -25,13 +25,16 @@ fn page(plugins: &[PluginView], now: DateTime<Utc>) -> Page {
         return page;
     }
     page.table(
-        ["PLUGIN", "VERSION", "STATE", "SINCE", "ROUTES", "ABOUT"],
+        [
+            "PLUGIN", "VERSION", "STATE", "SINCE", "SIGNED", "ROUTES", "ABOUT",
+        ],
         plugins.iter().map(|plugin| {
             [
                 plugin.id.to_string(),
                 plugin.version.clone(),
                 plugin.state.clone(),
                 time::age(plugin.since, now),
+                plugin.signed().unwrap_or("-").to_owned(),
                 plugin.routes.len().to_string(),
                 remark(plugin),
             ]
@@ -74,18 +77,20 @@ mod tests {
             routes: Vec::new(),
             since: now,
             reason: None,
+            trust: Some("package signed by \"release\"".into()),
         };
         let failed = PluginView {
             id: "mailer".parse().unwrap(),
             state: "failed".into(),
             reason: Some("exit code 1\x1b[2J".into()),
+            trust: None,
             ..hello.clone()
         };
         assert_eq!(
             page(&[hello, failed], now).to_string(),
-            "PLUGIN  VERSION  STATE   SINCE  ROUTES  ABOUT\n\
-             hello   1.0.0    ready   0s     0       Greets\n\
-             mailer  1.0.0    failed  0s     0       exit code 1\\u{1b}[2J\n"
+            "PLUGIN  VERSION  STATE   SINCE  SIGNED   ROUTES  ABOUT\n\
+             hello   1.0.0    ready   0s     package  0       Greets\n\
+             mailer  1.0.0    failed  0s     -        0       exit code 1\\u{1b}[2J\n"
         );
         assert!(page(&[], now).to_string().contains("plugin add"));
     }

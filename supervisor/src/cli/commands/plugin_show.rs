@@ -60,7 +60,7 @@ fn page(detail: &PluginDetail, events: &[EventView]) -> Page {
         detail.pid.map_or_else(String::new, |pid| pid.to_string()),
     )
     .field("digest", detail.digest.as_deref().unwrap_or_default())
-    .field("trust", detail.trust.as_deref().unwrap_or_default())
+    .field("trust", view.trust.as_deref().unwrap_or_default())
     .field(
         "but now",
         detail

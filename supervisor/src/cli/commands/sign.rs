@@ -1,11 +1,13 @@
-//! `pinfold sign`: a program's detached signature, beside it.
+//! `pinfold sign`: a program's detached signature, beside it, or that of a whole package, in it.
+
+mod package;
 
 use std::fs::File;
 use std::io::{self, Read as _};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
-use pinfold_policy::{FileHash, SIGNATURE_SUFFIX};
+use pinfold_policy::{FileHash, PrivateKey, SIGNATURE_SUFFIX};
 use serde::Serialize;
 use sha2::{Digest as _, Sha256};
 
@@ -62,9 +64,18 @@ struct Signed {
 
 pub(super) fn run(context: &Context, arguments: &SignArguments) -> Result<(), Failure> {
     let key = private_file::read(&arguments.key)?;
-    let hash = hash(&arguments.file)?;
+    match (&arguments.package, &arguments.file) {
+        (Some(directory), _) => package::run(context, directory, &key, &arguments.states),
+        (None, Some(file)) => program(context, file, &key),
+        // Wrong usage, which is told before.
+        (None, None) => Ok(()),
+    }
+}
+
+fn program(context: &Context, file: &Path, key: &PrivateKey) -> Result<(), Failure> {
+    let hash = hash(file)?;
     let signature = key.sign(&hash);
-    let mut signature_file = arguments.file.clone().into_os_string();
+    let mut signature_file = file.as_os_str().to_owned();
     signature_file.push(SIGNATURE_SUFFIX);
     let signature_file = PathBuf::from(signature_file);
     // Without a newline: GoatFlow's own host takes none.
@@ -73,7 +84,7 @@ pub(super) fn run(context: &Context, arguments: &SignArguments) -> Result<(), Fa
         source,
     })?;
     let signed = Signed {
-        file: arguments.file.clone(),
+        file: file.to_owned(),
         signature_file,
         sha256: hash.iter().map(|byte| format!("{byte:02x}")).collect(),
         signature: signature.to_string(),
@@ -89,12 +100,16 @@ pub(super) fn run(context: &Context, arguments: &SignArguments) -> Result<(), Fa
         .field("sha256", &signed.sha256);
         page
     })?;
+    hint_to_trust(context);
+    Ok(())
+}
+
+fn hint_to_trust(context: &Context) {
     if !context.output.is_json() {
         output::hint(
             "whoever runs it trusts the public key: pinfold keys trust FILE.pub --plugin NAME",
         );
     }
-    Ok(())
 }
 
 fn hash(path: &Path) -> Result<FileHash, SignError> {

@@ -1,6 +1,10 @@
 //! What a policy is to trust: whoever signed, where that is known, else the files as they are.
 
-use pinfold_policy::{KeyName, Moment, PluginId, SIGNATURE_SUFFIX, SignatureError, Trust};
+use pinfold_policy::{
+    KeyName, Moment, PACKAGE_SIGNATURE_FILE, PackageSignature, PackageSignatureError, Platform,
+    PluginId, RequireSignatures, SIGNATURE_SUFFIX, SignatureError, Statement, StatementRefusal,
+    Trust,
+};
 
 use crate::cli::exit::{Exit, Failure};
 use crate::cli::package::Package;
@@ -27,7 +31,7 @@ pub(in crate::cli) struct Choice<'a> {
     /// What the policy trusts that is there.
     pub(in crate::cli) before: Option<&'a Trust>,
     pub(in crate::cli) wish: Wish,
-    pub(in crate::cli) signatures_are_required: bool,
+    pub(in crate::cli) required: RequireSignatures,
     pub(in crate::cli) now: Moment,
 }
 
@@ -47,6 +51,10 @@ pub(in crate::cli) enum SignatureRefused {
         #[source]
         source: SignatureError,
     },
+    #[error("{PACKAGE_SIGNATURE_FILE:?} is no package's signature")]
+    MalformedPackage(#[source] PackageSignatureError),
+    #[error("{PACKAGE_SIGNATURE_FILE:?} does not count")]
+    Statement(#[source] StatementRefusal),
     #[error("{file:?} is not a signature of these bytes by {}", list(.keys))]
     Others { file: String, keys: Vec<KeyName> },
 }
@@ -56,6 +64,17 @@ impl From<SignatureRefused> for Failure {
         let hint = match &error {
             SignatureRefused::Malformed { .. } => {
                 "sign the program anew (`pinfold sign`), or remove the file"
+            }
+            SignatureRefused::MalformedPackage(_) => {
+                "sign the package anew (`pinfold sign --package`), or remove the file"
+            }
+            SignatureRefused::Statement(StatementRefusal::TooOld { .. }) => {
+                "put the newer version there; if the older one is wanted, lower least-version in the \
+                 plugin's policy first"
+            }
+            SignatureRefused::Statement(_) => {
+                "get the package anew from whoever made it, or have it signed as it is \
+                 (`pinfold sign --package`)"
             }
             SignatureRefused::Others { .. } => {
                 "the program may have been altered: get it anew, or trust the key that signed it: \
@@ -76,43 +95,104 @@ impl Choice<'_> {
     pub(in crate::cli) fn choose(&self) -> Result<Chosen, SignatureRefused> {
         let file = format!("{}{SIGNATURE_SUFFIX}", self.entry);
         let mut notes = Vec::new();
-        let by = match self.signers(&file)? {
-            Some(Signers::By(keys)) => keys,
-            Some(Signers::Others(keys)) => return Err(SignatureRefused::Others { file, keys }),
+        let package = self.package_signers()?;
+        let mut by = |file: &str, signers| match signers {
+            Some(Signers::By(keys)) => Ok(keys),
+            Some(Signers::Others(keys)) => Err(SignatureRefused::Others {
+                file: file.to_owned(),
+                keys,
+            }),
             Some(Signers::Unknown) => {
                 notes.push(format!(
                     "{file} is by no key that is trusted here: `pinfold keys trust` trusts one"
                 ));
-                Vec::new()
+                Ok(Vec::new())
             }
-            None => Vec::new(),
+            None => Ok(Vec::new()),
         };
-        let trust = match self.wish {
-            Wish::Unsigned => Trust {
+        let (signers, statement) = package.unzip();
+        let package = by(PACKAGE_SIGNATURE_FILE, signers)?;
+        let program = by(&file, self.signers(&file)?)?;
+        let trust = match (self.wish, statement) {
+            (Wish::Unsigned, _) => Trust {
                 unsigned: true,
                 ..Trust::default()
             },
-            Wish::Best if !by.is_empty() => self.signed(by),
-            Wish::Best | Wish::Pin => Trust {
+            (Wish::Best, Some(statement)) if !package.is_empty() => {
+                self.package_signed(package, &statement)?
+            }
+            (Wish::Best, _) if !program.is_empty() => self.signed(program),
+            (Wish::Best | Wish::Pin, _) => Trust {
                 digest: Some(self.package.digest()),
                 ..Trust::default()
             },
         };
-        if !trust.signed_by.is_empty() {
+        let is_whole = trust.package || trust.least_version.is_some();
+        if !trust.signed_by.is_empty() && !is_whole {
             notes.push(
                 "signed is the program alone: whoever can write the plugin's directory can change \
                  the files beside it, or put another signed version there (--pin trusts these files \
                  alone)"
                     .into(),
             );
-        } else if self.signatures_are_required {
-            notes.push(
-                "this machine requires signatures (launcher.toml): the launcher will refuse to \
-                 start the plugin until a trusted key has signed it and this is granted again"
-                    .into(),
-            );
+        }
+        let suffices = match self.required {
+            RequireSignatures::None => true,
+            RequireSignatures::Any => !trust.signed_by.is_empty(),
+            RequireSignatures::Package => is_whole,
+        };
+        if !suffices {
+            let kind = match self.required {
+                RequireSignatures::Package => "signatures of whole packages",
+                _ => "signatures",
+            };
+            notes.push(format!(
+                "this machine requires {kind} (launcher.toml): the launcher will refuse to start the \
+                 plugin until a trusted key has signed it and this is granted again"
+            ));
         }
         Ok(Chosen { trust, notes })
+    }
+
+    /// Whose the package's signature is, and what it states; that is of these files.
+    fn package_signers(&self) -> Result<Option<(Signers, Statement)>, SignatureRefused> {
+        let Some(content) = self.package.signatures.get(PACKAGE_SIGNATURE_FILE) else {
+            return Ok(None);
+        };
+        let signature =
+            PackageSignature::parse(content).map_err(SignatureRefused::MalformedPackage)?;
+        let signers = keys::package_signers(self.keys, self.plugin, &signature, self.now);
+        let statement = signature.statement;
+        if matches!(signers, Signers::By(_)) {
+            statement
+                .covers(
+                    self.plugin,
+                    self.package.digest(),
+                    &Platform::here(),
+                    self.now,
+                )
+                .map_err(SignatureRefused::Statement)?;
+        }
+        Ok(Some((signers, statement)))
+    }
+
+    /// The whole package from now on, and no older version than this one, or than the reviewer said.
+    fn package_signed(
+        &self,
+        by: Vec<KeyName>,
+        statement: &Statement,
+    ) -> Result<Trust, SignatureRefused> {
+        let before = self.before.and_then(|before| before.least_version.clone());
+        if let Some(least) = &before {
+            statement
+                .is_at_least(least)
+                .map_err(SignatureRefused::Statement)?;
+        }
+        Ok(Trust {
+            package: true,
+            least_version: before.or_else(|| statement.version.clone()),
+            ..self.signed(by)
+        })
     }
 
     fn signers(&self, file: &str) -> Result<Option<Signers>, SignatureRefused> {
@@ -194,7 +274,7 @@ mod tests {
             keys,
             before,
             wish,
-            signatures_are_required: true,
+            required: RequireSignatures::Any,
             now: Moment::from_unix_seconds(0),
         }
         .choose()
@@ -231,6 +311,59 @@ mod tests {
                 .trust
                 .unsigned
         );
+    }
+
+    #[test]
+    fn a_signed_package_is_trusted_whole_and_no_older_one_from_then_on() {
+        let signed = |digit: &str, edit: fn(&mut Statement)| {
+            let mut package = package(Some(&private("1").sign(&HASH).to_string()));
+            let mut statement = Statement {
+                plugin: "hello".parse().unwrap(),
+                version: Some("1.2".parse().unwrap()),
+                platform: Platform::any(),
+                digest: package.digest(),
+                key: private(digit).public_key(),
+                from: Moment::from_unix_seconds(0),
+                until: None,
+            };
+            edit(&mut statement);
+            let text = statement.sign(&private(digit)).to_text();
+            let content = text.into_bytes();
+            package
+                .signatures
+                .insert(PACKAGE_SIGNATURE_FILE.into(), content);
+            package
+        };
+        let keys = [key("a", "1")];
+        let good = signed("1", |_| {});
+        let chosen = choose(&good, &keys, None, Wish::Best).unwrap();
+        let whole = |least: &str| Trust {
+            signed_by: vec!["a".parse().unwrap()],
+            package: true,
+            least_version: Some(least.parse().unwrap()),
+            ..Trust::default()
+        };
+        assert_eq!(chosen.trust, whole("1.2"));
+        assert_eq!(chosen.notes, [] as [&str; 0]);
+        // What a reviewer has said stays.
+        let chosen = choose(&good, &keys, Some(&whole("1.1")), Wish::Best).unwrap();
+        assert_eq!(chosen.trust, whole("1.1"));
+        let said = |package: &Package, before: Option<&Trust>| {
+            let error = choose(package, &keys, before, Wish::Best).unwrap_err();
+            Failure::from(error).to_string()
+        };
+        let older = said(&good, Some(&whole("1.3")));
+        assert!(older.contains("takes none below 1.3"), "{older}");
+        let others = said(&signed("2", |_| {}), None);
+        assert!(
+            others.contains("is not a signature of these bytes by \"a\""),
+            "{others}"
+        );
+        let altered = said(
+            &signed("1", |it| it.digest = pinfold_policy::Digest([0; 32])),
+            None,
+        );
+        assert!(altered.contains("it is of sha256:0000"), "{altered}");
     }
 
     #[test]

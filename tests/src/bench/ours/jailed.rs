@@ -62,7 +62,7 @@ impl Host {
             uid_range: pinfold_policy::UidRange::default(),
             uid_lease_dir: "/var/lib/pinfold-uids".into(),
             daemon_user: "root".into(),
-            require_signatures: false,
+            require_signatures: pinfold_policy::RequireSignatures::None,
             netns_pool,
             stages_memory: pinfold_policy::STAGES_MEMORY,
             handover_limit: pinfold_policy::Span::seconds(30),

@@ -3,7 +3,7 @@
 mod jail;
 
 use pinfold_hostapi::{DEFAULT_CALLS_PER_SECOND, DEFAULT_REQUESTS_PER_MINUTE};
-use pinfold_policy::{Control, ControlWish, Moment, PluginId, PolicyFile};
+use pinfold_policy::{Control, ControlWish, Moment, PluginId, PolicyFile, RequireSignatures};
 use serde::Serialize;
 
 use super::origin::Origin;
@@ -269,11 +269,22 @@ fn trust(review: &Review, plugin: &PluginId, rows: &Rows<'_>) -> Vec<Row> {
             origin: Origin::file("key", &file),
         });
     }
+    if trust.package {
+        all.push(rows.row("trust.package", true));
+    }
+    if let Some(least) = &trust.least_version {
+        all.push(rows.row("trust.least-version", least));
+    }
     let path = "require-signatures";
     let places = &review.config_places;
     all.push(Row {
         key: path.to_owned(),
-        value: review.requires_signatures().to_string(),
+        value: match review.requires_signatures() {
+            RequireSignatures::None => "false",
+            RequireSignatures::Any => "true",
+            RequireSignatures::Package => "package",
+        }
+        .to_owned(),
         origin: match places.value(path) {
             None => Origin::default(),
             place => Origin::of("launcher", Some(&review.config_file), places, place),

@@ -3,7 +3,9 @@
 use std::fs;
 
 use pinfold_policy::lint::{Finding, Rule};
-use pinfold_policy::{ByteSize, KeyName, KeyRefusal, LaunchTemplate, Places, PluginId, PolicyFile};
+use pinfold_policy::{
+    ByteSize, KeyName, KeyRefusal, LaunchTemplate, Places, PluginId, PolicyFile, RequireSignatures,
+};
 use pinfold_sandbox::jail::SHARED_MEMORY_BYTES;
 use pinfold_sandbox::launcher::review::{FilesError, Review as Files};
 use pinfold_sandbox::seccomp::{Profile, ProfileError};
@@ -52,7 +54,8 @@ impl Surroundings<'_> {
         found: &mut Vec<Finding>,
     ) {
         let trust = &policy.trust;
-        if self.is_installed && review.requires_signatures() && trust.signed_by.is_empty() {
+        let is_required = review.requires_signatures() != RequireSignatures::None;
+        if self.is_installed && is_required && trust.signed_by.is_empty() {
             let path = if trust.unsigned {
                 "trust.unsigned"
             } else {
