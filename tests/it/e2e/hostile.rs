@@ -23,33 +23,34 @@ const ROWS_AT_ONCE: usize = 3;
 /// Callers of the neighbour at once.
 const CALLERS: usize = 4;
 
-/// Small enough for a test, long enough for a Go program to start on a busy machine.
-const POLICY: &str = "[timeouts]
-handshake = '3s'
-init = '3s'
-call = '1s'
+/// The policy of a row. Short deadlines only for what is to miss them: a Go program may take seconds
+/// to start on a busy machine.
+fn policy(row: &Row) -> String {
+    let start = match row.what {
+        What::Start => "3s",
+        _ => "20s",
+    };
+    // Room to fail at something else than memory.
+    let (call, memory) = if row.is_roomy {
+        ("20s", "1GiB")
+    } else {
+        ("1s", "128MiB")
+    };
+    format!(
+        "[timeouts]
+handshake = '{start}'
+init = '{start}'
+call = '{call}'
 shutdown = '300ms'
 quit = '300ms'
 [limits]
-memory = '128MiB'
+memory = '{memory}'
 processes = 64
 [permissions]
 cache = 'read'
-";
-
-/// The same with room to fail at something else than memory.
-const ROOMY: &str = "[timeouts]
-handshake = '3s'
-init = '3s'
-call = '20s'
-shutdown = '300ms'
-quit = '300ms'
-[limits]
-memory = '1GiB'
-processes = 64
-[permissions]
-cache = 'read'
-";
+"
+    )
+}
 
 #[test]
 fn each_way_to_misbehave_is_told_and_costs_the_neighbour_no_request() {
@@ -123,7 +124,7 @@ fn line(daemon: &Daemon, neighbour: &Neighbour, row: &Row) -> (String, bool) {
 fn run(daemon: &Daemon, row: &Row) -> Result<String, String> {
     let name = row.name;
     let printed = daemon.setup().printed().len();
-    daemon.add_policy(name, if row.is_roomy { ROOMY } else { POLICY });
+    daemon.add_policy(name, &policy(row));
     let program = match row.what {
         What::Function(..) => "goatflow-g4",
         _ => "goatflow-any",
