@@ -39,6 +39,7 @@ use pinfold_reaper::plan::descriptor;
 pub use at_rest::{Seen, seen_at_rest};
 pub use error::JailError;
 pub(crate) use host_files::read as read_host_files;
+pub use interpreters::of as interpreters_of;
 pub use landlock::{FileAccess, FilePlaces, place_of_access};
 pub(crate) use landlock::{
     NEWEST as NEWEST_LANDLOCK, handled as landlock_handled, lacks as landlock_lacks,

@@ -26,7 +26,8 @@ const PATH_BYTES: usize = 4096;
 
 /// The interpreters, as absolute paths of the jail, each of them a file of the stage. What lies
 /// elsewhere is none of ours: a jail has nothing there that could be executed.
-pub(super) fn of(stage: BorrowedFd<'_>, entry: &str) -> Vec<String> {
+#[must_use]
+pub fn of(stage: BorrowedFd<'_>, entry: &str) -> Vec<String> {
     let mut found: Vec<String> = Vec::new();
     let mut last = open(stage, entry);
     while let Some(file) = last.take()

@@ -115,17 +115,13 @@ pub(super) fn write(
     plan.landlock(landlock);
     let places = FilePlaces {
         entry: &spec.entry,
+        interpreters: &super::interpreters::of(spec.stage.as_fd(), &spec.entry),
         tmp_directory: &spec.tmp_directory,
         has_state: spec.state.is_some(),
         runtime: spec.runtime.as_ref().map(|runtime| &runtime.named),
     };
-    let interpreters = match is_executed(&places) {
-        true => super::interpreters::of(spec.stage.as_fd(), &spec.entry),
-        false => Vec::new(),
-    };
     rules(&places)
         .into_iter()
-        .chain(interpreters.into_iter().map(|path| (path, EXECUTE)))
         .try_for_each(|(path, rights)| plan.landlock_rule(&path, rights & landlock.files))
 }
 
@@ -134,6 +130,8 @@ pub(super) fn write(
 pub struct FilePlaces<'a> {
     /// What is executed, below the plugin's directory.
     pub entry: &'a str,
+    /// What the kernel executes for it: [`super::interpreters_of`] the plugin's files.
+    pub interpreters: &'a [String],
     /// The launch template's temporary directory.
     pub tmp_directory: &'a str,
     /// Whether it has a directory that lasts.
@@ -190,6 +188,9 @@ fn rules(places: &FilePlaces<'_>) -> Vec<(String, u64)> {
     let entry = format!("{STAGE_DIRECTORY}/{}", places.entry);
     if is_executed(places) {
         rule(&entry, EXECUTE);
+        for interpreter in places.interpreters {
+            rule(interpreter, EXECUTE);
+        }
     }
     if let Some(runtime) = places.runtime {
         for path in &runtime.paths {
@@ -253,6 +254,7 @@ mod tests {
     fn files_are_reached_where_a_place_above_them_has_the_right() {
         let places = FilePlaces {
             entry: "bin/hello",
+            interpreters: &["/plugin/lib/ld.so".into()],
             tmp_directory: "/tmp/own",
             has_state: true,
             runtime: None,
@@ -265,6 +267,7 @@ mod tests {
             (Read, "/plugin/x", Some("/plugin")),
             (Read, "/pluginx", None),
             (Execute, "/plugin/bin/hello", Some("/plugin/bin/hello")),
+            (Execute, "/plugin/lib/ld.so", Some("/plugin/lib/ld.so")),
             (Execute, "/plugin/other", None),
             (Execute, "/tmp/x", None),
             (Read, "/etc/passwd", Some("/etc")),

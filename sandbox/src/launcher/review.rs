@@ -3,9 +3,11 @@
 
 use std::path::PathBuf;
 
-use pinfold_policy::{LaunchTemplate, LauncherConfig, PluginId};
+use pinfold_policy::{LaunchTemplate, LauncherConfig, PluginId, Runtime};
 
 use super::files::{self, Files, Place, PolicyBytes};
+use super::runtime;
+use crate::posture::RuntimeState;
 use crate::seccomp::{Profile, Program};
 
 pub use super::files::FilesError;
@@ -114,6 +116,12 @@ impl Review {
             text: String::from_utf8_lossy(&text).into_owned(),
             path,
         })
+    }
+
+    /// What a launch would say of each path of a runtime, in the installation of `config`.
+    #[must_use]
+    pub fn runtime(&self, config: &LauncherConfig, named: &Runtime) -> Vec<RuntimeState> {
+        runtime::states(&self.files, config, named)
     }
 
     /// A syscall profile, compiled.

@@ -27,6 +27,18 @@ pub(super) fn look(policy: &PolicyFile, found: &mut Found<'_>) {
             "write 24 or more",
         );
     }
+    if let Some(runtime) = &policy.runtime {
+        let programs: Vec<&str> = runtime.programs().collect();
+        found.add(
+            Rule::RuntimeOfHost,
+            "runtime",
+            format!(
+                "{} of the host run it, which no digest and no signature covers",
+                programs.join(" and ")
+            ),
+            "keep the host's programs up to date, and the paths few",
+        );
+    }
     for (id, wish) in &policy.controls {
         if let Some(control) = Control::from_id(id) {
             control_of(control, wish, found);

@@ -202,6 +202,13 @@ fn what_is_wide_or_weak_is_told_at_its_place() {
             "{ wanted = \"required\", i-accept-the-risk = \"why\" }",
         ),
         (pinned, "unsigned = true", "unsigned", Warning, "true"),
+        (
+            "[limits]",
+            "[runtime]\ninterpreter = \"/usr/bin/python3\"\n[limits]",
+            "runtime-of-host",
+            Note,
+            "[runtime]",
+        ),
     ] {
         let expected = (rule, severity, text.to_owned());
         assert_eq!(found(from, to), [expected], "{to}");

@@ -231,6 +231,12 @@ fn a_permission_is_explained_by_the_line_that_decides() {
         );
         assert!(!by.is_empty(), "{permission}: {answer}");
     }
+    // What the kernel executes for a script is in its first line.
+    let asked = ["explain", "hello", "file:execute:/plugin/lib/run"];
+    assert_eq!(installation.people(&asked).0, 1);
+    installation.write("plugins/hello/lib/run", "");
+    installation.write("plugins/hello/hello", "#!/plugin/lib/run\n");
+    assert_eq!(installation.people(&asked).0, 0);
     let (_, text) = installation.people(&["explain", "hello", "db:read:notes"]);
     assert!(text.contains("not asked for by the manifest"), "{text}");
     let (_, text) = installation.people(&["explain", "hello", "db:write:items"]);

@@ -199,6 +199,37 @@ fn profiles_are_checked_by_the_rules_that_the_launcher_has() {
 }
 
 #[test]
+fn a_runtime_is_looked_at_as_a_launch_does() {
+    let installation = Installation::new();
+    let runtime = "[runtime]\ninterpreter = \"/usr/bin/env\"\npaths = [\"/usr/lib\", \"/usr/nothing\"]\n[limits]";
+    installation.policy(&POLICY.replace("[limits]", runtime));
+    // An interpreter reads the entry: it needs no execute bit.
+    let program = installation.path("plugins/hello/hello");
+    fs::set_permissions(program, fs::Permissions::from_mode(0o644)).unwrap();
+    let (status, checked) = installation.json(&["check"]);
+    assert_eq!(status, 1);
+    assert!(
+        is_found(&checked, "runtime-of-host", "note", Some(13)),
+        "{checked}"
+    );
+    let refused = |checked: &Value| {
+        let all = found(checked).into_iter();
+        let of_rule = all.filter(|(rule, ..)| rule == "runtime-refused");
+        of_rule.map(|(_, _, line)| line).collect::<Vec<_>>()
+    };
+    assert_eq!(refused(&checked), [Some(15)], "{checked}");
+    assert!(
+        !is_found(&checked, "entry-missing", "error", Some(3)),
+        "{checked}"
+    );
+    let inside = installation.path("etc/policy.d");
+    let inside = runtime.replace("/usr/nothing", inside.to_str().unwrap());
+    installation.policy(&POLICY.replace("[limits]", &inside));
+    let (_, checked) = installation.json(&["check"]);
+    assert_eq!(refused(&checked), [Some(15)], "{checked}");
+}
+
+#[test]
 fn keys_that_do_not_count_are_told_apart() {
     let installation = Installation::new();
     let names = ["none", "other", "past", "gone", "bare"];

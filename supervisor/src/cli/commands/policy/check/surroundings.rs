@@ -38,6 +38,9 @@ impl Surroundings<'_> {
         profile(files, policy, places, &mut found);
         template(files, policy, places, &mut found);
         if let Some(review) = self.review {
+            if self.is_installed {
+                runtime(review, policy, places, &mut found);
+            }
             self.keys(review, policy, places, &mut found);
             if let (true, Some(plugin)) = (self.is_installed, self.plugin) {
                 self.plugin(review, plugin, policy, places, &mut found);
@@ -174,7 +177,8 @@ fn files(
         .files()
         .iter()
         .find(|file| file.path == policy.entry);
-    if !entry.is_some_and(|file| file.executable) {
+    let is_executed = (policy.runtime.as_ref()).is_none_or(|runtime| runtime.interpreter.is_none());
+    if !entry.is_some_and(|file| file.executable || !is_executed) {
         let why = match entry {
             None => "is not among the plugin's files",
             Some(_) => "is not executable: its execute bit is not set",
@@ -200,6 +204,28 @@ fn files(
             format!("look at the files, then: pinfold plugin grant {plugin}"),
         );
         found.push(finding.at(places.value("trust.digest")));
+    }
+}
+
+/// Each path of the runtime, as a launch would look at it.
+fn runtime(review: &Review, policy: &PolicyFile, places: &Places, found: &mut Vec<Finding>) {
+    let Some(named) = &policy.runtime else {
+        return;
+    };
+    for state in review.files.runtime(&review.config, named) {
+        if state.problem.is_empty() {
+            continue;
+        }
+        let is = |program: &Option<String>| program.as_ref() == Some(&state.path);
+        let at = named.paths.iter().position(|path| *path == state.path);
+        let path = match at {
+            Some(at) => format!("runtime.paths[{at}]"),
+            None if is(&named.interpreter) => "runtime.interpreter".into(),
+            None => "runtime.loader".into(),
+        };
+        let help = "name a path by its real name, which root owns and nobody else can write";
+        let finding = Finding::new(Rule::RuntimeRefused, state.problem, help);
+        found.push(finding.at(places.nearest(&path)));
     }
 }
 

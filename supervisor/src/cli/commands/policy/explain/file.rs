@@ -1,7 +1,10 @@
 //! Files in the jail: decided by the rules that are given to the kernel for its places.
 
+use std::fs::File;
+use std::os::fd::AsFd as _;
+
 use pinfold_policy::{Control, Places, PluginId};
-use pinfold_sandbox::jail::{FileAccess, FilePlaces, place_of_access};
+use pinfold_sandbox::jail::{FileAccess, FilePlaces, interpreters_of, place_of_access};
 use pinfold_sandbox::launcher::review::FilesError;
 
 use super::{Decided, Decision};
@@ -58,8 +61,12 @@ pub(super) fn decide(
         }
     }
     let tmp_directory = template.tmp_directory(plugin);
+    let interpreters = File::open(review.directory(plugin))
+        .map(|directory| interpreters_of(directory.as_fd(), &policy.file.entry));
     let places = FilePlaces {
         entry: &policy.file.entry,
+        // Without its files there is nothing to execute.
+        interpreters: &interpreters.unwrap_or_default(),
         tmp_directory: &tmp_directory,
         has_state: template.state,
         runtime: policy.file.runtime.as_ref(),
