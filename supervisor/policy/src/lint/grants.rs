@@ -129,6 +129,17 @@ fn hosts(permissions: &Permissions, found: &mut Found<'_>) {
                 "add methods = [\"GET\"] where reading is enough",
             );
         }
+        if grant.tunnel && !grant.methods.is_empty() {
+            found.add(
+                Rule::TunnelHidesMethods,
+                &format!("{path}.tunnel"),
+                format!(
+                    "{} alone may be used, but by tunnel any method: nobody sees inside one",
+                    grant.methods.join(" and ")
+                ),
+                "take tunnel = true away where requests through the broker are enough",
+            );
+        }
         for (at, network) in grant.addresses.iter().enumerate() {
             let more = match network.prefix() {
                 0 => ": every address, the metadata services of cloud providers too",

@@ -201,6 +201,13 @@ fn what_is_wide_or_weak_is_told_at_its_place() {
             Note,
             "{ wanted = \"required\", i-accept-the-risk = \"why\" }",
         ),
+        (
+            "[\"GET\"]",
+            "[\"GET\"], tunnel = true",
+            "tunnel-hides-methods",
+            Warning,
+            "true",
+        ),
         (pinned, "unsigned = true", "unsigned", Warning, "true"),
         (
             "[limits]",
