@@ -29,9 +29,9 @@ pub(super) struct Group {
 pub(super) enum Inside {
     /// An answer that has this in it: the kernel's name of an error, or words of a refusal.
     Refused(&'static str),
-    /// The filter ends whoever makes the call: the process, or the jail with it.
+    /// The filter ends the process that makes the call.
     Killed,
-    /// The jail ends, of this.
+    /// The jail ends, of this: the call, or the limit.
     Ends(&'static str),
     /// It succeeds, and why nothing stops it yet.
     NotHeld(&'static str),
@@ -54,9 +54,6 @@ pub(super) struct Seen {
     pub(super) inside: String,
     pub(super) outside: String,
 }
-
-/// Causes of a jail's end, as the launcher words them.
-const ENDS: [&str; 1] = ["out of memory"];
 
 /// The whole table.
 pub(super) fn groups() -> Vec<Group> {
@@ -101,9 +98,9 @@ impl Inside {
         if let Some(why) = text.strip_prefix("NOT HELD: ") {
             return Self::NotHeld(why);
         }
-        match ENDS.contains(&text) {
-            true => Self::Ends(text),
-            false => Self::Refused(text),
+        match text.strip_prefix("ended: ") {
+            Some(cause) => Self::Ends(cause),
+            None => Self::Refused(text),
         }
     }
 
@@ -115,9 +112,9 @@ impl Inside {
     fn is(self, seen: &str) -> bool {
         match self {
             Self::Refused(text) => seen != "ok" && seen.contains(text),
-            // Of the process alone, or of the jail with the launcher's word for it.
-            Self::Killed => seen == "SIGSYS" || seen.contains("system call"),
-            Self::Ends(cause) => seen.contains(cause),
+            Self::Killed => seen == "SIGSYS",
+            // The launcher names the call last.
+            Self::Ends(cause) => seen.ends_with(cause),
             Self::NotHeld(_) => seen == "ok",
         }
     }
@@ -139,7 +136,7 @@ impl Attempt {
         let Seen { inside, outside } = seen;
         let id = self.id;
         if !self.inside.is(inside) {
-            return Some(format!("{id} inside: {inside}, not {}", self.inside));
+            return Some(format!("{id} inside: {inside}; expected: {}", self.inside));
         }
         match self.outside {
             Outside::Done if outside != "ok" => Some(format!("{id} outside: {outside}")),
@@ -169,7 +166,7 @@ impl fmt::Display for Inside {
         match self {
             Self::Refused(text) => f.write_str(text),
             Self::Killed => f.write_str("killed"),
-            Self::Ends(cause) => write!(f, "ended: {cause}"),
+            Self::Ends(cause) => write!(f, "jail ended: {cause}"),
             Self::NotHeld(why) => write!(f, "not held: {why}"),
         }
     }

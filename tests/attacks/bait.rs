@@ -10,10 +10,14 @@ use pinfold_tests::{go_fixture, scratch};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use super::{Daemon, Setup};
+use super::names::Names;
+use super::{Daemon, Setup, races, sql};
 
-/// The hostile plugin.
+/// The hostile plugin, for what it does by itself.
 pub(super) const MALLORY: &str = "mallory";
+
+/// The same program, for what it asks of the host: floods of the other one's are not in its way.
+pub(super) const TRUDY: &str = "trudy";
 
 /// The same program, for attempts at which its jail ends.
 pub(super) const KAMIKAZE: &str = "kamikaze";
@@ -25,13 +29,42 @@ processes = 64
 tmp = '16MiB'
 [permissions]
 cache = 'readwrite'
+db = [{ tables = ['items'], access = 'readwrite' }]
+http = [{ hosts = ['*:*'] }, { hosts = ['127.0.0.3:*', '*.test:*'], addresses = ['127.0.0.3'] }]
+[rates]
+http-requests-per-minute = 1000
+";
+
+/// A plugin with something to hide.
+pub(super) const VAULT: &str = "vault";
+
+const VAULT_POLICY: &str = "[permissions]
+cache = 'readwrite'
+db = [{ tables = ['users'], access = 'read' }]
+";
+
+const VAULT_ASKS: &str = "resources:
+  permissions:
+    - type: db
+      access: read
+      scope: [users]
+";
+
+/// What its manifest asks for.
+const ASKS: &str = "resources:
+  permissions:
+    - type: http
+    - type: db
+      access: readwrite
+      scope: [items]
 ";
 
 /// A plugin that ends is started again at once, and however often.
 const CONFIG: &str = "[restart]\nfirst = '10ms'\nlongest = '20ms'\nlimit = 100\n";
 
-/// Leaves a descriptor open for whatever is started: a host that forgets one.
-const LEAK: &str = "exec 9</etc; exec \"$@\"";
+/// Leaves a descriptor open for whatever is started: a host that forgets one. It asks the test for the
+/// addresses of names.
+const LEAK: &str = "mount --bind \"$0\" /etc/resolv.conf; exec 9</etc; exec \"$@\"";
 
 /// Servers and directories of the host's, until it is dropped.
 #[derive(Debug)]
@@ -40,8 +73,9 @@ pub(super) struct Bait {
     loopback: TcpListener,
     address: TcpListener,
     abstract_name: String,
-    _abstract: UnixListener,
-    _socket: UnixListener,
+    in_no_directory: UnixListener,
+    in_a_directory: UnixListener,
+    names: Names,
 }
 
 impl Bait {
@@ -52,8 +86,9 @@ impl Bait {
         Self {
             loopback: TcpListener::bind("127.0.0.1:0").unwrap(),
             address: TcpListener::bind("0.0.0.0:0").unwrap(),
-            _abstract: UnixListener::bind_addr(&address).unwrap(),
-            _socket: UnixListener::bind(place.path().join("socket")).unwrap(),
+            in_no_directory: UnixListener::bind_addr(&address).unwrap(),
+            in_a_directory: UnixListener::bind(place.path().join("socket")).unwrap(),
+            names: Names::serve(&place.path().join("resolv.conf")),
             abstract_name,
             place,
         }
@@ -61,15 +96,64 @@ impl Bait {
 
     /// A daemon with the plugins, started by somebody who forgot to close a descriptor.
     pub(super) fn daemon(&self) -> Daemon {
-        let setup = Setup::new().hello().plugin(MALLORY, "goatflow-g4");
+        let setup = Setup::new()
+            .hello()
+            .plugin_asking(MALLORY, "goatflow-g4", ASKS);
         helper(&setup.path("sources").join(MALLORY).join("helper"));
+        let setup = races::prepare(setup, self.path());
         setup
             .policy(MALLORY, POLICY)
+            .plugin_asking(TRUDY, "goatflow-g4", ASKS)
+            .policy(TRUDY, POLICY)
+            .plugin_asking(VAULT, "goatflow-g4", VAULT_ASKS)
+            .policy(VAULT, VAULT_POLICY)
             .plugin(KAMIKAZE, "goatflow-g4")
             .policy(KAMIKAZE, POLICY)
-            .file("etc/pinfold.toml", CONFIG)
-            .through(&["bash", "-c", LEAK, "bash"])
+            .file(
+                "etc/pinfold.toml",
+                &format!("{CONFIG}{}", sql::configuration(self.path())),
+            )
+            .through(&self.with_names(LEAK))
             .start()
+    }
+
+    /// A directory of the host's.
+    pub(super) fn path(&self) -> &Path {
+        self.place.path()
+    }
+
+    /// A program that runs `script`, where names are what this says.
+    /// Its `$0` is what resolv.conf(5) has to be.
+    pub(super) fn with_names<'a>(&'a self, script: &'a str) -> [&'a str; 8] {
+        let private = ["unshare", "--mount", "--propagation", "private"];
+        let [a, b, c, d] = private;
+        [a, b, c, d, "bash", "-c", script, self.names.configuration()]
+    }
+
+    /// Whether somebody has connected to one of the host's servers since this was asked last.
+    pub(super) fn is_taken(&self) -> bool {
+        self.loopback.set_nonblocking(true).unwrap();
+        self.in_a_directory.set_nonblocking(true).unwrap();
+        self.in_no_directory.set_nonblocking(true).unwrap();
+        let mut is_taken = false;
+        while self.loopback.accept().is_ok()
+            || self.in_a_directory.accept().is_ok()
+            || self.in_no_directory.accept().is_ok()
+        {
+            is_taken = true;
+        }
+        is_taken
+    }
+
+    /// The host's servers, as variables of an environment.
+    pub(super) fn servers(&self) -> [(&'static str, String); 3] {
+        let loopback = self.loopback.local_addr().unwrap().to_string();
+        let socket = self.path().join("socket").display().to_string();
+        [
+            ("ATTACK_LOOPBACK", loopback),
+            ("ATTACK_SOCKET", socket),
+            ("ATTACK_ABSTRACT", self.abstract_name.clone()),
+        ]
     }
 
     /// What acts are aimed at inside, by a plugin of this name.
@@ -127,7 +211,7 @@ fn disk() -> String {
 }
 
 /// The address that this machine would send from; it sends nothing for that.
-fn own_address() -> String {
+pub(super) fn own_address() -> String {
     let socket = UdpSocket::bind("0.0.0.0:0").unwrap();
     match socket.connect("192.0.2.1:9") {
         Ok(()) => socket.local_addr().unwrap().ip().to_string(),

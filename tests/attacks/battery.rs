@@ -6,8 +6,14 @@
 mod acts;
 mod attempt;
 mod bait;
+mod handshakes;
+mod identities;
 mod known;
+mod names;
 mod page;
+mod races;
+mod sql;
+mod urls;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -74,7 +80,19 @@ fn run(daemon: &Daemon, bait: &Bait, groups: &[Group]) -> Results {
         let groups = groups.iter().filter(|group| group.how == how);
         groups.flat_map(|group| &group.attempts).collect()
     };
-    acts::run(daemon, bait, &of("acts"))
+    // At once: most of them wait.
+    std::thread::scope(|scope| {
+        let acts = scope.spawn(|| acts::run(daemon, bait, &of("acts")));
+        let races = scope.spawn(|| races::run(daemon, bait, &of("races")));
+        let mut results = sql::run(daemon, bait, &of("sql-query"), &of("sql-exec"));
+        results.extend(urls::run(daemon, bait, &of("urls")));
+        results.extend(identities::run(daemon, &of("identities")));
+        results.extend(acts.join().unwrap());
+        // They have servers of the host's in common with the acts.
+        results.extend(handshakes::run(daemon, bait, &of("handshakes")));
+        results.extend(races.join().unwrap());
+        results
+    })
 }
 
 fn line(attempt: &Attempt, seen: &Seen) -> String {

@@ -14,10 +14,11 @@ What a hostile plugin tries, what stops it, and what would if that did not. `mak
 once more without one, or without the broker, and writes this page; `make test` runs them all too, and fails where one
 comes to anything else than what is here. The table is `tests/attacks/attempts.txt`.
 
-* **inside**: what comes of it: the kernel's error, `killed` (the filter ends whoever makes the call), what the jail ended
-  of, or the refusal's words. **not held** is an attempt that succeeds.
+* **inside**: what comes of it: the kernel's error, `killed` (the filter ends the process), what the whole jail ended of
+  (the call that it made, or the limit that it met), or words of the refusal. **not held** is an attempt that succeeds.
 * **held by**, and **behind it** what would refuse it by itself; `-` is nothing.
-* **outside**: what comes of it as root without a jail. *answered* means that the kernel's own code answers, with another
+* **outside**: what comes of it as root without a jail; for what goes through the broker, on the plain database, with a
+  plain client, under a plain host. *answered* means that the kernel's own code answers, with another
   error than the jail's; *done where* that it depends on the machine.
 
 What a jail is made of is in [jail.md](../jail.md), what is defended and what not in [threat-model.md](threat-model.md),

@@ -53,7 +53,7 @@ pub(super) fn generate(directory: &Path, name: &str) -> Key {
     }
 }
 
-fn sign(file: &Path, key: &Key) {
+pub(super) fn sign(file: &Path, key: &Key) {
     let (file, private) = (file.to_str().unwrap(), key.private.to_str().unwrap());
     let signed = pinfold(Path::new("/"), &["sign", file, "--key", private, "--json"]);
     assert_eq!(
