@@ -50,7 +50,7 @@ impl Victim {
     }
 }
 
-fn answer(mut stream: TcpStream, reached: &AtomicUsize) {
+fn answer(stream: TcpStream, reached: &AtomicUsize) {
     stream
         .set_read_timeout(Some(Duration::from_secs(5)))
         .unwrap();
@@ -66,7 +66,7 @@ fn answer(mut stream: TcpStream, reached: &AtomicUsize) {
         None => "200 OK".to_owned(),
     };
     let reply = format!("HTTP/1.1 {head}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n");
-    stream.write_all(reply.as_bytes()).ok();
+    (&stream).write_all(reply.as_bytes()).ok();
 }
 
 pub(super) fn run(daemon: &Daemon, bait: &Bait, attempts: &[&Attempt]) -> Results {
