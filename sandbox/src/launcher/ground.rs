@@ -291,12 +291,7 @@ fn places(config: &LauncherConfig, mode: Mode, reader: &Reader) -> Result<Files,
         keys.map(|path| place("keys-dir", path, None)).transpose()?,
     );
     if mode == Mode::User {
-        let roots = runtime::ROOTS.iter().map(Path::new);
-        files.runtime_roots = Some(
-            roots
-                .filter_map(|path| TrustedDir::open(path, None).ok())
-                .collect(),
-        );
+        files.runtime_roots = Some(runtime::roots());
     }
     Ok(files)
 }

@@ -65,14 +65,16 @@ impl Review {
         };
         let development = config.dev_policy_dir.as_ref();
         let data = config.data_dir.as_ref().filter(|path| path.exists());
-        Self {
-            files: Files::new(
-                place(&config.policy_dir, None),
-                development.map(|path| place(path, daemon)),
-                data.map(|path| place(path, None)),
-                None,
-            ),
+        let mut files = Files::new(
+            place(&config.policy_dir, None),
+            development.map(|path| place(path, daemon)),
+            data.map(|path| place(path, None)),
+            None,
+        );
+        if launcher != 0 {
+            files.runtime_roots = Some(runtime::roots());
         }
+        Self { files }
     }
 
     /// What is compiled in alone: no policy, and the templates and profiles that are shipped.

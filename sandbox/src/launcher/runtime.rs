@@ -13,7 +13,7 @@ use crate::trust::{TrustError, TrustedDir, TrustedEntry};
 
 /// Where a launcher without root finds runtimes: what it may look at it must have opened before it
 /// entered its user namespace, in which everybody else's files look alike.
-pub(super) const ROOTS: [&str; 2] = ["/usr", "/opt"];
+const ROOTS: [&str; 2] = ["/usr", "/opt"];
 
 /// Why a runtime is not mounted.
 #[derive(Debug, thiserror::Error)]
@@ -30,6 +30,14 @@ pub(super) enum RuntimeError {
         "{path:?} of the runtime: a launcher without root mounts only what lies in /usr or /opt"
     )]
     Elsewhere { path: String },
+}
+
+/// Those of them that are there and root's.
+pub(super) fn roots() -> Vec<TrustedDir> {
+    let roots = ROOTS.iter().map(Path::new);
+    roots
+        .filter_map(|path| TrustedDir::open(path, None).ok())
+        .collect()
 }
 
 /// Opens and checks all of it.

@@ -186,6 +186,13 @@ fn profiles_are_checked_by_the_rules_that_the_launcher_has() {
         );
         assert!(checked.to_string().contains(said), "{said}: {checked}");
     }
+    installation.policy(&POLICY.replace("[trust]", "profile = \"statik\"\n[trust]"));
+    let checked = check().1.to_string();
+    assert!(
+        checked.contains("`statik` is shipped (`static`?)"),
+        "{checked}"
+    );
+    installation.policy(&POLICY.replace("[trust]", "profile = \"own\"\n[trust]"));
     let accepted = "i-accept-the-risk = \"a test\"\n";
     let checked = profile("\"read\", \"setuid\"", accepted, "\"@own\"");
     assert!(
