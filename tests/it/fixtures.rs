@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
-use pinfold_tests::{go_fixture, require};
+use pinfold_tests::{go_fixture, require, scratch};
 use serde_json::{Value, json};
 
 #[test]
@@ -152,9 +152,12 @@ fn call(plugin: &Path, function: &str, arguments: &Value) -> Value {
 }
 
 fn host(arguments: &[&str], plugin: &Path) -> Output {
+    // A plugin that is killed leaves its socket, named by a process number that comes again.
+    let sockets = scratch();
     Command::new(go_fixture("host"))
         .args(arguments)
         .arg(plugin)
+        .env("TMPDIR", sockets.path())
         .stdin(Stdio::null())
         .output()
         .unwrap()
