@@ -116,7 +116,7 @@ fn the_peer_of_go_1_19_announces_itself() {
 /// Reads the handshake line, as a host does first.
 fn announces(peer: &Path) {
     use std::io::{BufRead, BufReader};
-    let place = pinfold_tests::scratch();
+    let place = scratch();
     let mut child = Command::new(peer)
         .env_clear()
         .env("PINFOLD_PEER", "peer")
