@@ -213,8 +213,8 @@ fn it_does_under_an_ordinary_user_too() {
     }
 }
 
-/// Python's own client against the same proxy. No jail has a Python runtime in this version: the client
-/// runs outside, in the plugin's network, with the plugin's variables.
+/// Python's own client against the same proxy. No plugin in Python speaks the contract: the client runs
+/// outside, in the network of one in Go, with its variables.
 #[test]
 fn an_ordinary_python_program_in_that_network_goes_out_where_it_may_and_nowhere_else() {
     if !require(&["root", "go", "python"]) {

@@ -160,26 +160,13 @@ fn database(access: &str, table: &str) -> Option<Question> {
         return None;
     }
     let name = format!("\"{}\"", table.replace('"', "\"\""));
-    let (sql, reads) = match access {
-        "read" => (format!("SELECT 1 FROM {name}"), true),
-        "write" => (format!("INSERT INTO {name} DEFAULT VALUES"), false),
-        "ddl" => (format!("CREATE TABLE {name} (a INTEGER)"), false),
+    let sql = match access {
+        "read" => format!("SELECT 1 FROM {name}"),
+        "write" => format!("INSERT INTO {name} DEFAULT VALUES"),
+        "ddl" => format!("CREATE TABLE {name} (a INTEGER)"),
         _ => return None,
     };
-    let parameters = Vec::new();
-    Some(Question::Call(if reads {
-        HostCall::DbQuery {
-            database,
-            sql,
-            parameters,
-        }
-    } else {
-        HostCall::DbExec {
-            database,
-            sql,
-            parameters,
-        }
-    }))
+    Some(Question::Call(statement(database, sql)))
 }
 
 fn cache(rest: &str) -> Option<Question> {
