@@ -105,9 +105,7 @@ fn a_plugin_that_is_disabled_in_its_start_is_gone_when_that_is_answered() {
         .plugin("p", "goatflow-hang-init")
         .policy("p", "[timeouts]\ninit = '10m'\n")
         .start_until(|status| status["plugins"] == json!({"starting": 1}));
-    wait_for("its process", || {
-        (process::descendants(daemon.launcher_pid()).len() == 2).then_some(())
-    });
+    process::so_many_descendants(daemon.launcher_pid(), 2);
     change(&daemon, "disable");
     let left = process::descendants(daemon.launcher_pid());
     assert!(left.is_empty(), "{left:?}");

@@ -101,9 +101,7 @@ fn a_fork_bomb_meets_its_limit_without_a_control_group_too() {
     assert_eq!(hello.status, 200);
     assert_eq!(daemon.rescan(Some("bomb")).status, 200);
     daemon.ready("bomb");
-    pinfold_tests::wait_for("the replaced jail to be gone", || {
-        (process::descendants(launcher).len() == 2 * 2).then_some(())
-    });
+    process::so_many_descendants(launcher, 2 * 2); // the replaced jail is gone
 }
 
 #[test]

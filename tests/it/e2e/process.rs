@@ -17,8 +17,8 @@ pub(super) fn children(pid: u32) -> Vec<u32> {
         .collect()
 }
 
-/// Every process below `pid` that runs another program, children first: a launcher's own short-lived children, which
-/// prepare what jails are made of, come and go.
+/// Every process below `pid` that runs another program: a launcher's own short-lived children, which prepare what jails
+/// are made of, come and go.
 pub(super) fn descendants(pid: u32) -> BTreeSet<u32> {
     let parents = parents();
     let name = |pid| fs::read_to_string(format!("/proc/{pid}/comm")).ok();
@@ -27,12 +27,20 @@ pub(super) fn descendants(pid: u32) -> BTreeSet<u32> {
     let mut looked_at = vec![pid];
     while let Some(pid) = looked_at.pop() {
         for (child, _) in parents.iter().filter(|(_, parent)| **parent == pid) {
-            if name(*child) != own && found.insert(*child) {
+            let is_other = name(*child).is_some_and(|name| Some(name) != own);
+            if is_other && lives(*child) && found.insert(*child) {
                 looked_at.push(*child);
             }
         }
     }
     found
+}
+
+/// The same, once they are so many: the first process of a jail begins before its plugin and ends after it.
+pub(super) fn so_many_descendants(pid: u32, count: usize) -> BTreeSet<u32> {
+    wait_for(&format!("{count} processes below {pid}"), || {
+        Some(descendants(pid)).filter(|found| found.len() == count)
+    })
 }
 
 /// Every process of this machine that can be seen.

@@ -170,7 +170,5 @@ fn a_plugin_that_hangs_in_its_start_obeys_at_once() {
         let answer = daemon.call("p", "version", &json!({}));
         (answer.json() == "v2").then_some(())
     });
-    wait_for("the others to be gone", || {
-        (process::descendants(daemon.launcher_pid()).len() == 2).then_some(())
-    });
+    process::so_many_descendants(daemon.launcher_pid(), 2); // the others are gone
 }
