@@ -7,6 +7,8 @@
     reason = "what helps a test may do what a test may"
 )]
 
+#[path = "abilities/patience.rs"]
+mod patience;
 #[path = "abilities/skip.rs"]
 mod skip;
 

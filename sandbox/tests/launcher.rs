@@ -20,6 +20,8 @@ mod machine;
 mod networks;
 #[path = "launcher/packages.rs"]
 mod packages;
+#[path = "abilities/patience.rs"]
+mod patience;
 #[path = "launcher/policies.rs"]
 mod policies;
 #[path = "launcher/ports.rs"]

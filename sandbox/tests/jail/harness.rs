@@ -14,7 +14,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use pinfold_policy::{Control, InstanceId, Limits, Wanted};
 use pinfold_sandbox::jail::{
@@ -25,11 +25,10 @@ use pinfold_sandbox::seccomp::{Arch, Profile};
 use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::fs::{Mode, OFlags};
 
+pub(crate) use crate::patience::PATIENCE;
+
 pub(crate) const PLUGIN_ID: u32 = 1_950_000_001;
 pub(crate) const REAPER_ID: u32 = 1_950_000_002;
-
-/// Generous: the machine may be busy.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 
 /// The directory that holds the probe and nothing else. It is named after the probe's source and
 /// never changes once it is there: test processes of several runs use it at the same time.

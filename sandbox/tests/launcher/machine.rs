@@ -16,10 +16,8 @@ use pinfold_sandbox::protocol::{
     Event, ExitCause, Failure, KillHow, Launched, Loopback, Reply, Request, SocketDirectory, Stats,
 };
 
+pub(crate) use crate::patience::PATIENCE;
 use crate::skip::skip;
-
-/// Generous: nothing here takes a second on an idle machine.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Whether this machine lets the test run as root; else it is skipped by name, or fails where root
 /// was promised.

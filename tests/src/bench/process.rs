@@ -22,7 +22,7 @@ use super::group::Group;
 use super::section::Values;
 
 /// Longest wait for anything but the load itself.
-pub const LIMIT: Duration = Duration::from_secs(60);
+pub const LIMIT: Duration = crate::LIMIT;
 
 /// The most that is kept of what a subject says on standard error.
 const KEPT_BYTES: usize = 16 * 1024;

@@ -71,12 +71,26 @@ int main(int count, char **arguments) {
             fail("the filter was not installed");
         usleep(1000);
     }
+    int end = (int)syscall(SYS_pidfd_open, child, 0);
+    if (end < 0)
+        fail("pidfd_open");
     static unsigned char seen[2048];
-    struct pollfd polled = {.fd = next, .events = POLLIN};
+    int status = 0;
+    struct pollfd polled[] = {{.fd = next, .events = POLLIN}, {.fd = end, .events = POLLIN}};
     for (;;) {
-        /* Hung up: nobody is left under the filter. */
-        if (poll(&polled, 1, -1) > 0 && !(polled.revents & POLLIN))
-            break;
+        if (poll(polled, 2, -1) <= 0)
+            continue;
+        /* Before Linux 6.11 one that has ended is under its filter until it is waited for. */
+        if (polled[1].revents != 0) {
+            waitpid(child, &status, 0);
+            polled[1].fd = -1;
+        }
+        if (!(polled[0].revents & POLLIN)) {
+            /* Hung up: nobody is left under the filter. */
+            if (polled[0].revents != 0)
+                break;
+            continue;
+        }
         struct seccomp_notif call = {0};
         if (ioctl(next, SECCOMP_IOCTL_NOTIF_RECV, &call) != 0)
             continue;
@@ -88,8 +102,8 @@ int main(int count, char **arguments) {
         };
         ioctl(next, SECCOMP_IOCTL_NOTIF_SEND, &answer);
     }
-    int status = 0;
-    waitpid(child, &status, 0);
+    if (polled[1].fd >= 0)
+        waitpid(child, &status, 0);
     printf("calls:");
     for (size_t number = 0; number < sizeof seen; number++)
         if (seen[number])
