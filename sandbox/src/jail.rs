@@ -112,6 +112,10 @@ pub struct JailSpec {
     /// A network namespace of which nobody else knows, with loopback up and nothing else; the jail
     /// makes its own where there is none.
     pub network: Option<OwnedFd>,
+    /// Whether that network's loopback is up. Without it there must be no `network` and no listeners,
+    /// and the filter should refuse sockets for IP
+    /// ([`crate::seccomp::Profile::refuse_internet`]).
+    pub loopback: bool,
     /// TCP ports at 127.0.0.1 of the jail's network, none zero, on which sockets listen before the
     /// plugin runs: at most [`pinfold_reaper::plan::LISTENERS_LIMIT`].
     pub listeners: Vec<u16>,
@@ -121,6 +125,10 @@ pub struct JailSpec {
     pub landlock: Wanted,
     /// Memory that is never writable and executable.
     pub write_xor_execute: Wanted,
+    /// Clocks that begin when the plugin does; needs the user namespace.
+    pub time_namespace: Wanted,
+    /// No other process on the same processor core at the same time.
+    pub core_scheduling: Wanted,
     /// `/proc`.
     pub proc: Wanted,
     /// The ban on executing anonymous memory files.

@@ -24,6 +24,7 @@ mod error;
 mod hard_deny;
 mod interpret;
 mod narrowed;
+mod no_internet;
 mod own;
 mod profile;
 mod program;

@@ -3,6 +3,7 @@
 
 pub(crate) mod child;
 pub(crate) mod clone;
+pub(crate) mod core;
 pub(crate) mod filter;
 pub(crate) mod heap;
 pub(crate) mod landlock;

@@ -21,6 +21,7 @@ mod jail {
     pub(crate) mod harness;
     mod layers;
     mod lesser_kernels;
+    mod options;
     mod seen_inside;
     mod seen_outside;
     mod user_mode;

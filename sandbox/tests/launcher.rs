@@ -18,6 +18,8 @@ mod lying_daemon;
 mod machine;
 #[path = "launcher/networks.rs"]
 mod networks;
+#[path = "launcher/options.rs"]
+mod options;
 #[path = "launcher/packages.rs"]
 mod packages;
 #[path = "abilities/patience.rs"]

@@ -30,6 +30,8 @@ pub(crate) fn as_asked(dialect: &str, manifest: &Manifest, trust: Trust) -> Poli
         entry: manifest.entry.clone(),
         args: Vec::new(),
         profile: "default".into(),
+        syscall_groups: Vec::new(),
+        loopback: true,
         runtime: None,
         trust,
         permissions: manifest.asked.clone(),

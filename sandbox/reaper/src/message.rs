@@ -23,15 +23,21 @@ pub enum Optional {
     Landlock,
     /// Memory that is never writable and executable.
     WriteXorExecute,
+    /// Clocks of the plugin's own.
+    TimeNamespace,
+    /// A processor core to itself while it runs.
+    CoreScheduling,
 }
 
 impl Optional {
-    const ALL: [Self; 5] = [
+    const ALL: [Self; 7] = [
         Self::Proc,
         Self::MemfdNoexec,
         Self::UserNamespace,
         Self::Landlock,
         Self::WriteXorExecute,
+        Self::TimeNamespace,
+        Self::CoreScheduling,
     ];
 
     const fn number(self) -> u8 {
@@ -41,6 +47,8 @@ impl Optional {
             Self::UserNamespace => 3,
             Self::Landlock => 4,
             Self::WriteXorExecute => 5,
+            Self::TimeNamespace => 6,
+            Self::CoreScheduling => 7,
         }
     }
 

@@ -16,7 +16,7 @@ use crate::sys;
 /// requests at once loses none, and what waits holds only its own memory.
 const BACKLOG: i32 = 128;
 
-/// Enters the prepared namespace or brings loopback up in its own, then makes the plan's listeners
+/// Enters the prepared namespace or brings loopback up in its own, where it is wanted, then makes the plan's listeners
 /// and sends them up. The plugin does not run yet: nobody can have taken their ports.
 pub(crate) fn network(setup: &Setup) -> Result<(), Failure> {
     let step = Step::R11;
@@ -39,6 +39,10 @@ fn enter(setup: &Setup) -> Result<(), Failure> {
         let kind = Some(rustix::thread::LinkNameSpaceType::Network);
         return rustix::thread::move_into_link_name_space(network, kind)
             .during(step, "enter the network namespace");
+    }
+    if !setup.plan.settings().loopback {
+        // In a namespace of its own the interface is down from the start.
+        return Ok(());
     }
     let socket = rustix::net::socket_with(
         AddressFamily::INET,

@@ -131,6 +131,7 @@ fn set_up() -> Result<reap::Started, Failure> {
     names(&setup)?;
     keyring(&setup)?;
     limits(&setup)?;
+    core_scheduling(&setup)?;
     let started = fork(&setup)?;
     give_up(setup)?;
     Ok(started)
@@ -228,6 +229,19 @@ fn limits(setup: &Setup) -> Result<(), Failure> {
             .during(step, "oom_score_adj")?;
     }
     Ok(())
+}
+
+/// R14a: from here on no other process is on the same processor core at the same time but those of this jail,
+/// which inherit what tells them apart.
+fn core_scheduling(setup: &Setup) -> Result<(), Failure> {
+    let step = Step::R14a;
+    setup.begin(step)?;
+    match setup.plan.settings().core_scheduling {
+        Wish::Off => Ok(()),
+        wish => sys::own_core()
+            .during(step, "make a core scheduling cookie")
+            .or_else(|failure| setup.optional(wish, Optional::CoreScheduling, failure)),
+    }
 }
 
 const fn resource_name(resource: u32) -> &'static str {

@@ -1,5 +1,7 @@
 //! The plugin stage, C1 to C12: what the child of the reaper does until it is the plugin.
 
+mod time;
+
 use core::ffi::{CStr, c_char};
 
 use rustix::fd::{AsFd, OwnedFd};
@@ -104,7 +106,9 @@ fn user_namespace(setup: &Setup) -> Result<(), Failure> {
         Identities::User { inside } => (Wish::Required, inside, 0),
         Identities::Root { plugin, .. } => (settings.user_namespace, plugin, plugin),
     };
-    if wish != Wish::Off {
+    if wish == Wish::Off {
+        time::time_namespace(setup, None)?;
+    } else {
         enter_user_namespace(setup, wish, inside, outside)?;
     }
     sys::set_limit(resource::PROCESSES, u64::from(settings.processes))
@@ -129,12 +133,17 @@ fn enter_user_namespace(
     match sys::unshare(UnshareFlags::NEWUSER).during(step, "new user namespace") {
         Ok(()) => {
             map_one_id(proc, inside, outside)?;
+            // It belongs to the namespace of now, and must be there before others are forbidden.
+            time::time_namespace(setup, Some(proc))?;
             small_quotas(proc)?;
             // The namespace has filled them again.
             capabilities::drop_bounding_set(step)?;
             capabilities::lock_securebits(step)?;
         }
-        Err(failure) => setup.optional(wish, Optional::UserNamespace, failure)?,
+        Err(failure) => {
+            setup.optional(wish, Optional::UserNamespace, failure)?;
+            time::time_namespace(setup, None)?;
+        }
     }
     dumpable(step, DumpableBehavior::NotDumpable)
 }

@@ -66,6 +66,7 @@ steps! {
     R12 42 "names";
     R13 43 "keyring";
     R14 44 "limits";
+    R14a 48 "core scheduling";
     R15 45 "fork";
     R16 46 "give up";
     R17 47 "reap";
@@ -74,6 +75,7 @@ steps! {
     C3 53 "bounding set";
     C4 54 "ids";
     C5 55 "user namespace";
+    C5a 63 "time namespace";
     C6 56 "capabilities";
     C7 57 "no new privileges";
     C8 58 "landlock";

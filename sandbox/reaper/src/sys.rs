@@ -175,6 +175,33 @@ pub(crate) fn forbid_making_code() -> Result<()> {
     .map(drop)
 }
 
+/// Makes a core scheduling cookie of its own (prctl(2), `PR_SCHED_CORE`), which what it forks inherits.
+pub(crate) fn own_core() -> Result<()> {
+    // SAFETY: integers alone: this thread, which is the only one, and no place for an answer.
+    check(unsafe {
+        libc::syscall(
+            libc::SYS_prctl,
+            libc::PR_SCHED_CORE,
+            u64::from(libc::PR_SCHED_CORE_CREATE.unsigned_abs()),
+            0_u64,
+            u64::from(libc::PR_SCHED_CORE_SCOPE_THREAD.unsigned_abs()),
+            0_u64,
+        )
+    })
+    .map(drop)
+}
+
+/// Whole seconds of a clock of clock_gettime(2).
+pub(crate) fn seconds_of(clock: libc::clockid_t) -> Result<u64> {
+    let mut now = libc::timespec {
+        tv_sec: 0,
+        tv_nsec: 0,
+    };
+    // SAFETY: `now` outlives the call.
+    check(unsafe { libc::syscall(libc::SYS_clock_gettime, clock, &raw mut now) })?;
+    u64::try_from(now.tv_sec).map_err(|_| Errno::RANGE)
+}
+
 /// Drops one capability from the bounding set; EINVAL past the kernel's last.
 pub(crate) fn drop_bounding(capability: u32) -> Result<()> {
     // SAFETY: integers alone.

@@ -83,7 +83,7 @@ pub(crate) fn handled(abi: u32) -> Landlock {
     let since = |version, value| if abi >= version { value } else { 0 };
     Landlock {
         files: (1 << rights) - 1,
-        // Loopback, which is all the network there is, stays the plugin's.
+        // Loopback, which is all the network there is, stays the plugin's where it has one.
         network: 0,
         reaper_network: since(4, TCP),
         scopes: since(6, SCOPES),

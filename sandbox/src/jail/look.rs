@@ -13,6 +13,7 @@ use rustix::io::Errno;
 
 use super::error::{During, JailError};
 use super::{Ids, Jail, JailSpec};
+use crate::sys;
 
 const STEP: Step = Step::P10;
 
@@ -20,6 +21,7 @@ pub(super) fn look(jail: &Jail, spec: &JailSpec) -> Result<(), JailError> {
     let seen = status(jail, spec)
         .and_then(|()| namespaces(jail, spec))
         .and_then(|()| groups(jail, spec))
+        .and_then(|()| core(jail, spec))
         .and_then(|()| program(jail, spec))
         .and_then(|()| listeners(jail, spec));
     // Last: only while the process is still there was the number its own.
@@ -160,9 +162,12 @@ fn namespaces(jail: &Jail, spec: &JailSpec) -> Result<(), JailError> {
         }
     };
     let user = has_users.then_some("user");
+    let has_clocks = spec.time_namespace != Wanted::Off && !is_missing(Control::TimeNamespace);
+    let time = has_clocks.then_some("time");
     for kind in ["pid", "mnt", "net", "ipc", "uts", "cgroup"]
         .into_iter()
         .chain(user)
+        .chain(time)
     {
         let of = |process: &str| {
             let path = format!("/proc/{process}/ns/{kind}");
@@ -187,6 +192,31 @@ fn namespaces(jail: &Jail, spec: &JailSpec) -> Result<(), JailError> {
         }
     }
     Ok(())
+}
+
+/// The plugin has a core scheduling cookie, where that was planned, and not the launcher's.
+fn core(jail: &Jail, spec: &JailSpec) -> Result<(), JailError> {
+    let control = Control::CoreScheduling;
+    let is_missing = jail.missing.iter().any(|(missing, _)| *missing == control);
+    if spec.core_scheduling == Wanted::Off || is_missing {
+        return Ok(());
+    }
+    let cookie = |pid| {
+        sys::core::core_cookie(pid)
+            .map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::IO))
+            .during(STEP, "read the core scheduling cookie")
+    };
+    let is_own = |cookie| match cookie {
+        0 => "none",
+        _ => "one",
+    };
+    let found = cookie(jail.plugin_pid)?;
+    equal("core scheduling cookie", is_own(found), "one")?;
+    equal(
+        "core scheduling cookie of the launcher",
+        found == cookie(0)?,
+        false,
+    )
 }
 
 /// The plugin is a member of each group of the plan.

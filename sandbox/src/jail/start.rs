@@ -153,7 +153,13 @@ fn landlock(
         .map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::NOSYS))
         .during(Step::C8, "ask for the version of landlock");
     match version {
-        Ok(abi) => Ok(Some(super::landlock::handled(abi))),
+        Ok(abi) => {
+            let mut handled = super::landlock::handled(abi);
+            if !spec.loopback {
+                handled.network = handled.reaper_network;
+            }
+            Ok(Some(handled))
+        }
         Err(error) if spec.landlock == Wanted::Preferred => {
             missing.push((Control::Landlock, error.to_string()));
             Ok(None)
@@ -187,6 +193,7 @@ fn write_plan(
         tasks: u32::try_from(spec.groups.v1_tasks.len()).unwrap_or(u32::MAX),
         mounts: handles.count(),
         network: spec.network.is_some(),
+        loopback: spec.loopback,
         cgroup_namespace: late_cgroup_namespace(spec),
         processes,
         oom_score_adj: OOM_SCORE_ADJ,
@@ -195,6 +202,8 @@ fn write_plan(
         user_namespace: wish(spec.user_namespace),
         landlock: landlock.map_or(Wish::Off, |_| wish(spec.landlock)),
         write_xor_execute: wish(spec.write_xor_execute),
+        time_namespace: wish(spec.time_namespace),
+        core_scheduling: wish(spec.core_scheduling),
         filter_listener: spec.filter_listener,
         fault,
     })?;

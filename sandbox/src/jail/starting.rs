@@ -248,6 +248,8 @@ fn missing(control: Optional, step: Step, errno: i32, text: &[u8]) -> (Control, 
         Optional::UserNamespace => Control::UserNamespace,
         Optional::Landlock => Control::Landlock,
         Optional::WriteXorExecute => Control::WriteXorExecute,
+        Optional::TimeNamespace => Control::TimeNamespace,
+        Optional::CoreScheduling => Control::CoreScheduling,
     };
     let detail = String::from_utf8_lossy(text).into_owned();
     (

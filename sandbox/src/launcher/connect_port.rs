@@ -71,6 +71,12 @@ impl PortConnecting {
         let running = instance.running().ok_or_else(not_running)?;
         let network = running.network.as_ref().ok_or_else(not_running)?;
         let (loopback, port) = to;
+        if !running.loopback {
+            return Err(failure::new(
+                FailureKind::Plugin,
+                format!("port {port} cannot be reached: the policy says loopback = false"),
+            ));
+        }
         if running.listening.contains(&port.get()) {
             return Err(failure::new(
                 FailureKind::Plugin,

@@ -101,6 +101,7 @@ fn backed_by(control: Control) -> Option<Control> {
         Control::MemoryGroupKill => Control::Memory,
         Control::GroupKill => Control::PidNamespace,
         Control::Landlock => Control::Root,
+        Control::TimeNamespace => Control::Proc,
         Control::WriteXorExecute => Control::Stage,
         _ => return None,
     })
@@ -111,7 +112,13 @@ pub(super) fn states(findings: &Findings, policy: Option<&PolicyFile>) -> Vec<Co
     Control::ALL
         .iter()
         .map(|control| {
-            let tried = findings.get(control).cloned().unwrap_or_else(not_tried);
+            let mut tried = findings.get(control).cloned().unwrap_or_else(not_tried);
+            if *control == Control::NetworkNamespace
+                && policy.is_some_and(|policy| !policy.loopback)
+                && tried.state.satisfies()
+            {
+                "nothing, loopback is down".clone_into(&mut tried.how);
+            }
             let backed_by = match tried.state {
                 State::Enforced => None,
                 _ => backed_by(*control),

@@ -95,6 +95,81 @@ impl Filter {
     }
 }
 
+/// A syscall profile, and what a policy makes of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ProfileUse<'a> {
+    /// Its name.
+    pub profile: &'a str,
+    /// Optional groups that are switched on.
+    pub groups: &'a [String],
+    /// Whether there is IP, inside the jail's loopback; else sockets for it are refused.
+    pub has_internet: bool,
+}
+
+impl<'a> ProfileUse<'a> {
+    /// As it is.
+    #[must_use]
+    pub const fn plain(profile: &'a str) -> Self {
+        Self {
+            profile,
+            groups: &[],
+            has_internet: true,
+        }
+    }
+
+    /// As a policy has it.
+    #[must_use]
+    pub fn of(policy: &'a PolicyFile) -> Self {
+        Self {
+            profile: &policy.profile,
+            groups: &policy.syscall_groups,
+            has_internet: policy.loopback,
+        }
+    }
+
+    /// What stands for the filter: all that it is compiled from.
+    fn key(&self, own: Option<&[u8]>) -> [u8; 32] {
+        let mut hash = Sha256::new();
+        match own {
+            Some(text) => {
+                hash.update(b"own\0");
+                hash.update(Sha256::digest(text));
+            }
+            None => {
+                hash.update(b"built-in\0");
+                hash.update(self.profile.as_bytes());
+            }
+        }
+        hash.update([0, u8::from(self.has_internet)]);
+        for group in self.groups {
+            hash.update(group.as_bytes());
+            hash.update(b"\0");
+        }
+        hash.finalize().into()
+    }
+
+    /// The profile from its text, or the built-in one of that name.
+    pub(super) fn parse(&self, text: Option<Vec<u8>>) -> Result<Profile, FilesError> {
+        let name = self.profile;
+        let mut profile = match text {
+            None => Profile::builtin(name)?,
+            Some(bytes) => {
+                let text = String::from_utf8(bytes).map_err(|_| FilesError::ProfileText {
+                    profile: name.to_owned(),
+                })?;
+                Profile::parse(&text, name)?
+            }
+        };
+        for group in self.groups {
+            profile.enable(group)?;
+        }
+        if !self.has_internet {
+            profile.refuse_internet();
+        }
+        Ok(profile)
+    }
+}
+
 /// A policy, as it was read.
 #[derive(Debug)]
 pub(super) struct Policy {
@@ -308,16 +383,13 @@ impl Files {
 
     /// The compiled filter of a profile: one of `data-dir`, or else a built-in one. Kept by the
     /// digest of what it was compiled from.
-    pub(super) fn filter(&mut self, profile: &str) -> Result<Filter, FilesError> {
-        let own = self.profile_bytes(profile)?;
-        let key = match &own {
-            Some((text, _)) => Sha256::digest(text).into(),
-            None => Sha256::digest(format!("built-in {profile}")).into(),
-        };
+    pub(super) fn filter(&mut self, used: ProfileUse<'_>) -> Result<Filter, FilesError> {
+        let own = self.profile_bytes(used.profile)?;
+        let key = used.key(own.as_ref().map(|(text, _)| text.as_slice()));
         if let Some(filter) = self.filters.get(&key) {
             return Ok(filter.clone());
         }
-        let parsed = parse_profile(profile, own.map(|(text, _)| text))?;
+        let parsed = used.parse(own.map(|(text, _)| text))?;
         let filter = Filter::of(&compile(&parsed)?);
         if self.filters.len() >= FILTERS_LIMIT {
             self.filters.clear();
@@ -349,17 +421,6 @@ impl Files {
             Err(error) => Err(FilesError::Data(error)),
         }
     }
-}
-
-/// A profile from its text, or the built-in one of that name.
-pub(super) fn parse_profile(name: &str, text: Option<Vec<u8>>) -> Result<Profile, FilesError> {
-    let Some(bytes) = text else {
-        return Ok(Profile::builtin(name)?);
-    };
-    let text = String::from_utf8(bytes).map_err(|_| FilesError::ProfileText {
-        profile: name.to_owned(),
-    })?;
-    Ok(Profile::parse(&text, name)?)
 }
 
 /// The filter of a profile for this machine.

@@ -74,6 +74,8 @@ pub(super) struct Running {
     /// Its network namespace, for connections into it; none where the jail was over before it could
     /// be opened.
     pub(super) network: Option<OwnedFd>,
+    /// Whether its loopback is up.
+    pub(super) loopback: bool,
     /// The ports of its loopback at which sockets of the host listen.
     pub(super) listening: Vec<u16>,
 }

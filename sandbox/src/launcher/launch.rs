@@ -14,7 +14,7 @@ use rustix::fs::{FileType, Mode, OFlags, ResolveFlags};
 
 use super::controls::{self, Findings, Tried};
 use super::decide::{Basis, Question, decide};
-use super::files::{Filter, Policy};
+use super::files::{Filter, Policy, ProfileUse};
 use super::ground::Ground;
 use super::instance::{Instance, Phase, Running, Wish, names, take};
 use super::{failure, log, runtime, sealed};
@@ -130,6 +130,7 @@ impl Launching {
             jail,
             pid_namespace,
             network,
+            loopback: self.spec.loopback,
             listening: self.spec.listeners,
         };
         Ok((running, launched))
@@ -186,7 +187,7 @@ pub(super) fn prepare(ground: &mut Ground, plugin: &PluginId) {
     let Ok(template) = ground.files.template(&file.dialect) else {
         return;
     };
-    drop(ground.files.filter(&file.profile));
+    drop(ground.files.filter(ProfileUse::of(file)));
     let uid = ground.uids.as_mut().map(|uids| uids.plugin(plugin));
     let Ok(uid) = uid.transpose() else {
         return;
@@ -220,9 +221,10 @@ pub(super) fn start(
             host_env: &ground.host_env,
         })
         .map_err(|error| template_failure(&error))?;
+    check_loopback(&template, file)?;
     let filter = ground
         .files
-        .filter(&file.profile)
+        .filter(ProfileUse::of(file))
         .map_err(|error| failure::of(FailureKind::Policy, &error))?;
     let runtime = match &file.runtime {
         Some(named) => Some(
@@ -291,10 +293,13 @@ pub(super) fn start(
         filter_listener,
         groups: half.group_files()?,
         network,
+        loopback: file.loopback,
         listeners,
         user_namespace: user_namespace(ids, findings, file),
         landlock: file.wanted(Control::Landlock),
         write_xor_execute: file.wanted(Control::WriteXorExecute),
+        time_namespace: file.wanted(Control::TimeNamespace),
+        core_scheduling: file.wanted(Control::CoreScheduling),
         proc: file.wanted(Control::Proc),
         memfd_noexec: file.wanted(Control::MemfdNoexec),
         deadline: SET_UP,
@@ -409,8 +414,14 @@ impl Half<'_> {
     fn network(&mut self, file: &PolicyFile) -> Result<Option<OwnedFd>, Failure> {
         let control = Control::NetworkPool;
         let wanted = file.wanted(control);
-        if wanted == Wanted::Off {
-            return Ok(None);
+        match wanted {
+            Wanted::Off => return Ok(None),
+            Wanted::Required if !file.loopback => {
+                let reason = "those that are prepared have a loopback: the policy wants none";
+                return Err(controls::refused(control, &Tried::missing(reason)));
+            }
+            _ if !file.loopback => return Ok(None),
+            _ => {}
         }
         match (self.ground.networks.take(), wanted) {
             (None, Wanted::Required) => {
@@ -456,6 +467,23 @@ impl Drop for Half<'_> {
             Some(Ok(Removal::Busy)) => log::line("a group of a failed launch stays for the sweep"),
             Some(Err(error)) => log::line(&log::chain(&error)),
         }
+    }
+}
+
+/// A jail without loopback has no way out for HTTP of the plugin's own.
+fn check_loopback(template: &LaunchTemplate, file: &PolicyFile) -> Result<(), Failure> {
+    match listeners(template, file) {
+        Some((ListenerPurpose::HttpProxy, port)) if !file.loopback => {
+            let message = format!(
+                "loopback = false, and the way out for the HTTP that is granted listens there, on \
+                 port {port} by the launch template of dialect {:?}",
+                file.dialect
+            );
+            let failure = failure::new(FailureKind::Policy, message);
+            let hint = "take permissions.http away, or let the plugin have its loopback";
+            Err(failure::with_hint(failure, hint))
+        }
+        _ => Ok(()),
     }
 }
 
@@ -545,9 +573,11 @@ fn control_of(step: Step) -> Option<Control> {
         Step::R10 => Control::Root,
         Step::R11 => Control::NetworkNamespace,
         Step::R12 => Control::UtsNamespace,
+        Step::R14a => Control::CoreScheduling,
         Step::C3 | Step::C6 => Control::Capabilities,
         Step::C4 => Control::Uid,
         Step::C5 => Control::UserNamespace,
+        Step::C5a => Control::TimeNamespace,
         Step::C7 => Control::NoNewPrivileges,
         Step::C8 => Control::Landlock,
         Step::C9 => Control::WriteXorExecute,

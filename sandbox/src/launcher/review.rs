@@ -10,7 +10,7 @@ use super::runtime;
 use crate::posture::RuntimeState;
 use crate::seccomp::{Profile, Program};
 
-pub use super::files::FilesError;
+pub use super::files::{FilesError, ProfileUse};
 
 /// The files of one installation.
 #[derive(Debug)]
@@ -130,14 +130,15 @@ impl Review {
     ///
     /// # Errors
     /// [`FilesError`] where there is none, or it is refused.
-    pub fn profile(&self, name: &str) -> Result<ReviewedProfile, FilesError> {
+    pub fn profile(&self, used: ProfileUse<'_>) -> Result<ReviewedProfile, FilesError> {
+        let name = used.profile;
         let own = self.files.profile_bytes(name)?;
         let path = own.as_ref().map(|(_, path)| path.clone());
         let text = match &own {
             Some((text, _)) => String::from_utf8_lossy(text).into_owned(),
             None => Profile::builtin_text(name).unwrap_or_default().to_owned(),
         };
-        let profile = files::parse_profile(name, own.map(|(text, _)| text))?;
+        let profile = used.parse(own.map(|(text, _)| text))?;
         let program = files::compile(&profile)?;
         Ok(ReviewedProfile {
             profile,

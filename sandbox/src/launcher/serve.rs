@@ -14,6 +14,7 @@ use rustix::event::epoll::EventFlags;
 use super::connect::Connecting;
 use super::connect_port::PortConnecting;
 use super::controls::Findings;
+use super::files::ProfileUse;
 use super::ground::Ground;
 use super::instance::{Instance, Removing};
 use super::log;
@@ -252,7 +253,7 @@ pub(super) fn setting(ground: &mut Ground) -> Setting {
         mode: ground.mode,
         filter: ground
             .files
-            .filter("default")
+            .filter(ProfileUse::plain("default"))
             .map_err(|error| log::chain(&error)),
         own_filter: ground.own_filter.clone(),
         uid: match ground.mode {

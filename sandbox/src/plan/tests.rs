@@ -13,6 +13,7 @@ fn settings() -> Settings {
         tasks: 3,
         mounts: 9,
         network: true,
+        loopback: true,
         cgroup_namespace: true,
         processes: 128,
         oom_score_adj: 500,
@@ -21,6 +22,8 @@ fn settings() -> Settings {
         user_namespace: Wish::Off,
         landlock: Wish::Required,
         write_xor_execute: Wish::Preferred,
+        time_namespace: Wish::Preferred,
+        core_scheduling: Wish::Required,
         filter_listener: true,
         fault: Some(Fault {
             step: Step::R9,

@@ -89,6 +89,7 @@ pub(super) fn read(text: &str, name: &str) -> Result<Profile, ProfileError> {
         groups,
         narrowed,
         source_digest: source_digest(text, base.as_ref()),
+        has_internet: true,
     };
     for group in &file.r#use.enable {
         checked.enable(group)?;

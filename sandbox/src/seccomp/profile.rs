@@ -14,6 +14,8 @@ pub struct Profile {
     pub(super) groups: Vec<Group>,
     pub(super) narrowed: Vec<Narrowed>,
     pub(super) source_digest: [u8; 32],
+    /// Whether sockets for IP are as the groups say; else refused.
+    pub(super) has_internet: bool,
 }
 
 /// Calls that are decided on together, for one reason.
@@ -231,8 +233,8 @@ impl Profile {
 
     /// SHA-256 that stands for the profile in posture and caches. For a profile without base and
     /// without groups switched on later it is the digest of the file itself, so that a reviewer
-    /// can compare it with `sha256sum`; otherwise it covers the file's digest and the groups that
-    /// are on.
+    /// can compare it with `sha256sum`; otherwise it covers the file's digest, the groups that
+    /// are on, and whether IP is refused.
     #[must_use]
     pub fn digest(&self) -> [u8; 32] {
         let mut enabled = self
@@ -240,7 +242,7 @@ impl Profile {
             .iter()
             .filter(|group| group.is_enabled_option())
             .peekable();
-        if enabled.peek().is_none() {
+        if enabled.peek().is_none() && self.has_internet {
             return self.source_digest;
         }
         let mut hash = Sha256::new();
@@ -249,6 +251,9 @@ impl Profile {
         for group in enabled {
             hash.update(group.name.as_bytes());
             hash.update(b"\0");
+        }
+        if !self.has_internet {
+            hash.update(b"no internet\0");
         }
         hash.finalize().into()
     }

@@ -9,6 +9,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/inotify.h>
 #include <sys/mount.h>
 #include <sys/syscall.h>
 #include <sys/resource.h>
@@ -194,6 +195,9 @@ int main(int count, char **arguments) {
         } else if (!strncmp(act, "symlink=", 8)) {
             if (symlink("/etc/passwd", value) != 0)
                 fail("symlink");
+        } else if (!strcmp(act, "watch")) {
+            printf("watch: %s\n", inotify_init1(0) >= 0 ? "done" : strerror(errno));
+            fflush(stdout);
         } else if (!strncmp(act, "file=", 5)) {
             if (close(open(value, O_WRONLY | O_CREAT, 0666)) != 0)
                 fail("file");

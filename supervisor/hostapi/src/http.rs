@@ -286,8 +286,32 @@ pub(crate) fn permitted(
 ) -> Result<Permitted, HostError> {
     let hop = Hop::parse(request, usize::MAX)?;
     let target = hop.target()?;
-    let networks = permissions.http_target(&target)?;
-    let address = match hop.host()? {
+    permitted_target(permissions, &target, hop.host()?)
+}
+
+/// The same of a tunnel, from the `host:port` that a client asks its proxy for.
+pub(crate) fn permitted_tunnel(
+    permissions: &Effective,
+    authority: &str,
+) -> Result<Permitted, HostError> {
+    permissions.http()?;
+    let hop = tunnel::connect_hop(authority.parse().ok().as_ref())?;
+    let target = hop.target()?;
+    let place = tunnel::place(&target);
+    let target = HttpTarget {
+        url: &place,
+        ..target
+    };
+    permitted_target(permissions, &target, hop.host()?)
+}
+
+fn permitted_target(
+    permissions: &Effective,
+    target: &HttpTarget<'_>,
+    host: Host<&str>,
+) -> Result<Permitted, HostError> {
+    let networks = permissions.http_target(target)?;
+    let address = match host {
         Host::Domain(_) => None,
         Host::Ipv4(address) => Some(IpAddr::from(address)),
         Host::Ipv6(address) => Some(IpAddr::from(address)),

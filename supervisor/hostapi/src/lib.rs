@@ -53,4 +53,4 @@ pub use plugin::{
     PLUGIN_CALLS_AT_ONCE, PluginCallError, PluginCalls,
 };
 pub use quota::{DEFAULT_CALLS_PER_SECOND, DEFAULT_REQUESTS_PER_MINUTE};
-pub use would::{Permitted, would_permit};
+pub use would::{Permitted, would_permit, would_permit_tunnel};

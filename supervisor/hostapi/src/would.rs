@@ -6,7 +6,7 @@ use pinfold_policy::{Effective, Network};
 use crate::authorize;
 use crate::db::{StatementError, StatementKind, classify};
 use crate::dispatch::check_key;
-use crate::http::permitted;
+use crate::http::{permitted, permitted_tunnel};
 use crate::{Dialect, HostCall, HostError};
 
 /// What would still decide on a call that is permitted so far, and is only known when it is made.
@@ -41,6 +41,19 @@ pub fn would_permit(permissions: &Effective, call: &HostCall) -> Result<Permitte
         HostCall::HttpRequest(request) => permitted(permissions, request.clone()),
         _ => Ok(Permitted::default()),
     }
+}
+
+/// Whether a tunnel to `authority`, a host and a port, would be permitted to a program in the jail that
+/// asks its proxy for one (`CONNECT host:port`).
+///
+/// # Errors
+/// [`HostError`] as the proxy would answer by it: [`HostError::Refused`], or what is wrong with the
+/// authority.
+pub fn would_permit_tunnel(
+    permissions: &Effective,
+    authority: &str,
+) -> Result<Permitted, HostError> {
+    permitted_tunnel(permissions, authority)
 }
 
 fn statement(
@@ -153,6 +166,47 @@ http = [{ hosts = ["api.test", "10.0.0.5"], addresses = ["10.0.0.5"], methods = 
         let open = effective("http = [{ hosts = ['*'] }]");
         let error = would_permit(&open, &http("GET", "http://169.254.169.254/")).unwrap_err();
         assert!(error.to_string().contains("not public"), "{error}");
+    }
+
+    #[test]
+    fn a_tunnel_is_decided_as_the_proxy_does() {
+        let said = |permissions: &Effective, authority| {
+            let error = would_permit_tunnel(permissions, authority).unwrap_err();
+            let source = std::error::Error::source(&error).map(ToString::to_string);
+            format!("{error}: {}", source.unwrap_or_default())
+        };
+        let limited = effective(GRANTED);
+        let text = said(&limited, "api.test:443");
+        assert!(text.contains("limited to methods"), "{text}");
+        let open = effective(
+            "http = [{ hosts = ['api.test', '*.b.test:8443', '10.0.0.5'], \
+             addresses = ['10.0.0.0/8'] }, \
+             { hosts = ['c.test'], methods = ['GET'], tunnel = true }]",
+        );
+        for (authority, by_name) in [
+            ("API.test:443", true),
+            ("x.b.test:8443", true),
+            ("10.0.0.5:443", false),
+            ("c.test:443", true),
+        ] {
+            let permitted = would_permit_tunnel(&open, authority).unwrap();
+            assert_eq!(permitted.by_name, by_name, "{authority}");
+        }
+        for (authority, expected) in [
+            ("api.test:80", "not permitted"),
+            ("d.test:443", "not permitted"),
+            ("api.test", "no port"),
+            ("", "host:port"),
+            ("user@api.test:443", "user name"),
+        ] {
+            let text = said(&open, authority);
+            assert!(text.contains(expected), "{authority}: {text}");
+        }
+        let everywhere = effective("http = [{ hosts = ['*:*'] }]");
+        let text = said(&everywhere, "169.254.169.254:80");
+        assert!(text.contains("not public"), "{text}");
+        let none = effective("cache = 'read'");
+        assert!(said(&none, "api.test:443").contains("not granted"));
     }
 
     #[test]

@@ -73,12 +73,14 @@ controls! {
     Stage "stage" Required "Executes the sealed copy that was verified, and nothing else.";
     Uid "uid" Preferred "Runs under a user id that no other plugin has.";
     UserNamespace "user-namespace" Preferred "Sits in a user namespace in which it can hold no capability.";
+    TimeNamespace "time-namespace" Off "Has clocks that begin when it does: how long the machine is up is hidden.";
     Capabilities "capabilities" Required "Holds no capability in any of the five sets.";
     NoNewPrivileges "no-new-privileges" Required "Cannot gain privileges by executing.";
     Seccomp "seccomp" Required "Makes only the system calls that its profile lists.";
     Memory "memory" Required "Memory limit of the control group, without swap.";
     MemoryGroupKill "memory-group-kill" Preferred "Out of memory ends the whole jail, not one process of it.";
     Cpu "cpu" Preferred "Processor quota of the control group.";
+    CoreScheduling "core-scheduling" Off "Shares a processor core with no other process at the same time.";
     Processes "processes" Required "Limit on processes and threads.";
     GroupKill "group-kill" Preferred "The control group can be killed as a whole.";
     MemfdNoexec "memfd-noexec" Preferred "Anonymous memory files cannot be executed.";

@@ -115,6 +115,8 @@ rules! {
     ProfileMissing "profile-missing" Error "The syscall profile is not there.";
     ProfileRefused "profile-refused" Error "The syscall profile is refused.";
     ProfileRisk "profile-risk" Warning "The syscall profile allows calls that the default one refuses: i-accept-the-risk.";
+    ProfileGroups "profile-groups" Note "Optional groups of the syscall profile are switched on.";
+    LoopbackNeeded "loopback-needed" Error "loopback = false beside a grant whose way out is on loopback.";
     RuntimeOfHost "runtime-of-host" Note "Programs and files of the host run the plugin, which no digest and no signature covers.";
     RuntimeRefused "runtime-refused" Error "A path of the runtime is refused: not there, not trusted, or no plugin's to see.";
     DialectUnknown "dialect-unknown" Error "There is no launch template for the dialect, or it is refused.";

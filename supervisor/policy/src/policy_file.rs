@@ -29,6 +29,13 @@ pub struct PolicyFile {
     /// Syscall profile.
     #[serde(default = "default_profile")]
     pub profile: String,
+    /// Optional groups of the syscall profile that are switched on, by their names with `@`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub syscall_groups: Vec<String>,
+    /// Whether there is a loopback in the jail's network. Without it there is no IP at all: neither
+    /// the interface nor a socket for it.
+    #[serde(default = "default_loopback", skip_serializing_if = "is_true")]
+    pub loopback: bool,
     /// What of the host it needs to run.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub runtime: Option<Runtime>,
@@ -59,6 +66,18 @@ const NODE: &str = "node";
 
 fn default_profile() -> String {
     "default".into()
+}
+
+const fn default_loopback() -> bool {
+    true
+}
+
+#[expect(
+    clippy::trivially_copy_pass_by_ref,
+    reason = "serde hands a reference to what decides whether a field is written"
+)]
+const fn is_true(value: &bool) -> bool {
+    *value
 }
 
 /// What makes a plugin's bytes trusted: exactly one of the keys.
@@ -185,6 +204,8 @@ const KEYS: &KnownKeys = &[
             "entry",
             "args",
             "profile",
+            "syscall-groups",
+            "loopback",
             "runtime",
             "trust",
             "permissions",

@@ -222,6 +222,8 @@ pub(super) fn lines(policy: &PolicyFile) -> [(&'static str, Vec<String>); 6] {
         entry,
         args,
         profile,
+        syscall_groups,
+        loopback,
         runtime,
         trust,
         permissions,
@@ -237,6 +239,12 @@ pub(super) fn lines(policy: &PolicyFile) -> [(&'static str, Vec<String>); 6] {
         format!("syscall profile {profile}"),
     ];
     program.extend((!args.is_empty()).then(|| format!("args {args:?}")));
+    program.extend(
+        syscall_groups
+            .iter()
+            .map(|group| format!("syscall group {group}")),
+    );
+    program.extend((!loopback).then(|| "no loopback".to_owned()));
     if let Some(runtime) = runtime {
         program.extend(runtime.lines());
     }

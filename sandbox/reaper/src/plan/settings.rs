@@ -52,6 +52,8 @@ pub struct Settings {
     /// Whether a network namespace is given, the descriptor after the mount handles, to be entered;
     /// else the reaper was started in one of its own.
     pub network: bool,
+    /// Whether the network's loopback is up: the reaper's to do where no namespace is given.
+    pub loopback: bool,
     /// Whether the reaper makes the cgroup namespace, after entering the groups of `tasks`.
     pub cgroup_namespace: bool,
     /// Limit on processes and threads of the plugin's user id.
@@ -68,13 +70,17 @@ pub struct Settings {
     pub landlock: Wish,
     /// Memory that was writable never becomes executable.
     pub write_xor_execute: Wish,
+    /// Clocks that begin when the plugin does.
+    pub time_namespace: Wish,
+    /// No other process on the processor core at the same time.
+    pub core_scheduling: Wish,
     /// Whether the filter has calls that stop and are told: its listener goes to the launcher.
     pub filter_listener: bool,
     /// A step that is to fail.
     pub fault: Option<Fault>,
 }
 
-const WORDS: usize = 12;
+const WORDS: usize = 13;
 
 impl Settings {
     /// Bytes of the payload.
@@ -109,6 +115,12 @@ impl Settings {
                 wish_number(self.user_namespace),
                 wish_number(self.landlock),
                 wish_number(self.write_xor_execute),
+                u8::from(self.loopback),
+            ],
+            [
+                wish_number(self.time_namespace),
+                wish_number(self.core_scheduling),
+                0,
                 0,
             ],
             u32::from(step).to_le_bytes(),
@@ -139,6 +151,7 @@ impl Settings {
             oom,
             wishes,
             late_wishes,
+            options,
             step,
             errno,
         ] = *words;
@@ -153,7 +166,8 @@ impl Settings {
             _ => return None,
         };
         let [proc, memfd_noexec, network, filter_listener] = wishes;
-        let [user_namespace, landlock, write_xor_execute, _] = late_wishes;
+        let [user_namespace, landlock, write_xor_execute, loopback] = late_wishes;
+        let [time_namespace, core_scheduling, _, _] = options;
         let fault = match u32::from_le_bytes(step) {
             0 => None,
             number => Some(Fault {
@@ -166,6 +180,7 @@ impl Settings {
             tasks: u32::from_le_bytes(tasks),
             mounts: u32::from_le_bytes(mounts),
             network: flag(network)?,
+            loopback: flag(loopback)?,
             cgroup_namespace: u32::from_le_bytes(cgroup) != 0,
             processes: u32::from_le_bytes(processes),
             oom_score_adj: i32::from_le_bytes(oom),
@@ -174,6 +189,8 @@ impl Settings {
             user_namespace: wish(user_namespace)?,
             landlock: wish(landlock)?,
             write_xor_execute: wish(write_xor_execute)?,
+            time_namespace: wish(time_namespace)?,
+            core_scheduling: wish(core_scheduling)?,
             filter_listener: flag(filter_listener)?,
             fault,
         })

@@ -2,6 +2,7 @@
 
 mod confinement;
 mod filters;
+mod options;
 
 use std::fs::{self, File};
 use std::io::{self, IoSlice, Read, Seek, Write};
@@ -70,6 +71,8 @@ pub(super) fn all(setting: &Setting) -> Vec<(Control, Tried)> {
     found.push((Control::UserNamespace, user_namespace(setting)));
     found.push((Control::Landlock, confinement::landlock()));
     found.push((Control::WriteXorExecute, confinement::write_xor_execute()));
+    found.push((Control::TimeNamespace, options::time_namespace(setting)));
+    found.push((Control::CoreScheduling, options::core_scheduling()));
     found
 }
 

@@ -168,6 +168,45 @@ fn an_optional_group_switched_on_is_allowed_and_changes_the_digest() {
 }
 
 #[test]
+fn without_internet_only_sockets_for_ip_are_refused_and_the_digest_is_another() {
+    let mut profile = default();
+    let before = profile.digest();
+    profile.refuse_internet();
+    assert_ne!(profile.digest(), before);
+    let refused = Action::Errno(Errno::Eafnosupport);
+    let socket =
+        |family, kind, protocol| decide(&profile, "socket", [family, kind, protocol, 0, 0, 0]);
+    // AF_INET and AF_INET6, with streams, datagrams and raw packets; the upper half is not looked at.
+    for family in [2, 10, 2 | 1 << 32] {
+        for kind in [1, 2, 3] {
+            assert_eq!(socket(family, kind, 0), refused, "{family} {kind}");
+        }
+    }
+    assert_eq!(socket(1, 1, 0), Action::Allow);
+    assert_eq!(socket(1, 3, 0), Action::Errno(Errno::Eprotonosupport));
+    assert_eq!(socket(40, 1, 0), refused);
+}
+
+#[test]
+fn a_profile_that_kills_for_ip_still_does_without_internet() {
+    let text = "schema = 1\nname = 'mine'\narch = ['x86_64']\ndefault = 'enosys'\n\
+                [[group]]\nname = '@net'\nwhy = 'Unix alone.'\naction = 'allow'\n\
+                [[group.call]]\nname = 'socket'\nelse = 'eperm'\n\
+                [[group.call.rule]]\nwhen = [{ arg = 0, width = 32, equals = 'AF_INET6' }]\n\
+                action = 'kill'\n\
+                [[group.call.rule]]\nwhen = [{ arg = 0, width = 32, in = ['AF_UNIX', 'AF_INET'] },\
+                { arg = 1, width = 32, equals = 'SOCK_STREAM' }, { arg = 2, width = 32, equals = 0 }]\n\
+                action = 'allow'\n[use]\ninclude = ['@net']\n";
+    let mut profile = Profile::parse(text, "mine").unwrap();
+    profile.refuse_internet();
+    let socket = |family| decide(&profile, "socket", [family, 1, 0, 0, 0, 0]);
+    assert_eq!(socket(10), Action::Kill);
+    assert_eq!(socket(2), Action::Errno(Errno::Eafnosupport));
+    assert_eq!(socket(1), Action::Allow);
+    assert_eq!(socket(16), Action::Errno(Errno::Eperm));
+}
+
+#[test]
 fn what_the_runtimes_were_seen_to_use_is_allowed() {
     // Traced from servers in Go, CPython and Node; plain calls alone, those with argument tests
     // are above. Taken from traces, not from the profile.

@@ -100,6 +100,7 @@ fn profile() -> impl Strategy<Value = Profile> {
                 groups,
                 narrowed: vec![],
                 source_digest: [0; 32],
+                has_internet: true,
             }
         },
     )

@@ -208,8 +208,10 @@ fn each_case(check: impl Fn(&Case<'_>)) {
     for group in ["@optional-watch", "@optional-ipc", "@optional-memlock"] {
         everything_on.enable(group).unwrap();
     }
+    let mut without_internet = everything_on.clone();
+    without_internet.refuse_internet();
     let shipped = Profile::builtin_names().map(|name| Profile::builtin(name).unwrap());
-    for profile in shipped.chain([everything_on]) {
+    for profile in shipped.chain([everything_on, without_internet]) {
         for arch in Arch::ALL {
             check(&Case::new(&profile, arch));
         }

@@ -28,7 +28,8 @@ kills for too.
 | `node` | Node, likewise | allowed: its compiler makes code |
 | `static` | static programs in C (glibc, musl) and Rust | refused |
 
-The last column is the default of the control `write-xor-execute`, which a policy can set.
+The last column is the default of the control `write-xor-execute`, which a policy can set. A policy can also switch on the groups that
+are off here, by `syscall-groups = [\"@optional-watch\"]`.
 
 A profile of one's own is `profiles/NAME.toml` in `data-dir`, owned by root. It may build on a shipped one:
 

@@ -89,7 +89,7 @@ impl HttpClient {
     ) -> Result<Tunnel, HostError> {
         let hop = connect_hop(authority)?;
         let target = hop.target()?;
-        let place = format!("{}:{}", target.host, target.port);
+        let place = place(&target);
         subject.push_str("CONNECT ");
         subject.push_str(&place);
         let target = HttpTarget {
@@ -117,9 +117,14 @@ impl HttpClient {
     }
 }
 
+/// What a tunnel leads to, for records and refusals.
+pub(super) fn place(target: &HttpTarget<'_>) -> String {
+    format!("{}:{}", target.host, target.port)
+}
+
 /// Host and port of `CONNECT host:port`, read as those of a URL are: what is compared with the grants
 /// is what is connected to.
-fn connect_hop(authority: Option<&Authority>) -> Result<Hop, HttpError> {
+pub(super) fn connect_hop(authority: Option<&Authority>) -> Result<Hop, HttpError> {
     let refuse = |why| Err(HttpError::Url { why });
     let Some(authority) = authority else {
         return refuse("of a tunnel is host:port");

@@ -27,6 +27,16 @@ pub(super) fn look(policy: &PolicyFile, found: &mut Found<'_>) {
             "write 24 or more",
         );
     }
+    for (at, group) in policy.syscall_groups.iter().enumerate() {
+        found.add(
+            Rule::ProfileGroups,
+            &format!("syscall-groups[{at}]"),
+            format!(
+                "group {group} of the syscall profile is switched on, which it is not by default"
+            ),
+            "take it away unless the plugin needs its calls",
+        );
+    }
     if let Some(runtime) = &policy.runtime {
         let programs: Vec<&str> = runtime.programs().collect();
         found.add(

@@ -1,5 +1,7 @@
 //! What a policy file must keep to beside its shape.
 
+use std::collections::BTreeSet;
+
 use super::{ControlWish, PolicyError, PolicyFile};
 use crate::{ByteSize, Control, KEYS_LIMIT, Runtime, SIGNATURE_SUFFIX, Wanted};
 
@@ -81,6 +83,15 @@ impl PolicyFile {
             let long = format!("{} long", self.args.len());
             faults.value("args", long, "at most 64 of 4096 bytes, without NUL");
         }
+        let groups = &self.syscall_groups;
+        if let Some(group) = groups.iter().find(|group| !is_group(group)) {
+            let group = format!("{:?}", group.chars().take(80).collect::<String>());
+            let why = "a group's name is @ and a-z, 0-9 and -, at most 64";
+            faults.value("syscall-groups", group, why);
+        } else if groups.len() > GROUPS_LIMIT || BTreeSet::from_iter(groups).len() < groups.len() {
+            let long = format!("{} long", groups.len());
+            faults.value("syscall-groups", long, "at most 16, each once");
+        }
         if let Some((key, value, why)) = self.runtime.as_ref().and_then(Runtime::fault) {
             faults.value(key, value, why);
         }
@@ -121,6 +132,19 @@ impl Faults {
     fn value(&mut self, key: &'static str, value: String, why: &'static str) {
         self.add(key, PolicyError::Value { key, value, why });
     }
+}
+
+/// Most groups of a syscall profile that one policy switches on.
+const GROUPS_LIMIT: usize = 16;
+
+/// Whether a text can be the name of a group of a syscall profile.
+fn is_group(name: &str) -> bool {
+    name.strip_prefix('@').is_some_and(|rest| {
+        (1..64).contains(&rest.len())
+            && rest
+                .bytes()
+                .all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == b'-')
+    })
 }
 
 /// Relative, `/`-separated, no empty, `.` or `..` part, at most 512 bytes.

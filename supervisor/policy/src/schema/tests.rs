@@ -26,6 +26,8 @@ dialect = "goatflow"
 entry = "bin/hello"
 args = ["-v"]
 profile = "default"
+syscall-groups = ["@optional-watch"]
+loopback = true
 [runtime]
 interpreter = "/usr/bin/python3.11"
 args = ["-I"]
@@ -73,6 +75,10 @@ const GOOD: &[Edit] = &[
     ("schema = 1", "schema = 1"),
     ("args = [\"-v\"]\n", ""),
     ("profile = \"default\"\n", ""),
+    ("syscall-groups = [\"@optional-watch\"]\n", ""),
+    ("[\"@optional-watch\"]", "[]"),
+    ("[\"@optional-watch\"]", "[\"@a\", \"@optional-ipc\"]"),
+    ("loopback = true", "loopback = false"),
     (
         "interpreter = \"/usr/bin/python3.11\"\nargs = [\"-I\"]\n",
         "",
@@ -138,6 +144,12 @@ const BAD: &[Edit] = &[
     ("entry = \"bin/hello\"", "entry = \"hello.sig\""),
     ("entry = \"bin/hello\"", "entri = \"bin/hello\""),
     ("args = [\"-v\"]", "args = \"-v\""),
+    ("[\"@optional-watch\"]", "[\"optional-watch\"]"),
+    ("[\"@optional-watch\"]", "[\"@\"]"),
+    ("[\"@optional-watch\"]", "[\"@A\"]"),
+    ("[\"@optional-watch\"]", "[\"@a\", \"@b\", \"@a\"]"),
+    ("loopback = true", "loopback = \"no\""),
+    ("loopback = true", "loop-back = true"),
     ("interpreter = \"/usr/bin/python3.11\"\n", ""),
     ("\"/usr/bin/python3.11\"", "\"python3\""),
     ("\"/usr/bin/python3.11\"", "\"/usr/../bin/x\""),
@@ -184,6 +196,7 @@ const BAD: &[Edit] = &[
     ("hosts = [", "host = ["),
     ("\"GET\"", "\"get\""),
     ("\"GET\"", "\"\""),
+    ("\"GET\"", "\"GET\", \"CONNECT\""),
     ("\"10.0.0.0/8\"", "\"ten\""),
     ("\"256MiB\"", "\"256MB\""),
     ("\"256MiB\"", "256"),

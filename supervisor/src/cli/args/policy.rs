@@ -53,6 +53,7 @@ PERMISSION is one of:
   cache:read  cache:write                       the plugin's own part of the cache
   config:KEY                                    a key of the host's configuration
   http:METHOD:URL                               a request
+  http:CONNECT:HOST:PORT                        a tunnel, by a program in the jail that speaks TLS itself
   call:PLUGIN.FUNCTION                          a function of another plugin
   syscall:NAME  syscall:NAME(ARGUMENT, …)       a system call; arguments are numbers or constants
   file:read:PATH  file:write:PATH  file:execute:PATH   a file in the jail

@@ -2,6 +2,7 @@
 
 use pinfold_gateway::admin::dto::{Because, PluginDetail};
 use pinfold_policy::PluginId;
+use pinfold_sandbox::launcher::review::ProfileUse;
 use pinfold_sandbox::seccomp::Profile;
 use serde::Serialize;
 
@@ -130,7 +131,7 @@ impl Wanted<'_> {
 /// A profile that the launcher would not find, or would refuse, is not written.
 fn check_profile(context: &Context, name: &str) -> Result<(), Failure> {
     let review = Review::open(&context.place)?;
-    let Err(error) = review.files.profile(name) else {
+    let Err(error) = review.files.profile(ProfileUse::plain(name)) else {
         return Ok(());
     };
     let shipped: Vec<&str> = Profile::builtin_names().collect();

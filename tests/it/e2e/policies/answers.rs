@@ -189,6 +189,7 @@ fn a_permission_is_explained_by_the_line_that_decides() {
         ("cache:write", false, None),
         ("config:app.name", false, None),
         ("http:GET:https://api.example.com/x?y=1", true, Some(11)),
+        ("http:CONNECT:api.example.com:443", false, None),
         ("http:POST:https://api.example.com/", false, None),
         ("http:GET:https://api.example.com:8443/", false, None),
         ("http:GET:http://169.254.169.254/", false, None),

@@ -414,3 +414,47 @@ fn sarif_is_what_its_own_schema_says() {
         "{uri}"
     );
 }
+
+#[test]
+fn what_a_plugin_without_loopback_cannot_have_is_an_error_at_its_line() {
+    let installation = Installation::new();
+    let file = installation.path("etc/policy.d/hello.toml");
+    let text = format!("loopback = false\nsyscall-groups = [\"@optional-ipc\"]\n{POLICY}");
+    fs::write(&file, &text).unwrap();
+    let (status, checked) = installation.json(&["check", "hello"]);
+    assert_eq!(status, 1, "{checked}");
+    assert!(
+        is_found(&checked, "loopback-needed", "error", Some(1)),
+        "{checked}"
+    );
+    assert!(
+        is_found(&checked, "profile-groups", "note", Some(2)),
+        "{checked}"
+    );
+    let (status, explained) = installation.json(&["explain", "hello", "http:CONNECT:a.test:443"]);
+    assert_eq!(status, 1);
+    assert!(
+        explained["why"]
+            .as_str()
+            .unwrap()
+            .contains("loopback = false"),
+        "{explained}"
+    );
+    let (status, explained) =
+        installation.json(&["explain", "hello", "syscall:socket(AF_INET,1,0)"]);
+    assert_eq!(status, 1, "{explained}");
+    assert_eq!(
+        installation.json(&["explain", "hello", "syscall:shmget"]).0,
+        0
+    );
+    let unknown = text.replace("@optional-ipc", "@optional-ipx");
+    fs::write(&file, unknown).unwrap();
+    let (status, checked) = installation.json(&["check", "hello"]);
+    assert_eq!(status, 1, "{checked}");
+    assert!(
+        found(&checked)
+            .iter()
+            .any(|(rule, ..)| rule == "profile-refused"),
+        "{checked}"
+    );
+}

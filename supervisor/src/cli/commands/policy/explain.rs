@@ -62,7 +62,10 @@ pub(super) fn run(context: &Context, plugin: &PluginId, permission: &str) -> Res
     let review = Review::open(&context.place)?;
     let policy = review.policy(plugin)?;
     let decided = match question {
-        Question::Call(call) => host::decide(&review, plugin, &policy, &call)?,
+        Question::Call(call) => host::decide(&review, plugin, &policy, &host::Asked::Call(&call))?,
+        Question::Tunnel(authority) => {
+            host::decide(&review, plugin, &policy, &host::Asked::Tunnel(&authority))?
+        }
         Question::Log => Decided::new(
             Decision::Allowed,
             "writing log lines needs no permission",

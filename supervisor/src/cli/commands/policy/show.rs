@@ -131,6 +131,8 @@ impl Rows<'_> {
             self.row("entry", &file.entry),
             self.row("args", format_args!("{:?}", file.args)),
             self.row("profile", &file.profile),
+            self.row("syscall-groups", format_args!("{:?}", file.syscall_groups)),
+            self.row("loopback", file.loopback),
         ];
         if let Some(runtime) = &file.runtime {
             let programs = [

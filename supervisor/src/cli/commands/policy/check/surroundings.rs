@@ -7,7 +7,7 @@ use pinfold_policy::{
     ByteSize, KeyName, KeyRefusal, LaunchTemplate, Places, PluginId, PolicyFile, RequireSignatures,
 };
 use pinfold_sandbox::jail::SHARED_MEMORY_BYTES;
-use pinfold_sandbox::launcher::review::{FilesError, Review as Files};
+use pinfold_sandbox::launcher::review::{FilesError, ProfileUse, Review as Files};
 use pinfold_sandbox::seccomp::{Profile, ProfileError};
 
 use crate::cli::package::Package;
@@ -299,7 +299,7 @@ fn refused_key(refusal: &KeyRefusal) -> Finding {
 fn profile(files: &Files, policy: &PolicyFile, places: &Places, found: &mut Vec<Finding>) {
     let place = places.nearest("profile");
     let name = &policy.profile;
-    let reviewed = match files.profile(name) {
+    let reviewed = match files.profile(ProfileUse::of(policy)) {
         Ok(reviewed) => reviewed,
         Err(error) => {
             let (rule, help) = match &error {
@@ -345,7 +345,10 @@ fn profile(files: &Files, policy: &PolicyFile, places: &Places, found: &mut Vec<
 
 fn template(files: &Files, policy: &PolicyFile, places: &Places, found: &mut Vec<Finding>) {
     match files.template(&policy.dialect) {
-        Ok(reviewed) => tmpfs(&reviewed.template, policy, places, found),
+        Ok(reviewed) => {
+            tmpfs(&reviewed.template, policy, places, found);
+            loopback(&reviewed.template, policy, places, found);
+        }
         Err(error) => {
             let rule = match &error {
                 FilesError::Data(_) => Rule::FileUntrusted,
@@ -358,6 +361,29 @@ fn template(files: &Files, policy: &PolicyFile, places: &Places, found: &mut Vec
             );
             found.push(finding.at(places.value("dialect")));
         }
+    }
+}
+
+/// Programs that speak HTTP by themselves go out through a port of the jail's loopback.
+fn loopback(
+    template: &LaunchTemplate,
+    policy: &PolicyFile,
+    places: &Places,
+    found: &mut Vec<Finding>,
+) {
+    let Some(port) = template.http_proxy_port else {
+        return;
+    };
+    if !policy.loopback && !policy.permissions.http.is_empty() {
+        let finding = Finding::new(
+            Rule::LoopbackNeeded,
+            format!(
+                "there is no loopback, and the way out for the HTTP that is granted listens there, \
+                 on port {port}: no launch succeeds"
+            ),
+            "take permissions.http away, or loopback = false",
+        );
+        found.push(finding.at(places.value("loopback")));
     }
 }
 

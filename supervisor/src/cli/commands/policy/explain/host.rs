@@ -1,24 +1,76 @@
-//! Calls of the host: decided as the dispatcher decides them.
+//! Calls of the host, and tunnels out of the jail: decided as the dispatcher decides them.
 
-use pinfold_hostapi::{HostCall, HostError, would_permit};
+use pinfold_hostapi::{HostCall, HostError, Permitted, would_permit, would_permit_tunnel};
 use pinfold_policy::{Effective, Permissions, PluginId, sources};
 
 use super::{Decided, Decision};
 use crate::cli::commands::policy::origin::Origin;
-use crate::cli::exit::Failure;
+use crate::cli::exit::{Exit, Failure};
 use crate::cli::review::{self, Policy, Review};
+
+/// What a plugin would do.
+pub(super) enum Asked<'a> {
+    /// A call of the host.
+    Call(&'a HostCall),
+    /// A tunnel to this host and port, through the proxy in its jail.
+    Tunnel(&'a str),
+}
+
+impl Asked<'_> {
+    fn would(&self, permissions: &Effective) -> Result<Permitted, HostError> {
+        match self {
+            Self::Call(call) => would_permit(permissions, call),
+            Self::Tunnel(authority) => would_permit_tunnel(permissions, authority),
+        }
+    }
+
+    fn service(&self) -> &'static str {
+        match self {
+            Self::Call(call) => call.service(),
+            Self::Tunnel(_) => "http",
+        }
+    }
+}
+
+/// Why nothing in the jail could ask for a tunnel, whatever is granted.
+fn no_way_out(review: &Review, policy: &Policy) -> Result<Option<Decided>, Failure> {
+    let dialect = &policy.file.dialect;
+    let (why, key) = if !policy.file.loopback {
+        let why = "loopback = false: there is no proxy in the jail, whatever is granted";
+        (why.to_owned(), "loopback")
+    } else {
+        let reviewed = review.files.template(dialect);
+        let reviewed = reviewed.map_err(|error| Failure::new(Exit::Config, error))?;
+        if reviewed.template.http_proxy_port.is_some() {
+            return Ok(None);
+        }
+        let why = format!(
+            "the launch template of dialect {dialect:?} has no http-proxy-port: there is no proxy in \
+             the jail, whatever is granted"
+        );
+        (why, "dialect")
+    };
+    let place = policy.places.value(key);
+    let by = Origin::of("policy", Some(&policy.path), &policy.places, place);
+    Ok(Some(Decided::new(Decision::Refused, why, vec![by])))
+}
 
 pub(super) fn decide(
     review: &Review,
     plugin: &PluginId,
     policy: &Policy,
-    call: &HostCall,
+    asked_for: &Asked<'_>,
 ) -> Result<Decided, Failure> {
+    if let Asked::Tunnel(_) = asked_for
+        && let Some(decided) = no_way_out(review, policy)?
+    {
+        return Ok(decided);
+    }
     let declared = review.declared(plugin)?;
     let granted = &policy.file.permissions;
     let asked = &declared.manifest.asked;
     let would = |granted: &Permissions, asked: &Permissions| {
-        would_permit(&Effective::new(granted.clone(), vec![asked.clone()]), call)
+        asked_for.would(&Effective::new(granted.clone(), vec![asked.clone()]))
     };
     let manifest = review.directory(plugin).join(declared.manifest_file);
     let lines = |paths: Vec<String>| -> Vec<Origin> {
@@ -44,6 +96,11 @@ pub(super) fn decide(
                     "every address that the name leads to is vetted when it is looked up: those \
                      that are not public are refused unless `addresses` grants their network"
                         .into(),
+                );
+            }
+            if let Asked::Tunnel(_) = asked_for {
+                decided.notes.push(
+                    "what is said inside a tunnel, methods and paths included, nobody sees".into(),
                 );
             }
             if permitted.reaches_further {
@@ -79,7 +136,7 @@ pub(super) fn decide(
         return Ok(decided);
     }
     let why = format!("{why}: no line of the policy grants it, and what is not granted is refused");
-    let near = lines(near(granted, call));
+    let near = lines(near(granted, asked_for.service()));
     let mut decided = Decided::new(Decision::Refused, why, vec![Origin::default()]);
     decided.notes = near
         .iter()
@@ -89,8 +146,8 @@ pub(super) fn decide(
 }
 
 /// The paths of the grants of the same service.
-fn near(granted: &Permissions, call: &HostCall) -> Vec<String> {
-    let service = match call.service() {
+fn near(granted: &Permissions, service: &str) -> Vec<String> {
+    let service = match service {
         "plugin" => "plugin-call",
         service => service,
     };

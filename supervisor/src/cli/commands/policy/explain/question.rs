@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use pinfold_hostapi::{HostCall, HttpRequest};
-use pinfold_policy::Control;
+use pinfold_policy::{Control, TUNNEL};
 use pinfold_sandbox::jail::FileAccess;
 use pinfold_sandbox::seccomp;
 
@@ -12,6 +12,8 @@ use crate::cli::exit::{Exit, Failure};
 #[derive(Debug)]
 pub(super) enum Question {
     Call(HostCall),
+    /// Of a program in the jail, through its proxy: a host and a port.
+    Tunnel(String),
     Log,
     Email,
     Syscall {
@@ -82,6 +84,10 @@ impl Question {
                     key: key.to_owned(),
                 })),
             },
+            "http" if tunnel(rest).is_some() => match tunnel(rest).unwrap_or_default() {
+                "" => Err(part("write http:CONNECT:host:443")),
+                authority => Ok(Self::Tunnel(authority.to_owned())),
+            },
             "http" => {
                 let (method, url) = rest
                     .split_once(':')
@@ -90,7 +96,9 @@ impl Question {
                             && !method.is_empty()
                             && method.bytes().all(|c| c.is_ascii_alphabetic())
                     })
-                    .ok_or_else(|| part("write http:GET:https://host/path"))?;
+                    .ok_or_else(|| {
+                        part("write http:GET:https://host/path, or http:CONNECT:host:443")
+                    })?;
                 Ok(Self::Call(HostCall::HttpRequest(HttpRequest {
                     method: method.to_ascii_uppercase(),
                     url: url.to_owned(),
@@ -124,6 +132,14 @@ impl Question {
             },
         }
     }
+}
+
+/// What follows the method that asks a proxy for a tunnel, as `CONNECT host:443` or `CONNECT:host:443`.
+/// A URL is a request's, whose method cannot be that one.
+fn tunnel(rest: &str) -> Option<&str> {
+    let (method, authority) = rest.split_once([':', ' ']).unwrap_or((rest, ""));
+    let is_tunnel = method.eq_ignore_ascii_case(TUNNEL) && !authority.contains("://");
+    is_tunnel.then_some(authority.trim())
 }
 
 /// One statement as a plugin would send it: what begins with a word that reads is a query.
@@ -275,6 +291,12 @@ mod tests {
         assert_eq!(sql("sql@other:DELETE FROM a").1, named("other"));
         assert!(sql("sql:delete from a").0);
         assert!(!sql("sql:with x as (select 1) select 1").0);
+        for text in ["http:CONNECT:a.test:443", "http:connect a.test:443"] {
+            match Question::parse(text).unwrap() {
+                Question::Tunnel(authority) => assert_eq!(authority, "a.test:443"),
+                other => panic!("{other:?}"),
+            }
+        }
         let Question::Syscall { name, arguments } =
             Question::parse("syscall:socket(AF_INET, SOCK_STREAM | 0x800)").unwrap()
         else {
@@ -305,6 +327,7 @@ mod tests {
             ("file:open:/x", "file:read:"),
             ("config:", "config:KEY"),
             ("http:https://a.test/", "http:GET:"),
+            ("http:CONNECT", "http:CONNECT:host:443"),
             ("call:stats", "call:PLUGIN.FUNCTION"),
             ("syscall:", "syscall:NAME"),
             ("syscall:x(1", "no end"),

@@ -1,7 +1,7 @@
 //! System calls: decided by running the filter that the plugin would run under.
 
 use pinfold_policy::Places;
-use pinfold_sandbox::launcher::review::{FilesError, ReviewedProfile};
+use pinfold_sandbox::launcher::review::{FilesError, ProfileUse, ReviewedProfile};
 use pinfold_sandbox::seccomp::{
     Action, Arch, Condition, Decision as Rules, Group, GroupAction, Profile, SyscallData, Width,
     syscall_number,
@@ -49,7 +49,7 @@ pub(super) fn decide(
     })?;
     let reviewed = review
         .files
-        .profile(&policy.file.profile)
+        .profile(ProfileUse::of(&policy.file))
         .map_err(SyscallError::Profile)?;
     let answer = |args: [u64; 6]| {
         let data = SyscallData {
@@ -77,6 +77,12 @@ pub(super) fn decide(
         if let GroupAction::Optional { enabled: false, .. } = group.action() {
             notes.push(format!("{} is optional, and not switched on", group.name()));
         }
+        if let GroupAction::Optional { enabled: true, .. } = group.action() {
+            notes.push(format!("{} is optional, and switched on", group.name()));
+        }
+    }
+    if name == "socket" && !policy.file.loopback {
+        notes.push("loopback = false: sockets for IPv4 and IPv6 are refused".into());
     }
     if rules.is_empty() {
         let action = answer(arguments.copied().unwrap_or_default())?;

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use pinfold_policy::{Places, PluginId, TemplateInput};
-use pinfold_sandbox::launcher::review::{FilesError, ReviewedTemplate};
+use pinfold_sandbox::launcher::review::{FilesError, ProfileUse, ReviewedTemplate};
 use pinfold_sandbox::seccomp::{Group, GroupAction};
 
 use super::{Row, Rows};
@@ -131,7 +131,7 @@ pub(super) fn environment(
 pub(super) fn profile(review: &Review, rows: &Rows<'_>) -> Result<Vec<Row>, Failure> {
     let reviewed = review
         .files
-        .profile(&rows.file().profile)
+        .profile(ProfileUse::of(rows.file()))
         .map_err(not_usable)?;
     let places = Places::of(&reviewed.text);
     let profile = &reviewed.profile;
