@@ -4,12 +4,15 @@ pub(crate) mod audit;
 mod obstacle;
 mod plugins;
 pub(crate) mod tokens;
+mod write;
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
-use sqlx::{Connection as _, Sqlite, SqliteConnection, SqlitePool, Transaction};
+use sqlx::{Connection as _, SqliteConnection, SqlitePool};
+use tokio::sync::Semaphore;
 
 pub(crate) use obstacle::Obstacle;
 
@@ -128,6 +131,8 @@ const BEFORE_CHAINS: usize = 3;
 #[derive(Clone, Debug)]
 pub(crate) struct Store {
     pool: SqlitePool,
+    /// Whose turn it is to write.
+    turns: Arc<Semaphore>,
 }
 
 impl Store {
@@ -145,7 +150,7 @@ impl Store {
             source,
         };
         let pool = SqlitePoolOptions::new()
-            // One writer, and a reader that does not wait for it.
+            // One writer, in its turn, and a reader that does not wait for it.
             .max_connections(2)
             .after_release(|connection, _| Box::pin(is_at_rest(connection)))
             .connect_with(options)
@@ -185,17 +190,8 @@ impl Store {
                 .map_err(failed)?;
             transaction.commit().await.map_err(failed)?;
         }
-        Ok(Self { pool })
-    }
-
-    /// Begins a transaction that writes. It holds the lock of those who write from here on: what it
-    /// reads is so until it is committed.
-    async fn begin(
-        &self,
-        operation: &'static str,
-    ) -> Result<Transaction<'static, Sqlite>, StoreError> {
-        let begun = self.pool.begin_with("BEGIN IMMEDIATE").await;
-        begun.map_err(failed(operation))
+        let turns = Arc::new(Semaphore::new(1));
+        Ok(Self { pool, turns })
     }
 
     /// Writes back and closes.

@@ -10,11 +10,8 @@ impl Store {
     /// The plugin's number, given to it where it has none yet.
     pub(crate) async fn plugin_number(&self, plugin: &PluginId) -> Result<i64, StoreError> {
         let operation = "number a plugin";
-        sqlx::query("INSERT OR IGNORE INTO plugin (id) VALUES (?)")
-            .bind(plugin.as_str())
-            .execute(&self.pool)
-            .await
-            .map_err(failed(operation))?;
+        let insert = sqlx::query("INSERT OR IGNORE INTO plugin (id) VALUES (?)");
+        self.write(operation, insert.bind(plugin.as_str())).await?;
         sqlx::query_scalar("SELECT number FROM plugin WHERE id = ?")
             .bind(plugin.as_str())
             .fetch_one(&self.pool)
@@ -24,12 +21,8 @@ impl Store {
 
     /// Gives the number of a plugin up: should it come again, it is the youngest.
     pub(crate) async fn forget_plugin(&self, plugin: &PluginId) -> Result<(), StoreError> {
-        sqlx::query("DELETE FROM plugin WHERE id = ?")
-            .bind(plugin.as_str())
-            .execute(&self.pool)
-            .await
-            .map(drop)
-            .map_err(failed("forget a plugin"))
+        let delete = sqlx::query("DELETE FROM plugin WHERE id = ?").bind(plugin.as_str());
+        self.write("forget a plugin", delete).await.map(drop)
     }
 
     /// Whether the plugin may run: it may where nobody has said otherwise.
@@ -85,7 +78,7 @@ impl Store {
         enabled: bool,
         routes: Option<String>,
     ) -> Result<(), StoreError> {
-        sqlx::query(
+        let upsert = sqlx::query(
             "INSERT INTO plugin_flag (id, enabled, changed, routes) VALUES (?, ?, ?, ?)
              ON CONFLICT (id) DO UPDATE SET enabled = excluded.enabled,
                 changed = excluded.changed,
@@ -95,21 +88,16 @@ impl Store {
         .bind(plugin.as_str())
         .bind(enabled)
         .bind(Utc::now().to_rfc3339())
-        .bind(routes)
-        .execute(&self.pool)
-        .await
-        .map(drop)
-        .map_err(failed("keep whether a plugin is enabled"))
+        .bind(routes);
+        let operation = "keep whether a plugin is enabled";
+        self.write(operation, upsert).await.map(drop)
     }
 
     /// Drops what an operator has said of a plugin that was removed for good.
     pub(crate) async fn clear_flags(&self, plugin: &PluginId) -> Result<(), StoreError> {
-        sqlx::query("DELETE FROM plugin_flag WHERE id = ?")
-            .bind(plugin.as_str())
-            .execute(&self.pool)
-            .await
-            .map(drop)
-            .map_err(failed("forget whether a plugin is enabled"))
+        let delete = sqlx::query("DELETE FROM plugin_flag WHERE id = ?").bind(plugin.as_str());
+        let operation = "forget whether a plugin is enabled";
+        self.write(operation, delete).await.map(drop)
     }
 }
 

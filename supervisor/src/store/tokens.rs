@@ -160,12 +160,8 @@ impl Store {
 
     /// Removes a token by its name, so that the name can be given anew.
     pub(crate) async fn remove_token_named(&self, name: &str) -> Result<(), StoreError> {
-        sqlx::query("DELETE FROM token WHERE name = ?")
-            .bind(name)
-            .execute(&self.pool)
-            .await
-            .map_err(failed("remove a token"))?;
-        Ok(())
+        let delete = sqlx::query("DELETE FROM token WHERE name = ?").bind(name);
+        self.write("remove a token", delete).await.map(drop)
     }
 }
 
