@@ -38,7 +38,7 @@ use pinfold_reaper::plan::descriptor;
 
 pub use at_rest::{Seen, seen_at_rest};
 pub use error::JailError;
-pub(crate) use host_files::read as read_host_files;
+pub(crate) use host_files::{descriptor as host_files_descriptor, read as read_host_files};
 pub use interpreters::of as interpreters_of;
 pub use landlock::{FileAccess, FilePlaces, place_of_access};
 pub(crate) use landlock::{
@@ -47,6 +47,7 @@ pub(crate) use landlock::{
 pub use layout::SHARED_MEMORY_BYTES;
 pub use pinfold_reaper::plan::Fault;
 pub use pinfold_reaper::step::Step;
+pub(crate) use reaper::reaper_program;
 pub use reaper::{Reaper, sealed_reaper};
 pub use running::Jail;
 pub use runtime::{Runtime, RuntimeMount};
@@ -84,6 +85,8 @@ pub struct JailSpec {
     pub stage: OwnedFd,
     /// The program, relative to the stage.
     pub entry: String,
+    /// Whether it may execute the other files of its stage too.
+    pub executes_stage: bool,
     /// Its arguments, without its name.
     pub args: Vec<String>,
     /// What of the host it runs on.

@@ -108,6 +108,8 @@ pub enum State {
     Partial,
     /// This machine cannot give it.
     Missing,
+    /// It was in force since the launcher's start, and is no more.
+    Failed,
     /// This version does not have it.
     NotBuilt,
 }
@@ -120,6 +122,7 @@ impl State {
             Self::Enforced => "enforced",
             Self::Partial => "partial",
             Self::Missing => "missing",
+            Self::Failed => "failed",
             Self::NotBuilt => "not built",
         }
     }

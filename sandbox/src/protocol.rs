@@ -12,7 +12,7 @@ use std::collections::BTreeMap;
 use std::num::NonZeroU16;
 use std::os::fd::OwnedFd;
 
-use pinfold_policy::{Digest, Generation, InstanceId, PluginId};
+use pinfold_policy::{Control, Digest, Generation, InstanceId, PluginId};
 
 use crate::seccomp::{Arch, syscall_name};
 
@@ -254,6 +254,19 @@ pub enum Event {
         /// Why.
         cause: ExitCause,
     },
+    /// A control is in force no more, or again: found by a probe.
+    ControlChanged(ControlChange),
+}
+
+/// What a probe found of a control otherwise than the one before.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ControlChange {
+    /// Which.
+    pub control: Control,
+    /// Whether it is in force now.
+    pub is_in_force: bool,
+    /// Why it is not.
+    pub reason: String,
 }
 
 /// Why an instance ended.

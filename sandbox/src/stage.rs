@@ -199,6 +199,27 @@ impl Staging {
     }
 }
 
+/// A stage of one program of ours, as [`Staging`] makes one of a plugin's files. The error names the
+/// step.
+pub(crate) fn built_in(
+    name: &str,
+    program: &[u8],
+    attach_dir: &Path,
+) -> Result<Stage, (&'static str, io::Error)> {
+    let mount = memory::create().map_err(|error| ("make a file system in memory", error))?;
+    memory::write(mount.as_fd(), name, program).map_err(|error| ("write the program", error))?;
+    memory::seal(mount.as_fd()).map_err(|error| ("seal it", error))?;
+    let attached = attach::if_needed(&mount, attach_dir)
+        .map_err(|error| ("make it one that jails can clone", error))?;
+    Ok(Stage {
+        mount,
+        digest: Digest([0; 32]),
+        bytes: program.len() as u64,
+        signatures: Signatures::default(),
+        _attached: attached,
+    })
+}
+
 impl AsFd for Staging {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.child.pidfd()

@@ -32,6 +32,8 @@ mod ports;
 mod postures;
 #[path = "launcher/profiles.rs"]
 mod profiles;
+#[path = "launcher/rechecks.rs"]
+mod rechecks;
 #[path = "launcher/runtimes.rs"]
 mod runtimes;
 #[path = "abilities/skip.rs"]

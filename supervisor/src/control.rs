@@ -20,7 +20,7 @@ use pinfold_gateway::admin::{Control, ControlError, ControlFuture, Following, Lo
 use pinfold_gateway::{Actor, CallError, Shared};
 use pinfold_policy::{CallContext, PluginId};
 use pinfold_sandbox::posture::Posture;
-use pinfold_sandbox::protocol::{Reply, Request};
+use pinfold_sandbox::protocol::{ControlChange, Reply, Request};
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -33,6 +33,7 @@ use crate::metrics::{self, Resources, Sample};
 use crate::state::Snapshot;
 use crate::store::Store;
 use crate::store::StoreError;
+use crate::store::audit::{Entry, Trail};
 use crate::tokens::KnownTokens;
 
 use change::Change;
@@ -334,7 +335,14 @@ impl Administration {
     }
 
     async fn sample(&self) -> Sample {
-        metrics::sample(&self.catalogue, &self.resources, self.launcher_pid).await
+        let posture = self.posture.load_full();
+        metrics::sample(
+            &self.catalogue,
+            &self.resources,
+            self.launcher_pid,
+            Option::as_ref(&posture),
+        )
+        .await
     }
 
     /// What is in force here, or for one plugin.
@@ -358,6 +366,45 @@ impl Administration {
         }
         for warning in self.warnings() {
             tracing::warn!(%warning, "posture");
+        }
+    }
+
+    /// Takes in what the launcher's probes find otherwise than before, until `stop`: into the log, the
+    /// audit trail and the posture.
+    pub(crate) async fn follow_controls(&self, trail: Trail, stop: CancellationToken) {
+        let Some(mut changes) = self.catalogue.launcher().changes() else {
+            return;
+        };
+        loop {
+            let change = tokio::select! {
+                () = stop.cancelled() => return,
+                change = changes.recv() => change,
+            };
+            let Some(change) = change else {
+                return;
+            };
+            let ControlChange {
+                control,
+                is_in_force,
+                reason,
+            } = &change;
+            if *is_in_force {
+                tracing::info!(%control, "control in force again");
+            } else {
+                tracing::error!(%control, reason, "control in force no more");
+            }
+            trail.note(Entry {
+                decision: if *is_in_force { "allow" } else { "error" },
+                detail: (!is_in_force).then(|| reason.clone()),
+                ..Entry::of_daemon("control.change", control.to_string())
+            });
+            self.posture.rcu(|known| {
+                let mut known = Option::clone(known);
+                if let Some(posture) = &mut known {
+                    view::change(posture, &change);
+                }
+                known
+            });
         }
     }
 

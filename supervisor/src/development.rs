@@ -133,6 +133,7 @@ pub(crate) fn set_up(base: &Path, plugins: &[PathBuf]) -> Result<Place, Developm
         daemon_user,
         require_signatures: RequireSignatures::None,
         netns_pool: pinfold_policy::NETNS_POOL,
+        probe_interval: pinfold_policy::PROBE_INTERVAL,
         stages_memory: pinfold_policy::STAGES_MEMORY,
         handover_limit: pinfold_policy::Span::seconds(30),
         dev_grants: Some(pinfold_policy::DevGrants::AsAsked),

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use pinfold_policy::{
-    ByteSize, Control, ControlWish, Limits, PolicyFile, Rates, Timeouts, Trust, Wanted,
+    ByteSize, Control, ControlWish, Exec, Limits, PolicyFile, Rates, Timeouts, Trust, Wanted,
 };
 
 use crate::dialect::Manifest;
@@ -30,6 +30,7 @@ pub(crate) fn as_asked(dialect: &str, manifest: &Manifest, trust: Trust) -> Poli
         entry: manifest.entry.clone(),
         args: Vec::new(),
         profile: "default".into(),
+        exec: Exec::default(),
         syscall_groups: Vec::new(),
         loopback: true,
         runtime: None,

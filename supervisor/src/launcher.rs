@@ -11,14 +11,18 @@ use nix::sys::socket::{Shutdown, shutdown};
 use pinfold_policy::InstanceId;
 use pinfold_sandbox::client::{Client, ClientError};
 use pinfold_sandbox::protocol::{
-    Event, ExitCause, Failure, Incoming, KillHow, Loopback, Reply, Request, RequestId,
+    ControlChange, Event, ExitCause, Failure, Incoming, KillHow, Loopback, Reply, Request,
+    RequestId,
 };
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
-use tokio::sync::{oneshot, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 
 /// Longest wait for any answer: staging a large package is the slowest thing that is asked for.
 const ANSWER_LIMIT: Duration = Duration::from_secs(60);
+
+/// Changes of controls that wait to be taken in: all controls of two probes.
+const CHANGES_LIMIT: usize = 64;
 
 /// Most requests waiting for an answer at once.
 const PENDING_LIMIT: usize = 1024;
@@ -75,6 +79,9 @@ pub(crate) struct Launcher {
     next: AtomicU32,
     state: Mutex<State>,
     gone: watch::Sender<bool>,
+    changes: mpsc::Sender<ControlChange>,
+    /// Until it is taken.
+    changed: Mutex<Option<mpsc::Receiver<ControlChange>>>,
 }
 
 #[derive(Default)]
@@ -91,13 +98,22 @@ impl Launcher {
     )]
     pub(crate) fn new(client: Client) -> std::io::Result<Arc<Self>> {
         client.set_nonblocking(true)?;
+        let (changes, changed) = mpsc::channel(CHANGES_LIMIT);
         let interest = Interest::READABLE | Interest::WRITABLE;
         Ok(Arc::new(Self {
             socket: AsyncFd::with_interest(Socket(client), interest)?,
             next: AtomicU32::new(1),
             state: Mutex::default(),
             gone: watch::Sender::new(false),
+            changes,
+            changed: Mutex::new(Some(changed)),
         }))
+    }
+
+    /// What the launcher's probes find otherwise than before; for the first who asks.
+    pub(crate) fn changes(&self) -> Option<mpsc::Receiver<ControlChange>> {
+        let mut changed = self.changed.lock().unwrap_or_else(PoisonError::into_inner);
+        changed.take()
     }
 
     /// Ends the connection, whoever still holds it: the launcher then ends every jail and itself.
@@ -162,6 +178,12 @@ impl Launcher {
             Incoming::Event(Event::Exited { instance, cause }) => {
                 if let Some(exit) = self.state().exits.get(&instance) {
                     exit.send_replace(Some(cause));
+                }
+            }
+            Incoming::Event(Event::ControlChanged(change)) => {
+                let control = change.control;
+                if self.changes.try_send(change).is_err() {
+                    tracing::warn!(%control, "change of a control not taken in");
                 }
             }
             Incoming::Event(_) => {}

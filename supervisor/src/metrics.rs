@@ -12,6 +12,7 @@ use chrono::{DateTime, Utc};
 use pinfold_gateway::CallCounts;
 use pinfold_gateway::admin::dto::{LatencyBucket, PluginUsage, UsageView};
 use pinfold_hostapi::Decision;
+use pinfold_sandbox::posture::Posture;
 
 use crate::catalogue::Catalogue;
 use crate::meters::{DECISIONS, HostCounts};
@@ -28,6 +29,9 @@ pub(crate) struct Sample {
     pub(crate) resources_time: Option<DateTime<Utc>>,
     /// Each plugin that is there, by name.
     pub(crate) plugins: Vec<PluginSample>,
+    /// Each control of the jail by the defaults of policies, and whether it is in force; none where that
+    /// is not known yet.
+    pub(crate) controls: Vec<(&'static str, bool)>,
     /// The daemon's own processes, by name; one that cannot be looked at is not among them.
     pub(crate) processes: Vec<(&'static str, ProcessUsage)>,
 }
@@ -98,6 +102,7 @@ pub(crate) async fn sample(
     catalogue: &Catalogue,
     resources: &Resources,
     launcher_pid: Option<u32>,
+    posture: Option<&Posture>,
 ) -> Sample {
     let snapshots = catalogue.snapshots();
     let (resources, resources_time) = resources.read(catalogue.launcher(), &snapshots).await;
@@ -118,8 +123,13 @@ pub(crate) async fn sample(
         ("pinfoldd", Some(std::process::id())),
         ("pinfold-launcher", launcher_pid),
     ];
+    let controls = posture
+        .iter()
+        .flat_map(|posture| &posture.controls)
+        .map(|control| (control.id.id(), control.state.satisfies()));
     Sample {
         resources_time,
+        controls: controls.collect(),
         plugins: plugins.collect(),
         processes: processes
             .into_iter()

@@ -229,6 +229,8 @@ async fn serve(start: Start, child: &mut Option<Child>) -> Result<(), RunError> 
     let (known, until) = (Arc::clone(&tokens), stop.clone());
     tasks.spawn(async move { known.keep_ended(until).await });
     tasks.spawn(heap::keep_small(meters, stop.clone()));
+    let (follower, until) = (Arc::clone(&administration), stop.clone());
+    tasks.spawn(async move { follower.follow_controls(trail, until).await });
     tasks.close();
 
     // Before what is there is started, so that no change is missed.

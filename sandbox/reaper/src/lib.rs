@@ -5,6 +5,8 @@
 //! reaps until the plugin ends. It takes no decision: all of them are in the plan. It has no
 //! allocator, no standard library and no parser of text.
 //!
+//! With an argument the same program is what a [`trial`] launch runs in a jail.
+//!
 //! The launcher uses the library for what both sides must agree on: [`step::Step`], the plan's
 //! format, and the [`message`]s on the status channel.
 #![cfg_attr(not(test), no_std)]
@@ -22,6 +24,7 @@ mod setup;
 mod stage;
 pub mod step;
 mod sys;
+pub mod trial;
 
 pub use setup::run;
 pub use sys::abort;

@@ -8,10 +8,14 @@ use core::panic::PanicInfo;
 #[link(name = "c", kind = "static", modifiers = "-bundle")]
 unsafe extern "C" {}
 
-/// What the C library's start code calls.
+/// What the C library's start code calls. The launcher gives process 1 its name and nothing else; a
+/// second argument makes it the program of a trial, which has no right that it does not start with.
 #[unsafe(no_mangle)]
-pub extern "C" fn main(_arguments: i32, _values: *const *const u8) -> i32 {
-    pinfold_reaper::run()
+pub extern "C" fn main(arguments: i32, _values: *const *const u8) -> i32 {
+    match arguments {
+        ..2 => pinfold_reaper::run(),
+        2.. => pinfold_reaper::trial::run(),
+    }
 }
 
 /// Ends the jail: as process 1 of its namespace, what it leaves is killed. An invalid instruction

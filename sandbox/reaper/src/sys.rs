@@ -8,6 +8,7 @@ use rustix::io::Errno;
 
 use crate::message::Ended;
 
+pub(crate) mod acts;
 mod filter;
 mod landlock;
 mod signals;

@@ -3,7 +3,7 @@
 
 use std::fs::File;
 use std::io::Read;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
@@ -39,6 +39,12 @@ pub(super) struct HostFiles {
 /// Reads the host's files now, so that no launch waits for it.
 pub(crate) fn read() {
     host_files();
+}
+
+/// What a child must keep open that starts a jail itself.
+pub(crate) fn descriptor() -> Option<BorrowedFd<'static>> {
+    let (_, mount) = host_files().bundle.as_ref()?;
+    Some(mount.as_fd())
 }
 
 /// The host's files, as they were at the launcher's start.

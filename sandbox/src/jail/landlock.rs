@@ -115,6 +115,7 @@ pub(super) fn write(
     plan.landlock(landlock);
     let places = FilePlaces {
         entry: &spec.entry,
+        executes_stage: spec.executes_stage,
         interpreters: &super::interpreters::of(spec.stage.as_fd(), &spec.entry),
         tmp_directory: &spec.tmp_directory,
         has_state: spec.state.is_some(),
@@ -130,6 +131,8 @@ pub(super) fn write(
 pub struct FilePlaces<'a> {
     /// What is executed, below the plugin's directory.
     pub entry: &'a str,
+    /// Whether any other file of its own may be executed too.
+    pub executes_stage: bool,
     /// What the kernel executes for it: [`super::interpreters_of`] the plugin's files.
     pub interpreters: &'a [String],
     /// The launch template's temporary directory.
@@ -183,7 +186,8 @@ fn rules(places: &FilePlaces<'_>) -> Vec<(String, u64)> {
     // The root is read-only and made for this jail: what is in it may be listed, and what of it
     // has no rule of its own not even opened.
     rule("/", right::READ_DIR);
-    rule(STAGE_DIRECTORY, READ);
+    let executed = if places.executes_stage { EXECUTE } else { 0 };
+    rule(STAGE_DIRECTORY, READ | executed);
     // A file has no entries.
     let entry = format!("{STAGE_DIRECTORY}/{}", places.entry);
     if is_executed(places) {
@@ -254,6 +258,7 @@ mod tests {
     fn files_are_reached_where_a_place_above_them_has_the_right() {
         let places = FilePlaces {
             entry: "bin/hello",
+            executes_stage: false,
             interpreters: &["/plugin/lib/ld.so".into()],
             tmp_directory: "/tmp/own",
             has_state: true,
@@ -283,6 +288,13 @@ mod tests {
             ..places
         };
         assert_eq!(place_of_access(&without, Write, "/state/x"), None);
+        let any = FilePlaces {
+            executes_stage: true,
+            ..places
+        };
+        let found = place_of_access(&any, Execute, "/plugin/other");
+        assert_eq!(found.as_deref(), Some("/plugin"));
+        assert_eq!(place_of_access(&any, Execute, "/tmp/x"), None);
         let python = Runtime {
             interpreter: Some("/usr/bin/python3.11".into()),
             loader: Some("/usr/lib/gnu/ld.so".into()),

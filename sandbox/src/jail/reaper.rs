@@ -16,6 +16,11 @@ use crate::plan;
 /// The program, as sandbox/build.rs left it.
 static PROGRAM: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/pinfold-reaper"));
 
+/// The program's bytes: what a trial launch stages.
+pub(crate) fn reaper_program() -> &'static [u8] {
+    PROGRAM
+}
+
 /// `MFD_EXEC` and `F_SEAL_EXEC` of linux/memfd.h and linux/fcntl.h, from Linux 6.3.
 const EXECUTABLE: MemfdFlags = MemfdFlags::from_bits_retain(0x10);
 const SEAL_EXECUTABLE: SealFlags = SealFlags::from_bits_retain(0x20);

@@ -6,8 +6,9 @@ use pinfold_policy::{Control, PolicyFile, Wanted};
 
 use super::failure;
 use crate::cgroup::{Applied, State as GroupState};
+use crate::jail::Step;
 use crate::posture::{ControlState, Mode, State};
-use crate::protocol::{Failure, FailureKind};
+use crate::protocol::{ControlChange, Failure, FailureKind};
 
 /// What was found of one control when it was tried.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -107,6 +108,29 @@ fn backed_by(control: Control) -> Option<Control> {
     })
 }
 
+/// What is in force otherwise than before; what was in force before and is no more becomes
+/// [`State::Failed`], and stays that until it is again.
+pub(super) fn changes(before: &Findings, now: &mut Findings) -> Vec<ControlChange> {
+    let mut changes = Vec::new();
+    for (control, tried) in now {
+        let Some(before) = before.get(control) else {
+            continue;
+        };
+        let (was, is) = (before.state.satisfies(), tried.state.satisfies());
+        if !is && (was || before.state == State::Failed) {
+            tried.state = State::Failed;
+        }
+        if was != is {
+            changes.push(ControlChange {
+                control: *control,
+                is_in_force: is,
+                reason: tried.reason.clone(),
+            });
+        }
+    }
+    changes
+}
+
 /// The controls of a posture: what is wanted beside what was found.
 pub(super) fn states(findings: &Findings, policy: Option<&PolicyFile>) -> Vec<ControlState> {
     Control::ALL
@@ -185,6 +209,27 @@ pub(super) fn refused(control: Control, tried: &Tried) -> Failure {
     }
 }
 
+/// The control that a step of the jail puts into force.
+pub(super) fn control_of(step: Step) -> Option<Control> {
+    Some(match step {
+        Step::R8 => Control::MemfdNoexec,
+        Step::R9 => Control::Proc,
+        Step::R10 => Control::Root,
+        Step::R11 => Control::NetworkNamespace,
+        Step::R12 => Control::UtsNamespace,
+        Step::R14a => Control::CoreScheduling,
+        Step::C3 | Step::C6 => Control::Capabilities,
+        Step::C4 => Control::Uid,
+        Step::C5 => Control::UserNamespace,
+        Step::C5a => Control::TimeNamespace,
+        Step::C7 => Control::NoNewPrivileges,
+        Step::C8 => Control::Landlock,
+        Step::C9 => Control::WriteXorExecute,
+        Step::C11 => Control::Seccomp,
+        _ => return None,
+    })
+}
+
 fn wanted(policy: Option<&PolicyFile>, control: Control) -> Wanted {
     policy.map_or(control.default_wanted(), |policy| policy.wanted(control))
 }
@@ -260,6 +305,44 @@ mod tests {
         let lowered = "memory = { wanted = 'preferred', i-accept-the-risk = 'no delegation' }";
         let listed = missing(&findings, &[], Mode::Root, &policy(lowered)).unwrap();
         assert!(listed.contains(&Control::Memory));
+    }
+
+    #[test]
+    fn what_was_in_force_and_is_no_more_has_failed_until_it_is_again() {
+        let of = |tried: Tried| Findings::from([(Control::Landlock, tried)]);
+        let steps = [
+            (Tried::enforced("ABI 7"), State::Enforced, None),
+            (Tried::missing("gone"), State::Failed, Some(false)),
+            (Tried::missing("still gone"), State::Failed, None),
+            (Tried::partial("ABI 3", "less"), State::Partial, Some(true)),
+            (Tried::enforced("ABI 7"), State::Enforced, None),
+        ];
+        let mut before = of(Tried::missing("never was"));
+        let mut now = of(Tried::missing("is not"));
+        assert_eq!(changes(&before, &mut now), []);
+        assert_eq!(now[&Control::Landlock].state, State::Missing);
+        before = of(Tried::enforced("ABI 7"));
+        for (tried, state, changed) in steps {
+            let reason = tried.reason.clone();
+            let mut now = of(tried);
+            let found = changes(&before, &mut now);
+            assert_eq!(now[&Control::Landlock].state, state, "{reason}");
+            let expected = changed.map(|is_in_force| ControlChange {
+                control: Control::Landlock,
+                is_in_force,
+                reason,
+            });
+            assert_eq!(found, Vec::from_iter(expected));
+            before = now;
+        }
+        let refused = refused(
+            Control::Seccomp,
+            &Tried {
+                state: State::Failed,
+                ..Tried::missing("x")
+            },
+        );
+        assert_eq!(refused.message, "control seccomp is required and failed: x");
     }
 
     #[test]

@@ -278,6 +278,16 @@ impl Files {
         }
     }
 
+    /// None: what is compiled in alone.
+    pub(super) fn nowhere() -> Self {
+        let nowhere = Place::Reviewed {
+            user: 0,
+            path: PathBuf::from("/nonexistent"),
+            also: None,
+        };
+        Self::new(nowhere, None, None, None)
+    }
+
     /// From here on ids are seen from inside the launcher's user namespace.
     pub(super) fn enter_user_namespace(&mut self) {
         let places = [

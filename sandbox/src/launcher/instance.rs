@@ -164,6 +164,16 @@ pub(super) struct Removing {
 }
 
 impl Removing {
+    /// The group of a probe's whole launch.
+    pub(super) fn of_probe(leaf: Leaf) -> Self {
+        Self {
+            leaf,
+            reaper_uid: None,
+            attempts: 0,
+            next: Instant::now(),
+        }
+    }
+
     /// The wait before the next attempt: 1 ms, doubled up to 1 s.
     pub(super) fn back_off(&self) -> Duration {
         Duration::from_millis(1 << self.attempts.min(10))

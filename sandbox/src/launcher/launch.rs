@@ -7,12 +7,12 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use pinfold_policy::{
-    Control, Digest, Generation, InstanceId, LaunchTemplate, PluginId, PolicyFile, TemplateError,
-    TemplateInput, Wanted,
+    Control, Digest, Exec, Generation, InstanceId, LaunchTemplate, PluginId, PolicyFile,
+    TemplateError, TemplateInput, Wanted,
 };
 use rustix::fs::{FileType, Mode, OFlags, ResolveFlags};
 
-use super::controls::{self, Findings, Tried};
+use super::controls::{self, Findings, Tried, control_of};
 use super::decide::{Basis, Question, decide};
 use super::files::{Filter, Policy, ProfileUse};
 use super::ground::Ground;
@@ -280,6 +280,7 @@ pub(super) fn start(
         instance: id,
         stage: own_stage,
         entry: file.entry.clone(),
+        executes_stage: file.exec == Exec::Stage,
         args: file.args.clone(),
         runtime,
         env,
@@ -563,27 +564,6 @@ fn start_failure(error: &JailError, file: &PolicyFile) -> Failure {
         _ => FailureKind::Host,
     };
     failure::of(kind, error)
-}
-
-/// The control that a step of the jail puts into force.
-fn control_of(step: Step) -> Option<Control> {
-    Some(match step {
-        Step::R8 => Control::MemfdNoexec,
-        Step::R9 => Control::Proc,
-        Step::R10 => Control::Root,
-        Step::R11 => Control::NetworkNamespace,
-        Step::R12 => Control::UtsNamespace,
-        Step::R14a => Control::CoreScheduling,
-        Step::C3 | Step::C6 => Control::Capabilities,
-        Step::C4 => Control::Uid,
-        Step::C5 => Control::UserNamespace,
-        Step::C5a => Control::TimeNamespace,
-        Step::C7 => Control::NoNewPrivileges,
-        Step::C8 => Control::Landlock,
-        Step::C9 => Control::WriteXorExecute,
-        Step::C11 => Control::Seccomp,
-        _ => return None,
-    })
 }
 
 /// Whether a process ends within a moment: between giving up its memory and being gone lie some

@@ -15,13 +15,13 @@ use super::instance::KILL_AGAIN;
 use super::launch::{self, INSTANCES_LIMIT, Wanting};
 use super::poller::Source;
 use super::probe::{Probing, advice};
-use super::serve::{Launcher, setting};
+use super::serve::Launcher;
 use super::{failure, log, runtime, sealed};
 use crate::posture::{PolicyTrust, Posture, StageState};
 use crate::protocol::packet::Packet;
 use crate::protocol::{
-    Failure, FailureKind, KillHow, Loopback, Reply, Request, RequestId, SocketDirectory, Stats,
-    codec,
+    Event, Failure, FailureKind, KillHow, Loopback, Reply, Request, RequestId, SocketDirectory,
+    Stats, codec,
 };
 use crate::stage::{Signatures, Stage, StageError, Staging};
 
@@ -93,23 +93,42 @@ impl Launcher {
             let message = format!("{PROBES_WAITING_LIMIT} probes wait already");
             return Err(failure::new(FailureKind::Host, message));
         }
-        if self.probing.is_none() {
-            let host = |error: io::Error| failure::of(FailureKind::Host, &error);
-            let probing = Probing::start(setting(&mut self.ground)).map_err(host)?;
-            self.poller
-                .add(Source::Probe, probing.descriptor(), EventFlags::IN)
-                .map_err(host)?;
-            self.probing = Some(probing);
-        }
+        self.begin_probe()
+            .map_err(|error| failure::of(FailureKind::Host, &error))?;
         self.probes_waiting.push((id, plugin));
         Ok(None)
+    }
+
+    /// Starts a probe, unless one is under way.
+    pub(super) fn begin_probe(&mut self) -> io::Result<()> {
+        if self.probing.is_some() {
+            return Ok(());
+        }
+        let probing = Probing::start(&mut self.ground)?;
+        let added = self
+            .poller
+            .add(Source::Probe, probing.descriptor(), EventFlags::IN);
+        self.probing = Some(probing);
+        if added.is_err() {
+            self.abandon_probe();
+        }
+        added
     }
 
     /// A probe has ended: everybody who waits gets the posture, with what is wanted by theirs.
     pub(super) fn probed(&mut self, found: io::Result<Findings>) {
         let waiting = std::mem::take(&mut self.probes_waiting);
         match found {
-            Ok(findings) => {
+            Ok(mut findings) => {
+                for change in controls::changes(&self.findings, &mut findings) {
+                    let now = match change.is_in_force {
+                        true => "in force again",
+                        false => "in force no more",
+                    };
+                    let reason = &change.reason;
+                    log::line(&format!("control {}: {now}: {reason}", change.control));
+                    self.outbox.event(&Event::ControlChanged(change));
+                }
                 self.findings = findings;
                 self.networks_found();
                 for (id, plugin) in waiting {
@@ -118,6 +137,7 @@ impl Launcher {
                 }
             }
             Err(error) => {
+                log::line(&format!("probe: {error}"));
                 for (id, _) in waiting {
                     let message = format!("probe: {error}");
                     let failure = failure::new(FailureKind::Host, message);

@@ -80,13 +80,8 @@ impl Review {
     /// What is compiled in alone: no policy, and the templates and profiles that are shipped.
     #[must_use]
     pub fn built_in() -> Self {
-        let nowhere = Place::Reviewed {
-            user: 0,
-            path: PathBuf::from("/nonexistent"),
-            also: None,
-        };
         Self {
-            files: Files::new(nowhere, None, None, None),
+            files: Files::nowhere(),
         }
     }
 

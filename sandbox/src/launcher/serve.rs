@@ -14,14 +14,12 @@ use rustix::event::epoll::EventFlags;
 use super::connect::Connecting;
 use super::connect_port::PortConnecting;
 use super::controls::Findings;
-use super::files::ProfileUse;
 use super::ground::Ground;
 use super::instance::{Instance, Removing};
 use super::log;
 use super::outbox::Outbox;
 use super::poller::{Poller, Source};
-use super::probe::{Probing, Setting};
-use crate::posture::Mode;
+use super::probe::Probing;
 use crate::protocol::RequestId;
 use crate::protocol::packet::{self, ReceiveError};
 use crate::stage::{Shelf, Staging};
@@ -52,6 +50,8 @@ pub(super) struct Launcher {
     pub(super) next_port: u32,
     pub(super) removing: Vec<Removing>,
     pub(super) probing: Option<Probing>,
+    /// When to look again, without being asked.
+    next_probe: Option<Instant>,
     pub(super) probes_waiting: Vec<(RequestId, Option<PluginId>)>,
     /// Set once the launcher ends: no later than this.
     ending: Option<Instant>,
@@ -67,10 +67,11 @@ impl Launcher {
         poller.add(Source::Signals, &signals, EventFlags::IN)?;
         // Both children work at the same time.
         ground.networks.fill();
-        let probing = Probing::start(setting(&mut ground))?;
-        let mut findings = probing.finish(&ground.groups)?;
+        let (found, leaf) = Probing::start(&mut ground)?.finish(&mut ground);
+        let mut findings = found?;
         ground.networks.filled();
         findings.insert(Control::NetworkPool, ground.networks.tried());
+        let next_probe = next_probe(&ground);
         let shelf = Shelf::new(ground.config.stages_memory.0);
         Ok(Self {
             ground,
@@ -88,8 +89,9 @@ impl Launcher {
             connecting: Vec::new(),
             ports: BTreeMap::new(),
             next_port: 0,
-            removing: Vec::new(),
+            removing: leaf.map(Removing::of_probe).into_iter().collect(),
             probing: None,
+            next_probe,
             probes_waiting: Vec::new(),
             ending: None,
         })
@@ -166,7 +168,7 @@ impl Launcher {
         self.ports.clear();
         self.stagings.clear();
         self.stagings_waiting.clear();
-        self.probing = None;
+        self.abandon_probe();
         self.probes_waiting.clear();
         let ids: Vec<InstanceId> = self.instances.keys().copied().collect();
         for id in ids {
@@ -207,6 +209,7 @@ impl Launcher {
             .chain(ports)
             .chain(removing)
             .chain(probing)
+            .chain(self.next_probe.filter(|_| self.ending.is_none()))
             .chain(networks)
             .chain(self.outbox.deadline())
             .chain(self.ending)
@@ -220,6 +223,7 @@ impl Launcher {
         self.ports_on_time(now);
         self.removing_on_time(now);
         self.probing_on_time(now);
+        self.next_probe_on_time(now);
         self.networks_on_time(now);
     }
 
@@ -247,23 +251,6 @@ impl Launcher {
     }
 }
 
-/// What the probe tries, from what a launch would use.
-pub(super) fn setting(ground: &mut Ground) -> Setting {
-    Setting {
-        mode: ground.mode,
-        filter: ground
-            .files
-            .filter(ProfileUse::plain("default"))
-            .map_err(|error| log::chain(&error)),
-        own_filter: ground.own_filter.clone(),
-        uid: match ground.mode {
-            Mode::Root => ground.uids.as_ref().map(|uids| uids.block().0),
-            Mode::User => None,
-        },
-        attach_dir: ground.attach_dir.clone(),
-    }
-}
-
 /// Takes the signals that would end a process in its ordinary way and gives them as a descriptor.
 /// A child inherits the mask; a jail's reaper clears it.
 fn signals() -> io::Result<SignalFd> {
@@ -281,20 +268,45 @@ fn signals() -> io::Result<SignalFd> {
     Ok(SignalFd::with_flags(&set, flags)?)
 }
 
+fn next_probe(ground: &Ground) -> Option<Instant> {
+    let interval = ground.config.probe_interval.0;
+    (!interval.is_zero()).then(|| Instant::now() + interval)
+}
+
 impl Launcher {
     fn probing_on_time(&mut self, now: Instant) {
         if self.probing.as_ref().is_some_and(|one| now >= one.deadline) {
-            self.probing = None;
+            self.abandon_probe();
             let error = io::Error::from(io::ErrorKind::TimedOut);
             self.probed(Err(error));
         }
     }
 
+    /// A probe that nobody asked for: what was in force may be so no more.
+    fn next_probe_on_time(&mut self, now: Instant) {
+        if self.is_ending() || self.next_probe.is_none_or(|next| now < next) {
+            return;
+        }
+        self.next_probe = next_probe(&self.ground);
+        if let Err(error) = self.begin_probe() {
+            log::line(&format!("begin a probe: {error}"));
+        }
+    }
+
     fn on_probed(&mut self) {
         if let Some(probing) = self.probing.take() {
-            let found = probing.finish(&self.ground.groups);
+            let (found, leaf) = probing.finish(&mut self.ground);
+            self.removing.extend(leaf.map(Removing::of_probe));
             self.probed(found);
         }
+    }
+
+    pub(super) fn abandon_probe(&mut self) {
+        let leaf = self
+            .probing
+            .take()
+            .and_then(|probing| probing.abandon(&mut self.ground));
+        self.removing.extend(leaf.map(Removing::of_probe));
     }
 
     fn on_networks(&mut self) {

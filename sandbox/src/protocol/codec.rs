@@ -112,6 +112,7 @@ mod kind {
     pub(super) const REPLY: u8 = 0x40;
     pub(super) const FAILURE: u8 = 0x7f;
     pub(super) const EXITED: u8 = 0x80;
+    pub(super) const CONTROL_CHANGED: u8 = 0x81;
 }
 
 impl Packet {

@@ -1,6 +1,7 @@
 //! A file system in memory that is mounted nowhere, and its sealing.
 
-use std::io;
+use std::fs::File;
+use std::io::{self, Write as _};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
@@ -42,6 +43,15 @@ pub(super) fn seal(mount: BorrowedFd<'_>) -> io::Result<()> {
     let context = fspick(mount, "", flags)?;
     fsconfig_set_flag(&context, "ro")?;
     Ok(fsconfig_reconfigure(&context)?)
+}
+
+/// Writes a program into it, before it is sealed.
+pub(super) fn write(mount: BorrowedFd<'_>, name: &str, program: &[u8]) -> io::Result<()> {
+    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
+    let file = openat(mount, name, flags, Mode::from_raw_mode(0o555))?;
+    // Whatever the mask is.
+    rustix::fs::fchmod(&file, Mode::from_raw_mode(0o555))?;
+    File::from(file).write_all(program)
 }
 
 /// Its root directory for reading.

@@ -100,6 +100,7 @@ pub(crate) fn spec(acts: &[&str]) -> JailSpec {
         instance: InstanceId(1),
         stage: directory(stage()),
         entry: "probe".to_owned(),
+        executes_stage: false,
         args: acts.iter().map(|act| (*act).to_owned()).collect(),
         runtime: None,
         env: BTreeMap::from([("HOME".to_owned(), "/tmp/probe-home".to_owned())]),

@@ -97,6 +97,23 @@ fn landlock_alone_confines_files_by_path() {
 }
 
 #[test]
+fn other_programs_of_the_stage_are_executed_where_the_policy_says_so() {
+    if !ability::root("other_programs_of_the_stage_are_executed_where_the_policy_says_so") {
+        return;
+    }
+    let both = two_programs();
+    let acts = ["spawn:/plugin/other", "execute:/tmp/copy"];
+    let mut spec = spec(&acts);
+    spec.stage = directory(both.path());
+    spec.executes_stage = true;
+    let said = inside(&spec);
+    assert_eq!(said, format!("{} ok\n{} {EACCES}\n", acts[0], acts[1]));
+    spec.executes_stage = false;
+    let outcome = if has_landlock(1) { "13" } else { "ok" };
+    assert!(inside(&spec).starts_with(&format!("{} {outcome}\n", acts[0])));
+}
+
+#[test]
 fn a_script_runs_by_its_interpreter_of_the_stage_and_nothing_else_does() {
     use std::os::unix::fs::PermissionsExt;
     if !ability::root("a_script_runs_by_its_interpreter_of_the_stage_and_nothing_else_does") {

@@ -47,6 +47,7 @@ fn every_control_is_tried_and_what_is_not_built_is_said() {
         Control::UserNamespace,
         Control::SyscallNames,
         Control::LauncherFilter,
+        Control::Trial,
     ] {
         let state = posture.control(control).unwrap();
         assert_eq!(state.state, State::Enforced, "{state:?}");

@@ -20,12 +20,17 @@ use crate::workloads;
 const USER: &str = "daemon";
 
 /// What a user without delegated groups writes into policies.
-const LOWERED: &str = "[controls]\n\
+pub(crate) const LOWERED: &str = "[controls]\n\
     memory = { wanted = \"preferred\", i-accept-the-risk = \"no delegation\" }\n\
     [limits]\nprocesses = 16\n";
 
 /// A launcher of a user: the one who runs the test, or, where that is root, another.
 fn start(test: &str) -> Option<Machine> {
+    start_with(test, "")
+}
+
+/// The same, with these lines in its configuration.
+pub(crate) fn start_with(test: &str, config: &str) -> Option<Machine> {
     let is_zero = |path: &str| fs::read_to_string(path).is_ok_and(|text| text.trim() == "0");
     if is_zero("/proc/sys/user/max_user_namespaces")
         || is_zero("/proc/sys/kernel/unprivileged_userns_clone")
@@ -45,6 +50,7 @@ fn start(test: &str) -> Option<Machine> {
     };
     Some(Machine::with(Setup {
         user: Some(&user),
+        config,
         ..Setup::default()
     }))
 }

@@ -90,6 +90,7 @@ controls! {
     SyscallNames "syscall-names" Preferred "A refused system call is reported by name.";
     LauncherFilter "launcher-filter" Preferred "The launcher filters its own system calls.";
     NetworkPool "network-pool" Preferred "Network namespaces are prepared ahead of the launch.";
+    Trial "trial" Preferred "A whole launch of a built-in program was seen to hold, act by act.";
     StateQuota "state-quota" Preferred "The plugin's own directory has a size limit.";
 }
 

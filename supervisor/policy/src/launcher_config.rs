@@ -44,6 +44,10 @@ pub struct LauncherConfig {
     /// Network namespaces that are kept ready for launches, at most [`NETNS_POOL_LIMIT`].
     #[serde(default = "netns_pool")]
     pub netns_pool: usize,
+    /// Between two probes of the controls, from [`PROBE_INTERVAL_LEAST`] up; zero: only at the start and
+    /// when somebody asks.
+    #[serde(default = "probe_interval")]
+    pub probe_interval: Span,
     /// Memory that the staged files of all plugins may take together.
     #[serde(default = "stages_memory")]
     pub stages_memory: ByteSize,
@@ -139,6 +143,16 @@ fn netns_pool() -> usize {
     NETNS_POOL
 }
 
+/// Between two probes where nobody says how long.
+pub const PROBE_INTERVAL: Span = Span::seconds(300);
+
+/// No sooner than that: a probe takes some tens of milliseconds of a processor.
+pub const PROBE_INTERVAL_LEAST: Span = Span::seconds(1);
+
+fn probe_interval() -> Span {
+    PROBE_INTERVAL
+}
+
 /// Memory for stages where nobody says how much: some two hundred Go plugins.
 pub const STAGES_MEMORY: ByteSize = ByteSize(2 * 1024 * 1024 * 1024);
 
@@ -164,6 +178,7 @@ const KEYS: &KnownKeys = &[
             "daemon-user",
             "require-signatures",
             "netns-pool",
+            "probe-interval",
             "stages-memory",
             "handover-limit",
             "dev-grants",
@@ -201,6 +216,12 @@ pub enum LauncherConfigError {
     NetnsPool {
         /// How many.
         count: usize,
+    },
+    /// Sooner than is sensible.
+    #[error("probe-interval is {interval}: write 0, or {PROBE_INTERVAL_LEAST} or more")]
+    ProbeInterval {
+        /// How long.
+        interval: Span,
     },
     /// One without the other.
     #[error("dev-grants and dev-policy-dir go together: only one is there")]
@@ -270,6 +291,10 @@ impl LauncherConfig {
             return Err(LauncherConfigError::NetnsPool {
                 count: self.netns_pool,
             });
+        }
+        let interval = self.probe_interval;
+        if !interval.0.is_zero() && interval.0 < PROBE_INTERVAL_LEAST.0 {
+            return Err(LauncherConfigError::ProbeInterval { interval });
         }
         if self.dev_grants.is_some() != self.dev_policy_dir.is_some() {
             return Err(LauncherConfigError::DevGrants);
@@ -358,6 +383,11 @@ uid-range = { first = 1900000000, count = 65536 }
                 "daemon-user",
                 "netns-pool = 65\ndaemon-user",
                 "netns-pool is 65: write 0 to 64",
+            ),
+            (
+                "daemon-user",
+                "probe-interval = '10ms'\ndaemon-user",
+                "probe-interval is 10ms: write 0, or 1s or more",
             ),
             (
                 "daemon-user",

@@ -47,8 +47,8 @@ pub use key::{
     REASON_LIMIT_BYTES, Revoked, TrustedKey,
 };
 pub use launcher_config::{
-    DevGrants, LauncherConfig, LauncherConfigError, NETNS_POOL, NETNS_POOL_LIMIT,
-    REQUIRE_SIGNATURES, RequireSignatures, STAGES_MEMORY, UidRange,
+    DevGrants, LauncherConfig, LauncherConfigError, NETNS_POOL, NETNS_POOL_LIMIT, PROBE_INTERVAL,
+    PROBE_INTERVAL_LEAST, REQUIRE_SIGNATURES, RequireSignatures, STAGES_MEMORY, UidRange,
 };
 pub use model::{CallContext, Middleware, Offer, Route, RouteMethod, User};
 pub use moment::{Moment, MomentError};
@@ -60,7 +60,7 @@ pub use package::{
 pub use permission::{Access, DbGrant, Pattern, Permissions};
 pub use places::{Place, Places};
 pub use policy_file::{
-    ControlWish, Limits, PolicyError, PolicyFault, PolicyFile, Rates, Timeouts, Trust,
+    ControlWish, Exec, Limits, PolicyError, PolicyFault, PolicyFile, Rates, Timeouts, Trust,
 };
 pub use private_key::{PrivateKey, PrivateKeyError};
 pub use quantity::{ByteSize, CpuShare, QuantityError, Span};

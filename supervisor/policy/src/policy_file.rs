@@ -29,6 +29,9 @@ pub struct PolicyFile {
     /// Syscall profile.
     #[serde(default = "default_profile")]
     pub profile: String,
+    /// Which of its files it may execute.
+    #[serde(default, skip_serializing_if = "Exec::is_entry")]
+    pub exec: Exec,
     /// Optional groups of the syscall profile that are switched on, by their names with `@`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub syscall_groups: Vec<String>,
@@ -78,6 +81,27 @@ const fn default_loopback() -> bool {
 )]
 const fn is_true(value: &bool) -> bool {
     *value
+}
+
+/// Which of a plugin's files may be executed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Exec {
+    /// The entry, and what the kernel executes for it.
+    #[default]
+    Entry,
+    /// Every file of the plugin's that has an execute bit: all of them are verified.
+    Stage,
+}
+
+impl Exec {
+    #[expect(
+        clippy::trivially_copy_pass_by_ref,
+        reason = "serde hands a reference to what decides whether a field is written"
+    )]
+    fn is_entry(&self) -> bool {
+        *self == Self::Entry
+    }
 }
 
 /// What makes a plugin's bytes trusted: exactly one of the keys.
@@ -204,6 +228,7 @@ const KEYS: &KnownKeys = &[
             "entry",
             "args",
             "profile",
+            "exec",
             "syscall-groups",
             "loopback",
             "runtime",

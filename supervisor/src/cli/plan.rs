@@ -6,7 +6,7 @@ mod trust;
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 
-use pinfold_policy::{ControlWish, PolicyFile, Trust};
+use pinfold_policy::{ControlWish, Exec, PolicyFile, Trust};
 use serde::Serialize;
 
 use super::output::Page;
@@ -222,6 +222,7 @@ pub(super) fn lines(policy: &PolicyFile) -> [(&'static str, Vec<String>); 6] {
         entry,
         args,
         profile,
+        exec,
         syscall_groups,
         loopback,
         runtime,
@@ -239,6 +240,7 @@ pub(super) fn lines(policy: &PolicyFile) -> [(&'static str, Vec<String>); 6] {
         format!("syscall profile {profile}"),
     ];
     program.extend((!args.is_empty()).then(|| format!("args {args:?}")));
+    program.extend((*exec == Exec::Stage).then(|| "executes any of its files".to_owned()));
     program.extend(
         syscall_groups
             .iter()

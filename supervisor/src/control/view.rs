@@ -7,7 +7,7 @@ use pinfold_gateway::admin::dto::{
 };
 use pinfold_policy::{PluginId, RequireSignatures, Wanted};
 use pinfold_sandbox::posture::{Posture, State as Found};
-use pinfold_sandbox::protocol::Stats;
+use pinfold_sandbox::protocol::{ControlChange, Stats};
 
 use crate::state::{Health, Rejected, Snapshot};
 
@@ -18,11 +18,27 @@ pub(super) fn warnings(posture: &Posture) -> Vec<String> {
             .push("policy trust: development (every plugin is granted what it asks for)".into());
     }
     for control in &posture.controls {
-        if control.wanted != Wanted::Off && control.state == Found::Missing {
+        let is_missing = matches!(control.state, Found::Missing | Found::Failed);
+        if control.wanted != Wanted::Off && is_missing {
             warnings.push(format!("not in force: {} ({})", control.id, control.reason));
         }
     }
     warnings
+}
+
+/// Takes what a later probe found into a posture.
+pub(super) fn change(posture: &mut Posture, change: &ControlChange) {
+    let known = posture
+        .controls
+        .iter_mut()
+        .find(|known| known.id == change.control);
+    if let Some(known) = known {
+        known.state = match change.is_in_force {
+            true => Found::Enforced,
+            false => Found::Failed,
+        };
+        known.reason.clone_from(&change.reason);
+    }
 }
 
 pub(super) fn view(snapshot: &Snapshot) -> PluginView {
@@ -139,6 +155,7 @@ pub(super) fn posture_view(plugin: Option<PluginId>, posture: Posture) -> Postur
             _ if control.wanted == Wanted::Off => ControlState::Off,
             Found::Enforced | Found::Partial => ControlState::InForce,
             Found::Missing => ControlState::Missing,
+            Found::Failed => ControlState::Failed,
             Found::NotBuilt => ControlState::NotBuilt,
         };
         let texts = [control.how.as_str(), control.reason.as_str()];

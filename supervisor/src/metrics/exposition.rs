@@ -55,6 +55,7 @@ impl Collector for Exposition {
         self.about_calls(encoder)?;
         self.about_host_calls(encoder)?;
         self.about_resources(encoder)?;
+        self.about_controls(encoder)?;
         self.about_processes(encoder)
     }
 }
@@ -208,6 +209,19 @@ impl Exposition {
                 None => Ok(()),
             })
         })
+    }
+
+    fn about_controls(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
+        let about = "Whether the control of the jail is in force on this machine";
+        gauges(
+            encoder,
+            &family("pinfold_control_in_force", about),
+            |metric| {
+                each(&self.0.controls, |(control, is_in_force)| {
+                    gauge(metric, &[("control", control)], u64::from(*is_in_force))
+                })
+            },
+        )
     }
 
     fn about_processes(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {

@@ -29,7 +29,7 @@ fn printed(output: &Output) -> String {
     String::from_utf8(output.stdout.clone()).unwrap()
 }
 
-fn records(base: &Path, arguments: &[&str]) -> Vec<Value> {
+pub(super) fn records(base: &Path, arguments: &[&str]) -> Vec<Value> {
     let mut all = vec!["list", "--json", "-n", "1000"];
     all.extend(arguments);
     serde_json::from_str(&printed(&audit(base, &all))).unwrap()

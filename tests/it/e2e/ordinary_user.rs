@@ -80,6 +80,67 @@ fn a_plugin_serves_and_what_is_not_in_force_is_named() {
     process::all_gone("a jail", processes);
 }
 
+/// How many IPC namespaces there may be in the launcher's user namespace, which nobody else is in.
+fn set_quota(launcher: u32, quota: &str) -> bool {
+    let script = format!("echo {quota} > /proc/sys/user/max_ipc_namespaces");
+    let status = std::process::Command::new("nsenter")
+        .args(["--user", "--target", &launcher.to_string()])
+        .args(["sh", "-c", &script])
+        .status();
+    status.is_ok_and(|status| status.success())
+}
+
+#[test]
+fn a_control_that_disappears_is_told_wherever_it_is_looked_for() {
+    if !super::can_run_as_root() || !require(&["userns"]) {
+        return;
+    }
+    let daemon = Setup::of_user(FREE_UID + 4)
+        .plugin("g4", "goatflow-g4")
+        .start();
+    daemon.ready("g4");
+    let id = "ipc-namespace";
+    // Asked for, a posture is tried anew.
+    let state = || {
+        let posture = daemon.admin().get("/api/pinfold/v1/posture").send().ok();
+        let controls = posture["controls"].as_array().unwrap().clone();
+        let control = controls.into_iter().find(|control| control["id"] == id);
+        control.unwrap()["state"].clone()
+    };
+    let metric = |value: u8| {
+        let line = format!("pinfold_control_in_force{{control=\"{id}\"}} {value}\n");
+        let text = daemon.admin().get("/metrics").send().text();
+        text.contains(&line).then_some(())
+    };
+    let warned = || daemon.status()["warnings"].to_string().contains(id);
+    assert_eq!((state(), warned()), ("in-force".into(), false));
+    pinfold_tests::wait_for("the control in the metrics", || metric(1));
+    if !set_quota(daemon.launcher_pid(), "0") {
+        pinfold_tests::tell("the launcher's user namespace cannot be entered\n");
+        return;
+    }
+    assert_eq!(state(), "failed");
+    pinfold_tests::wait_for("its failure in the metrics", || metric(0));
+    pinfold_tests::wait_for("the warning", || warned().then_some(()));
+    let recorded = |decision: &'static str| {
+        let base = daemon.base();
+        let arguments = ["--action", "control.change", "--decision", decision];
+        move || {
+            let records = super::audit::records(&base, &arguments);
+            records.into_iter().find(|record| record["subject"] == id)
+        }
+    };
+    let record = pinfold_tests::wait_for("its record", recorded("error"));
+    assert!(
+        record["detail"].as_str().unwrap().contains("No space left"),
+        "{record}"
+    );
+    assert!(set_quota(daemon.launcher_pid(), "100"));
+    assert_eq!(state(), "in-force");
+    pinfold_tests::wait_for("the record of its return", recorded("allow"));
+    pinfold_tests::wait_for("its return in the metrics", || metric(1));
+}
+
 #[test]
 fn a_fork_bomb_meets_its_limit_without_a_control_group_too() {
     if !require(&["userns", "go"]) {

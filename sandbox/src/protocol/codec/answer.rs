@@ -2,14 +2,14 @@
 
 use std::os::fd::OwnedFd;
 
-use pinfold_policy::{Digest, InstanceId};
+use pinfold_policy::{Control, Digest, InstanceId};
 
 use super::fields::{Reader, Writer};
 use super::{CodecError, MESSAGE_LIMIT_BYTES, kind};
 use crate::protocol::packet::{LAUNCHED_DESCRIPTORS, Packet};
 use crate::protocol::{
-    Event, ExitCause, Failure, FailureKind, Incoming, LISTENERS_LIMIT, Launched, Listener,
-    ListenerPurpose, RefusedCall, Reply, RequestId, Stats,
+    ControlChange, Event, ExitCause, Failure, FailureKind, Incoming, LISTENERS_LIMIT, Launched,
+    Listener, ListenerPurpose, RefusedCall, Reply, RequestId, Stats,
 };
 
 /// A reply as a packet.
@@ -100,6 +100,12 @@ pub(crate) fn encode_reply(
 pub(crate) fn encode_event(event: &Event) -> Result<Vec<u8>, CodecError> {
     let mut out = Writer::new();
     match event {
+        Event::ControlChanged(change) => {
+            out.header(kind::CONTROL_CHANGED, 0);
+            out.text("control", change.control.id())?;
+            out.u8(change.is_in_force.into());
+            out.text("reason", cut(&change.reason))?;
+        }
         Event::Exited { instance, cause } => {
             out.header(kind::EXITED, 0);
             out.u64(instance.0);
@@ -159,6 +165,8 @@ pub(crate) fn decode_incoming(packet: Packet) -> Result<Incoming, CodecError> {
     let (kind, id) = read.header()?;
     let incoming = if kind == kind::EXITED {
         Incoming::Event(read.exited()?)
+    } else if kind == kind::CONTROL_CHANGED {
+        Incoming::Event(read.control_changed()?)
     } else if kind == kind::FAILURE {
         let result = Err(read.failure()?);
         Incoming::Reply { id, result }
@@ -252,6 +260,16 @@ impl Reader<'_> {
                 value => return Err(CodecError::Value { field, value }),
             },
         })
+    }
+
+    fn control_changed(&mut self) -> Result<Event, CodecError> {
+        let field = "control";
+        let id = self.text(field)?;
+        Ok(Event::ControlChanged(ControlChange {
+            control: Control::from_id(&id).ok_or(CodecError::Value { field, value: 0 })?,
+            is_in_force: self.flag("in force")?,
+            reason: self.text("reason")?,
+        }))
     }
 
     fn call(&mut self) -> Result<RefusedCall, CodecError> {

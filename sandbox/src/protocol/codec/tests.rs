@@ -4,12 +4,13 @@ use std::os::fd::OwnedFd;
 use proptest::collection::{btree_map, vec};
 use proptest::prelude::*;
 
-use pinfold_policy::{Digest, FROM_DAEMON_LIMIT_BYTES, Generation, InstanceId, PluginId};
+use pinfold_policy::{Control, Digest, FROM_DAEMON_LIMIT_BYTES, Generation, InstanceId, PluginId};
 
 use super::*;
 use crate::protocol::{
-    Event, ExitCause, Failure, FailureKind, Incoming, KillHow, LISTENERS_LIMIT, Launched, Listener,
-    ListenerPurpose, Loopback, RefusedCall, Reply, Request, SocketDirectory, Stats,
+    ControlChange, Event, ExitCause, Failure, FailureKind, Incoming, KillHow, LISTENERS_LIMIT,
+    Launched, Listener, ListenerPurpose, Loopback, RefusedCall, Reply, Request, SocketDirectory,
+    Stats,
 };
 
 fn file() -> OwnedFd {
@@ -129,6 +130,21 @@ proptest! {
     #[test]
     fn events_round_trip(instance in any::<u64>(), cause in cause()) {
         let event = Event::Exited { instance: InstanceId(instance), cause };
+        let packet = Packet { bytes: encode_event(&event).unwrap(), descriptors: Vec::new() };
+        match decode_incoming(packet).unwrap() {
+            Incoming::Event(read) => prop_assert_eq!(read, event),
+            other => prop_assert!(false, "{:?}", other),
+        }
+    }
+
+    #[test]
+    fn changes_of_controls_round_trip(
+        at in any::<prop::sample::Index>(),
+        is_in_force: bool,
+        reason in ".{0,80}",
+    ) {
+        let control = *at.get(Control::ALL);
+        let event = Event::ControlChanged(ControlChange { control, is_in_force, reason });
         let packet = Packet { bytes: encode_event(&event).unwrap(), descriptors: Vec::new() };
         match decode_incoming(packet).unwrap() {
             Incoming::Event(read) => prop_assert_eq!(read, event),

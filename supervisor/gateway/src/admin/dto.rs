@@ -242,6 +242,8 @@ pub enum ControlState {
     InForce,
     /// This kernel, or this way of running, cannot give it.
     Missing,
+    /// It was in force since the launcher's start, and is no more.
+    Failed,
     /// This version does not have it yet.
     NotBuilt,
     /// The policy does not ask for it.

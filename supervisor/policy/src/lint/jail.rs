@@ -1,7 +1,7 @@
 //! What weakens the jail, or makes it too small.
 
 use super::{Found, Rule};
-use crate::{Control, ControlWish, PolicyFile, Wanted};
+use crate::{Control, ControlWish, Exec, PolicyFile, Wanted};
 
 /// Fewer than this and some runtime does not start: Go needs 10, Node 16, and twice that leaves them
 /// room to work.
@@ -25,6 +25,14 @@ pub(super) fn look(policy: &PolicyFile, found: &mut Found<'_>) {
                 policy.limits.processes
             ),
             "write 24 or more",
+        );
+    }
+    if policy.exec == Exec::Stage {
+        found.add(
+            Rule::ExecStage,
+            "exec",
+            "any of its files with an execute bit may be executed, not the entry alone".into(),
+            "take it away unless the plugin starts programs that it brings with it",
         );
     }
     for (at, group) in policy.syscall_groups.iter().enumerate() {

@@ -26,6 +26,7 @@ dialect = "goatflow"
 entry = "bin/hello"
 args = ["-v"]
 profile = "default"
+exec = "entry"
 syscall-groups = ["@optional-watch"]
 loopback = true
 [runtime]
@@ -79,6 +80,8 @@ const GOOD: &[Edit] = &[
     ("[\"@optional-watch\"]", "[]"),
     ("[\"@optional-watch\"]", "[\"@a\", \"@optional-ipc\"]"),
     ("loopback = true", "loopback = false"),
+    ("exec = \"entry\"", "exec = \"stage\""),
+    ("exec = \"entry\"\n", ""),
     (
         "interpreter = \"/usr/bin/python3.11\"\nargs = [\"-I\"]\n",
         "",
@@ -149,6 +152,7 @@ const BAD: &[Edit] = &[
     ("[\"@optional-watch\"]", "[\"@A\"]"),
     ("[\"@optional-watch\"]", "[\"@a\", \"@b\", \"@a\"]"),
     ("loopback = true", "loopback = \"no\""),
+    ("exec = \"entry\"", "exec = \"all\""),
     ("loopback = true", "loop-back = true"),
     ("interpreter = \"/usr/bin/python3.11\"\n", ""),
     ("\"/usr/bin/python3.11\"", "\"python3\""),

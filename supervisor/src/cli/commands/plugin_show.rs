@@ -160,6 +160,7 @@ fn missing(detail: &PluginDetail) -> impl Iterator<Item = String> {
     detail.missing_controls.iter().map(|control| {
         let state = match control.state {
             ControlState::NotBuilt => "not built",
+            ControlState::Failed => "failed",
             _ => "missing",
         };
         let reason = control

@@ -198,6 +198,7 @@ fn page(posture: &PostureView) -> Page {
         "Required and not in force, so that no launch succeeds:",
         missing,
     )
+    .list("In force before, and no more:", with(ControlState::Failed))
     .list("Not in force here:", with(ControlState::Missing))
     .list("Not built in this version:", with(ControlState::NotBuilt))
     .list("Not asked for by the policy:", with(ControlState::Off))
@@ -217,6 +218,7 @@ const fn state(state: ControlState) -> &'static str {
     match state {
         ControlState::InForce => "in force",
         ControlState::Missing => "missing",
+        ControlState::Failed => "failed",
         ControlState::NotBuilt => "not built",
         ControlState::Off => "off",
     }

@@ -64,6 +64,7 @@ impl Host {
             daemon_user: "root".into(),
             require_signatures: pinfold_policy::RequireSignatures::None,
             netns_pool,
+            probe_interval: pinfold_policy::Span::seconds(0),
             stages_memory: pinfold_policy::STAGES_MEMORY,
             handover_limit: pinfold_policy::Span::seconds(30),
             dev_grants: None,

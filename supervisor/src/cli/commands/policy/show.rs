@@ -3,7 +3,7 @@
 mod jail;
 
 use pinfold_hostapi::{DEFAULT_CALLS_PER_SECOND, DEFAULT_REQUESTS_PER_MINUTE};
-use pinfold_policy::{Control, ControlWish, Moment, PluginId, PolicyFile, RequireSignatures};
+use pinfold_policy::{Control, ControlWish, Exec, Moment, PluginId, PolicyFile, RequireSignatures};
 use serde::Serialize;
 
 use super::origin::Origin;
@@ -131,6 +131,7 @@ impl Rows<'_> {
             self.row("entry", &file.entry),
             self.row("args", format_args!("{:?}", file.args)),
             self.row("profile", &file.profile),
+            self.row("exec", exec_word(file.exec)),
             self.row("syscall-groups", format_args!("{:?}", file.syscall_groups)),
             self.row("loopback", file.loopback),
         ];
@@ -237,6 +238,13 @@ impl Rows<'_> {
             row
         };
         Control::ALL.iter().map(of).collect()
+    }
+}
+
+const fn exec_word(exec: Exec) -> &'static str {
+    match exec {
+        Exec::Entry => "entry",
+        Exec::Stage => "stage",
     }
 }
 

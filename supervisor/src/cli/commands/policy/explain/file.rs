@@ -3,7 +3,7 @@
 use std::fs::File;
 use std::os::fd::AsFd as _;
 
-use pinfold_policy::{Control, Places, PluginId};
+use pinfold_policy::{Control, Exec, Places, PluginId};
 use pinfold_sandbox::jail::{FileAccess, FilePlaces, interpreters_of, place_of_access};
 use pinfold_sandbox::launcher::review::FilesError;
 
@@ -65,6 +65,7 @@ pub(super) fn decide(
         .map(|directory| interpreters_of(directory.as_fd(), &policy.file.entry));
     let places = FilePlaces {
         entry: &policy.file.entry,
+        executes_stage: policy.file.exec == Exec::Stage,
         // Without its files there is nothing to execute.
         interpreters: &interpreters.unwrap_or_default(),
         tmp_directory: &tmp_directory,
