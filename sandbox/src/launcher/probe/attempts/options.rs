@@ -56,7 +56,11 @@ pub(super) fn core_scheduling() -> Tried {
             Some(libc::ENODEV) => {
                 "each core of this machine has one thread: there is nobody to keep away".to_owned()
             }
-            _ => failed_before("5.14", Errno::INVAL, "make a cookie", error),
+            Some(libc::EINVAL) => format!(
+                "{}; it came with Linux 5.14, and kernels may be built without it",
+                failed("make a cookie", error)
+            ),
+            _ => failed("make a cookie", error),
         })?;
         let cookie = core::core_cookie(0).map_err(|error| failed("read the cookie", error))?;
         expect(cookie != 0, "there is no cookie")
