@@ -17,6 +17,7 @@ mod connect;
 mod connect_port;
 mod controls;
 mod decide;
+mod ending;
 mod failure;
 mod files;
 mod ground;

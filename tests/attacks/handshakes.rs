@@ -4,7 +4,7 @@ use std::fs;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use pinfold_tests::{go_fixture, wait_for};
+use pinfold_tests::{deadline, go_fixture, wait_for};
 
 use super::attempt::{Attempt, Seen};
 use super::bait::Bait;
@@ -23,7 +23,7 @@ pub(super) fn run(daemon: &Daemon, bait: &Bait, attempts: &[&Attempt]) -> Result
 
 fn inside(daemon: &Daemon, bait: &Bait, mode: &str) -> String {
     bait.is_taken();
-    let mut policy = "[timeouts]\nhandshake = '3s'\n[env]\n".to_owned();
+    let mut policy = format!("[timeouts]\nhandshake = '{}'\n[env]\n", deadline(3));
     for (name, value) in bait.servers() {
         policy += &format!("{name} = '{value}'\n");
     }

@@ -14,6 +14,7 @@ use rustix::fs::{FileType, Mode, OFlags, ResolveFlags};
 
 use super::controls::{self, Findings, Tried, control_of};
 use super::decide::{Basis, Question, decide};
+use super::ending::ends_soon;
 use super::files::{Filter, Policy, ProfileUse};
 use super::ground::Ground;
 use super::instance::{Instance, Phase, Running, Wish, names, take};
@@ -88,7 +89,7 @@ impl Launching {
             // It ran and has ended by itself; why is in its output and in its status.
             Err(JailError::Gone) => None,
             // One that is ending looks like nothing that was planned until it has ended.
-            Err(_) if ends_soon(&jail.plugin) => None,
+            Err(_) if ends_soon(&jail.plugin, jail.plugin_pid) => None,
             Err(error) => return Err(start_failure(&error, &self.policy.file)),
         };
         let mut missing = self.missing;
@@ -564,18 +565,6 @@ fn start_failure(error: &JailError, file: &PolicyFile) -> Failure {
         _ => FailureKind::Host,
     };
     failure::of(kind, error)
-}
-
-/// Whether a process ends within a moment: between giving up its memory and being gone lie some
-/// microseconds of work in the kernel.
-fn ends_soon(process: &OwnedFd) -> bool {
-    use rustix::event::{PollFd, PollFlags, Timespec, poll};
-    const MOMENT: Timespec = Timespec {
-        tv_sec: 0,
-        tv_nsec: 50_000_000,
-    };
-    let mut polled = [PollFd::new(process, PollFlags::IN)];
-    matches!(poll(&mut polled, Some(&MOMENT)), Ok(1))
 }
 
 /// Device and inode of a process's PID namespace.

@@ -16,7 +16,13 @@ fn a_query_without_end_is_interrupted_with_its_call_and_others_are_answered() {
     let grants = "[permissions]\ndb = [{ tables = ['items'], access = 'read' }]\n";
     let daemon = Setup::new()
         .plugin("endless", "goatflow-g4")
-        .policy("endless", &format!("{grants}[timeouts]\ncall = '2s'\n"))
+        .policy(
+            "endless",
+            &format!(
+                "{grants}[timeouts]\ncall = '{}'\n",
+                pinfold_tests::deadline(2)
+            ),
+        )
         .plugin("other", "goatflow-g4")
         .policy("other", grants)
         .start();

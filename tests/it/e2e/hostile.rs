@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use pinfold_tests::{LIMIT, tell, wait_for};
+use pinfold_tests::{LIMIT, deadline, tell, wait_for};
 use rows::{ROWS, Row, What};
 use serde_json::{Value, json};
 
@@ -27,14 +27,14 @@ const CALLERS: usize = 4;
 /// to start on a busy machine.
 fn policy(row: &Row) -> String {
     let start = match row.what {
-        What::Start => "3s",
-        _ => "20s",
+        What::Start => deadline(3),
+        _ => deadline(20),
     };
     // Room to fail at something else than memory.
     let (call, memory) = if row.is_roomy {
-        ("20s", "1GiB")
+        (deadline(20), "1GiB")
     } else {
-        ("1s", "128MiB")
+        (deadline(1), "128MiB")
     };
     format!(
         "[timeouts]
@@ -153,7 +153,9 @@ fn run(daemon: &Daemon, row: &Row) -> Result<String, String> {
     if row.is_well_after {
         answers += &call(daemon, name, "echo", &json!("well"));
     }
-    let told = row.told;
+    let told = row
+        .told
+        .replace("within 3s", &format!("within {}", deadline(3)));
     let find = || {
         let mut said = vec![answers.clone()];
         let plugin = daemon.plugin(name);
@@ -170,7 +172,7 @@ fn run(daemon: &Daemon, row: &Row) -> Result<String, String> {
         let all = daemon.setup().printed();
         let of_it = all[printed..].lines().filter(|line| line.contains(name));
         said.extend(of_it.map(str::to_owned));
-        let found = said.iter().find(|text| text.contains(told)).cloned();
+        let found = said.iter().find(|text| text.contains(&told)).cloned();
         found.ok_or(said)
     };
     if matches!(row.what, What::Stop) {

@@ -148,7 +148,10 @@ fn calls_and_host_calls_are_counted_by_what_came_of_them() {
         .plugin("g4", "goatflow-g4")
         .policy(
             "g4",
-            "[permissions]\ncache = \"read\"\n[timeouts]\ncall = \"1s\"\n",
+            &format!(
+                "[permissions]\ncache = \"read\"\n[timeouts]\ncall = \"{}\"\n",
+                pinfold_tests::deadline(1)
+            ),
         )
         .start();
     daemon.ready("g4");

@@ -51,7 +51,10 @@ fn a_granted_function_of_another_plugin_answers_as_it_is() {
         .plugin_asking("older", "goatflow-g3", ASKS)
         .policy("older", &granting("'shop'"))
         .plugin("shop", "goatflow-g2")
-        .policy("shop", "[timeouts]\ncall = '1s'\n")
+        .policy(
+            "shop",
+            &format!("[timeouts]\ncall = '{}'\n", pinfold_tests::deadline(1)),
+        )
         .plugin("other", "goatflow-g4")
         .policy("other", "")
         .plugin("plain", "goatflow-g4")

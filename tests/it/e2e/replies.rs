@@ -2,6 +2,7 @@
 
 use std::io::{Read, Write};
 
+use pinfold_tests::deadline;
 use serde_json::{Value, json};
 
 use super::setup::Setup;
@@ -112,10 +113,13 @@ fn what_cannot_be_served_is_answered_with_its_status() {
     let daemon = Setup::new()
         .file(
             "etc/pinfold.toml",
-            "[gateway]\nbody-limit = '64KiB'\nrequest-timeout = '2s'\nplugin-list = 'object'\n",
+            &format!(
+                "[gateway]\nbody-limit = '64KiB'\nrequest-timeout = '{}'\nplugin-list = 'object'\n",
+                deadline(2)
+            ),
         )
         .plugin("g4", "goatflow-g4")
-        .policy("g4", "[timeouts]\ncall = '500ms'\n")
+        .policy("g4", &format!("[timeouts]\ncall = '{}'\n", deadline(1)))
         .start();
     let admin = daemon.token("root", &["admin"]);
     let http = daemon.http();

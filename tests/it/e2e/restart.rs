@@ -1,7 +1,7 @@
 //! Plugins that crash, hang and come back by themselves.
 
 use nix::sys::signal::Signal;
-use pinfold_tests::wait_for;
+use pinfold_tests::{deadline, wait_for};
 use serde_json::json;
 
 use super::daemon::Daemon;
@@ -109,9 +109,10 @@ fn a_plugin_that_stops_answering_is_degraded_and_then_ready_again() {
     if !super::can_run() {
         return;
     }
-    let daemon = with(
-        "[health]\ninterval = '200ms'\ntimeout = '1s'\ndegraded-after = 2\nkill-after = 1000\n",
-    );
+    let daemon = with(&format!(
+        "[health]\ninterval = '200ms'\ntimeout = '{}'\ndegraded-after = 2\nkill-after = 1000\n",
+        deadline(1)
+    ));
     let pid = daemon.plugin_pid("p");
     process::signal(pid, Signal::SIGSTOP);
     let plugin = daemon.in_state("p", "degraded");
@@ -129,8 +130,10 @@ fn a_plugin_that_answers_no_more_is_killed_and_started_again() {
     if !super::can_run() {
         return;
     }
-    let daemon =
-        with("[health]\ninterval = '200ms'\ntimeout = '1s'\ndegraded-after = 1\nkill-after = 3\n");
+    let daemon = with(&format!(
+        "[health]\ninterval = '200ms'\ntimeout = '{}'\ndegraded-after = 1\nkill-after = 3\n",
+        deadline(1)
+    ));
     let pid = daemon.plugin_pid("p");
     process::signal(pid, Signal::SIGSTOP);
     wait_for("another instance", || {
