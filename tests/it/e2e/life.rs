@@ -93,7 +93,9 @@ fn logs_are_json_where_that_is_configured_and_hold_no_secret() {
     let records: Vec<serde_json::Value> = printed
         .lines()
         .filter(|line| !line.starts_with("pinfold-launcher: "))
-        .map(|line| serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}")))
+        .map(|line| {
+            serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}: {printed}"))
+        })
         .collect();
     let is_ready = |record: &serde_json::Value| {
         let fields = &record["fields"];
