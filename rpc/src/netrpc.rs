@@ -11,6 +11,7 @@ mod header;
 mod outbox;
 mod pending;
 mod reader;
+mod refusals;
 mod replies;
 mod schema;
 mod server;

@@ -8,6 +8,7 @@
 mod config;
 mod connection;
 mod consumer;
+mod control;
 mod driver;
 mod error;
 mod frame;

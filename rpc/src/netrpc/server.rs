@@ -12,6 +12,7 @@ use super::error::End;
 use super::header::{RequestHeader, ResponseHeaderRef};
 use super::outbox::Outbox;
 use super::reader::Reader;
+use super::refusals::Refusals;
 use super::services::{Place, Reply, Services};
 
 static RESPONSE: LazyLock<Schema> = LazyLock::new(Schema::of::<ResponseHeaderRef<'_>>);
@@ -29,6 +30,10 @@ pub struct ServerConfig {
     pub limits: Limits,
     /// Requests served at once; while there are as many, no further one is read.
     pub max_concurrent: usize,
+    /// Refused requests a second, and as many at once, after which the stream is not read until there are fewer; `None`
+    /// allows any number. Those are refused that no method is there for, whose argument does not decode, whose method
+    /// returns an error, and which it says are ([`Place::refused`]).
+    pub refusals_per_second: Option<u32>,
 }
 
 impl Default for ServerConfig {
@@ -36,6 +41,7 @@ impl Default for ServerConfig {
         Self {
             limits: Limits::default(),
             max_concurrent: 256,
+            refusals_per_second: None,
         }
     }
 }
@@ -54,6 +60,7 @@ where
         services,
         outbox: Arc::clone(&outbox),
         permits: Arc::new(Semaphore::new(config.max_concurrent)),
+        refusals: Arc::new(Refusals::new(config.refusals_per_second)),
         tasks: JoinSet::new(),
     };
     let mut reader = Reader::new(reading, config.limits);
@@ -78,6 +85,7 @@ struct Serving {
     services: Arc<Services>,
     outbox: Arc<Outbox>,
     permits: Arc<Semaphore>,
+    refusals: Arc<Refusals>,
     /// Ended by being dropped.
     tasks: JoinSet<()>,
 }
@@ -97,11 +105,14 @@ impl Serving {
     ) -> Result<(), End> {
         // A peer that does not read its replies is not read from either.
         self.outbox.room().await;
+        self.refusals.allowed().await;
+        // Many may have come at once, and most are answered at once: others want to run too.
+        tokio::task::consume_budget().await;
         // Closed by nobody.
         let place = Arc::clone(&self.permits)
             .acquire_owned()
             .await
-            .map(Place::new)
+            .map(|permit| Place::new(permit, Arc::clone(&self.refusals)))
             .map_err(|_| End::Closed)?;
         while self.tasks.try_join_next().is_some() {}
         let header: RequestHeader = reader.header().await?;
@@ -115,18 +126,28 @@ impl Serving {
         };
         let outbox = Arc::clone(&self.outbox);
         match answer {
-            Err(text) => respond(&outbox, &header, Err(text)),
+            Err(text) => {
+                self.refusals.count();
+                respond(&outbox, &header, Err(text));
+            }
             Ok(mut answer) => {
                 // Most have their reply at once: a task for each would cost more than they do.
                 let now = answer
                     .as_mut()
                     .poll(&mut Context::from_waker(Waker::noop()));
                 if let Poll::Ready(outcome) = now {
+                    if outcome.is_err() {
+                        self.refusals.count();
+                    }
                     respond(&outbox, &header, outcome);
                     return Ok(());
                 }
+                let refusals = Arc::clone(&self.refusals);
                 self.tasks.spawn(async move {
                     let outcome = answer.await;
+                    if outcome.is_err() {
+                        refusals.count();
+                    }
                     respond(&outbox, &header, outcome);
                     outbox.room().await;
                     drop(place);

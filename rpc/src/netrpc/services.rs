@@ -12,6 +12,7 @@ use tokio::sync::OwnedSemaphorePermit;
 use super::body::Body;
 use super::header::ResponseHeaderRef;
 use super::outbox::Messages;
+use super::refusals::Refusals;
 use super::schema::schema_of;
 
 /// One request, decoded.
@@ -28,17 +29,35 @@ pub struct Request<A> {
 /// A request's place among those that a server serves at once. It is given back when the reply has
 /// been written, unless [`leave`](Place::leave) gave it back before.
 #[derive(Clone, Debug)]
-pub struct Place(Arc<Mutex<Option<OwnedSemaphorePermit>>>);
+pub struct Place {
+    permit: Arc<Mutex<Option<OwnedSemaphorePermit>>>,
+    refusals: Arc<Refusals>,
+}
 
 impl Place {
-    pub(super) fn new(permit: OwnedSemaphorePermit) -> Self {
-        Self(Arc::new(Mutex::new(Some(permit))))
+    pub(super) fn new(permit: OwnedSemaphorePermit, refusals: Arc<Refusals>) -> Self {
+        Self {
+            permit: Arc::new(Mutex::new(Some(permit))),
+            refusals,
+        }
+    }
+
+    /// Says that this request is refused, whatever form its reply has: it counts against
+    /// [`refusals_per_second`](super::ServerConfig::refusals_per_second). An error that a method returns counts without
+    /// this.
+    pub fn refused(&self) {
+        self.refusals.count();
     }
 
     /// Lets another request be read while this one is served on: for one that waits for what may
     /// itself send requests here, and that is bounded otherwise.
     pub fn leave(&self) {
-        drop(self.0.lock().unwrap_or_else(PoisonError::into_inner).take());
+        drop(
+            self.permit
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .take(),
+        );
     }
 }
 

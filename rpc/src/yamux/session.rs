@@ -9,6 +9,7 @@ use std::time::Duration;
 use bytes::{Buf, BytesMut};
 
 use super::config::{Config, INITIAL_WINDOW};
+use super::control::Control;
 use super::error::{OpenError, SessionError, StreamError};
 use super::frame::{Flags, FrameType, HEADER_LEN, Header};
 use super::liveness::Liveness;
@@ -96,6 +97,7 @@ pub struct Session {
     events: Vec<Event>,
     handed: Vec<Handed>,
     liveness: Liveness,
+    control: Control,
     peer_gone_away: bool,
     gone_away: bool,
     ended: bool,
@@ -122,6 +124,7 @@ impl Session {
             events: Vec::new(),
             handed: Vec::new(),
             liveness,
+            control: Control::default(),
             peer_gone_away: false,
             gone_away: false,
             ended: false,
@@ -347,9 +350,10 @@ impl Session {
         outcome
     }
 
-    /// Whether more should be read from the socket; false while the peer does not take our answers.
+    /// Whether more should be read from the socket; false while the peer does not take our answers, and until a
+    /// [deadline](Self::next_deadline) where it has sent more frames without data than any purpose needs.
     pub fn wants_input(&self) -> bool {
-        self.outgoing.len() < OUTGOING_LIMIT
+        self.outgoing.len() < OUTGOING_LIMIT && self.control.until().is_none()
     }
 
     /// Moves everything that shall go to the socket into `into`, if that is empty. Returns whether there is something.
@@ -391,7 +395,8 @@ impl Session {
         if self.ended {
             None
         } else {
-            self.liveness.next_deadline()
+            let deadlines = [self.liveness.next_deadline(), self.control.until()];
+            deadlines.into_iter().flatten().min()
         }
     }
 
@@ -531,6 +536,7 @@ impl Session {
     }
 
     fn check_deadlines(&mut self, now: Duration) -> Result<(), SessionError> {
+        self.control.check(now);
         if let Some(value) = self.liveness.check(now)? {
             self.push(FrameType::Ping, Flags::SYN, 0, value);
         }

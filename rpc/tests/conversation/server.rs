@@ -124,6 +124,43 @@ async fn requests_beyond_the_limit_are_not_read() {
     assert_eq!(peak.load(Ordering::SeqCst), 4);
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_peer_that_is_refused_too_often_is_read_no_faster_than_that() {
+    let services = || {
+        Services::new()
+            .method("Plugin.Good", |_: Request<bool>| async { Ok(true) })
+            .method("Plugin.Bad", |_: Request<bool>| async {
+                Err::<bool, _>(String::from("no"))
+            })
+            .method("Plugin.Said", |request: Request<bool>| async move {
+                request.place.refused();
+                Ok(false)
+            })
+    };
+    let config = ServerConfig {
+        refusals_per_second: Some(10),
+        ..ServerConfig::default()
+    };
+    for refused in ["Plugin.Bad", "Plugin.Said", "Plugin.Absent"] {
+        let (client, _server) = connect(services(), config.clone());
+        let begin = tokio::time::Instant::now();
+        for _ in 0..1000 {
+            let good = client.call::<_, bool>("Plugin.Good", &true, soon()).await;
+            assert!(good.unwrap(), "what is not refused is not counted");
+        }
+        for _ in 0..10 {
+            let _: Result<bool, _> = client.call(refused, &true, soon()).await;
+        }
+        assert_eq!(begin.elapsed(), Duration::ZERO, "{refused}");
+        for _ in 0..11 {
+            let _: Result<bool, _> = client.call(refused, &true, soon()).await;
+        }
+        assert!(begin.elapsed() >= Duration::from_secs(1), "{refused}");
+        let good = client.call::<_, bool>("Plugin.Good", &true, soon()).await;
+        assert!(good.unwrap(), "it is answered again");
+    }
+}
+
 #[tokio::test]
 async fn requests_under_way_are_answered_after_the_peers_end() {
     let services = Services::new().method("Plugin.Slow", |_: Request<bool>| async {

@@ -204,3 +204,29 @@ fn stream_never_acknowledged_ends_the_session() {
     );
     assert!(now >= Duration::from_secs(75));
 }
+
+#[test]
+fn a_flood_of_frames_without_data_is_read_no_faster_than_any_purpose_needs() {
+    let ping = [0, 2, 0, 1, 0, 0, 0, 0, 0, 0, 0, 7];
+    let grant = [0, 1, 0, 0, 0, 0, 0, 9, 0, 0, 0, 1];
+    let nowhere = [0, 0, 0, 0, 0, 0, 0, 9, 0, 0, 0, 1, 0xff];
+    for frame in [&ping[..], &grant, &nowhere] {
+        let mut session = Session::new(Role::Client, Config::default());
+        let (chunk, second) = (frame.repeat(1000), Duration::from_secs(1));
+        let mut now = Duration::ZERO;
+        let mut taken = 0;
+        while now < 10 * second {
+            if session.wants_input() {
+                session.receive(&chunk, now).unwrap();
+                session.take_outgoing(&mut Vec::new());
+                taken += 1;
+            } else {
+                // It is its own deadline that lets it go on.
+                now = session.next_deadline().unwrap();
+                session.handle_deadline(now).unwrap();
+            }
+        }
+        // Ten thousand a second, as many at once in the beginning, and the last chunk.
+        assert!((100..=112).contains(&taken), "{taken} thousand in 10 s");
+    }
+}

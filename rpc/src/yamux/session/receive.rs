@@ -58,6 +58,10 @@ impl Session {
     }
 
     fn on_header(&mut self, header: Header, now: Duration) -> Result<(), SessionError> {
+        let brings = header.kind == FrameType::Data && header.length > 0;
+        if !brings || self.table.find(header.stream).is_none() {
+            self.control.count(now);
+        }
         match header.kind {
             FrameType::Ping if header.flags.contains(Flags::SYN) => {
                 self.push(FrameType::Ping, Flags::ACK, 0, header.length);

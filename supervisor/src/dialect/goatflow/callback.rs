@@ -24,6 +24,10 @@ const OWN_CALL_LIMIT: Duration = Duration::from_secs(30);
 /// waits may hold its parameters, each that is answered a whole result: this many of them.
 const CALLS_AT_ONCE: usize = 32;
 
+/// Calls back that are refused, a second and at once, before the plugin has to wait: as many as a
+/// service allows by default. A plugin that heeds a refusal never comes near.
+const REFUSALS_PER_SECOND: u32 = 1000;
+
 type Open = HashMap<u128, CallContext>;
 
 /// Calls into the plugin that are under way, by token.
@@ -104,6 +108,7 @@ pub(super) async fn serve(
         let services = Arc::new(services(host, Arc::clone(&caller), tokens));
         let config = ServerConfig {
             max_concurrent: CALLS_AT_ONCE,
+            refusals_per_second: Some(REFUSALS_PER_SECOND),
             ..ServerConfig::default()
         };
         let end = netrpc::serve(stream, services, config).await;
@@ -148,6 +153,7 @@ async fn answer(
     } else if let Some(context) = tokens.context(call_token) {
         context
     } else {
+        request.place.refused();
         let error = "unknown or finished call context".to_owned();
         return HostResponse {
             result: Vec::new(),
@@ -160,10 +166,13 @@ async fn answer(
             result,
             error: String::new(),
         },
-        Err(error) => HostResponse {
-            result: Vec::new(),
-            error,
-        },
+        Err(error) => {
+            place.refused();
+            HostResponse {
+                result: Vec::new(),
+                error,
+            }
+        }
     }
 }
 

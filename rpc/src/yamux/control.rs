@@ -1,0 +1,42 @@
+//! Frames that bring nothing: how many are taken from a peer before it has to wait.
+use std::time::Duration;
+
+/// Frames without data a second. Ours and Go's grant a window in halves of 256 KiB, so that even a stream of a gigabyte
+/// a second comes with no more.
+const FRAMES_PER_SECOND: u32 = 10_000;
+/// How many of them may come at once, as the time in which they are allowed.
+const BURST: Duration = Duration::from_secs(1);
+/// Once there were too many, the socket is left alone until as many are allowed as in this time.
+const AT_ONCE: Duration = Duration::from_millis(50);
+
+/// Counts pings, grants, openings, ends and what belongs to no stream. Each is little work, but without data no window
+/// holds the peer back, and it makes them faster than this side takes them.
+#[derive(Debug, Default)]
+pub(super) struct Control {
+    /// When all that were counted will have been allowed.
+    paid: Duration,
+    until: Option<Duration>,
+}
+
+impl Control {
+    /// Counts one.
+    pub(super) fn count(&mut self, now: Duration) {
+        let each = Duration::from_secs(1) / FRAMES_PER_SECOND;
+        self.paid = self.paid.max(now).saturating_add(each);
+        if self.paid > now.saturating_add(BURST) {
+            self.until = Some(self.paid.saturating_sub(BURST).saturating_add(AT_ONCE));
+        }
+    }
+
+    /// Until when nothing is to be read.
+    pub(super) fn until(&self) -> Option<Duration> {
+        self.until
+    }
+
+    /// Lets the peer go on if it is time.
+    pub(super) fn check(&mut self, now: Duration) {
+        if self.until.is_some_and(|until| until <= now) {
+            self.until = None;
+        }
+    }
+}
