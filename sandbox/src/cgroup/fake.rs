@@ -221,6 +221,26 @@ fn version_1_limits_are_written_beneath_the_launchers_own_group() {
 }
 
 #[test]
+fn less_than_a_processor_is_given_out_one_slice_at_a_time() {
+    for (percent, quota_us, period_us) in [
+        (1, 1_000, 100_000),
+        (5, 5_000, 100_000),
+        (20, 5_000, 25_000),
+        (30, 4_980, 16_600),
+        (50, 5_000, 10_000),
+        (99, 9_900, 10_000),
+        (100, 100_000, 100_000),
+        (400, 400_000, 100_000),
+    ] {
+        let quota = v1::CpuQuota {
+            quota_us,
+            period_us,
+        };
+        assert_eq!(v1::cpu_quota(percent), quota, "{percent} %");
+    }
+}
+
+#[test]
 fn limits_that_are_not_asked_for_are_off() {
     let (machine, hierarchy) = version1();
     let parent = Parent::create(&hierarchy, &machine.locks()).unwrap();

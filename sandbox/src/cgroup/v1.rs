@@ -102,12 +102,38 @@ pub(super) fn control_of(controller: Controller, limits: &Limits) -> Option<Cont
     }
 }
 
-/// Period of the processor quota in microseconds: the kernel's default.
+/// Longest period of the processor quota: the kernel's default.
 const CPU_PERIOD_US: u32 = 100_000;
+/// Shortest period: below it a thread is hardly stopped in time, since that is done by the clock's
+/// tick.
+const LEAST_CPU_PERIOD_US: u32 = 10_000;
+/// What the kernel gives a processor of a group's quota at once (`sched_cfs_bandwidth_slice_us`).
+const CPU_SLICE_US: u32 = 5_000;
 
-/// Processor time in each period, in microseconds.
-pub(super) fn cpu_quota_us(percent: u32) -> u64 {
-    u64::from(percent) * u64::from(CPU_PERIOD_US / 100)
+/// The processor quota: time, and the period in which it may be used, in microseconds.
+///
+/// What has less than a processor gets it in the shortest pieces that there are, one processor's
+/// slice in each period. Of a longer period's quota every processor would be given a slice: the threads
+/// of one jail would keep all of them from everybody else at the same time, and would then stand still
+/// for as long as that took.
+pub(super) fn cpu_quota(percent: u32) -> CpuQuota {
+    let period_us = match percent {
+        1..100 => (CPU_SLICE_US * 100 / percent).clamp(LEAST_CPU_PERIOD_US, CPU_PERIOD_US),
+        _ => CPU_PERIOD_US,
+    };
+    // So that a percentage of it is a whole number.
+    let hundredth = u64::from(period_us / 100);
+    CpuQuota {
+        quota_us: u64::from(percent) * hundredth,
+        period_us: hundredth * 100,
+    }
+}
+
+/// What a group may use of the processors.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct CpuQuota {
+    pub(super) quota_us: u64,
+    pub(super) period_us: u64,
 }
 
 fn missing<'a>(
@@ -154,10 +180,11 @@ fn cpu_shares(percent: u32) -> u64 {
 
 fn limit_cpu(group: &Cgroup, percent: u32, path: &Path) -> Applied {
     let cpu: Option<&CpuController> = group.controller_of();
+    let quota = cpu_quota(percent);
     let set = in_list(cpu).and_then(|cpu| {
-        cpu.set_cfs_period(u64::from(CPU_PERIOD_US))
+        cpu.set_cfs_period(quota.period_us)
             .map_err(|error| reason(&error, "write cpu.cfs_period_us", path))?;
-        cpu.set_cfs_quota(signed(cpu_quota_us(percent)))
+        cpu.set_cfs_quota(signed(quota.quota_us))
             .map_err(|error| reason(&error, "write cpu.cfs_quota_us", path))?;
         Ok(cpu)
     });

@@ -11,7 +11,7 @@ use super::delegation::{free_of_processes, members_of};
 use super::dir::Dir;
 use super::hierarchy::Unified;
 use super::parent::{JAILS, LAUNCHER};
-use super::v1::{cpu_quota_us, cpu_weight};
+use super::v1::{CpuQuota, cpu_quota, cpu_weight};
 use super::{Applied, CgroupError, Controller, How, Limits, Reason};
 
 /// The launcher's group.
@@ -157,8 +157,11 @@ pub(super) fn limit(
 }
 
 fn limit_cpu(dir: &Dir, percent: u32) -> Applied {
-    // The kernel's default period of 100 ms.
-    let quota = format!("{} 100000", cpu_quota_us(percent));
+    let CpuQuota {
+        quota_us,
+        period_us,
+    } = cpu_quota(percent);
+    let quota = format!("{quota_us} {period_us}");
     if let Err(reason) = write(dir, "cpu.max", &quota) {
         return Applied::missing(Control::Cpu, reason);
     }
