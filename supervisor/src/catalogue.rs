@@ -25,7 +25,7 @@ use crate::dialect::{self, Dialect, Started};
 use crate::discovery::Fault;
 use crate::events::Events;
 use crate::launcher::Launcher;
-use crate::lifecycle::{Command, Handle};
+use crate::lifecycle::{Command, Handle, Turns};
 use crate::logs::Logs;
 use crate::meters::Meters;
 use crate::state::Snapshot;
@@ -62,6 +62,7 @@ pub(crate) struct Catalogue {
     entries: Mutex<BTreeMap<i64, Arc<Entry>>>,
     events: Events,
     fault: Fault,
+    turns: Turns,
     /// Set under the lock of `plugins`, once none may come any more.
     stopping: AtomicBool,
     tasks: TaskTracker,
@@ -77,6 +78,7 @@ pub(crate) struct Placed {
 
 impl Catalogue {
     pub(crate) fn new(parts: Parts) -> Arc<Self> {
+        let turns = Turns::new(parts.settings.starts_at_once);
         Arc::new(Self {
             parts,
             dialects: dialect::all(),
@@ -84,6 +86,7 @@ impl Catalogue {
             entries: Mutex::default(),
             events: Events::default(),
             fault: Fault::default(),
+            turns,
             stopping: AtomicBool::new(false),
             tasks: TaskTracker::new(),
         })
@@ -120,6 +123,11 @@ impl Catalogue {
     /// What the plugin directory suffers from.
     pub(crate) fn fault(&self) -> &Fault {
         &self.fault
+    }
+
+    /// How plugins take turns in starting.
+    pub(crate) fn turns(&self) -> &Turns {
+        &self.turns
     }
 
     /// What happened to the plugins.

@@ -30,6 +30,8 @@ pub struct Config {
     /// Threads that serve requests and plugins; 0 is half as many as there are processors, at
     /// least one. See [`crate::runtime`].
     pub worker_threads: u16,
+    /// Plugins that are being started at the same time; 0 is four for each processor.
+    pub starts_at_once: u16,
     /// The gateway's limits.
     pub gateway: GatewaySection,
     /// How plugins are found.
@@ -131,6 +133,7 @@ impl Default for Config {
             log: "info".into(),
             log_format: LogFormat::Text,
             worker_threads: 0,
+            starts_at_once: 0,
             gateway: GatewaySection::default(),
             discovery: DiscoverySection::default(),
             health: HealthSection::default(),
@@ -152,6 +155,7 @@ const KEYS: &KnownKeys = &[
             "log",
             "log-format",
             "worker-threads",
+            "starts-at-once",
             "gateway",
             "discovery",
             "health",
@@ -316,6 +320,7 @@ impl Config {
             discovery: self.discovery.clone(),
             health: self.health.clone(),
             restart: self.restart.clone(),
+            starts_at_once: self.starts_at_once,
         }
     }
 

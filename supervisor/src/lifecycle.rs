@@ -22,6 +22,7 @@ mod not_started;
 pub(crate) mod output;
 mod shared;
 mod swap;
+mod turns;
 mod way_out;
 
 use std::sync::Arc;
@@ -46,6 +47,7 @@ use crate::state::Snapshot;
 
 pub(crate) use attempt::Trigger;
 pub(crate) use commands::{Command, Handle};
+pub(crate) use turns::Turns;
 
 use attempt::{Files, Outcome};
 use backoff::Crashes;

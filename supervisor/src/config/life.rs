@@ -83,6 +83,8 @@ pub(crate) struct LifeSettings {
     pub(crate) discovery: DiscoverySection,
     pub(crate) health: HealthSection,
     pub(crate) restart: RestartSection,
+    /// Plugins that are being started at the same time; 0 is the default of [`crate::lifecycle::Turns`].
+    pub(crate) starts_at_once: u16,
 }
 
 /// Times that would keep a processor busy, or numbers that say nothing.

@@ -96,22 +96,31 @@ pub(super) struct Candidate {
     pub(super) serving: Serving,
 }
 
-/// Makes the attempt.
+/// Makes the attempt, once it is its turn.
 pub(super) async fn attempt(plan: Plan) -> Outcome {
+    let turn = tokio::select! {
+        biased;
+        () = plan.cancel.cancelled() => return Outcome::GivenUp,
+        turn = plan.shared.catalogue.turns().wait() => turn,
+    };
+    turn.lasts(made(&plan)).await
+}
+
+async fn made(plan: &Plan) -> Outcome {
     let first = match plan.kept.clone() {
-        Some(files) => start(&plan, files).await,
-        None => once(&plan).await,
+        Some(files) => start(plan, files).await,
+        None => once(plan).await,
     };
     match first {
         Outcome::Failed(not_started) if plan.kept.is_some() && not_started.unknown => {
-            once(&plan).await
+            once(plan).await
         }
         Outcome::Failed(not_started) if plan.trigger == Trigger::Files && not_started.late => {
             // The program may have come before its signature.
             let debounce = plan.shared.catalogue.settings().discovery.debounce.0;
             tokio::select! {
                 () = plan.cancel.cancelled() => Outcome::GivenUp,
-                () = tokio::time::sleep(debounce) => once(&plan).await,
+                () = tokio::time::sleep(debounce) => once(plan).await,
             }
         }
         outcome => outcome,

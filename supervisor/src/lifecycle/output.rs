@@ -11,6 +11,7 @@ use pinfold_policy::Generation;
 use pinfold_rpc::log::{Level, LogReader, Piece, Record};
 use serde_json::Map;
 use tokio::io::{AsyncRead, AsyncReadExt as _};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -18,13 +19,19 @@ use crate::logs::{Origin, PluginLog};
 
 /// How long the last lines of an ended process are waited for.
 const LAST_LINES_LIMIT: Duration = Duration::from_secs(2);
-/// Bytes read at once while there is much: a pipe's own buffer.
-const READ_BYTES: usize = 64 * 1024;
+/// Bytes read at once while there is much: few enough that nobody waits for their lines to be taken
+/// apart.
+const READ_BYTES: usize = 8 * 1024;
 /// The same otherwise: a line. A plugin has four outputs, and most of the time nothing comes on any.
 const QUIET_READ_BYTES: usize = 512;
-/// Most bytes read from one output a second. What is above stays in the pipe, and the plugin
+/// Most that is read from one output a second, and at once, in bytes and as many more for each line
+/// as [`LINE_BYTES`]: eight times what the log keeps. What is above stays in the pipe, and the plugin
 /// waits: nobody else does.
-const READ_BYTES_PER_SECOND: u64 = 16 * 1024 * 1024;
+const READ_BYTES_PER_SECOND: u32 = 2 * 1024 * 1024;
+/// How much may be read at once, as the time that it is allowed in.
+const BURST: Duration = Duration::from_secs(1);
+/// What taking a line apart and keeping it costs, as that of so many bytes more.
+const LINE_BYTES: usize = 128;
 
 /// The readers of one instance's outputs. They end with it, or when this is dropped.
 #[derive(Debug)]
@@ -119,10 +126,11 @@ async fn drain(
             fields,
         );
     };
-    let mut window = tokio::time::Instant::now();
-    let mut in_window: u64 = 0;
+    let mut pace = Pace::new();
     while let Ok(count @ 1..) = output.read(&mut buffer).await {
-        reader.push(buffer.get(..count).unwrap_or_default(), keep);
+        let bytes = buffer.get(..count).unwrap_or_default();
+        reader.push(bytes, keep);
+        pace.took(bytes);
         let wanted = if count < QUIET_READ_BYTES {
             QUIET_READ_BYTES
         } else {
@@ -131,15 +139,37 @@ async fn drain(
         if buffer.len() != wanted {
             buffer = vec![0; wanted];
         }
-        in_window = in_window.saturating_add(count as u64);
-        if in_window > READ_BYTES_PER_SECOND {
-            tokio::time::sleep_until(window + Duration::from_secs(1)).await;
-        }
-        if window.elapsed() >= Duration::from_secs(1) {
-            (window, in_window) = (tokio::time::Instant::now(), 0);
-        }
+        pace.wait().await;
     }
     reader.finish(keep);
+}
+
+/// How far one output is read ahead of its rate.
+struct Pace {
+    /// When all that was read will have been allowed.
+    paid: Instant,
+}
+
+impl Pace {
+    fn new() -> Self {
+        Self {
+            paid: Instant::now(),
+        }
+    }
+
+    fn took(&mut self, bytes: &[u8]) {
+        let lines = bytes.iter().filter(|byte| **byte == b'\n').count();
+        let cost = bytes.len().saturating_add(lines.saturating_mul(LINE_BYTES));
+        let cost = u32::try_from(cost).unwrap_or(u32::MAX);
+        let from = self.paid.max(Instant::now());
+        let whole = Duration::from_secs(1).saturating_mul(cost);
+        self.paid = from + whole / READ_BYTES_PER_SECOND;
+    }
+
+    /// Waits until it is no more than a second.
+    async fn wait(&self) {
+        tokio::time::sleep_until(self.paid - BURST).await;
+    }
 }
 
 #[cfg(test)]
