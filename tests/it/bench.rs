@@ -1,10 +1,12 @@
-//! The benchmark's own machinery: a subject is in its group, counted there, and gone with it.
+//! The benchmark's own machinery: a subject is in its group, counted there, and gone with it; and a
+//! try of the sections that show what holds, not only how fast it is.
 
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use pinfold_tests::bench::group::Groups;
 use pinfold_tests::bench::process::{LIMIT, Process};
-use pinfold_tests::{binary, require};
+use pinfold_tests::{binary, require, scratch};
 
 #[test]
 fn a_subject_is_counted_in_its_group_and_gone_with_it() {
@@ -56,7 +58,7 @@ fn groups_are_gone_also_when_nobody_removes_them() {
 
 #[test]
 fn a_subject_that_fails_is_quoted() {
-    let mut command = std::process::Command::new("/bin/sh");
+    let mut command = Command::new("/bin/sh");
     command.args(["-c", "echo what is wrong >&2; exit 3"]);
     let mut subject = Process::start("a shell", command).unwrap();
     let error = subject.line(LIMIT).unwrap_err().to_string();
@@ -64,4 +66,27 @@ fn a_subject_that_fails_is_quoted() {
         error.contains("status: 3") && error.contains("what is wrong"),
         "{error}"
     );
+}
+
+#[test]
+fn a_crowd_answers_and_a_neighbour_does_its_worst_in_a_try() {
+    if !require(&["root", "cgroup-v1", "go"]) {
+        return;
+    }
+    let place = scratch();
+    let output = Command::new(binary("bench"))
+        .args(["--quick", "--only", "crowd,neighbours", "--report"])
+        .arg(place.path())
+        .stdin(Stdio::null())
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{said}");
+    let report = std::fs::read_to_string(place.path().join("performance.md")).unwrap();
+    let all = "20 of 20 jailed plugins answered at once.";
+    assert!(report.contains(all), "{report}");
+    for row in ["hostile neighbour", "quiet neighbour"] {
+        let row = format!("| all at once | {row} |");
+        assert!(report.contains(&row), "{report}");
+    }
 }

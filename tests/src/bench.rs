@@ -11,12 +11,15 @@
 //! [`record`] keeps every figure, [`report`] writes the same report for all of them.
 
 mod calls;
+mod crowd;
 mod daemon;
 mod gateway;
 mod host_calls;
 mod jails;
 mod limit;
+mod load;
 mod memory;
+mod neighbours;
 mod ours;
 mod reload;
 mod routes;

@@ -2,6 +2,7 @@
 //! own. Rates are off, the audit is on, and all else is as a new installation has it, with the
 //! access log in a file.
 
+use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::net::SocketAddr;
 use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
@@ -79,6 +80,17 @@ impl Installation {
         program: &Path,
         environment: &[(&str, &str)],
     ) -> anyhow::Result<Self> {
+        self.plugin_under(POLICY, name, program, environment)
+    }
+
+    /// The same with a policy of the caller's: what follows `[trust]`.
+    pub(super) fn plugin_under(
+        self,
+        policy: &str,
+        name: &str,
+        program: &Path,
+        environment: &[(&str, &str)],
+    ) -> anyhow::Result<Self> {
         let directory = self.base().join("plugins").join(name);
         fs::create_dir(&directory)?;
         let entry = directory.join(name);
@@ -89,7 +101,7 @@ impl Installation {
             format!("name: {name}\nversion: 1.0.0\nruntime: grpc\nbinary: {name}\n"),
         )?;
         let mut policy = format!(
-            "schema = 1\ndialect = 'goatflow'\nentry = '{name}'\n[trust]\nunsigned = true\n{POLICY}[env]\n"
+            "schema = 1\ndialect = 'goatflow'\nentry = '{name}'\n[trust]\nunsigned = true\n{policy}[env]\n"
         );
         for (key, value) in environment {
             policy += &format!("{key} = '{value}'\n");
@@ -202,6 +214,13 @@ impl Daemon {
         self.launcher
     }
 
+    /// Every jail's reaper, with the plugin that it started.
+    pub(super) fn jails(&self) -> anyhow::Result<Vec<(u32, u32)>> {
+        let reapers = children(|of| of == self.launcher)?;
+        let reapers: BTreeSet<u32> = reapers.into_iter().map(|(_, reaper)| reaper).collect();
+        children(|of| reapers.contains(&of))
+    }
+
     /// A name for a file of the benchmark's own, in the file system of the plugin directory.
     pub(super) fn path(&self, name: &str) -> PathBuf {
         self.installation.place.path().join(name)
@@ -287,11 +306,20 @@ impl Drop for Daemon {
 
 /// The one child of a process: the daemon starts its launcher and nothing else.
 fn child_of(parent: u32) -> anyhow::Result<u32> {
-    let parent = parent.to_string();
-    fs::read_dir("/proc")?
-        .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
-        .find(|pid| field(*pid, "PPid:").is_some_and(|found| found == parent))
+    children(|of| of == parent)?
+        .into_iter()
+        .next()
+        .map(|(_, child)| child)
         .with_context(|| format!("process {parent} has started no launcher"))
+}
+
+/// Children of those processes, each after its parent.
+fn children(of: impl Fn(u32) -> bool) -> anyhow::Result<Vec<(u32, u32)>> {
+    Ok(fs::read_dir("/proc")?
+        .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
+        .filter_map(|pid| Some((field(pid, "PPid:")?.parse().ok()?, pid)))
+        .filter(|(parent, _)| of(*parent))
+        .collect())
 }
 
 /// Whether it runs: not gone, and not merely waiting to be reaped.

@@ -19,10 +19,10 @@ use crate::go_fixture;
 const OURS: &str = "Pinfold";
 const GO: &str = "Go net/http";
 /// The plugin: a small one, for what is staged lies in memory and has a limit.
-const FIXTURE: &str = "crowd";
+pub(super) const FIXTURE: &str = "crowd";
 const PLUGINS: [u64; 3] = [1, 50, 200];
 /// From the last that happened until a process counts as idle.
-const SETTLE: Duration = Duration::from_secs(3);
+pub(super) const SETTLE: Duration = Duration::from_secs(3);
 /// How often memory is looked at under load.
 const SAMPLE_EVERY: Duration = Duration::from_millis(50);
 
@@ -255,14 +255,14 @@ fn watch(turn: &Turn<'_>, pid: u32, target: &Target) -> anyhow::Result<Values> {
 }
 
 /// Memory of one process in MB of 10⁶ bytes.
-struct Resident {
-    rss: f64,
+pub(super) struct Resident {
+    pub(super) rss: f64,
     /// Pages that others share count in part.
-    pss: f64,
+    pub(super) pss: f64,
 }
 
 /// Walks all its mappings: nothing to do under load.
-fn resident(pid: u32) -> anyhow::Result<Resident> {
+pub(super) fn resident(pid: u32) -> anyhow::Result<Resident> {
     let path = format!("/proc/{pid}/smaps_rollup");
     let text = fs::read_to_string(&path).with_context(|| format!("read {path}"))?;
     Ok(Resident {

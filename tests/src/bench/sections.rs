@@ -1,10 +1,12 @@
 //! The sections of the report, in its order.
 
 use super::calls::Calls;
+use super::crowd::Crowd;
 use super::gateway::Gateway;
 use super::host_calls::HostCalls;
 use super::jails::Jails;
 use super::memory::Memory;
+use super::neighbours::Neighbours;
 use super::reload::Reload;
 use super::routes::Routes;
 use super::section::Section;
@@ -20,6 +22,8 @@ pub fn all() -> Vec<Box<dyn Section>> {
         Box::new(Jails),
         Box::new(HostCalls),
         Box::new(Memory),
+        Box::new(Crowd),
+        Box::<Neighbours>::default(),
         Box::new(Routes),
         Box::new(Reload),
     ]

@@ -303,7 +303,7 @@ pub(super) const ROWS: &[Row] = &[
     row(
         "output",
         "stdout-flood",
-        Function("flood", r#"{"stream":"fd1","bytes":8388608,"line":80}"#),
+        Function("flood", r#"{"stream":"fd1","bytes":2097152,"line":80}"#),
         "records dropped",
     )
     .well_after()
@@ -311,7 +311,7 @@ pub(super) const ROWS: &[Row] = &[
     row(
         "output",
         "stderr-flood",
-        Function("flood", r#"{"stream":"fd2","bytes":8388608,"line":80}"#),
+        Function("flood", r#"{"stream":"fd2","bytes":2097152,"line":80}"#),
         "records dropped",
     )
     .well_after()
@@ -319,7 +319,7 @@ pub(super) const ROWS: &[Row] = &[
     row(
         "output",
         "stdout-unended",
-        Function("flood", r#"{"stream":"fd1","bytes":8388608}"#),
+        Function("flood", r#"{"stream":"fd1","bytes":2097152}"#),
         "xxxxxxxxxxxxxxxx",
     )
     .well_after()
@@ -327,7 +327,7 @@ pub(super) const ROWS: &[Row] = &[
     row(
         "output",
         "session-flood",
-        Function("flood", r#"{"stream":"stdout","bytes":8388608,"line":1}"#),
+        Function("flood", r#"{"stream":"stdout","bytes":65536,"line":1}"#),
         "records dropped",
     )
     .well_after()
@@ -335,7 +335,7 @@ pub(super) const ROWS: &[Row] = &[
     row(
         "output",
         "session-unended",
-        Function("flood", r#"{"stream":"stderr","bytes":8388608}"#),
+        Function("flood", r#"{"stream":"stderr","bytes":2097152}"#),
         "xxxxxxxxxxxxxxxx",
     )
     .well_after()

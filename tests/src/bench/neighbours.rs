@@ -1,0 +1,243 @@
+//! One plugin under an even load, beside another that does nothing, and beside the same that does its
+//! worst.
+
+use std::fs;
+use std::sync::OnceLock;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, ensure};
+use serde_json::json;
+
+use super::daemon::{Daemon, Installation, prepare};
+use super::gateway::{self, PLUGIN};
+use super::load::{Found, Load, Pace};
+use super::record::Results;
+use super::section::{
+    About, Better, Case, Effort, Plot, Role, Section, Subject, Turn, Values, measure, without_root,
+};
+use super::wrk::Target;
+use crate::go_fixture;
+
+const LOUD: &str = "hostile neighbour";
+const QUIET: &str = "quiet neighbour";
+/// The neighbour, which has its acts by name.
+const FIXTURE: &str = "goatflow-torment";
+const NEIGHBOUR: &str = "neighbour";
+/// What it does, and what the report calls that. The first is what was asked for.
+const KINDS: [(&str, &[&str]); 6] = [
+    ("all at once", &["cpu", "memory", "fork", "output", "host"]),
+    ("processor", &["cpu"]),
+    ("memory", &["memory"]),
+    ("processes", &["fork"]),
+    ("output", &["output"]),
+    ("host calls", &["host"]),
+];
+/// Its limits, and what it may ask for. Rates are the defaults.
+const POLICY: &str = "\
+[permissions]
+db = [{ database = 'main', tables = ['items'], access = 'read' }]
+cache = 'readwrite'
+[limits]
+cpu = '20%'
+memory = '128MiB'
+processes = 64
+";
+/// What it takes of its memory again and again; the rest is the program's own.
+const CHURNED_MIB: u64 = 88;
+/// The part of the capacity that is asked for.
+const PART: f64 = 0.2;
+/// Once it does its worst, before anything is counted.
+const WARM_UP: Duration = Duration::from_secs(1);
+
+/// The section.
+#[derive(Debug, Default)]
+pub(super) struct Neighbours {
+    /// Requests a second that are asked for: the same throughout a run.
+    rate: OnceLock<f64>,
+}
+
+impl Section for Neighbours {
+    fn about(&self) -> About {
+        let root = without_root();
+        let less = |key, title, unit, compared| measure(key, title, unit, Better::Less, compared);
+        About {
+            name: "neighbours",
+            title: "A hostile neighbour",
+            question: "How much longer do one plugin's answers take while another does its worst?",
+            method: "Two plugins in one Pinfold. How many requests a second the gateway answers for the first \
+                     is found with as many connections as there are in its section, once in a run; then it \
+                     is asked for a fifth of that, at equal distances, whether or not earlier requests \
+                     were answered, and a request's time begins when it was due. The second has `cpu = \
+                     \"20%\"`, 128 MiB and 64 processes, and rates of host calls as by default. It does \
+                     nothing, or at once: spins on two threads for each processor; takes the memory that it \
+                     may have, and gives it back; forks until it is refused, and ends its children; writes \
+                     to its four outputs; sends host calls that were encoded beforehand, and reads no answer; \
+                     or one of these. It does so for a second before anything is counted. Shares are percent \
+                     of one processor; the load is one thread, and has the priority before all others, so that \
+                     what is measured is Pinfold and not the load.",
+            subjects: vec![
+                Subject::new(LOUD, Role::Ours).absent_for(root),
+                Subject::new(QUIET, Role::Peer).absent_for(root),
+            ],
+            measures: vec![
+                less("p50_us", "p50", "µs", true),
+                less("p99_us", "p99", "µs", true),
+                less("max_us", "slowest", "µs", false),
+                measure("rate", "requests", "/s", Better::More, false),
+                less("daemon", "the daemon's share", "%", false),
+                less("plugin", "the plugin's", "%", false),
+                less("neighbour", "the neighbour's", "%", false),
+                less("load", "the load's", "%", false),
+            ],
+            plots: vec![Plot::bars(
+                "p99",
+                "Time within which 99 of 100 requests are answered, µs",
+                "p99_us",
+            )],
+        }
+    }
+
+    fn cases(&self, effort: &Effort) -> Vec<Case> {
+        let count = if effort.quick { 1 } else { KINDS.len() };
+        (0_u64..)
+            .zip(KINDS)
+            .take(count)
+            .map(|(number, (label, _))| Case::new(label, &[("kind", number)]))
+            .collect()
+    }
+
+    fn prepare(&self) -> anyhow::Result<()> {
+        prepare(&[gateway::FIXTURE, FIXTURE]);
+        Ok(())
+    }
+
+    fn measure(&self, turn: &Turn<'_>) -> anyhow::Result<Values> {
+        let daemon = Installation::new()?
+            .plugin(PLUGIN, &go_fixture(gateway::FIXTURE), &[])?
+            .plugin_under(POLICY, NEIGHBOUR, &go_fixture(FIXTURE), &[])?
+            .start(turn.group)?;
+        let mut load = Load::new(&Target {
+            address: daemon.address(),
+            path: gateway::path(PLUGIN, "open"),
+            token: None,
+            connections: gateway::CONNECTIONS,
+        })?;
+        let lasting = Duration::from_secs_f64(turn.effort.seconds);
+        load.run(Pace::Closed, WARM_UP)?;
+        let rate = match self.rate.get() {
+            Some(rate) => *rate,
+            None => {
+                let capacity = load.run(Pace::Closed, lasting)?.per_second();
+                *self.rate.get_or_init(|| capacity * PART)
+            }
+        };
+        let processes = Processes::find(&daemon)?;
+        if turn.subject == LOUD {
+            let (_, acts) = KINDS
+                .get(turn.case.count("kind"))
+                .context("a kind of this section")?;
+            let told = daemon.call(
+                NEIGHBOUR,
+                "torment",
+                &json!({ "acts": acts, "mib": CHURNED_MIB }),
+            )?;
+            ensure!(told == json!(acts), "the neighbour answered {told}");
+        }
+        load.run(Pace::Rate(rate), WARM_UP)?;
+        let (begin, before) = (Instant::now(), processes.times()?);
+        let found = load.run(Pace::Rate(rate), lasting)?;
+        let (took, after) = (begin.elapsed(), processes.times()?);
+        // One that was ended has done nothing.
+        daemon.serves(NEIGHBOUR)?;
+        ensure!(
+            processes.same(&daemon)?,
+            "a plugin was started again under the load"
+        );
+        daemon.stop()?;
+        let mut values = figures(found);
+        values.insert("rate".to_owned(), rate);
+        for ((name, before), (_, after)) in before.into_iter().zip(after) {
+            let share = (after - before).as_secs_f64() / took.as_secs_f64();
+            values.insert(name.to_owned(), share * 100.0);
+        }
+        Ok(values)
+    }
+
+    fn remarks(&self, results: &Results<'_>) -> Vec<String> {
+        let remark = |case: &Case| {
+            let ratio = results.ratio(LOUD, QUIET, &case.label, "p99_us")?;
+            let median = |subject| results.median(subject, &case.label, "p99_us");
+            let asked = match case.get("kind") {
+                0 => " Asked: below 2.",
+                _ => "",
+            };
+            Some(format!(
+                "{}: p99 {:.0} µs without and {:.0} µs with it, {:.2} ({:.2} to {:.2}) times.{asked}",
+                case.label,
+                median(QUIET)?,
+                median(LOUD)?,
+                ratio.median,
+                ratio.min,
+                ratio.max,
+            ))
+        };
+        results.cases().iter().filter_map(remark).collect()
+    }
+}
+
+fn figures(mut found: Found) -> Values {
+    Values::from([
+        ("p50_us".to_owned(), found.within_us(0.50)),
+        ("p99_us".to_owned(), found.within_us(0.99)),
+        ("max_us".to_owned(), found.within_us(1.0)),
+        ("load".to_owned(), found.own_percent()),
+    ])
+}
+
+/// Whose processor time is looked at, by the names of the shares.
+struct Processes([(&'static str, u32); 3]);
+
+impl Processes {
+    fn find(daemon: &Daemon) -> anyhow::Result<Self> {
+        Ok(Self([
+            ("daemon", daemon.pid()),
+            ("plugin", process(daemon, PLUGIN)?),
+            ("neighbour", process(daemon, NEIGHBOUR)?),
+        ]))
+    }
+
+    fn same(&self, daemon: &Daemon) -> anyhow::Result<bool> {
+        Ok(Self::find(daemon)?.0 == self.0)
+    }
+
+    /// What each has used, with its children that have ended: proc_pid_stat(5).
+    fn times(&self) -> anyhow::Result<Vec<(&'static str, Duration)>> {
+        let time = |(name, pid): (&'static str, u32)| {
+            let path = format!("/proc/{pid}/stat");
+            let text = fs::read_to_string(&path).with_context(|| format!("read {path}"))?;
+            // After the name, which is in parentheses and may hold anything, the state is field 3.
+            let (_, rest) = text.rsplit_once(") ").with_context(|| path.clone())?;
+            let fields: Vec<&str> = rest.split(' ').collect();
+            let ticks: u64 = fields
+                .get(11..15)
+                .context(path)?
+                .iter()
+                .filter_map(|field| field.parse::<u64>().ok())
+                .sum();
+            let tick =
+                Duration::from_secs(1) / u32::try_from(rustix::param::clock_ticks_per_second())?;
+            Ok((name, tick * u32::try_from(ticks)?))
+        };
+        self.0.into_iter().map(time).collect()
+    }
+}
+
+/// The process of a plugin.
+fn process(daemon: &Daemon, plugin: &str) -> anyhow::Result<u32> {
+    let path = format!("/api/pinfold/v1/plugins/{plugin}");
+    let plugin = daemon.admin().get(&path)?.json()?;
+    let pid = plugin["pid"].as_u64();
+    Ok(u32::try_from(
+        pid.with_context(|| format!("no process: {plugin}"))?,
+    )?)
+}
