@@ -12,4 +12,5 @@ pub(crate) mod mount;
 pub(crate) mod network;
 pub(crate) mod notify;
 pub(crate) mod own;
+pub(crate) mod slice;
 pub(crate) mod socket;

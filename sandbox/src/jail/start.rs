@@ -1,7 +1,7 @@
 //! P5 to P8: everything that is ready before the reaper runs, and starting it.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use pinfold_policy::{Control, Wanted};
 use pinfold_reaper::plan::{Fault, Identities, Landlock, Settings, Wish, resource};
@@ -17,7 +17,7 @@ use super::reaper::Reaper;
 use super::starting::Starting;
 use super::{Ids, JailSpec, STAGE_DIRECTORY, USER_MODE_ID};
 use crate::plan::{self, PlanWriter};
-use crate::sys::{self, clone};
+use crate::sys::{self, clone, slice};
 
 /// The run directory holds sockets and nothing else.
 const RUN_SIZE_BYTES: u64 = 64 * 1024;
@@ -28,6 +28,11 @@ const PRIVATE_MODE: u32 = 0o700;
 
 /// The plugin dies before the launcher does when the machine is out of memory.
 const OOM_SCORE_ADJ: i32 = 500;
+
+/// How long the threads of a jail run at a time that may have less than a processor. The kernel's own
+/// is a few milliseconds at most: everybody else who wakes up comes before them, while as much time is
+/// theirs as before.
+const SLICE: Duration = Duration::from_millis(10);
 
 /// Limits that no policy changes; see getrlimit(2).
 const FIXED_LIMITS: [(u32, u64); 8] = [
@@ -282,12 +287,15 @@ fn clone(
     descriptors.extend(spec.groups.v1_tasks.iter().map(AsFd::as_fd));
     descriptors.extend(handles.descriptors());
     descriptors.extend(spec.network.as_ref().map(AsFd::as_fd));
-    let started = clone::start(&clone::Start {
-        program: reaper,
-        name: c"pinfold-reaper",
-        namespaces,
-        group: spec.groups.v2_dir.as_ref().map(AsFd::as_fd),
-        descriptors: &descriptors,
+    let slice = (spec.limits.cpu.percent < 100).then_some(SLICE);
+    let started = slice::with(slice, || {
+        clone::start(&clone::Start {
+            program: reaper,
+            name: c"pinfold-reaper",
+            namespaces,
+            group: spec.groups.v2_dir.as_ref().map(AsFd::as_fd),
+            descriptors: &descriptors,
+        })
     });
     match started {
         Ok(started) => Ok(Reaper::new(started.pid, started.pidfd)),

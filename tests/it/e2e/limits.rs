@@ -1,6 +1,7 @@
 //! Each limit of a policy is the kernel's, is met, and is told.
 
 use std::fs;
+use std::time::Duration;
 
 use pinfold_tests::{require, wait_for};
 use serde_json::json;
@@ -48,6 +49,10 @@ fn the_control_groups_have_the_policys_limits() {
     );
     assert_eq!(quota * 100, period * 30);
     assert_eq!(number("cpu", "cpu.shares"), 30 * 1024 / 100);
+    // Linux 6.12 is the first that has a thread's own slice.
+    if let Some(slice) = process::slice(pid) {
+        assert_eq!(slice, Duration::from_millis(10));
+    }
     // The jail's process 1 comes on top.
     assert_eq!(number("pids", "pids.max"), 48 + 1);
     for controller in ["memory", "cpu", "pids"] {

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -107,6 +108,21 @@ pub(super) fn user_ticks(pid: u32) -> Option<u64> {
     // The name, in parentheses, may hold anything: fields are counted after it (proc(5)).
     let after_name = stat.rsplit_once(')')?.1;
     after_name.split_whitespace().nth(11)?.parse().ok()
+}
+
+/// How long its first thread may run at a time, where the kernel takes that from sched_setattr(2) and
+/// tells it: since Linux 6.12.
+pub(super) fn slice(pid: u32) -> Option<Duration> {
+    let release = fs::read_to_string("/proc/sys/kernel/osrelease").ok()?;
+    let mut numbers = release.split('.').map(str::parse::<u32>);
+    let version = (numbers.next()?.ok()?, numbers.next()?.ok()?);
+    if version < (6, 12) {
+        return None;
+    }
+    let told = fs::read_to_string(format!("/proc/{pid}/sched")).ok()?;
+    let line = told.lines().find(|line| line.starts_with("se.slice "))?;
+    let nanoseconds = line.rsplit(' ').next()?.parse().ok()?;
+    Some(Duration::from_nanos(nanoseconds))
 }
 
 /// Directory of its control group in the version 1 hierarchy of a controller.
