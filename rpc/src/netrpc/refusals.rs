@@ -6,8 +6,9 @@ use tokio::time::Instant;
 
 /// How many refusals may come at once, as the time in which they are allowed.
 const BURST: Duration = Duration::from_secs(1);
-/// Whoever has to wait does so until as many are allowed as in this time: not for each by itself.
-const AT_ONCE: Duration = Duration::from_millis(50);
+/// Whoever has to wait does so until as many are allowed as in this time: not for each by itself, and with few others
+/// between them, which come as fast.
+const AT_ONCE: Duration = Duration::from_millis(5);
 
 /// Counts refusals against a rate. Refusing is little work, but a peer that goes on all the same can ask for it as fast
 /// as it can write: it has to be slower than this side is.

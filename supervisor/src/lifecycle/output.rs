@@ -19,9 +19,10 @@ use crate::logs::{Origin, PluginLog};
 
 /// How long the last lines of an ended process are waited for.
 const LAST_LINES_LIMIT: Duration = Duration::from_secs(2);
-/// Bytes read at once while there is much: few enough that nobody waits for their lines to be taken
-/// apart.
-const READ_BYTES: usize = 8 * 1024;
+/// Bytes read at once while there is much.
+const READ_BYTES: usize = 16 * 1024;
+/// Bytes taken apart before other tasks get their turn: they may be as many lines.
+const PART_BYTES: usize = 512;
 /// The same otherwise: a line. A plugin has four outputs, and most of the time nothing comes on any.
 const QUIET_READ_BYTES: usize = 512;
 /// Most that is read from one output a second, and at once, in bytes and as many more for each line
@@ -129,7 +130,12 @@ async fn drain(
     let mut pace = Pace::new();
     while let Ok(count @ 1..) = output.read(&mut buffer).await {
         let bytes = buffer.get(..count).unwrap_or_default();
-        reader.push(bytes, keep);
+        for (part, others) in bytes.chunks(PART_BYTES).zip(0_u32..) {
+            if others > 0 {
+                tokio::task::yield_now().await;
+            }
+            reader.push(part, keep);
+        }
         pace.took(bytes);
         let wanted = if count < QUIET_READ_BYTES {
             QUIET_READ_BYTES
