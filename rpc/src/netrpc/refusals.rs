@@ -23,10 +23,9 @@ pub(super) struct Refusals {
 impl Refusals {
     pub(super) fn new(per_second: Option<u32>) -> Self {
         Self {
-            each: match per_second {
-                Some(rate) => Duration::from_secs(1) / rate.max(1),
-                None => Duration::ZERO,
-            },
+            each: per_second
+                .and_then(|rate| Duration::from_secs(1).checked_div(rate.max(1)))
+                .unwrap_or_default(),
             paid: Mutex::new(Instant::now()),
         }
     }

@@ -1,9 +1,9 @@
 //! Frames that bring nothing: how many are taken from a peer before it has to wait.
 use std::time::Duration;
 
-/// Frames without data a second. Ours and Go's grant a window in halves of 256 KiB, so that even a stream of a gigabyte
+/// What one frame without data takes of the time: ten thousand a second. Ours and Go's grant a window in halves of 256 KiB, so that even a stream of a gigabyte
 /// a second comes with no more.
-const FRAMES_PER_SECOND: u32 = 10_000;
+const EACH: Duration = Duration::from_micros(100);
 /// How many of them may come at once, as the time in which they are allowed.
 const BURST: Duration = Duration::from_secs(1);
 /// Once there were too many, the socket is left alone until as many are allowed as in this time.
@@ -21,8 +21,7 @@ pub(super) struct Control {
 impl Control {
     /// Counts one.
     pub(super) fn count(&mut self, now: Duration) {
-        let each = Duration::from_secs(1) / FRAMES_PER_SECOND;
-        self.paid = self.paid.max(now).saturating_add(each);
+        self.paid = self.paid.max(now).saturating_add(EACH);
         if self.paid > now.saturating_add(BURST) {
             self.until = Some(self.paid.saturating_sub(BURST).saturating_add(AT_ONCE));
         }

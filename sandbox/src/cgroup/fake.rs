@@ -10,7 +10,7 @@ use tempfile::TempDir;
 use super::dir::Dir;
 use super::{
     Applied, CgroupError, Controller, Hierarchy, How, Limits, Parent, Place, ProcPaths, Removal,
-    State, Sweep, sweep, v2,
+    State, Sweep, sweep, v1, v2,
 };
 
 /// A machine: its `/proc` files, and directories for its hierarchies.
