@@ -98,11 +98,8 @@ impl Load {
             answers,
             request,
         } = self;
-        let mut polled: Vec<PollFd<'_>> = streams
-            .iter()
-            .map(|stream| PollFd::new(stream, PollFlags::IN))
-            .collect();
         let mut idle: Vec<usize> = (0..streams.len()).collect();
+        let mut busy: Vec<usize> = Vec::with_capacity(streams.len());
         let mut times = Vec::new();
         let (begin, own) = (Instant::now(), own_time());
         let end = begin + lasting;
@@ -122,30 +119,39 @@ impl Load {
                 let (mut stream, answer) = (&streams[free], &mut answers[free]);
                 stream.write_all(request).context("send a request")?;
                 answer.due = Some(next);
+                busy.push(free);
                 sent += 1;
             };
-            let under_way = streams.len() - idle.len();
-            if next >= end && under_way == 0 {
+            if next >= end && busy.is_empty() {
                 break;
             }
             ensure!(
                 now < end + LAST_LIMIT,
-                "{under_way} requests were not answered"
+                "{} requests were not answered",
+                busy.len()
             );
             let wait = match idle.is_empty() || next >= end {
                 true => LAST_LIMIT,
                 false => next.saturating_duration_since(now),
             };
+            // Those that wait for an answer alone: mostly one or two.
+            let mut polled: Vec<PollFd<'_>> = busy
+                .iter()
+                .map(|at| PollFd::new(&streams[*at], PollFlags::IN))
+                .collect();
             let wait = Timespec::try_from(wait).context("a time that the kernel takes")?;
             match poll(&mut polled, Some(&wait)) {
                 Ok(_) | Err(rustix::io::Errno::INTR) => {}
                 Err(error) => return Err(error).context("wait for answers"),
             }
             let now = Instant::now();
-            for (at, polled) in polled.iter().enumerate() {
-                if !polled.revents().is_empty() && answers[at].read(&streams[at])? {
+            // From the last, so that the places of those before it stay as they are.
+            for place in (0..polled.len()).rev() {
+                let at = busy[place];
+                if !polled[place].revents().is_empty() && answers[at].read(&streams[at])? {
                     let due = answers[at].due.take().context("nothing was asked")?;
                     times.push(now - due);
+                    busy.swap_remove(place);
                     idle.push(at);
                 }
             }
