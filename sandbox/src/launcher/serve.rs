@@ -20,6 +20,7 @@ use super::log;
 use super::outbox::Outbox;
 use super::poller::{Poller, Source};
 use super::probe::Probing;
+use crate::posture::State;
 use crate::protocol::RequestId;
 use crate::protocol::packet::{self, ReceiveError};
 use crate::stage::{Shelf, Staging};
@@ -71,7 +72,7 @@ impl Launcher {
         let mut findings = found?;
         ground.networks.filled();
         findings.insert(Control::NetworkPool, ground.networks.tried());
-        let next_probe = next_probe(&ground);
+        let next_probe = next_probe(&ground, &findings);
         let shelf = Shelf::new(ground.config.stages_memory.0);
         Ok(Self {
             ground,
@@ -268,8 +269,17 @@ fn signals() -> io::Result<SignalFd> {
     Ok(SignalFd::with_flags(&set, flags)?)
 }
 
-fn next_probe(ground: &Ground) -> Option<Instant> {
+/// Where something is in force no more, the next look is no later than that: what a machine that is out
+/// of something could not do for a moment must not refuse launches for long.
+const AFTER_FAILURE: Duration = Duration::from_secs(30);
+
+fn next_probe(ground: &Ground, findings: &Findings) -> Option<Instant> {
     let interval = ground.config.probe_interval.0;
+    let has_failed = findings.values().any(|tried| tried.state == State::Failed);
+    let interval = match has_failed {
+        true => interval.min(AFTER_FAILURE),
+        false => interval,
+    };
     (!interval.is_zero()).then(|| Instant::now() + interval)
 }
 
@@ -287,7 +297,7 @@ impl Launcher {
         if self.is_ending() || self.next_probe.is_none_or(|next| now < next) {
             return;
         }
-        self.next_probe = next_probe(&self.ground);
+        self.next_probe = next_probe(&self.ground, &self.findings);
         if let Err(error) = self.begin_probe() {
             log::line(&format!("begin a probe: {error}"));
         }
@@ -298,6 +308,7 @@ impl Launcher {
             let (found, leaf) = probing.finish(&mut self.ground);
             self.removing.extend(leaf.map(Removing::of_probe));
             self.probed(found);
+            self.next_probe = next_probe(&self.ground, &self.findings);
         }
     }
 
