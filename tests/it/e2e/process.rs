@@ -171,7 +171,7 @@ pub(super) fn all_gone(what: &str, pids: impl IntoIterator<Item = u32>) {
 pub(super) fn gone_within_limit(pid: u32) {
     let limit = std::time::Instant::now() + pinfold_tests::LIMIT;
     while lives(pid) && std::time::Instant::now() < limit {
-        std::thread::sleep(std::time::Duration::from_millis(5));
+        std::thread::sleep(Duration::from_millis(5));
     }
     if lives(pid) {
         println!("the launcher (process {pid}) did not end by itself");
