@@ -23,9 +23,12 @@
 mod applied;
 mod clear;
 mod delegation;
+mod devices;
 mod dir;
 mod error;
+mod freeze;
 mod hierarchy;
+mod io;
 mod leaf;
 mod lock;
 mod parent;
@@ -41,8 +44,10 @@ mod fake;
 mod real;
 
 pub use applied::{Applied, How, Limits, Reason, State};
+pub use devices::JAIL_DEVICES;
 pub use error::CgroupError;
 pub use hierarchy::{Controller, Hierarchy, Place, ProcPaths};
+pub use io::{Disk, IoLimits};
 pub use leaf::{EnterFiles, Killed, Leaf, Removal};
 pub use parent::Parent;
 pub use stats::Stats;

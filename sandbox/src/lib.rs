@@ -17,6 +17,7 @@ pub mod launcher;
 mod plan;
 pub mod posture;
 pub mod protocol;
+pub mod quota;
 pub mod seccomp;
 #[cfg(test)]
 #[path = "../tests/abilities/skip.rs"]

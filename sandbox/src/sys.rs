@@ -12,5 +12,6 @@ pub(crate) mod mount;
 pub(crate) mod network;
 pub(crate) mod notify;
 pub(crate) mod own;
+pub(crate) mod quota;
 pub(crate) mod slice;
 pub(crate) mod socket;

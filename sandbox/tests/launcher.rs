@@ -8,6 +8,8 @@ mod aftermath;
 mod decoder;
 #[path = "launcher/decoder_body.rs"]
 mod decoder_body;
+#[path = "launcher/disks.rs"]
+mod disks;
 #[path = "launcher/ends.rs"]
 mod ends;
 #[path = "launcher/lies.rs"]
@@ -32,6 +34,8 @@ mod ports;
 mod postures;
 #[path = "launcher/profiles.rs"]
 mod profiles;
+#[path = "launcher/quotas.rs"]
+mod quotas;
 #[path = "launcher/rechecks.rs"]
 mod rechecks;
 #[path = "launcher/runtimes.rs"]

@@ -6,6 +6,8 @@ use std::path::Path;
 
 use pinfold_policy::Control;
 
+use super::IoLimits;
+
 /// The limits of one jail. `None`: not limited.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Limits {
@@ -16,6 +18,10 @@ pub struct Limits {
     pub cpu_percent: Option<u32>,
     /// Most tasks: processes and threads together.
     pub pids: Option<u64>,
+    /// Reads and writes at one disk.
+    pub io: Option<IoLimits>,
+    /// No device but those of [`super::JAIL_DEVICES`].
+    pub devices: bool,
 }
 
 /// One control of a leaf and its state, for the posture.

@@ -8,6 +8,7 @@ use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 
 use super::CgroupError;
 use super::dir::Dir;
+use super::freeze;
 use super::parent::is_busy;
 
 /// Sends SIGKILL to every process that the group lists, and gives their numbers.
@@ -89,6 +90,7 @@ fn attempt_to_clear(parent: &Dir, name: &str, depth: usize) -> Result<(), Cgroup
                 source,
             })?;
     } else if dir.has("cgroup.procs") {
+        let _frozen = freeze::freeze(&dir);
         kill_listed(&dir)?;
     }
     if depth < MAX_DEPTH {

@@ -1,6 +1,8 @@
 //! Tests on trees in temporary directories: what `/proc` may say, and what is then chosen, written
 //! and read. The kernel's side of it is in `real`.
 
+mod disks;
+
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -169,6 +171,8 @@ fn limits() -> Limits {
         memory_bytes: Some(64 << 20),
         cpu_percent: Some(150),
         pids: Some(48),
+        io: None,
+        devices: false,
     }
 }
 
@@ -250,6 +254,8 @@ fn limits_that_are_not_asked_for_are_off() {
         Control::MemoryGroupKill,
         Control::Cpu,
         Control::Processes,
+        Control::Io,
+        Control::Devices,
     ] {
         assert_eq!(*state(&applied, control), State::Off, "{control}");
     }
@@ -260,14 +266,22 @@ fn without_hierarchies_every_control_is_missing_with_its_reason() {
     let machine = Machine::new(&[]);
     let hierarchy = machine.discover(&[], "");
     let mut parent = Parent::create(&hierarchy, &machine.locks()).unwrap();
-    let (mut leaf, applied) = parent.leaf("mailer-1", &limits()).unwrap();
     let controls = [
         Control::Memory,
         Control::MemoryGroupKill,
         Control::Cpu,
         Control::Processes,
+        Control::Io,
+        Control::Devices,
         Control::GroupKill,
+        Control::GroupFreeze,
     ];
+    let limits = Limits {
+        io: Some(disks::IO),
+        devices: true,
+        ..limits()
+    };
+    let (mut leaf, applied) = parent.leaf("mailer-1", &limits).unwrap();
     for control in controls {
         let State::Missing { reason } = state(&applied, control) else {
             panic!("{applied:?}")

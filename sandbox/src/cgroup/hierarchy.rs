@@ -32,6 +32,12 @@ pub enum Controller {
     Cpuacct,
     /// Tasks.
     Pids,
+    /// Reads and writes at disks: `io` on v2, `blkio` on v1.
+    Io,
+    /// Devices that may be opened. On v1 alone.
+    Devices,
+    /// Stopping a group as a whole. A controller on v1 alone; every group of v2 can be stopped.
+    Freezer,
 }
 
 /// Where the launcher's own groups are.
@@ -160,9 +166,17 @@ impl Hierarchy {
 
 impl Controller {
     /// Every controller.
-    pub const ALL: [Self; 4] = [Self::Memory, Self::Cpu, Self::Cpuacct, Self::Pids];
+    pub const ALL: [Self; 7] = [
+        Self::Memory,
+        Self::Cpu,
+        Self::Cpuacct,
+        Self::Pids,
+        Self::Io,
+        Self::Devices,
+        Self::Freezer,
+    ];
 
-    /// The kernel's name.
+    /// The kernel's name on v2, or on v1 where v2 has none.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -170,6 +184,17 @@ impl Controller {
             Self::Cpu => "cpu",
             Self::Cpuacct => "cpuacct",
             Self::Pids => "pids",
+            Self::Io => "io",
+            Self::Devices => "devices",
+            Self::Freezer => "freezer",
+        }
+    }
+
+    /// The kernel's name on v1.
+    const fn v1_name(self) -> &'static str {
+        match self {
+            Self::Io => "blkio",
+            _ => self.as_str(),
         }
     }
 }
@@ -248,7 +273,7 @@ impl Mount {
     fn has(&self, controller: Controller) -> bool {
         self.options
             .iter()
-            .any(|option| option == controller.as_str())
+            .any(|option| option == controller.v1_name())
     }
 
     /// The directory of a group, where this mount shows it.
@@ -325,7 +350,7 @@ impl OwnGroup {
     fn has(&self, controller: Controller) -> bool {
         self.controllers
             .iter()
-            .any(|name| name == controller.as_str())
+            .any(|name| name == controller.v1_name())
     }
 
     fn is_unified(&self) -> bool {

@@ -7,7 +7,7 @@ use pinfold_policy::Control;
 use rustix::fs::OFlags;
 
 use super::parent::is_busy;
-use super::{Applied, CgroupError, Controller, How, Limits, Reason, State, clear, v1, v2};
+use super::{Applied, CgroupError, Controller, How, Limits, Reason, State, clear, freeze, v1, v2};
 
 /// A jail's group, in every hierarchy that it is in. Dropping it leaves the group where it is.
 #[derive(Debug)]
@@ -34,11 +34,13 @@ pub struct EnterFiles {
 pub enum Killed {
     /// The kernel killed the group as a whole (`cgroup.kill`).
     Whole,
-    /// Every listed process was sent SIGKILL. One that was forked meanwhile may have escaped the
-    /// list: look at [`Leaf::is_empty`], and kill again.
+    /// Every listed process was sent SIGKILL.
     Listed {
         /// How many.
         count: usize,
+        /// Whether all of them were stopped before they were listed, so that none escaped. Else one
+        /// that was forked meanwhile may have: look at [`Leaf::is_empty`], and kill again.
+        frozen: bool,
     },
 }
 
@@ -100,7 +102,8 @@ impl Leaf {
     }
 
     /// Kills every process in the group. On v1 this is the last resort, after the jail's reaper is
-    /// dead and with it all that were in its PID namespace.
+    /// dead and with it all that were in its PID namespace. Where the kernel does not do it as one,
+    /// the group is stopped first, which may take 20 ms.
     ///
     /// # Errors
     ///
@@ -120,12 +123,14 @@ impl Leaf {
                 return Ok(Killed::Whole);
             }
         }
+        let frozen = self.dirs().find_map(freeze::freeze);
         let mut killed = BTreeSet::new();
         for dir in self.dirs() {
             killed.extend(clear::kill_listed(dir)?);
         }
         Ok(Killed::Listed {
             count: killed.len(),
+            frozen: frozen.is_some_and(|frozen| frozen.is_whole()),
         })
     }
 
@@ -222,7 +227,30 @@ impl Leaf {
                 Applied::missing(Control::GroupKill, life.cloned().unwrap_or_else(none))
             }
         });
+        controls.push(self.group_freeze(life));
         controls
+    }
+
+    fn group_freeze(&self, life: Option<&Reason>) -> Applied {
+        let control = Control::GroupFreeze;
+        if self.v1.iter().any(|part| freeze::is_able(&part.dir)) {
+            return Applied::enforced(control, How::V1);
+        }
+        match &self.v2 {
+            Some(part) if freeze::is_able(&part.dir) => Applied::enforced(control, How::V2),
+            Some(_) => {
+                let detail = "the kernel is older than 5.2";
+                Applied::missing(control, Reason::absent("find cgroup.freeze", detail))
+            }
+            None => {
+                let none = || Reason::absent("find freezer.state", "freezer is not mounted");
+                let reason = match self.v1.is_empty() {
+                    true => life.cloned().unwrap_or_else(none),
+                    false => none(),
+                };
+                Applied::missing(control, reason)
+            }
+        }
     }
 
     fn memory_group_kill(&self, limits: &Limits, applied: &[Applied]) -> Applied {

@@ -9,7 +9,9 @@ use pinfold_policy::Control;
 use super::dir::Dir;
 use super::leaf::{Leaf, Removal};
 use super::lock::Lock;
-use super::{Applied, CgroupError, Controller, Hierarchy, Limits, Place, Reason, v1, v2};
+use super::{
+    Applied, CgroupError, Controller, Disk, Hierarchy, IoLimits, Limits, Place, Reason, v1, v2,
+};
 
 /// Where the launcher itself is, on v2 with controllers. Also what the packaged unit names with
 /// `DelegateSubgroup=`.
@@ -116,8 +118,8 @@ impl Parent {
     }
 
     /// Makes a jail's group and sets its limits, before anybody is in it. The answers hold one
-    /// entry for each of the controls memory, memory-group-kill, cpu, processes and group-kill; a
-    /// control that could not be had is an entry, not an error.
+    /// entry for each of the controls memory, memory-group-kill, cpu, processes, io, devices,
+    /// group-kill and group-freeze; a control that could not be had is an entry, not an error.
     ///
     /// # Errors
     ///
@@ -177,19 +179,22 @@ impl Parent {
         Ok((leaf, applied))
     }
 
-    /// What leaves get here, found by making one with limits and removing it again.
+    /// What leaves get here, found by making one with limits and removing it again; that on reads
+    /// and writes at `disk`, where there is one.
     ///
     /// # Errors
     ///
     /// As [`Self::leaf`], and [`CgroupError::Remove`].
-    pub fn probe(&self) -> Result<Vec<Applied>, CgroupError> {
-        /// A size that every kernel takes, above what an empty group is charged.
-        const LIMITS: Limits = Limits {
+    pub fn probe(&self, disk: Option<Disk>) -> Result<Vec<Applied>, CgroupError> {
+        let limits = Limits {
+            // A size that every kernel takes, above what an empty group is charged.
             memory_bytes: Some(16 << 20),
             cpu_percent: Some(100),
             pids: Some(16),
+            io: disk.map(IoLimits::ample),
+            devices: true,
         };
-        let (mut leaf, applied) = self.leaf("probe", &LIMITS)?;
+        let (mut leaf, applied) = self.leaf("probe", &limits)?;
         leaf.remove()?;
         Ok(applied)
     }
@@ -246,6 +251,8 @@ impl Parent {
             ),
             (Controller::Cpu, Control::Cpu, limits.cpu_percent.is_some()),
             (Controller::Pids, Control::Processes, limits.pids.is_some()),
+            (Controller::Io, Control::Io, limits.io.is_some()),
+            (Controller::Devices, Control::Devices, limits.devices),
         ];
         asked
             .into_iter()
@@ -292,7 +299,18 @@ pub(super) fn is_busy(error: &std::io::Error) -> bool {
 /// several.
 fn v1_groups(hierarchy: &Hierarchy) -> BTreeMap<std::path::PathBuf, Vec<Controller>> {
     let mut groups: BTreeMap<_, Vec<Controller>> = BTreeMap::new();
-    for controller in [Controller::Memory, Controller::Cpu, Controller::Pids] {
+    let mut all = vec![
+        Controller::Memory,
+        Controller::Cpu,
+        Controller::Pids,
+        Controller::Io,
+        Controller::Devices,
+    ];
+    // Groups of the unified tree can be stopped without it.
+    if !hierarchy.has_unified() {
+        all.push(Controller::Freezer);
+    }
+    for controller in all {
         if let Place::V1 { own } = hierarchy.place(controller) {
             groups.entry(own).or_default().push(controller);
         }

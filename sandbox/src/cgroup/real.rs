@@ -7,6 +7,7 @@
 )]
 
 mod delegation;
+mod disks;
 
 use std::fs;
 use std::io::{BufRead, BufReader};
@@ -97,8 +98,11 @@ fn delegated() -> Result<Home, String> {
     let locks = tempfile::tempdir().unwrap();
     let hierarchy = Hierarchy::discover(&ProcPaths::own()).unwrap();
     let parent = Parent::create(&hierarchy, locks.path()).unwrap();
-    let applied = parent.probe().unwrap();
-    if let Some(missing) = applied.iter().find(|entry| !entry.is_in_force()) {
+    let applied = parent.probe(None).unwrap();
+    let limits = applied.iter().filter(|entry| {
+        [Control::Memory, Control::Cpu, Control::Processes].contains(&entry.control)
+    });
+    if let Some(missing) = limits.into_iter().find(|entry| !entry.is_in_force()) {
         return Err(format!("needs delegated v2 controllers: {missing:?}"));
     }
     drop(parent);
@@ -371,7 +375,13 @@ fn version_1_alone_is_killed_by_list() {
         .read_line(&mut line)
         .unwrap();
     assert_eq!(line, "ready\n");
-    assert_eq!(leaf.kill().unwrap(), Killed::Listed { count: 3 });
+    assert_eq!(
+        leaf.kill().unwrap(),
+        Killed::Listed {
+            count: 3,
+            frozen: true
+        }
+    );
     assert_eq!(shell.wait().unwrap().signal(), Some(libc::SIGKILL));
     remove(leaf);
 }
@@ -382,20 +392,28 @@ fn a_probe_finds_what_a_launch_will_get() {
         return;
     };
     let mut parent = Parent::create(&home.hierarchy, home.locks.path()).unwrap();
-    let applied = parent.probe().unwrap();
+    let applied = parent.probe(None).unwrap();
     let controls: Vec<Control> = applied.iter().map(|entry| entry.control).collect();
     let all = [
         Control::Memory,
         Control::MemoryGroupKill,
         Control::Cpu,
         Control::Processes,
+        Control::Io,
+        Control::Devices,
         Control::GroupKill,
+        Control::GroupFreeze,
     ];
     assert_eq!(controls, all);
-    assert!(
-        applied.iter().all(super::Applied::is_in_force),
-        "{applied:?}"
-    );
+    for entry in &applied {
+        match entry.control {
+            // Nobody has said at which disk.
+            Control::Io => assert_eq!(entry.state, State::Off),
+            // Version 2 has none.
+            Control::Devices => {}
+            _ => assert!(entry.is_in_force(), "{entry:?}"),
+        }
+    }
     let (leaf, _) = parent.leaf("last", &Limits::default()).unwrap();
     let paths: Vec<PathBuf> = leaf.paths().map(PathBuf::from).collect();
     remove(leaf);

@@ -60,7 +60,9 @@ fn sweep_one(hierarchy: &Hierarchy, mut lock: Lock, sweep: &mut Sweep) -> Result
         path: PathBuf::from(&name),
         source,
     };
-    let recorded = lock.recorded().map_err(failed)?;
+    let mut recorded = lock.recorded().map_err(failed)?;
+    // The one that can be stopped first: what is in it is in the others too.
+    recorded.sort_by_key(|path| !path.join("freezer.state").exists());
     let mut all_gone = true;
     for path in recorded {
         // The lock directory is ours alone; this is about records of another boot, or of a

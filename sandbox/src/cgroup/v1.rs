@@ -17,7 +17,7 @@ use cgroups_rs::{Cgroup, MaxValue, Subsystem};
 use pinfold_policy::Control;
 
 use super::dir::Dir;
-use super::{Applied, CgroupError, Controller, How, Limits, Reason};
+use super::{Applied, CgroupError, Controller, How, Limits, Reason, devices, io as disk};
 
 /// The launcher's group in one hierarchy, which may serve several controllers.
 #[derive(Debug)]
@@ -51,7 +51,8 @@ pub(super) fn create(
             path: parent.dir.path().join(name),
         });
     }
-    let hierarchy = Beneath::new(parents);
+    let parents = parents.iter().filter(|parent| parent.is_for(limits));
+    let hierarchy = Beneath::new(parents.clone());
     let list = hierarchy.controller_list();
     let group = Cgroup::new_with_specified_controllers(Box::new(hierarchy), name, Some(list));
     let (mut parts, mut applied) = (Vec::new(), Vec::new());
@@ -67,7 +68,7 @@ pub(super) fn create(
                     parent
                         .controllers
                         .iter()
-                        .filter_map(|controller| limit(group, *controller, limits, dir.path())),
+                        .filter_map(|controller| limit(group, *controller, limits, &dir)),
                 );
                 let parent_dir = Arc::clone(&parent.dir);
                 let controllers = parent.controllers.clone();
@@ -98,7 +99,19 @@ pub(super) fn control_of(controller: Controller, limits: &Limits) -> Option<Cont
         Controller::Memory => limits.memory_bytes.map(|_| Control::Memory),
         Controller::Cpu => limits.cpu_percent.map(|_| Control::Cpu),
         Controller::Pids => limits.pids.map(|_| Control::Processes),
-        Controller::Cpuacct => None,
+        Controller::Io => limits.io.map(|_| Control::Io),
+        Controller::Devices => limits.devices.then_some(Control::Devices),
+        Controller::Cpuacct | Controller::Freezer => None,
+    }
+}
+
+impl Parent {
+    /// Whether a leaf with these limits needs this hierarchy: to enter one more takes time.
+    fn is_for(&self, limits: &Limits) -> bool {
+        self.controllers.iter().any(|controller| match controller {
+            Controller::Io | Controller::Devices => control_of(*controller, limits).is_some(),
+            _ => true,
+        })
     }
 }
 
@@ -149,8 +162,9 @@ fn missing<'a>(
 }
 
 /// Sets one controller's limit. `None` where it has none, or none is asked for.
-fn limit(group: &Cgroup, controller: Controller, limits: &Limits, path: &Path) -> Option<Applied> {
+fn limit(group: &Cgroup, controller: Controller, limits: &Limits, dir: &Dir) -> Option<Applied> {
     let control = control_of(controller, limits)?;
+    let path = dir.path();
     Some(match controller {
         Controller::Memory => limit_memory(group, limits.memory_bytes?, path),
         Controller::Cpu => limit_cpu(group, limits.cpu_percent?, path),
@@ -163,7 +177,9 @@ fn limit(group: &Cgroup, controller: Controller, limits: &Limits, path: &Path) -
             });
             outcome(control, set)
         }
-        Controller::Cpuacct => return None,
+        Controller::Io => disk::limit_v1(dir, &limits.io?),
+        Controller::Devices => devices::limit(dir),
+        Controller::Cpuacct | Controller::Freezer => return None,
     })
 }
 
@@ -256,16 +272,16 @@ fn reason(error: &cgroups_rs::error::Error, step: &str, path: &Path) -> Reason {
     }
 }
 
-/// Our own groups as a hierarchy of cgroups-rs: only the listed controllers, and each where
-/// `/proc` said that it is.
+/// Our own groups as a hierarchy of cgroups-rs: only the controllers whose limits it sets, and each
+/// where `/proc` said that it is.
 #[derive(Clone, Debug)]
 struct Beneath {
     groups: Vec<(Controller, PathBuf)>,
 }
 
 impl Beneath {
-    fn new(parents: &[Parent]) -> Self {
-        let groups = parents.iter().flat_map(|parent| {
+    fn new<'a>(parents: impl Iterator<Item = &'a Parent>) -> Self {
+        let groups = parents.flat_map(|parent| {
             let path = parent.dir.path();
             parent
                 .controllers
@@ -289,14 +305,16 @@ impl cgroups_rs::Hierarchy for Beneath {
     fn subsystems(&self) -> Vec<Subsystem> {
         let subsystem = |(controller, path): &(Controller, PathBuf)| {
             let path = path.clone();
-            match controller {
+            Some(match controller {
                 Controller::Memory => Subsystem::Mem(MemController::new(path, false)),
                 Controller::Cpu => Subsystem::Cpu(CpuController::new(path, false)),
                 Controller::Cpuacct => Subsystem::CpuAcct(CpuAcctController::new(path)),
                 Controller::Pids => Subsystem::Pid(PidController::new(path, false)),
-            }
+                // Their groups are made, and limited, without it.
+                Controller::Io | Controller::Devices | Controller::Freezer => return None,
+            })
         };
-        self.groups.iter().map(subsystem).collect()
+        self.groups.iter().filter_map(subsystem).collect()
     }
 
     // The rest of the trait is asked for only by operations on tasks, which are not used.

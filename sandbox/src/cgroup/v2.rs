@@ -12,7 +12,7 @@ use super::dir::Dir;
 use super::hierarchy::Unified;
 use super::parent::{JAILS, LAUNCHER};
 use super::v1::{CpuQuota, cpu_quota, cpu_weight};
-use super::{Applied, CgroupError, Controller, How, Limits, Reason};
+use super::{Applied, CgroupError, Controller, How, Limits, Reason, io as disk};
 
 /// The launcher's group.
 #[derive(Debug)]
@@ -152,6 +152,9 @@ pub(super) fn limit(
             Control::Processes,
             write(dir, "pids.max", &pids.to_string()),
         ));
+    }
+    if let Some(io) = limits.io.filter(|_| controllers.contains(&Controller::Io)) {
+        applied.push(disk::limit_v2(dir, &io));
     }
     applied
 }

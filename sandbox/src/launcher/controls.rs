@@ -46,22 +46,18 @@ impl Tried {
         }
     }
 
-    pub(super) fn not_built(reason: impl Into<String>) -> Self {
-        Self {
-            state: State::NotBuilt,
-            how: String::new(),
-            reason: reason.into(),
-        }
-    }
-
     /// What came of a control of the group. Without groups a user's jails have the limit on processes
-    /// of their own user namespace, where RLIMIT_NPROC counts for each jail alone.
+    /// of their own user namespace, where RLIMIT_NPROC counts for each jail alone. Devices are out of
+    /// reach in every jail; a group that refuses them is there on version 1 alone.
     pub(super) fn group(applied: &Applied, mode: Mode) -> Option<Self> {
         Some(match &applied.state {
             GroupState::Missing { .. }
                 if mode == Mode::User && applied.control == Control::Processes =>
             {
                 Self::enforced("RLIMIT_NPROC of the jail's user namespace")
+            }
+            GroupState::Missing { reason } if applied.control == Control::Devices => {
+                Self::partial("no-device mounts, no capability", reason.to_string())
             }
             GroupState::Enforced { how } => Self::enforced(how.to_string()),
             GroupState::Partial { how, reason } => {
@@ -70,19 +66,6 @@ impl Tried {
             GroupState::Missing { reason } => Self::missing(reason.to_string()),
             GroupState::Off => return None,
         })
-    }
-}
-
-/// Controls of which this version has nothing, with what is missed by it.
-const NOT_BUILT: [(Control, &str); 1] = [(
-    Control::StateQuota,
-    "a plugin's lasting directory is unlimited",
-)];
-
-/// Adds what this version does not have.
-pub(super) fn add_not_built(findings: &mut Findings) {
-    for (control, reason) in NOT_BUILT {
-        findings.insert(control, Tried::not_built(reason));
     }
 }
 
@@ -100,7 +83,8 @@ fn backed_by(control: Control) -> Option<Control> {
         Control::Capabilities => Control::Seccomp,
         Control::NoNewPrivileges => Control::Capabilities,
         Control::MemoryGroupKill => Control::Memory,
-        Control::GroupKill => Control::PidNamespace,
+        Control::GroupKill | Control::GroupFreeze => Control::PidNamespace,
+        Control::Devices => Control::Capabilities,
         Control::Landlock => Control::Root,
         Control::TimeNamespace => Control::Proc,
         Control::WriteXorExecute => Control::Stage,
@@ -160,10 +144,12 @@ pub(super) fn states(findings: &Findings, policy: Option<&PolicyFile>) -> Vec<Co
 }
 
 /// The preferred controls that are not in force for a launch, or the refusal that names the
-/// required one. What the group itself answered counts before what was found at the probe.
+/// required one. What the group itself answered, and what else `this` launch found, counts before what
+/// was found at the probe.
 pub(super) fn missing(
     findings: &Findings,
     applied: &[Applied],
+    this: &Findings,
     mode: Mode,
     policy: &PolicyFile,
 ) -> Result<Vec<Control>, Failure> {
@@ -178,6 +164,7 @@ pub(super) fn missing(
             .find(|applied| applied.control == *control)
             .and_then(|applied| Tried::group(applied, mode));
         let tried = of_group
+            .or_else(|| this.get(control).cloned())
             .or_else(|| findings.get(control).cloned())
             .unwrap_or_else(not_tried);
         match wanted {
@@ -251,26 +238,24 @@ mod tests {
     }
 
     fn all_enforced() -> Findings {
-        let mut findings: Findings = Control::ALL
+        Control::ALL
             .iter()
             .map(|control| (*control, Tried::enforced("test")))
-            .collect();
-        add_not_built(&mut findings);
-        findings
+            .collect()
     }
 
     #[test]
     fn what_is_not_built_is_listed_and_refuses_where_it_is_required() {
-        let findings = all_enforced();
-        let listed = missing(&findings, &[], Mode::Root, &policy("")).unwrap();
+        let mut findings = all_enforced();
+        let not_built = Tried {
+            state: State::NotBuilt,
+            ..Tried::missing("there is nothing of it")
+        };
+        findings.insert(Control::StateQuota, not_built);
+        let missing = |policy| missing(&findings, &[], &Findings::new(), Mode::Root, &policy);
+        let listed = missing(policy("")).unwrap();
         assert!(listed.contains(&Control::StateQuota));
-        let refused = missing(
-            &findings,
-            &[],
-            Mode::Root,
-            &policy("state-quota = 'required'"),
-        )
-        .unwrap_err();
+        let refused = missing(policy("state-quota = 'required'")).unwrap_err();
         assert_eq!(refused.kind, FailureKind::Control);
         assert!(
             refused
@@ -279,8 +264,22 @@ mod tests {
             "{}",
             refused.message
         );
-        let off = missing(&findings, &[], Mode::Root, &policy("state-quota = 'off'")).unwrap();
+        let off = missing(policy("state-quota = 'off'")).unwrap();
         assert!(!off.contains(&Control::StateQuota));
+    }
+
+    #[test]
+    fn what_a_launch_finds_counts_before_what_the_probe_found() {
+        let findings = all_enforced();
+        let this: Findings = [(Control::StateQuota, Tried::missing("not counted yet"))].into();
+        let listed = missing(&findings, &[], &this, Mode::Root, &policy("")).unwrap();
+        assert_eq!(listed, [Control::StateQuota]);
+        let required = policy("state-quota = 'required'");
+        let refused = missing(&findings, &[], &this, Mode::Root, &required).unwrap_err();
+        assert!(
+            refused.message.ends_with("missing: not counted yet"),
+            "{refused:?}"
+        );
     }
 
     #[test]
@@ -288,7 +287,8 @@ mod tests {
         let mut findings = all_enforced();
         let reason = "unshare: operation not permitted (os error 1)";
         findings.insert(Control::NetworkNamespace, Tried::missing(reason));
-        let refused = missing(&findings, &[], Mode::Root, &policy("")).unwrap_err();
+        let refused =
+            missing(&findings, &[], &Findings::new(), Mode::Root, &policy("")).unwrap_err();
         assert_eq!(
             refused.message,
             format!("control network-namespace is required and missing: {reason}")
@@ -297,13 +297,20 @@ mod tests {
         findings = all_enforced();
         findings.insert(Control::Memory, Tried::missing("no controller"));
         assert!(
-            missing(&findings, &[], Mode::Root, &policy(""))
+            missing(&findings, &[], &Findings::new(), Mode::Root, &policy(""))
                 .unwrap_err()
                 .hint
                 .is_some()
         );
         let lowered = "memory = { wanted = 'preferred', i-accept-the-risk = 'no delegation' }";
-        let listed = missing(&findings, &[], Mode::Root, &policy(lowered)).unwrap();
+        let listed = missing(
+            &findings,
+            &[],
+            &Findings::new(),
+            Mode::Root,
+            &policy(lowered),
+        )
+        .unwrap();
         assert!(listed.contains(&Control::Memory));
     }
 

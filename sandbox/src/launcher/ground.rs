@@ -14,10 +14,11 @@ use rustix::process::{DumpableBehavior, Resource, Rlimit, getrlimit, setrlimit};
 
 use super::args::Args;
 use super::clock::Clock;
+use super::disk;
 use super::files::{Files, Place};
 use super::networks::Networks;
 use super::{log, namespace, rights, runtime};
-use crate::cgroup::{self, CgroupError, Hierarchy, Parent, ProcPaths};
+use crate::cgroup::{self, CgroupError, Disk, Hierarchy, Parent, ProcPaths};
 use crate::jail::{self, JailError};
 use crate::posture::Mode;
 use crate::stage::{self, Reader, ReaderError};
@@ -51,6 +52,8 @@ pub(super) struct Ground {
     pub(super) files: Files,
     /// Plugins' lasting directories.
     pub(super) states: TrustedDir,
+    /// The disk that they are on; or why its use cannot be limited.
+    pub(super) disk: Result<Disk, String>,
     pub(super) reader: Reader,
     /// Where stages are attached on older kernels.
     pub(super) attach_dir: PathBuf,
@@ -208,6 +211,7 @@ impl Ground {
         // now, so the one that was checked is opened again.
         let states = reopen_states(state, mode, &config.state_dir)?;
         let state_lock = lock(&config.state_dir)?;
+        let disk = disk::of(&states);
 
         let attach_dir = config.state_dir.join("attached");
         stage::prepare_attaching(&attach_dir).map_err(|source| StartError::Make {
@@ -236,6 +240,7 @@ impl Ground {
             mode,
             files,
             states,
+            disk,
             reader,
             attach_dir,
             reaper,

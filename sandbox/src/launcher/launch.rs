@@ -18,8 +18,9 @@ use super::ending::ends_soon;
 use super::files::{Filter, Policy, ProfileUse};
 use super::ground::Ground;
 use super::instance::{Instance, Phase, Running, Wish, names, take};
-use super::{failure, log, runtime, sealed};
-use crate::cgroup::{self, Leaf, Removal, WatchKind};
+use super::quota::Uncounted;
+use super::{failure, log, quota, runtime, sealed};
+use crate::cgroup::{self, Disk, Leaf, Removal, WatchKind};
 use crate::jail::{self, GroupFds, Ids, Jail, JailError, JailSpec, Progress, Starting, Step};
 use crate::posture;
 use crate::protocol::{Failure, FailureKind, Launched, Listener, ListenerPurpose, RequestId};
@@ -178,24 +179,23 @@ pub(super) fn judge(
 }
 
 /// What of a launch can be done when a plugin has been staged: its user id, which is on disk before
-/// it is used, its lasting directory, and its filter. Where something of it cannot be done, the launch
-/// says so.
-pub(super) fn prepare(ground: &mut Ground, plugin: &PluginId) {
-    let Ok(policy) = ground.files.policy(plugin) else {
-        return;
-    };
+/// it is used, its lasting directory, and its filter. Gives what of that directory is to be counted.
+/// Where something of it cannot be done, the launch says so.
+pub(super) fn prepare(
+    ground: &mut Ground,
+    findings: &Findings,
+    plugin: &PluginId,
+) -> Option<Uncounted> {
+    let policy = ground.files.policy(plugin).ok()?;
     let file = &policy.file;
-    let Ok(template) = ground.files.template(&file.dialect) else {
-        return;
-    };
+    let template = ground.files.template(&file.dialect).ok()?;
     drop(ground.files.filter(ProfileUse::of(file)));
     let uid = ground.uids.as_mut().map(|uids| uids.plugin(plugin));
-    let Ok(uid) = uid.transpose() else {
-        return;
-    };
-    if template.state {
-        drop(ground.state_of(plugin.as_str(), uid));
-    }
+    let uid = uid.transpose().ok()?;
+    let directory = template
+        .state
+        .then(|| ground.state_of(plugin.as_str(), uid).ok());
+    quota::uncounted(findings, plugin, file, directory??, uid)
 }
 
 /// P1 to P8.
@@ -261,7 +261,11 @@ pub(super) fn start(
         ),
         false => None,
     };
-    let limits = group_limits(file);
+    let this: Findings = quota::limit(findings, file, state.as_ref(), uid)
+        .map(|tried| (Control::StateQuota, tried))
+        .into_iter()
+        .collect();
+    let limits = group_limits(file, ground.disk.as_ref().ok().copied());
     let (leaf, applied) = ground
         .groups
         .leaf(&format!("{plugin}-{id}"), &limits)
@@ -271,7 +275,7 @@ pub(super) fn start(
         reaper_uid: None,
         ground,
     };
-    let mut missing = controls::missing(findings, &applied, half.ground.mode, file)?;
+    let mut missing = controls::missing(findings, &applied, &this, half.ground.mode, file)?;
     let (filter, filter_listener) = choose(&filter, findings, file, &mut missing)?;
     let ids = half.ids(uid)?;
     let network = half.network(file)?;
@@ -498,12 +502,22 @@ fn listeners(template: &LaunchTemplate, file: &PolicyFile) -> Option<(ListenerPu
 
 /// Limits of the group; those that are not wanted are not set. One process more than the policy
 /// says is the jail's own process 1.
-fn group_limits(file: &PolicyFile) -> cgroup::Limits {
+fn group_limits(file: &PolicyFile, disk: Option<Disk>) -> cgroup::Limits {
     let is_wanted = |control| file.wanted(control) != Wanted::Off;
     cgroup::Limits {
         memory_bytes: is_wanted(Control::Memory).then_some(file.limits.memory.0),
         cpu_percent: is_wanted(Control::Cpu).then_some(file.limits.cpu.percent),
         pids: is_wanted(Control::Processes).then(|| u64::from(file.limits.processes) + 1),
+        io: disk
+            .filter(|_| is_wanted(Control::Io))
+            .map(|disk| cgroup::IoLimits {
+                disk,
+                read_bytes: file.limits.io.read.map(|size| size.0),
+                write_bytes: file.limits.io.write.map(|size| size.0),
+                read_operations: file.limits.io.read_ops,
+                write_operations: file.limits.io.write_ops,
+            }),
+        devices: is_wanted(Control::Devices),
     }
 }
 

@@ -17,6 +17,8 @@ pub(super) enum Source {
     Signals,
     /// A copying child, by its number.
     Staging(u32),
+    /// A child that counts the files of a lasting directory, by its number.
+    Counting(u32),
     /// A connecting child, by its number.
     Port(u32),
     /// The probing child.
@@ -52,6 +54,7 @@ impl Source {
             Self::Networks => (7, 0),
             Self::Port(number) => (8, number.into()),
             Self::Refused(id) => (9, id.0),
+            Self::Counting(number) => (10, number.into()),
         };
         (kind << ID_BITS) | (id & ((1 << ID_BITS) - 1))
     }
@@ -69,6 +72,7 @@ impl Source {
             7 => Self::Networks,
             8 => Self::Port(u32::try_from(id).ok()?),
             9 => Self::Refused(InstanceId(id)),
+            10 => Self::Counting(u32::try_from(id).ok()?),
             _ => return None,
         })
     }
@@ -155,6 +159,7 @@ mod tests {
             Source::Networks,
             Source::Port(u32::MAX),
             Source::Refused(InstanceId(9)),
+            Source::Counting(u32::MAX),
         ] {
             assert_eq!(Source::from_token(source.token()), Some(source));
         }

@@ -17,11 +17,11 @@ use std::time::{Duration, Instant};
 use pinfold_policy::Control;
 use rustix::fs::{MemfdFlags, memfd_create};
 
-use super::controls::{self, Findings, Tried};
+use super::controls::{Findings, Tried};
 use super::files::{Filter, ProfileUse};
 use super::ground::Ground;
 use super::log;
-use crate::cgroup::{Applied, Leaf, Limits, Removal};
+use crate::cgroup::{Applied, IoLimits, Leaf, Limits, Removal};
 use crate::jail::{self, GroupFds, Ids};
 use crate::posture::{Mode, State};
 use crate::sys::child::{self, Child, Ended};
@@ -46,6 +46,10 @@ pub(super) struct Setting {
     pub(super) uid: Option<u32>,
     /// Where stages are attached on older kernels.
     pub(super) attach_dir: PathBuf,
+    /// The directory of plugins' lasting directories.
+    pub(super) states_dir: PathBuf,
+    /// An id that no plugin has; none in user mode.
+    pub(super) project: Option<u32>,
     /// The reaper's program.
     pub(super) reaper: OwnedFd,
     /// Under which ids the whole launch runs; or why there are none.
@@ -127,7 +131,9 @@ impl Probing {
                     })
                     .or_insert(tried);
             }
-            controls::add_not_built(&mut findings);
+            if let Err(reason) = &ground.disk {
+                findings.insert(Control::Io, Tried::missing(reason.clone()));
+            }
             findings
         });
         (found, self.taken.give_back(ground))
@@ -172,6 +178,8 @@ impl Taken {
             cpu_percent: Some(100),
             // One more for its process 1.
             pids: Some(u64::from(trial::PROCESSES) + 1),
+            io: ground.disk.as_ref().ok().map(|disk| IoLimits::ample(*disk)),
+            devices: true,
         };
         let leaf = ground
             .groups
@@ -236,17 +244,26 @@ fn setting(ground: &mut Ground, trial_ids: Result<Ids, String>) -> io::Result<Se
             Mode::User => None,
         },
         attach_dir: ground.attach_dir.clone(),
+        states_dir: ground.states.path().to_owned(),
+        // The last one is a reaper's.
+        project: ground.uids.as_ref().map(|uids| {
+            let (first, count) = uids.block();
+            first + count - 1
+        }),
         reaper: ground.reaper.try_clone()?,
         trial_ids,
     })
 }
 
-const GROUP_CONTROLS: [Control; 5] = [
+const GROUP_CONTROLS: [Control; 8] = [
     Control::Memory,
     Control::MemoryGroupKill,
     Control::Cpu,
     Control::Processes,
+    Control::Io,
+    Control::Devices,
     Control::GroupKill,
+    Control::GroupFreeze,
 ];
 
 /// The controls of groups are those that the group of the whole launch has.

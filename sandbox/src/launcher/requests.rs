@@ -260,10 +260,13 @@ impl Launcher {
                 }),
             Err(error) => Err(stage_failure(&error)),
         };
-        if answer.is_ok() {
-            launch::prepare(&mut self.ground, &plugin);
+        match answer {
+            Ok(reply) => {
+                let uncounted = launch::prepare(&mut self.ground, &self.findings, &plugin);
+                self.count(uncounted, id, reply);
+            }
+            Err(failure) => self.outbox.reply(id, Err(failure)),
         }
-        self.outbox.reply(id, answer);
         self.next_staging();
     }
 

@@ -20,6 +20,7 @@ use super::log;
 use super::outbox::Outbox;
 use super::poller::{Poller, Source};
 use super::probe::Probing;
+use super::quota::Counting;
 use crate::posture::State;
 use crate::protocol::RequestId;
 use crate::protocol::packet::{self, ReceiveError};
@@ -44,6 +45,8 @@ pub(super) struct Launcher {
     pub(super) stagings: BTreeMap<u32, (RequestId, Staging)>,
     pub(super) stagings_waiting: VecDeque<(RequestId, PluginId)>,
     pub(super) next_staging: u32,
+    pub(super) countings: BTreeMap<u32, Counting>,
+    pub(super) next_counting: u32,
     pub(super) instances: BTreeMap<InstanceId, Instance>,
     pub(super) next_instance: u64,
     pub(super) connecting: Vec<Connecting>,
@@ -85,6 +88,8 @@ impl Launcher {
             stagings: BTreeMap::new(),
             stagings_waiting: VecDeque::new(),
             next_staging: 0,
+            countings: BTreeMap::new(),
+            next_counting: 0,
             instances: BTreeMap::new(),
             next_instance: 1,
             connecting: Vec::new(),
@@ -121,6 +126,7 @@ impl Launcher {
             Source::Socket => self.on_socket(),
             Source::Signals => self.on_signals(),
             Source::Staging(number) => self.on_staged(number),
+            Source::Counting(number) => self.on_counted(number),
             Source::Port(number) => self.on_port(number),
             Source::Probe => self.on_probed(),
             Source::Networks => self.on_networks(),
@@ -168,6 +174,7 @@ impl Launcher {
         self.connecting.clear();
         self.ports.clear();
         self.stagings.clear();
+        self.countings.clear();
         self.stagings_waiting.clear();
         self.abandon_probe();
         self.probes_waiting.clear();
@@ -195,6 +202,7 @@ impl Launcher {
     fn deadline(&self) -> Option<Instant> {
         let instances = self.instances.values().filter_map(Instance::deadline);
         let stagings = self.stagings.values().map(|(_, one)| one.deadline());
+        let countings = self.countings.values().map(|one| one.deadline);
         let connecting = self.connecting.iter().map(|one| one.next);
         let ports = self.ports.values().map(|one| one.deadline);
         let removing = self.removing.iter().map(|one| one.next);
@@ -206,6 +214,7 @@ impl Launcher {
         };
         instances
             .chain(stagings)
+            .chain(countings)
             .chain(connecting)
             .chain(ports)
             .chain(removing)
@@ -220,6 +229,7 @@ impl Launcher {
     fn on_time(&mut self, now: Instant) {
         self.instances_on_time(now);
         self.stagings_on_time(now);
+        self.countings_on_time(now);
         self.connecting_on_time(now);
         self.ports_on_time(now);
         self.removing_on_time(now);

@@ -70,6 +70,7 @@ impl Groups {
             memory_bytes: Some(64 << 20),
             cpu_percent: Some(100),
             pids: Some(32),
+            ..Limits::default()
         };
         let (leaf, _) = parent.leaf("probe-1", &limits).unwrap();
         Some(Self {

@@ -10,7 +10,7 @@ use crate::machine::{Machine, eventually, has_root, lines_until};
 use crate::networks::names;
 
 /// The control groups of a process, as directories of this machine.
-fn groups(pid: u32) -> Vec<PathBuf> {
+pub(crate) fn groups(pid: u32) -> Vec<PathBuf> {
     let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap();
     let of_process = fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap();
     let mut found = Vec::new();

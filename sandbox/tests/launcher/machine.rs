@@ -45,6 +45,8 @@ pub(crate) struct Setup<'a> {
     pub(crate) arguments: &'a [&'a str],
     /// Its environment, in place of the test's.
     pub(crate) environment: &'a [(&'a str, &'a str)],
+    /// What is done in the directory of everything before the launcher starts.
+    pub(crate) prepare: Option<&'a dyn Fn(&Path)>,
     /// Run it as this user, who then owns everything; else as the test's own.
     pub(crate) user: Option<&'a str>,
 }
@@ -57,6 +59,9 @@ impl Machine {
     pub(crate) fn with(setup: Setup<'_>) -> Self {
         let root = directories();
         let config = write_config(root.path(), setup);
+        if let Some(prepare) = setup.prepare {
+            prepare(root.path());
+        }
         let launcher = Path::new(env!("CARGO_BIN_EXE_pinfold-launcher"));
         let user = setup.user.filter(|_| rustix::process::geteuid().is_root());
         let (client, child) = match (user, setup.environment) {
@@ -241,6 +246,8 @@ impl Drop for Machine {
             .unwrap();
             self.child.wait().unwrap();
         }
+        // Where a test has mounted it; else there is nothing.
+        let _unmounted = nix::mount::umount2(&self.path("state"), nix::mount::MntFlags::MNT_DETACH);
     }
 }
 

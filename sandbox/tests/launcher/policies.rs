@@ -76,10 +76,10 @@ fn a_broken_policy_is_refused_with_line_and_key() {
     assert_eq!(failure.kind, FailureKind::Policy);
     let text = "line 8: unknown key \"limits.memry\", did you mean \"memory\"?";
     assert!(failure.message.contains(text), "{failure}");
-    let more = "[controls]\nstate-quota = \"required\"\n";
+    let more = "[controls]\nio = \"required\"\n";
     machine.add_policy("hello", &["exit=0"], more);
     let failure = refused(&machine, "hello");
-    let what = "control state-quota is required and ";
+    let what = "limits.io is absent: [controls] requires io";
     assert!(failure.message.contains(what), "{failure}");
 }
 

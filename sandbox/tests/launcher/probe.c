@@ -192,6 +192,30 @@ int main(int count, char **arguments) {
             printf("append %s: %s\n", value,
                    file >= 0 && write(file, "x", 1) == 1 ? "done" : strerror(errno));
             fflush(stdout);
+        } else if (!strncmp(act, "pour=", 5)) {
+            /* FILE:KIBIBYTES, added to the file. */
+            static char block[1024];
+            char *size = strrchr(value, ':');
+            *size++ = 0;
+            int file = open(value, O_WRONLY | O_CREAT | O_APPEND, 0600);
+            int left = atoi(size), broken = file < 0;
+            while (!broken && left-- > 0)
+                broken = write(file, block, sizeof block) != sizeof block;
+            printf("pour %s: %s\n", value, broken ? strerror(errno) : "done");
+            fflush(stdout);
+        } else if (!strncmp(act, "litter=", 7)) {
+            /* DIRECTORY:FILES, made in it. */
+            char *count = strrchr(value, ':'), name[256];
+            *count++ = 0;
+            int made = 0;
+            mkdir(value, 0700);
+            for (; made < atoi(count); made++) {
+                snprintf(name, sizeof name, "%s/%d", value, made);
+                if (close(open(name, O_WRONLY | O_CREAT, 0600)) != 0)
+                    break;
+            }
+            printf("litter %s: %s\n", value, made < atoi(count) ? "some" : "done");
+            fflush(stdout);
         } else if (!strncmp(act, "symlink=", 8)) {
             if (symlink("/etc/passwd", value) != 0)
                 fail("symlink");

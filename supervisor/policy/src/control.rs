@@ -82,7 +82,10 @@ controls! {
     Cpu "cpu" Preferred "Processor quota of the control group.";
     CoreScheduling "core-scheduling" Off "Shares a processor core with no other process at the same time.";
     Processes "processes" Required "Limit on processes and threads.";
+    Io "io" Preferred "Reads and writes at the disk of its own directory are limited.";
+    Devices "devices" Preferred "No device but the five of its /dev can be opened.";
     GroupKill "group-kill" Preferred "The control group can be killed as a whole.";
+    GroupFreeze "group-freeze" Preferred "The control group can be stopped as a whole before it is killed.";
     MemfdNoexec "memfd-noexec" Preferred "Anonymous memory files cannot be executed.";
     PassRights "pass-rights" Preferred "Descriptors cannot be passed over its socket.";
     Landlock "landlock" Preferred "File access is confined a second time, by path.";

@@ -1,6 +1,7 @@
 //! The policy file: the operator's root-owned document of what one plugin may do.
 
 mod check;
+mod io_limits;
 
 use std::collections::BTreeMap;
 
@@ -12,6 +13,7 @@ use crate::{
 };
 
 pub use check::PolicyFault;
+pub use io_limits::IoLimits;
 
 /// A policy file as written: `policy.d/PLUGIN.toml`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -158,6 +160,13 @@ pub struct Limits {
     pub files: u32,
     /// Largest file written.
     pub file_size: ByteSize,
+    /// What the plugin's lasting directory may take on its disk.
+    pub state: ByteSize,
+    /// Files and directories in it.
+    pub state_files: u32,
+    /// Reads and writes at the disk of the plugin's own directory; absent is unlimited.
+    #[serde(skip_serializing_if = "IoLimits::is_empty")]
+    pub io: IoLimits,
 }
 
 impl Default for Limits {
@@ -169,6 +178,9 @@ impl Default for Limits {
             tmp: ByteSize::mebibytes(16),
             files: 256,
             file_size: ByteSize::mebibytes(64),
+            state: ByteSize::mebibytes(1024),
+            state_files: 65_536,
+            io: IoLimits::default(),
         }
     }
 }
@@ -263,8 +275,19 @@ const KEYS: &KnownKeys = &[
     ),
     (
         "limits",
-        &["memory", "cpu", "processes", "tmp", "files", "file-size"],
+        &[
+            "memory",
+            "cpu",
+            "processes",
+            "tmp",
+            "files",
+            "file-size",
+            "state",
+            "state-files",
+            "io",
+        ],
     ),
+    ("limits.io", &["read", "write", "read-ops", "write-ops"]),
     (
         "timeouts",
         &["handshake", "init", "call", "shutdown", "quit"],
@@ -403,6 +426,7 @@ impl PolicyFile {
             Some(ControlWish::Plain(wanted) | ControlWish::Lowered { wanted, .. }) => *wanted,
             // Its compiler makes code while it runs.
             None if control == Control::WriteXorExecute && self.profile == NODE => Wanted::Off,
+            None if control == Control::Io && self.limits.io.is_empty() => Wanted::Off,
             None => control.default_wanted(),
         }
     }

@@ -278,6 +278,9 @@ pub(super) fn lines(policy: &PolicyFile) -> [(&'static str, Vec<String>); 6] {
         format!("tmp {}", limits.tmp),
         format!("files {}", limits.files),
         format!("file-size {}", limits.file_size),
+        format!("state {}", limits.state),
+        format!("state-files {}", limits.state_files),
+        format!("io {}", limits.io),
     ];
     resources.extend(
         [

@@ -3,6 +3,7 @@
 mod confinement;
 mod filters;
 mod options;
+mod quota;
 
 use std::fs::{self, File};
 use std::io::{self, IoSlice, Read, Seek, Write};
@@ -73,6 +74,7 @@ pub(super) fn all(setting: &Setting) -> Vec<(Control, Tried)> {
     found.push((Control::WriteXorExecute, confinement::write_xor_execute()));
     found.push((Control::TimeNamespace, options::time_namespace(setting)));
     found.push((Control::CoreScheduling, options::core_scheduling()));
+    found.push((Control::StateQuota, quota::state_quota(setting)));
     found
 }
 

@@ -118,8 +118,30 @@ impl PolicyFile {
                 "write 16 to 65536",
             );
         }
+        if limits.state < LEAST_STATE {
+            let why = "write at least 1MiB";
+            faults.value("limits.state", limits.state.to_string(), why);
+        }
+        if limits.state_files < LEAST_STATE_FILES {
+            let state_files = limits.state_files.to_string();
+            faults.value("limits.state-files", state_files, "write at least 16");
+        }
+        for (key, value, why) in limits.io.faults() {
+            faults.value(key, value, why);
+        }
+        let io = Control::Io;
+        if limits.io.is_empty() && self.wanted(io) == Wanted::Required {
+            let why = "[controls] requires io: say how much";
+            faults.value("limits.io", "absent".to_owned(), why);
+        }
     }
 }
+
+/// The directory itself takes some of it, and xfs reserves some to make a file.
+const LEAST_STATE: ByteSize = ByteSize::mebibytes(1);
+
+/// And is one of these.
+const LEAST_STATE_FILES: u32 = 16;
 
 struct Faults(Vec<PolicyFault>);
 

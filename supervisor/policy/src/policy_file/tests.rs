@@ -118,6 +118,40 @@ fn faults_are_refused_with_their_place() {
 }
 
 #[test]
+fn reads_and_writes_are_limited_where_the_policy_says_how_much() {
+    let none = with("[env]", "").unwrap();
+    assert_eq!(none.wanted(Control::Io), Wanted::Off);
+    assert_eq!(none.limits.io.to_string(), "unlimited");
+    let some = with(
+        "processes = 64",
+        "processes = 64\nio = { write = \"1MiB\", read-ops = 50 }",
+    )
+    .unwrap();
+    assert_eq!(some.wanted(Control::Io), Wanted::Preferred);
+    assert_eq!(some.limits.io.to_string(), "write 1MiB/s, 50 reads/s");
+    assert_eq!(PolicyFile::parse(some.to_toml().as_bytes()), Ok(some));
+    for (from, to, text) in [
+        (
+            "processes = 64",
+            "io = { write = \"1KiB\" }",
+            "limits.io.write is 1KiB: write at least 64KiB, a second",
+        ),
+        (
+            "processes = 64",
+            "io = { read-ops = 0 }",
+            "limits.io.read-ops is 0: write at least 10, a second",
+        ),
+        (
+            "memory = \"required\"",
+            "io = \"required\"",
+            "limits.io is absent: [controls] requires io: say how much",
+        ),
+    ] {
+        assert_eq!(with(from, to).unwrap_err().to_string(), text);
+    }
+}
+
+#[test]
 fn a_limit_can_be_lowered_with_a_reason() {
     let policy = with(
         "memory = \"required\"",

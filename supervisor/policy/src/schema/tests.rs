@@ -50,6 +50,9 @@ processes = 64
 tmp = "16MiB"
 files = 256
 file-size = "64MiB"
+state = "1GiB"
+state-files = 1000
+io = { read = "20MiB", write = "10MiB", read-ops = 500, write-ops = 200 }
 [timeouts]
 handshake = "10s"
 init = "1m30s"
@@ -118,6 +121,12 @@ const GOOD: &[Edit] = &[
     ("\"256MiB\"", "\"1 GiB\""),
     ("\"100%\"", "\"100000%\""),
     ("\"100%\"", "\"050%\""),
+    ("read-ops = 500, ", ""),
+    (
+        "{ read = \"20MiB\", write = \"10MiB\", read-ops = 500, write-ops = 200 }",
+        "{}",
+    ),
+    ("landlock = \"required\"", "io = \"required\""),
     ("\"1m30s\"", "\"1.5h\""),
     ("\"1m30s\"", "\"250µs\""),
     (
@@ -211,6 +220,11 @@ const BAD: &[Edit] = &[
     ("processes = 64", "processes = 32769"),
     ("processes = 64", "processes = \"64\""),
     ("files = 256", "files = 15"),
+    ("state-files = 1000", "state-files = 15"),
+    ("state = \"1GiB\"", "state = 1"),
+    ("read-ops = 500", "read-ops = 9"),
+    ("read-ops = 500", "read-opts = 500"),
+    ("read = \"20MiB\"", "read = 20"),
     ("\"1m30s\"", "\"90\""),
     ("\"1m30s\"", "\"-1s\""),
     ("\"1m30s\"", "\"\""),
@@ -237,6 +251,8 @@ const BAD_FOR_THE_PARSER_ALONE: &[Edit] = &[
     ("memory = \"256MiB\"", "memory = \"1MiB\""),
     ("tmp = \"16MiB\"", "tmp = \"128MiB\""),
     ("\"256MiB\"", "\"99999999999GiB\""),
+    ("\"20MiB\"", "\"63KiB\""),
+    ("state = \"1GiB\"", "state = \"1023KiB\""),
     ("\"1m30s\"", "\"9999999h\""),
     ("\"api.example.com:8443\"", "\"a.test:70000\""),
     ("\"10.0.0.0/8\"", "\"10.0.0.5/8\""),

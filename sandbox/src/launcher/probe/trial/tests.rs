@@ -14,6 +14,8 @@ fn setting(directory: &std::path::Path) -> Setting {
         own_filter: Ok(()),
         uid: Some(1_950_000_101),
         attach_dir: directory.to_owned(),
+        states_dir: directory.to_owned(),
+        project: None,
         reaper: sealed_reaper().unwrap(),
         trial_ids: Ok(Ids::Root {
             plugin: 1_950_000_101,

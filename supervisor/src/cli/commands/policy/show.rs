@@ -3,7 +3,9 @@
 mod jail;
 
 use pinfold_hostapi::{DEFAULT_CALLS_PER_SECOND, DEFAULT_REQUESTS_PER_MINUTE};
-use pinfold_policy::{Control, ControlWish, Exec, Moment, PluginId, PolicyFile, RequireSignatures};
+use pinfold_policy::{
+    ByteSize, Control, ControlWish, Exec, Moment, PluginId, PolicyFile, RequireSignatures,
+};
 use serde::Serialize;
 
 use super::origin::Origin;
@@ -168,6 +170,10 @@ impl Rows<'_> {
 
     fn limits(&self) -> Vec<Row> {
         let limits = &self.file().limits;
+        let io = &limits.io;
+        let or_unlimited = |limit: Option<String>| limit.unwrap_or_else(|| "unlimited".into());
+        let size = |size: ByteSize| size.to_string();
+        let count = |count: u32| count.to_string();
         vec![
             self.row("limits.memory", limits.memory),
             self.row("limits.cpu", limits.cpu),
@@ -175,6 +181,12 @@ impl Rows<'_> {
             self.row("limits.tmp", limits.tmp),
             self.row("limits.files", limits.files),
             self.row("limits.file-size", limits.file_size),
+            self.row("limits.state", limits.state),
+            self.row("limits.state-files", limits.state_files),
+            self.row("limits.io.read", or_unlimited(io.read.map(size))),
+            self.row("limits.io.write", or_unlimited(io.write.map(size))),
+            self.row("limits.io.read-ops", or_unlimited(io.read_ops.map(count))),
+            self.row("limits.io.write-ops", or_unlimited(io.write_ops.map(count))),
         ]
     }
 
