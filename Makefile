@@ -2,7 +2,7 @@
 
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help setup build plugins run test test-setup test-vm hostile attacks chaos soak lint bench \
+.PHONY: help setup build packages plugins run test test-setup test-vm hostile attacks chaos soak lint bench \
 	bench-micro bench-check bench-accept bench-count token
 
 # Where .ci/setup found or put the tools; nothing to read before the first set-up.
@@ -16,6 +16,10 @@ setup: ## install what building needs and this machine lacks
 
 build: setup ## build the daemon, the command line and the launcher
 	@$(tools) cargo build --workspace --bins --locked
+
+packages: ## build the Debian package and the rpm into build/packages
+	@.ci/setup package
+	@$(tools) packaging/build
 
 plugins: setup ## build the reference plugins into build/plugins
 	@$(tools) sdk/plugins/build build/plugins

@@ -3,6 +3,7 @@
 //! [`Client::send`] and [`Client::receive`] each move one packet. A daemon with an event loop makes
 //! the socket non-blocking and waits for it itself; tools and tests use [`Client::call`].
 
+mod connect;
 mod spawn;
 
 use std::collections::VecDeque;
@@ -18,6 +19,7 @@ use rustix::io::Errno;
 use crate::protocol::packet::{self, ReceiveError};
 use crate::protocol::{CodecError, Event, Failure, Incoming, Reply, Request, RequestId, codec};
 
+pub use connect::{ConnectError, connect};
 pub use spawn::{SpawnError, spawn};
 
 /// Most events kept while a [`Client::call`] waits for its answer; the oldest go first.

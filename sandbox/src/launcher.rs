@@ -9,7 +9,10 @@
 //! serve: socket, signals, copying children, jails that start, jails that end, memory limits, timers
 //! ```
 //!
-//! Not built: a listening socket, `Handover`.
+//! As a service it waits on a listening socket for the one connection that it serves, and ends with
+//! it; the service manager starts another for the next.
+//!
+//! Not built: `Handover`.
 
 mod args;
 mod clock;
@@ -18,6 +21,7 @@ mod connect_port;
 mod controls;
 mod decide;
 mod disk;
+mod door;
 mod ending;
 mod failure;
 mod files;
@@ -27,6 +31,7 @@ mod keys;
 mod launch;
 mod lifecycle;
 mod log;
+mod manager;
 mod namespace;
 mod networks;
 mod outbox;
@@ -44,8 +49,8 @@ use std::ffi::OsString;
 use std::io::Write;
 use std::process::ExitCode;
 
-use self::args::Command;
-use self::ground::Ground;
+use self::args::{Args, Command};
+use self::ground::{Given, Ground, StartError};
 use self::serve::Launcher;
 
 #[cfg(test)]
@@ -73,25 +78,39 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
             return ExitCode::from(USAGE);
         }
     };
-    let served = ground::clean(&args).and_then(|(socket, environment)| {
-        let ground = Ground::prepare(&args, environment)?;
-        let launcher =
-            Launcher::new(ground, socket).map_err(|source| ground::StartError::Step {
-                step: "get ready to serve",
-                source,
-            })?;
-        launcher.run().map_err(|source| ground::StartError::Step {
-            step: "wait for events",
-            source,
-        })
-    });
-    match served {
+    match ground::clean(&args).and_then(|given| serve(&args, given)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             log::line(&log::chain(&error));
             ExitCode::FAILURE
         }
     }
+}
+
+fn serve(args: &Args, given: Given) -> Result<(), StartError> {
+    let Given {
+        door,
+        mut manager,
+        environment,
+    } = given;
+    let failed = |step| move |source| StartError::Step { step, source };
+    let ground = match Ground::prepare(args, environment) {
+        Ok(ground) => ground,
+        Err(error) => {
+            door.send_away();
+            return Err(error);
+        }
+    };
+    manager.ready("waits for pinfoldd");
+    let socket = door
+        .open(ground.reader.uid(), &mut manager)
+        .map_err(failed("wait for the daemon"))?;
+    drop(door);
+    manager.status("serves pinfoldd");
+    Launcher::new(ground, socket, manager)
+        .map_err(failed("get ready to serve"))?
+        .run()
+        .map_err(failed("wait for events"))
 }
 
 fn print(text: &str) -> ExitCode {

@@ -9,6 +9,7 @@
 //! for what is in force here, [`seccomp::Profile`] and [`cgroup::Leaf`] for two of the walls.
 #![deny(unsafe_code)]
 
+pub mod activation;
 pub mod cgroup;
 pub mod client;
 pub mod heap;

@@ -10,6 +10,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use futures_util::future::join_all;
 use pinfold_gateway::{Entry, RouteConflict, Shared, Table};
 use pinfold_hostapi::HostApi;
@@ -60,6 +61,7 @@ pub(crate) struct Catalogue {
     /// By the order in which plugins were first seen: of two that declare the same route, the
     /// elder keeps it.
     entries: Mutex<BTreeMap<i64, Arc<Entry>>>,
+    settings: ArcSwap<LifeSettings>,
     events: Events,
     fault: Fault,
     turns: Turns,
@@ -80,6 +82,7 @@ impl Catalogue {
     pub(crate) fn new(parts: Parts) -> Arc<Self> {
         let turns = Turns::new(parts.settings.starts_at_once);
         Arc::new(Self {
+            settings: ArcSwap::from_pointee(parts.settings.clone()),
             parts,
             dialects: dialect::all(),
             plugins: Mutex::default(),
@@ -110,9 +113,14 @@ impl Catalogue {
         &self.parts.trail
     }
 
-    /// What plugins' lives go by.
-    pub(crate) fn settings(&self) -> &LifeSettings {
-        &self.parts.settings
+    /// What plugins' lives go by, as of now.
+    pub(crate) fn settings(&self) -> Arc<LifeSettings> {
+        self.settings.load_full()
+    }
+
+    /// Has plugins' lives go by these from their next step on.
+    pub(crate) fn set_settings(&self, settings: LifeSettings) {
+        self.settings.store(Arc::new(settings));
     }
 
     /// Where plugins lie.

@@ -53,6 +53,9 @@ pub enum LogFormat {
     Text,
     /// One JSON object a line.
     Json,
+    /// To the system's journal, each value a field of its own. The lines of the access log, and all of
+    /// them where there is no journal, go to standard error as text.
+    Journal,
 }
 
 /// `[gateway]`.
@@ -344,6 +347,14 @@ mod tests {
     fn an_empty_file_is_the_defaults_and_they_round_trip() {
         assert_eq!(parse(""), Ok(Config::default()));
         assert_eq!(parse(&Config::default().to_toml()), Ok(Config::default()));
+    }
+
+    #[test]
+    fn the_packaged_file_is_taken() {
+        let config = parse(include_str!("../../packaging/etc/pinfold.toml")).unwrap();
+        assert_eq!(config.log_format, LogFormat::Journal);
+        let main = config.hostapi.database.get("main").unwrap();
+        assert_eq!(main.url, "sqlite:///var/lib/pinfold/main.db");
     }
 
     #[test]

@@ -5,12 +5,13 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::Context as _;
-use clap::Parser;
+use clap::{CommandFactory as _, Parser};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::stat::Mode;
 use pinfold_policy::{LauncherConfig, LauncherConfigError};
 
 use crate::config::Config;
+use crate::manager::Sockets;
 use crate::place::Place;
 use crate::run::{self, RunError, Start};
 use crate::{development, privileges, telemetry};
@@ -33,6 +34,9 @@ struct Arguments {
     /// The launcher's program; by default the one beside this program
     #[arg(long, value_name = "FILE")]
     launcher: Option<PathBuf>,
+    /// The socket of a launcher that is a service of its own
+    #[arg(long, value_name = "PATH", conflicts_with_all = ["launcher", "dev"])]
+    launcher_socket: Option<PathBuf>,
     /// Run a developer's installation: its directories are made, plugins get what they ask for
     #[arg(long)]
     dev: bool,
@@ -45,6 +49,11 @@ struct Arguments {
     /// Address to listen on, whatever the configuration says
     #[arg(long, value_name = "ADDRESS")]
     listen: Option<std::net::SocketAddr>,
+}
+
+/// What can be typed, for the manual page.
+pub(crate) fn command() -> clap::Command {
+    Arguments::command()
 }
 
 /// Runs the daemon and gives its exit status: 0 asked to stop, 75 the launcher is gone (start
@@ -63,8 +72,9 @@ pub fn main() -> ExitCode {
                 eprintln!("hint: {hint}");
             }
             let again = matches!(error.downcast_ref(), Some(RunError::LauncherGone(_)));
-            let config =
-                error.is::<crate::config::ConfigError>() || error.is::<LauncherConfigError>();
+            let config = error.is::<crate::config::ConfigError>()
+                || error.is::<LauncherConfigError>()
+                || matches!(error.downcast_ref(), Some(RunError::Exposed { .. }));
             ExitCode::from(if again {
                 EXIT_AGAIN
             } else if config {
@@ -77,6 +87,8 @@ pub fn main() -> ExitCode {
 }
 
 fn begin(arguments: Arguments) -> anyhow::Result<()> {
+    // First of all, while nothing else has their numbers.
+    let sockets = Sockets::passed()?;
     let mut place = if arguments.dev {
         let base = arguments
             .dev_dir
@@ -101,26 +113,33 @@ fn begin(arguments: Arguments) -> anyhow::Result<()> {
         config.listen = listen;
     }
     let launcher_config = read_launcher_config(&place.launcher_config)?;
-    telemetry::start(&config.log, config.log_format)?;
+    let log = telemetry::start(&config.log, config.log_format)?;
     if let Err(error) = raise_descriptors() {
         tracing::warn!(%error, "limit on open files not raised");
     }
-    let program = match arguments.launcher {
-        Some(path) => path,
-        None => beside("pinfold-launcher")?,
+    let is_root = nix::unistd::geteuid().is_root();
+    let (client, launcher) = match &arguments.launcher_socket {
+        Some(socket) => (pinfold_sandbox::client::connect(socket)?, None),
+        None => {
+            let program = match arguments.launcher {
+                Some(path) => path,
+                None => own_launcher()?,
+            };
+            // Only a developer's installation may take policies that the daemon wrote itself.
+            let flags = (!arguments.dev).then_some("--no-dev-grants");
+            let (client, launcher) =
+                pinfold_sandbox::client::spawn(&program, &place.launcher_config, flags)?;
+            (client, Some(launcher))
+        }
     };
-    // Only a developer's installation may take policies that the daemon wrote itself.
-    let flags = (!arguments.dev).then_some("--no-dev-grants");
-    let (client, launcher) =
-        pinfold_sandbox::client::spawn(&program, &place.launcher_config, flags)?;
-    let own_user = !nix::unistd::geteuid().is_root();
-    if !own_user {
+    // A service's user is not one who owns it all: its unit has given up root.
+    let own_user = !is_root && launcher.is_some();
+    if is_root {
         privileges::become_user(&launcher_config.daemon_user).context("give up root")?;
     }
     // After rights were given up, which is for the one thread that there is until here.
     let _together = telemetry::write_together().context("start the log's thread")?;
     let runtime = crate::runtime::start(config.worker_threads).context("start the runtime")?;
-    let launcher = Some(launcher);
     let development = arguments.dev;
     let start = Start {
         place,
@@ -128,6 +147,8 @@ fn begin(arguments: Arguments) -> anyhow::Result<()> {
         launcher_config,
         client,
         launcher,
+        sockets,
+        log,
         development,
         own_user,
     };
@@ -149,8 +170,13 @@ fn read_launcher_config(path: &Path) -> anyhow::Result<LauncherConfig> {
     LauncherConfig::parse(&bytes).with_context(|| path.display().to_string())
 }
 
-/// The program of this name in this program's directory.
-fn beside(name: &str) -> anyhow::Result<PathBuf> {
+/// The launcher in this program's directory, or, where there is none, where packages put it.
+fn own_launcher() -> anyhow::Result<PathBuf> {
     let own = std::env::current_exe().context("find this program's directory")?;
-    Ok(own.with_file_name(name))
+    let beside = own.with_file_name("pinfold-launcher");
+    let packaged = Path::new("/usr/libexec/pinfold/pinfold-launcher");
+    if !beside.exists() && packaged.exists() {
+        return Ok(packaged.into());
+    }
+    Ok(beside)
 }

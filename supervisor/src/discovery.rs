@@ -65,8 +65,12 @@ impl Discovery {
     /// Begins to watch. What changes from now on is taken in once [`run`](Self::run) is; what
     /// lies there already is somebody else's to start.
     pub(crate) async fn begin(catalogue: Arc<Catalogue>) -> Self {
-        let settings = &catalogue.settings().discovery;
-        let pending = Pending::new(settings.debounce.0, settings.longest_wait.0);
+        let settings = catalogue.settings();
+        let (debounce, longest) = (
+            &settings.discovery.debounce,
+            &settings.discovery.longest_wait,
+        );
+        let pending = Pending::new(debounce.0, longest.0);
         let mut discovery = Self {
             catalogue,
             changes: Arc::new(Changes::default()),

@@ -2,10 +2,12 @@
 
 use std::fs::{File, TryLockError};
 use std::io::Write as _;
+use std::net::SocketAddr;
 use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ExitStatus};
 use std::sync::Arc;
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use chrono::Utc;
@@ -31,12 +33,15 @@ use crate::follow::FOLLOWERS;
 use crate::heap;
 use crate::launcher::Launcher;
 use crate::logs::Logs;
+use crate::manager::{self, Sockets};
 use crate::meters::Meters;
 use crate::metrics::Resources;
 use crate::place::Place;
 use crate::plugin_calls::TableCalls;
 use crate::recorder::Recorder;
+use crate::reload::Reload;
 use crate::store::{self, Store, StoreError};
+use crate::telemetry::LogControl;
 use crate::tokens::KnownTokens;
 
 /// What the daemon was started with, as far as it is known before the first thread.
@@ -51,6 +56,10 @@ pub struct Start {
     pub client: Client,
     /// The launcher, where this daemon started it.
     pub launcher: Option<Child>,
+    /// The listening sockets that a service manager made.
+    pub sockets: Sockets,
+    /// The log, whose filter can be changed.
+    pub log: LogControl,
     /// Whether this is a developer's installation.
     pub development: bool,
     /// Whether everything belongs to the user who started it: no root was given up, and the
@@ -73,6 +82,15 @@ pub enum RunError {
     InUse {
         /// The directory.
         state: PathBuf,
+    },
+    /// A service manager's socket is open to the network, and nothing here has TLS.
+    #[error(
+        "the gateway's socket {address} is not on loopback: this version has no TLS: listen on \
+         loopback (ListenStream= of pinfold-gateway.socket), or set behind-proxy = true"
+    )]
+    Exposed {
+        /// Its address.
+        address: SocketAddr,
     },
     /// The state cannot be opened.
     #[error("open the daemon's state")]
@@ -131,6 +149,8 @@ async fn serve(start: Start, child: &mut Option<Child>) -> Result<(), RunError> 
         launcher_config,
         client,
         launcher: _,
+        sockets,
+        log,
         development,
         own_user,
     } = start;
@@ -178,10 +198,8 @@ async fn serve(start: Start, child: &mut Option<Child>) -> Result<(), RunError> 
         settings: config.life(),
     });
     calls.set_catalogue(&catalogue);
-    let listener = TcpListener::bind(config.listen)
-        .await
-        .map_err(begin(format!("listen on {}", config.listen)))?;
-    let address = listener.local_addr().map_err(begin("name the listener"))?;
+    let is_passed = sockets.gateway.is_some();
+    let (listener, address) = gateway_listener(&config, sockets.gateway).await?;
     let stop = CancellationToken::new();
     let administration = Arc::new(Administration {
         catalogue: Arc::clone(&catalogue),
@@ -210,7 +228,12 @@ async fn serve(start: Start, child: &mut Option<Child>) -> Result<(), RunError> 
         Arc::clone(&administration) as _,
         Arc::clone(&recorder) as _,
     );
-    let admin_socket = admin_socket(&place, !own_user)?;
+    // One that a service manager made stays there when this process ends.
+    let is_our_socket = sockets.admin.is_none();
+    let admin_socket = match sockets.admin {
+        Some(socket) => UnixListener::from_std(socket).map_err(begin("take the passed socket"))?,
+        None => admin_socket(&place, !own_user)?,
+    };
 
     let tasks = TaskTracker::new();
     let mut receiving = tokio::spawn({
@@ -219,7 +242,9 @@ async fn serve(start: Start, child: &mut Option<Child>) -> Result<(), RunError> 
     });
     let written = CancellationToken::new();
     let writing = tokio::spawn(writer.run(written.clone()));
-    let served = tasks.spawn(gateway.serve(listener, stop.clone()));
+    let started = CancellationToken::new();
+    let until = is_passed.then(|| started.clone());
+    let served = tasks.spawn(when_started(until, gateway.serve(listener, stop.clone())));
     let control: Arc<dyn Control> = Arc::clone(&administration) as _;
     let admin_config = gateway_config(&config);
     let admin_stop = stop.clone();
@@ -233,6 +258,12 @@ async fn serve(start: Start, child: &mut Option<Child>) -> Result<(), RunError> 
     tasks.spawn(async move { follower.follow_controls(trail, until).await });
     tasks.close();
 
+    let alive = tokio::spawn(manager::keep_alive());
+    let mut reload = Reload::new(&place, config, log, Arc::clone(&catalogue), serves(address));
+    if !development {
+        reload.listen().map_err(begin("receive SIGHUP"))?;
+    }
+
     // Before what is there is started, so that no change is missed.
     let discovery = Discovery::begin(Arc::clone(&catalogue)).await;
     let watching = tokio::spawn(discovery.run(stop.clone()));
@@ -244,20 +275,22 @@ async fn serve(start: Start, child: &mut Option<Child>) -> Result<(), RunError> 
         () = &mut asked => Some(End::Asked),
         gone = &mut receiving => Some(End::LauncherGone(gone.unwrap_or(ClientError::Closed))),
     };
+    started.cancel();
     let was_starting = early.is_some();
     let end = match early {
         Some(end) => end,
         None => {
-            announce_ready();
+            manager::ready(&serves(address));
             tokio::select! {
                 () = asked => End::Asked,
                 gone = &mut receiving => End::LauncherGone(gone.unwrap_or(ClientError::Closed)),
+                never = reload.keep() => match never {},
             }
         }
     };
     tracing::info!("stopping");
     administration.phase.set(DaemonState::Draining);
-    announce_stopping();
+    manager::stopping();
     stop.cancel();
     tasks.wait().await;
     watching.await.unwrap_or_default();
@@ -272,13 +305,16 @@ async fn serve(start: Start, child: &mut Option<Child>) -> Result<(), RunError> 
     written.cancel();
     writing.await.unwrap_or_default();
     store.close().await;
-    std::fs::remove_file(place.admin_socket()).unwrap_or_default();
+    if is_our_socket {
+        std::fs::remove_file(place.admin_socket()).unwrap_or_default();
+    }
     if let Ok(Err(error)) = served.await {
         return Err(begin("serve the gateway")(error));
     }
     // It then ends every jail and itself.
     receiving.abort();
     launcher.hang_up();
+    alive.abort();
     let status = match child.take() {
         Some(child) => wait_for(child).await,
         None => None,
@@ -405,6 +441,25 @@ fn gateway_config(config: &Config) -> GatewayConfig {
     }
 }
 
+/// The gateway's socket and its address. One that a service manager made counts, whatever the
+/// configuration's `listen` is; what is asked of that one holds for it too.
+async fn gateway_listener(
+    config: &Config,
+    passed: Option<std::net::TcpListener>,
+) -> Result<(TcpListener, SocketAddr), RunError> {
+    let listener = match passed {
+        Some(passed) => TcpListener::from_std(passed).map_err(begin("take the passed socket"))?,
+        None => TcpListener::bind(config.listen)
+            .await
+            .map_err(begin(format!("listen on {}", config.listen)))?,
+    };
+    let address = listener.local_addr().map_err(begin("name the listener"))?;
+    if !address.ip().is_loopback() && !config.behind_proxy {
+        return Err(RunError::Exposed { address });
+    }
+    Ok((listener, address))
+}
+
 /// The administration socket. Its mode is the check of who may use it: root and the daemon's
 /// group, or the developer alone.
 fn admin_socket(place: &Place, shared: bool) -> Result<UnixListener, RunError> {
@@ -426,6 +481,25 @@ fn admin_socket(place: &Place, shared: bool) -> Result<UnixListener, RunError> {
     Ok(listener)
 }
 
+/// Longest time for which requests wait in a socket that was there before the daemon.
+const HELD: Duration = Duration::from_secs(30);
+
+/// Serves once the plugins are there, where clients could connect before: after a restart their
+/// requests find every route again. A plugin that is slow to start does not hold up the others for
+/// longer than [`HELD`].
+async fn when_started<T>(started: Option<CancellationToken>, serve: impl Future<Output = T>) -> T {
+    if let Some(started) = started {
+        let waited = tokio::time::timeout(HELD, started.cancelled()).await;
+        waited.unwrap_or_default();
+    }
+    serve.await
+}
+
+/// What `systemctl status` says.
+fn serves(address: SocketAddr) -> String {
+    format!("serves on http://{address}")
+}
+
 async fn asked_to_stop() {
     let signals = (
         signal(SignalKind::terminate()),
@@ -438,18 +512,6 @@ async fn asked_to_stop() {
     tokio::select! {
         _ = terminate.recv() => {}
         _ = interrupt.recv() => {}
-    }
-}
-
-fn announce_ready() {
-    if let Err(error) = sd_notify::notify(&[sd_notify::NotifyState::Ready]) {
-        tracing::debug!(error = %error, "service manager not told of readiness");
-    }
-}
-
-fn announce_stopping() {
-    if let Err(error) = sd_notify::notify(&[sd_notify::NotifyState::Stopping]) {
-        tracing::debug!(error = %error, "service manager not told of the end");
     }
 }
 

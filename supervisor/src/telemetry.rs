@@ -1,16 +1,24 @@
-//! Where the daemon's own log lines go: standard error, as text for people or as JSON.
+//! Where the daemon's own log lines go: standard error, as text for people or as JSON, or the system's
+//! journal.
 
 mod lines;
 
 use std::io::IsTerminal as _;
 
-use tracing_subscriber::EnvFilter;
-use tracing_subscriber::filter::ParseError;
+use tracing::{Metadata, Subscriber};
+use tracing_subscriber::filter::{FilterExt as _, ParseError, filter_fn};
+use tracing_subscriber::layer::{Layer as _, SubscriberExt as _};
+use tracing_subscriber::registry::LookupSpan;
+use tracing_subscriber::util::SubscriberInitExt as _;
+use tracing_subscriber::{EnvFilter, Registry, fmt, reload};
 
 use crate::config::LogFormat;
 
 use self::lines::Lines;
 pub(crate) use self::lines::write_together;
+
+/// What every value's field is called in the journal: `plugin.id` is `PINFOLD_PLUGIN_ID`.
+const FIELD_PREFIX: &str = "PINFOLD";
 
 /// A log filter cannot be read.
 #[derive(Debug, thiserror::Error)]
@@ -25,8 +33,54 @@ pub(crate) struct FilterError {
 /// cannot be given up: a filter that does not name it hears its errors alone.
 const WATCHER: &str = "notify";
 
+/// A log that is written, whose filter can be changed.
+#[derive(Clone, Debug)]
+pub struct LogControl(reload::Handle<EnvFilter, Registry>);
+
+impl LogControl {
+    /// Has the log go by another filter from now on.
+    pub(crate) fn set(&self, filter: &str) -> Result<(), FilterError> {
+        let parsed = parse(filter)?;
+        // Gone is only a log that was never started.
+        self.0.reload(parsed).unwrap_or_default();
+        Ok(())
+    }
+}
+
 /// Starts logging. Called once, before the first thread.
-pub(crate) fn start(filter: &str, format: LogFormat) -> Result<(), FilterError> {
+pub(crate) fn start(filter: &str, format: LogFormat) -> Result<LogControl, FilterError> {
+    let (filter, handle) = reload::Layer::new(parse(filter)?);
+    let registry = tracing_subscriber::registry().with(filter);
+    match format {
+        LogFormat::Text => registry.with(text()).init(),
+        LogFormat::Json => registry.with(text().json()).init(),
+        LogFormat::Journal => match tracing_journald::layer() {
+            Ok(journal) => {
+                let journal = journal.with_field_prefix(Some(FIELD_PREFIX.into()));
+                let waits = filter_fn(lines::may_wait as fn(&Metadata<'_>) -> bool);
+                registry
+                    .with(journal.with_filter(waits.clone().not()))
+                    .with(text().without_time().with_filter(waits))
+                    .init();
+            }
+            Err(error) => {
+                registry.with(text()).init();
+                tracing::warn!(%error, "no journal, logging to standard error");
+            }
+        },
+    }
+    Ok(LogControl(handle))
+}
+
+type TextLayer<S> = fmt::Layer<S, fmt::format::DefaultFields, fmt::format::Format, Lines>;
+
+fn text<S: Subscriber + for<'a> LookupSpan<'a>>() -> TextLayer<S> {
+    fmt::layer()
+        .with_writer(Lines)
+        .with_ansi(std::io::stderr().is_terminal())
+}
+
+fn parse(filter: &str) -> Result<EnvFilter, FilterError> {
     let failed = |source| FilterError {
         filter: filter.into(),
         source,
@@ -36,13 +90,5 @@ pub(crate) fn start(filter: &str, format: LogFormat) -> Result<(), FilterError> 
         let quieter = format!("{WATCHER}=error").parse().map_err(failed)?;
         parsed = parsed.add_directive(quieter);
     }
-    let lines = tracing_subscriber::fmt()
-        .with_env_filter(parsed)
-        .with_writer(Lines)
-        .with_ansi(std::io::stderr().is_terminal());
-    match format {
-        LogFormat::Text => lines.init(),
-        LogFormat::Json => lines.json().init(),
-    }
-    Ok(())
+    Ok(parsed)
 }

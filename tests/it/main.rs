@@ -16,4 +16,5 @@ mod docs;
 mod e2e;
 mod fixtures;
 mod interop;
+mod packaging;
 mod workspace;

@@ -27,6 +27,7 @@ use crate::tell;
 /// | `go` | Go 1.24 or newer |
 /// | `go-1.19` | Debian's Go 1.19 |
 /// | `python` | CPython 3, as `python3` |
+/// | `systemd-analyze` | that of systemd 250 or newer, which judges units that are not installed |
 ///
 /// # Panics
 ///
@@ -61,6 +62,7 @@ fn missing(ability: &str) -> Option<&'static str> {
         "go" => &*GO,
         "go-1.19" => &*GO_1_19,
         "python" => &*PYTHON,
+        "systemd-analyze" => &*SYSTEMD_ANALYZE,
         _ => panic!("no ability is called {ability}"),
     };
     reason.as_deref()
@@ -134,6 +136,12 @@ static USER_MANAGER: Reason = LazyLock::new(|| {
     let mut child = Command::new("timeout");
     child.args(["5", "systemctl", "--user", "show-environment"]);
     (!succeeds(&mut child)).then(|| "needs a systemd user manager".to_owned())
+});
+
+static SYSTEMD_ANALYZE: Reason = LazyLock::new(|| {
+    let mut child = Command::new("systemd-analyze");
+    child.args(["security", "--offline=true", "--help"]);
+    (!succeeds(&mut child)).then(|| "needs systemd-analyze of systemd 250".to_owned())
 });
 
 static GO: Reason = LazyLock::new(|| {

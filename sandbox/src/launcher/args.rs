@@ -8,10 +8,12 @@ use std::path::PathBuf;
 pub(super) const HELP: &str = "\
 pinfold-launcher stages plugins, starts each in a jail and watches it.
 
-Usage: pinfold-launcher --config PATH --socket-fd N [--no-dev-grants]
+Usage: pinfold-launcher --config PATH (--socket-fd N | --service) [--no-dev-grants]
 
   --config PATH     launcher.toml, owned by root or by the user who runs this
   --socket-fd N     descriptor of the connected SOCK_SEQPACKET socket to the daemon
+  --service         the service manager passes the listening SOCK_SEQPACKET socket on which
+                    daemon-user, and nobody else, is served: one connection, then it ends
   --no-dev-grants   refuse a configuration with dev-grants
   --help            print this
   --version         print the version
@@ -32,8 +34,17 @@ pub(super) enum Command {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Args {
     pub(super) config: PathBuf,
-    pub(super) socket: RawFd,
+    pub(super) entrance: Entrance,
     pub(super) refuse_dev_grants: bool,
+}
+
+/// Where the daemon's connection comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Entrance {
+    /// It is this descriptor.
+    Descriptor(RawFd),
+    /// From the socket that the service manager passes.
+    Manager,
 }
 
 /// What is wrong with the arguments.
@@ -47,19 +58,23 @@ pub(super) enum ArgsError {
     Twice { option: &'static str },
     #[error("{option} is missing")]
     Missing { option: &'static str },
+    #[error("--socket-fd and --service exclude each other")]
+    TwoEntrances,
     #[error("--socket-fd {value:?} is no descriptor")]
     Socket { value: OsString },
 }
 
 /// Reads the arguments after the program's name.
 pub(super) fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Command, ArgsError> {
-    let (mut config, mut socket, mut refuse_dev_grants) = (None, None, false);
+    let (mut config, mut socket) = (None, None);
+    let (mut service, mut refuse_dev_grants) = (false, false);
     let mut args = args.into_iter();
     while let Some(argument) = args.next() {
         match argument.to_str() {
             Some("--help" | "-h") => return Ok(Command::Help),
             Some("--version") => return Ok(Command::Version),
             Some("--no-dev-grants") => refuse_dev_grants = true,
+            Some("--service") => service = true,
             Some("--config") => set("--config", &mut config, args.next())?,
             Some("--socket-fd") => set("--socket-fd", &mut socket, args.next())?,
             _ => return Err(ArgsError::Unknown { argument }),
@@ -67,16 +82,24 @@ pub(super) fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Command,
     }
     let missing = |option| ArgsError::Missing { option };
     let config = config.ok_or(missing("--config"))?.into();
-    let socket = socket.ok_or(missing("--socket-fd"))?;
-    let socket = match socket.to_str().and_then(|text| text.parse::<RawFd>().ok()) {
-        Some(number) if number >= 0 => number,
-        _ => return Err(ArgsError::Socket { value: socket }),
+    let entrance = match (socket, service) {
+        (Some(_), true) => return Err(ArgsError::TwoEntrances),
+        (None, true) => Entrance::Manager,
+        (None, false) => return Err(missing("--socket-fd")),
+        (Some(value), false) => descriptor(value)?,
     };
     Ok(Command::Run(Args {
         config,
-        socket,
+        entrance,
         refuse_dev_grants,
     }))
+}
+
+fn descriptor(value: OsString) -> Result<Entrance, ArgsError> {
+    match value.to_str().and_then(|text| text.parse::<RawFd>().ok()) {
+        Some(number) if number >= 0 => Ok(Entrance::Descriptor(number)),
+        _ => Err(ArgsError::Socket { value }),
+    }
 }
 
 fn set(
@@ -105,8 +128,16 @@ mod tests {
             read("--socket-fd 0 --config /etc/l.toml --no-dev-grants"),
             Ok(Command::Run(Args {
                 config: "/etc/l.toml".into(),
-                socket: 0,
+                entrance: Entrance::Descriptor(0),
                 refuse_dev_grants: true,
+            }))
+        );
+        assert_eq!(
+            read("--service --config /etc/l.toml"),
+            Ok(Command::Run(Args {
+                config: "/etc/l.toml".into(),
+                entrance: Entrance::Manager,
+                refuse_dev_grants: false,
             }))
         );
         assert_eq!(read("--config x --help"), Ok(Command::Help));
@@ -118,6 +149,10 @@ mod tests {
         for (line, text) in [
             ("", "--config is missing"),
             ("--config x", "--socket-fd is missing"),
+            (
+                "--config x --socket-fd 3 --service",
+                "--socket-fd and --service exclude each other",
+            ),
             ("--config", "--config needs a value"),
             ("--config x --config y", "--config is given twice"),
             (

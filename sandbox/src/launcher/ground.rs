@@ -12,12 +12,15 @@ use std::time::{Duration, Instant};
 use pinfold_policy::{LauncherConfig, LauncherConfigError, REQUIRE_SIGNATURES, RequireSignatures};
 use rustix::process::{DumpableBehavior, Resource, Rlimit, getrlimit, setrlimit};
 
-use super::args::Args;
+use super::args::{Args, Entrance};
 use super::clock::Clock;
 use super::disk;
+use super::door::Door;
 use super::files::{Files, Place};
+use super::manager::{Manager, Told};
 use super::networks::Networks;
 use super::{log, namespace, rights, runtime};
+use crate::activation::{self, ActivationError};
 use crate::cgroup::{self, CgroupError, Disk, Hierarchy, Parent, ProcPaths};
 use crate::jail::{self, JailError};
 use crate::posture::Mode;
@@ -86,6 +89,14 @@ pub(super) enum StartError {
         #[source]
         source: io::Error,
     },
+    #[error(transparent)]
+    Activation(#[from] ActivationError),
+    #[error(
+        "the service manager passed {count} sockets, one is needed: start it by its socket unit"
+    )]
+    Passed { count: usize },
+    #[error("the socket that the service manager passed is not a listening one of SOCK_SEQPACKET")]
+    PassedKind,
     #[error("the configuration is not trusted")]
     Untrusted(#[source] TrustError),
     #[error("{path:?}")]
@@ -128,24 +139,27 @@ fn step(step: &'static str) -> impl FnOnce(io::Error) -> StartError {
     move |source| StartError::Step { step, source }
 }
 
+/// What is left of what whoever started us gave.
+#[derive(Debug)]
+pub(super) struct Given {
+    /// Where the daemon comes in.
+    pub(super) door: Door,
+    /// The service manager, where one started us.
+    pub(super) manager: Manager,
+    /// The two variables that count.
+    pub(super) environment: BTreeMap<String, String>,
+}
+
 /// L1: takes the socket, and closes, empties and lowers everything that came from whoever started
-/// us. Gives the socket and the two variables that count.
-pub(super) fn clean(args: &Args) -> Result<(OwnedFd, BTreeMap<String, String>), StartError> {
-    let socket = own::take_inherited(args.socket).map_err(|source| StartError::Socket {
-        descriptor: args.socket,
-        source,
-    })?;
-    own::close_all_but(&[socket.as_raw_fd()]).map_err(step("close inherited descriptors"))?;
-    let is_packets = rustix::net::sockopt::socket_type(&socket)
-        .map_err(io::Error::from)
-        .and_then(|kind| match kind {
-            rustix::net::SocketType::SEQPACKET => Ok(()),
-            _ => Err(io::Error::from_raw_os_error(libc::EPROTOTYPE)),
-        });
-    is_packets.map_err(|source| StartError::Socket {
-        descriptor: args.socket,
-        source,
-    })?;
+/// us.
+pub(super) fn clean(args: &Args) -> Result<Given, StartError> {
+    let door = match args.entrance {
+        Entrance::Descriptor(descriptor) => connected(descriptor)?,
+        Entrance::Manager => passed()?,
+    };
+    own::close_all_but(&[door.socket().as_raw_fd()])
+        .map_err(step("close inherited descriptors"))?;
+    let manager = Manager::connect(&Told::of_environment());
     let environment = [REQUIRE_SIGNATURES, PASSED_ON]
         .into_iter()
         .filter_map(|name| Some((name.to_owned(), std::env::var(name).ok()?)))
@@ -173,7 +187,37 @@ pub(super) fn clean(args: &Args) -> Result<(OwnedFd, BTreeMap<String, String>), 
         .map_err(|errno| step("raise the limit on descriptors")(errno.into()))?;
     rustix::thread::set_no_new_privs(true)
         .map_err(|errno| step("set no_new_privs")(errno.into()))?;
-    Ok((socket, environment))
+    Ok(Given {
+        door,
+        manager,
+        environment,
+    })
+}
+
+/// The connected socket of this number.
+fn connected(descriptor: i32) -> Result<Door, StartError> {
+    let failed = |source| StartError::Socket { descriptor, source };
+    let socket = own::take_inherited(descriptor).map_err(failed)?;
+    match rustix::net::sockopt::socket_type(&socket) {
+        Ok(rustix::net::SocketType::SEQPACKET) => Ok(Door::Connected(socket)),
+        Ok(_) => Err(failed(io::Error::from_raw_os_error(libc::EPROTOTYPE))),
+        Err(errno) => Err(failed(errno.into())),
+    }
+}
+
+/// The listening socket of the unit.
+fn passed() -> Result<Door, StartError> {
+    let mut sockets = activation::sockets()?;
+    let count = sockets.len();
+    let (Some(one), true) = (sockets.pop(), count == 1) else {
+        return Err(StartError::Passed { count });
+    };
+    let kind = rustix::net::sockopt::socket_type(&one.socket);
+    let listens = rustix::net::sockopt::socket_acceptconn(&one.socket);
+    if kind != Ok(rustix::net::SocketType::SEQPACKET) || listens != Ok(true) {
+        return Err(StartError::PassedKind);
+    }
+    Ok(Door::Listening(one.socket))
 }
 
 impl Ground {

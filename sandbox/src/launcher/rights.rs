@@ -54,3 +54,22 @@ pub(super) fn refuse_others() -> Result<(), String> {
     let program = launcher_filter(arch).to_bytes();
     filter::install(&program).map_err(|error| format!("install the filter: {error}"))
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    #[test]
+    fn the_unit_leaves_what_is_kept_and_no_more() {
+        let unit = include_str!("../../../systemd/pinfold-launcher.service");
+        let left = unit
+            .lines()
+            .find_map(|line| line.strip_prefix("CapabilityBoundingSet="))
+            .expect("the unit has a bounding set");
+        let left: BTreeSet<String> = left.split_whitespace().map(str::to_owned).collect();
+        let kept = KEPT.iter().map(ToString::to_string).collect();
+        assert_eq!(left, kept);
+    }
+}

@@ -17,6 +17,7 @@ use super::controls::Findings;
 use super::ground::Ground;
 use super::instance::{Instance, Removing};
 use super::log;
+use super::manager::Manager;
 use super::outbox::Outbox;
 use super::poller::{Poller, Source};
 use super::probe::Probing;
@@ -36,6 +37,7 @@ pub(super) const END_LIMIT: Duration = Duration::from_secs(10);
 #[derive(Debug)]
 pub(super) struct Launcher {
     pub(super) ground: Ground,
+    manager: Manager,
     pub(super) poller: Poller,
     pub(super) outbox: Outbox,
     signals: SignalFd,
@@ -63,7 +65,7 @@ pub(super) struct Launcher {
 
 impl Launcher {
     /// Makes the first probe (L3) and gets ready to serve.
-    pub(super) fn new(mut ground: Ground, socket: OwnedFd) -> io::Result<Self> {
+    pub(super) fn new(mut ground: Ground, socket: OwnedFd, manager: Manager) -> io::Result<Self> {
         rustix::io::ioctl_fionbio(&socket, true)?;
         let signals = signals()?;
         let poller = Poller::new()?;
@@ -79,6 +81,7 @@ impl Launcher {
         let shelf = Shelf::new(ground.config.stages_memory.0);
         Ok(Self {
             ground,
+            manager,
             poller,
             outbox: Outbox::new(socket),
             signals,
@@ -168,6 +171,7 @@ impl Launcher {
             return;
         }
         log::line(&format!("ends with every jail: {why}"));
+        self.manager.stopping(why);
         self.ground.say_ending();
         self.ending = Some(Instant::now() + END_LIMIT);
         drop(self.poller.remove(&self.outbox));
@@ -222,6 +226,7 @@ impl Launcher {
             .chain(self.next_probe.filter(|_| self.ending.is_none()))
             .chain(networks)
             .chain(self.outbox.deadline())
+            .chain(self.manager.deadline())
             .chain(self.ending)
             .min()
     }
@@ -236,6 +241,7 @@ impl Launcher {
         self.probing_on_time(now);
         self.next_probe_on_time(now);
         self.networks_on_time(now);
+        self.manager.on_time(now);
     }
 
     fn send(&mut self) -> io::Result<()> {

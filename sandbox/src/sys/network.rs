@@ -3,6 +3,14 @@
 use std::io;
 use std::os::fd::{AsFd, AsRawFd};
 
+/// Sets an interface's flags. The C libraries differ in the type of an ioctl's number.
+#[allow(
+    clippy::unnecessary_cast,
+    clippy::cast_possible_truncation,
+    reason = "one C library has an unsigned long, another an int; the number has 16 bits"
+)]
+const SET_FLAGS: libc::Ioctl = libc::SIOCSIFFLAGS as libc::Ioctl;
+
 /// Brings the interface `lo` up, through any IP socket of the network namespace.
 ///
 /// # Errors
@@ -17,13 +25,7 @@ pub(crate) fn loopback_up(socket: impl AsFd) -> io::Result<()> {
         ifr_ifru: libc::__c_anonymous_ifr_ifru { ifru_flags: UP },
     };
     // SAFETY: the socket is open, and SIOCSIFFLAGS reads one `ifreq`, which outlives the call.
-    let result = unsafe {
-        libc::ioctl(
-            socket.as_fd().as_raw_fd(),
-            libc::SIOCSIFFLAGS,
-            &raw const request,
-        )
-    };
+    let result = unsafe { libc::ioctl(socket.as_fd().as_raw_fd(), SET_FLAGS, &raw const request) };
     match result {
         -1 => Err(io::Error::last_os_error()),
         _ => Ok(()),

@@ -152,6 +152,12 @@ pub(super) enum Command {
         /// The shell
         shell: Shell,
     },
+    /// Write the manual pages into a directory, for packages
+    #[command(hide = true)]
+    Man {
+        /// Where they go: `pinfold.1`, one for each command, `pinfoldd.8`
+        directory: PathBuf,
+    },
 }
 
 #[derive(Debug, Subcommand)]

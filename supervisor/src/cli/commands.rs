@@ -4,6 +4,7 @@ mod audit;
 mod completions;
 mod events;
 mod keys;
+mod man;
 mod plugin_add;
 mod plugin_call;
 mod plugin_grant;
@@ -40,6 +41,7 @@ pub(super) async fn run(context: &Context, command: Command) -> Result<(), Failu
         Command::Top => top::run(context).await,
         Command::Token { command } => token::run(context, command).await,
         Command::Completions { shell } => completions::run(context.output, shell),
+        Command::Man { directory } => man::run(&directory),
     }
 }
 

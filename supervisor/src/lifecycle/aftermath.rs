@@ -103,7 +103,8 @@ impl Lifecycle {
     }
 
     pub(super) fn back_off(&mut self, cause: String, served: Duration) {
-        let settings = &self.shared.catalogue.settings().restart;
+        let settings = self.shared.catalogue.settings();
+        let settings = &settings.restart;
         let now = Instant::now();
         match self.crashes.crashed(now, served, settings) {
             Verdict::Again(wait) => {

@@ -147,12 +147,12 @@ pub(super) async fn introduce(
         shutdown: policy.timeouts.shutdown.0,
         quit: policy.timeouts.quit.0,
     };
-    let health = &shared.catalogue.settings().health;
+    let settings = shared.catalogue.settings();
     let serving = Serving {
         instance,
         generation,
         digest: files.digest,
-        pulse: Pulse::new(Arc::clone(&started.instance), health),
+        pulse: Pulse::new(Arc::clone(&started.instance), &settings.health),
         running: Arc::clone(&started.instance),
         output,
         // Of its own until it is put into the table.

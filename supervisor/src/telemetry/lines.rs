@@ -97,6 +97,11 @@ fn put(bytes: &[u8]) {
     }
 }
 
+/// Whether a line is one of the access log.
+pub(super) fn may_wait(about: &Metadata<'_>) -> bool {
+    about.target() == ACCESS
+}
+
 /// Where `tracing` writes.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Lines;
@@ -116,7 +121,7 @@ impl<'a> MakeWriter<'a> for Lines {
 
     fn make_writer_for(&'a self, about: &Metadata<'_>) -> Line {
         Line {
-            may_wait: about.target() == ACCESS && LINES.together.load(Ordering::Acquire),
+            may_wait: may_wait(about) && LINES.together.load(Ordering::Acquire),
         }
     }
 }
