@@ -57,7 +57,7 @@ pub(crate) fn command() -> clap::Command {
 }
 
 /// Runs the daemon and gives its exit status: 0 asked to stop, 75 the launcher is gone (start
-/// again), 78 configuration refused, 1 anything else.
+/// again), 78 configuration refused, or a database of a later version, 1 anything else.
 #[must_use]
 #[expect(
     clippy::print_stderr,
@@ -74,7 +74,7 @@ pub fn main() -> ExitCode {
             let again = matches!(error.downcast_ref(), Some(RunError::LauncherGone(_)));
             let config = error.is::<crate::config::ConfigError>()
                 || error.is::<LauncherConfigError>()
-                || matches!(error.downcast_ref(), Some(RunError::Exposed { .. }));
+                || error.downcast_ref().is_some_and(RunError::is_final);
             ExitCode::from(if again {
                 EXIT_AGAIN
             } else if config {

@@ -109,11 +109,21 @@ pub enum RunError {
 impl RunError {
     /// What the operator can do, where there is something.
     #[must_use]
-    pub fn hint(&self) -> Option<&'static str> {
+    pub fn hint(&self) -> Option<String> {
         match self {
-            Self::Store(error) => error.obstacle().map(store::Obstacle::hint),
+            Self::Store(error) => error.hint(),
             _ => None,
         }
+    }
+
+    /// Whether starting again changes nothing until somebody has done something: a database of a
+    /// later version, a listener that the configuration forbids.
+    #[must_use]
+    pub fn is_final(&self) -> bool {
+        matches!(
+            self,
+            Self::Store(StoreError::Schema { .. }) | Self::Exposed { .. }
+        )
     }
 }
 

@@ -1,6 +1,7 @@
 //! The daemon's own state: `pinfold.db`, SQLite in WAL mode. No plugin's statement reaches it.
 
 pub(crate) mod audit;
+pub(crate) mod migrate;
 mod obstacle;
 mod plugins;
 pub(crate) mod tokens;
@@ -30,7 +31,11 @@ pub enum StoreError {
         source: sqlx::Error,
     },
     /// A file of a later version.
-    #[error("{path} has schema {found}, this version knows up to {known}")]
+    #[error(
+        "{path} is of {}, schema {found}; this is version {own}, which knows schemas up to {known}",
+        .writer.as_ref().map_or_else(|| "a later version".into(), |version| format!("version {version}")),
+        own = env!("CARGO_PKG_VERSION"),
+    )]
     Schema {
         /// The file.
         path: PathBuf,
@@ -38,6 +43,21 @@ pub enum StoreError {
         found: i64,
         /// The newest one known.
         known: i64,
+        /// The version that wrote it, where it says so.
+        writer: Option<String>,
+        /// The newest copy of a schema that is known, made before the later version changed it.
+        backup: Option<PathBuf>,
+    },
+    /// No copy was made, and nothing was changed.
+    #[error("copy {path} to {to}")]
+    Copy {
+        /// The file.
+        path: PathBuf,
+        /// The copy.
+        to: PathBuf,
+        /// Why.
+        #[source]
+        source: sqlx::Error,
     },
     /// A file of an earlier version, whose audit trail is not chained yet.
     #[error("{path} is of a version that did not chain the audit trail")]
@@ -60,72 +80,37 @@ impl StoreError {
     /// What an operator can take away, where that is why.
     pub(crate) fn obstacle(&self) -> Option<Obstacle> {
         match self {
-            Self::Open { source, .. } | Self::Statement { source, .. } => Obstacle::of(source),
+            Self::Open { source, .. }
+            | Self::Copy { source, .. }
+            | Self::Statement { source, .. } => Obstacle::of(source),
             Self::Schema { .. } | Self::Earlier { .. } => None,
         }
     }
+
+    /// What an operator can do, where there is something.
+    pub(crate) fn hint(&self) -> Option<String> {
+        let Self::Schema {
+            path,
+            writer,
+            backup,
+            ..
+        } = self
+        else {
+            return self.obstacle().map(|obstacle| obstacle.hint().to_owned());
+        };
+        let version = writer.as_deref().unwrap_or("that wrote it");
+        let again = format!("nothing was changed: install the version {version} again");
+        Some(match backup {
+            Some(backup) => format!(
+                "{again}; or go back to before it, without what was recorded since: take {path}, \
+                 {path}-wal and {path}-shm away, and copy {backup} to {path}",
+                path = path.display(),
+                backup = backup.display(),
+            ),
+            None => format!("{again}, or restore a backup of this one (`pinfold restore`)"),
+        })
+    }
 }
-
-/// Each step takes the schema from its index to the next; never edited, only added to.
-const MIGRATIONS: &[&str] = &[
-    "
-    CREATE TABLE token (
-        id TEXT PRIMARY KEY,
-        name TEXT NOT NULL UNIQUE,
-        user TEXT NOT NULL,
-        roles TEXT NOT NULL,
-        hash BLOB NOT NULL UNIQUE,
-        created TEXT NOT NULL,
-        expires TEXT,
-        revoked TEXT
-    ) STRICT;
-    CREATE TABLE audit (
-        number INTEGER PRIMARY KEY AUTOINCREMENT,
-        time TEXT NOT NULL,
-        actor TEXT NOT NULL,
-        action TEXT NOT NULL,
-        subject TEXT NOT NULL,
-        decision TEXT NOT NULL,
-        permission TEXT,
-        request_id TEXT,
-        count INTEGER NOT NULL
-    ) STRICT;
-    CREATE TABLE plugin (
-        number INTEGER PRIMARY KEY AUTOINCREMENT,
-        id TEXT NOT NULL UNIQUE
-    ) STRICT;
-    ",
-    // Apart from `plugin`, whose rows go with a plugin's directory: what an operator has switched
-    // off stays so when it comes again.
-    "
-    CREATE TABLE plugin_flag (
-        id TEXT PRIMARY KEY,
-        enabled INTEGER NOT NULL,
-        changed TEXT NOT NULL
-    ) STRICT;
-    ",
-    // What a plugin that is switched off had registered, as JSON: its routes say what it is.
-    "
-    ALTER TABLE plugin_flag ADD COLUMN routes TEXT;
-    ",
-    // The trail's records chained, each part by itself; those of before are chained by
-    // `chain_earlier` in the same transaction. And the policy of each plugin's last start.
-    "
-    ALTER TABLE audit ADD COLUMN part INTEGER NOT NULL DEFAULT 0;
-    ALTER TABLE audit ADD COLUMN plugin TEXT;
-    ALTER TABLE audit ADD COLUMN detail TEXT;
-    ALTER TABLE audit ADD COLUMN hash BLOB NOT NULL DEFAULT x'';
-    UPDATE audit SET part = 1 WHERE action NOT GLOB 'admin.*';
-    CREATE INDEX audit_part ON audit (part, number);
-    CREATE TABLE plugin_policy (
-        id TEXT PRIMARY KEY,
-        digest TEXT NOT NULL
-    ) STRICT;
-    ",
-];
-
-/// How many steps there were before records were chained.
-const BEFORE_CHAINS: usize = 3;
 
 /// An open store.
 #[derive(Clone, Debug)]
@@ -136,8 +121,10 @@ pub(crate) struct Store {
 }
 
 impl Store {
-    /// Opens the file, makes it where it is absent, and brings its schema up to date.
+    /// Opens the file, makes it where it is absent, and brings its schema up to date: one of an
+    /// earlier version is copied aside first, one of a later version is refused.
     pub(crate) async fn open(path: &Path) -> Result<Self, StoreError> {
+        let backup = migrate::prepare(path).await?;
         let options = SqliteConnectOptions::new()
             .filename(path)
             .create_if_missing(true)
@@ -156,39 +143,13 @@ impl Store {
             .connect_with(options)
             .await
             .map_err(failed)?;
-        let found: i64 = sqlx::query_scalar("PRAGMA user_version")
-            .fetch_one(&pool)
-            .await
-            .map_err(failed)?;
-        let known = i64::try_from(MIGRATIONS.len()).unwrap_or(i64::MAX);
-        let done = usize::try_from(found)
-            .ok()
-            .filter(|done| *done <= MIGRATIONS.len());
-        let Some(done) = done else {
-            return Err(StoreError::Schema {
-                path: path.into(),
-                found,
-                known,
-            });
-        };
-        for (at, migration) in MIGRATIONS.iter().enumerate().skip(done) {
-            let mut transaction = pool.begin().await.map_err(failed)?;
-            sqlx::raw_sql(*migration)
-                .execute(&mut *transaction)
-                .await
-                .map_err(failed)?;
-            if at == BEFORE_CHAINS {
-                audit::chain_earlier(&mut transaction)
-                    .await
-                    .map_err(failed)?;
-            }
-            // The pragma takes no parameter; the number is ours.
-            let version = sqlx::AssertSqlSafe(format!("PRAGMA user_version = {}", at + 1));
-            sqlx::raw_sql(version)
-                .execute(&mut *transaction)
-                .await
-                .map_err(failed)?;
-            transaction.commit().await.map_err(failed)?;
+        migrate::migrate(&pool).await.map_err(failed)?;
+        if let Some(backup) = backup {
+            tracing::info!(
+                schema = migrate::known(),
+                backup = %backup.display(),
+                "database brought to this version's schema"
+            );
         }
         let turns = Arc::new(Semaphore::new(1));
         Ok(Self { pool, turns })
@@ -221,24 +182,6 @@ fn failed(operation: &'static str) -> impl FnOnce(sqlx::Error) -> StoreError {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[tokio::test]
-    async fn a_store_opens_again_and_one_of_a_later_version_is_refused() {
-        let directory = tempfile::tempdir().unwrap();
-        let path = directory.path().join("pinfold.db");
-        Store::open(&path).await.unwrap().close().await;
-        let store = Store::open(&path).await.unwrap();
-        sqlx::raw_sql("PRAGMA user_version = 99")
-            .execute(&store.pool)
-            .await
-            .unwrap();
-        store.close().await;
-        let error = Store::open(&path).await.unwrap_err();
-        assert!(
-            matches!(error, StoreError::Schema { found: 99, .. }),
-            "{error:?}"
-        );
-    }
 
     /// Sets how many pages of the file there may be, on all connections that are open.
     async fn limit_pages(store: &Store, pages: i64) {

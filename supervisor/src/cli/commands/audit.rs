@@ -38,6 +38,9 @@ impl From<AuditError> for Failure {
             AuditError::Store(StoreError::Earlier { .. }) => {
                 (Exit::Data, "start the daemon once: it chains what is there")
             }
+            AuditError::Store(StoreError::Schema { .. }) => {
+                (Exit::Data, "use the `pinfold` of the version that wrote it")
+            }
             AuditError::Store(StoreError::Open { .. }) => (
                 Exit::NoPermission,
                 "run it with sudo: it is the daemon's alone",

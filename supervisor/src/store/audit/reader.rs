@@ -3,19 +3,18 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
-use std::time::Duration;
 
 use chrono::{DateTime, SecondsFormat, Utc};
 use pinfold_policy::{Digest, PluginId};
 use serde::Serialize;
-use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
+use sqlx::sqlite::SqliteConnection;
 use sqlx::{Connection as _, QueryBuilder};
 
 use super::rows::{Head, Row};
 pub(crate) use super::verify::BrokenTrail;
 use super::verify::{self, Whole};
 use super::{KEPT_RECORDS, OPERATION_READ};
-use crate::store::{BEFORE_CHAINS, MIGRATIONS, StoreError, failed};
+use crate::store::{StoreError, failed, migrate};
 
 /// Which records are wanted.
 #[derive(Clone, Debug, Default)]
@@ -91,36 +90,28 @@ impl From<Head> for HeadView {
 /// An open trail.
 pub(crate) struct Reader {
     connection: SqliteConnection,
+    schema: i64,
 }
 
 impl Reader {
     /// Opens the file, which has to be there.
     pub(crate) async fn open(path: &Path) -> Result<Self, StoreError> {
-        let options = SqliteConnectOptions::new()
-            .filename(path)
-            .read_only(true)
-            .busy_timeout(Duration::from_secs(5));
         let unopened = |source| StoreError::Open {
             path: path.into(),
             source,
         };
-        let mut connection = SqliteConnection::connect_with(&options)
-            .await
-            .map_err(unopened)?;
-        let found: i64 = sqlx::query_scalar("PRAGMA user_version")
-            .fetch_one(&mut connection)
-            .await
-            .map_err(unopened)?;
-        let path = || path.into();
-        match usize::try_from(found) {
-            Ok(found) if found <= BEFORE_CHAINS => Err(StoreError::Earlier { path: path() }),
-            Ok(found) if found <= MIGRATIONS.len() => Ok(Self { connection }),
-            _ => Err(StoreError::Schema {
-                path: path(),
-                found,
-                known: i64::try_from(MIGRATIONS.len()).unwrap_or(i64::MAX),
-            }),
-        }
+        let mut connection = migrate::open_to_read(path).await.map_err(unopened)?;
+        let found = migrate::schema(&mut connection).await.map_err(unopened)?;
+        migrate::check_chained(path, found)?;
+        Ok(Self {
+            connection,
+            schema: found,
+        })
+    }
+
+    /// The schema of its database.
+    pub(crate) fn schema(&self) -> i64 {
+        self.schema
     }
 
     /// Whether the trail is whole, and has the records that were seen before.
