@@ -40,7 +40,7 @@ pub use at_rest::{Seen, seen_at_rest};
 pub use error::JailError;
 pub(crate) use host_files::{descriptor as host_files_descriptor, read as read_host_files};
 pub use interpreters::of as interpreters_of;
-pub use landlock::{FileAccess, FilePlaces, place_of_access};
+pub use landlock::{FileAccess, FilePlaces, landlock_abi, place_of_access};
 pub(crate) use landlock::{
     NEWEST as NEWEST_LANDLOCK, handled as landlock_handled, lacks as landlock_lacks,
 };

@@ -6,6 +6,7 @@
 //! one of the exit statuses of [`exit::Exit`]. Everything printed goes through [`output`], which
 //! escapes what a plugin could have smuggled in.
 
+mod archive;
 mod args;
 mod client;
 mod commands;

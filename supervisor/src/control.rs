@@ -13,8 +13,9 @@ use bytes::Bytes;
 use chrono::{DateTime, Utc};
 use futures_util::FutureExt as _;
 use pinfold_gateway::admin::dto::{
-    CreatedToken, DaemonState, EventQuery, EventView, LogLevel, LogQuery, LogRecord, NewToken,
-    PluginDetail, PluginView, PostureView, RescanQuery, StatusView, TokenView, UsageView,
+    CreatedToken, DaemonState, EventQuery, EventView, LogFilterView, LogLevel, LogQuery, LogRecord,
+    NewLogFilter, NewToken, PluginDetail, PluginView, PostureView, RescanQuery, StatusView,
+    TokenView, UsageView,
 };
 use pinfold_gateway::admin::{Control, ControlError, ControlFuture, Following, LogsOfAll};
 use pinfold_gateway::{Actor, CallError, Shared};
@@ -29,6 +30,7 @@ use crate::catalogue::Catalogue;
 use crate::chain::Chain;
 use crate::follow::{self, Place};
 use crate::launcher::LauncherError;
+use crate::log_filter::LogFilter;
 use crate::metrics::{self, Resources, Sample};
 use crate::state::Snapshot;
 use crate::store::Store;
@@ -44,6 +46,8 @@ pub(crate) struct Administration {
     pub(crate) table: Shared,
     pub(crate) tokens: Arc<KnownTokens>,
     pub(crate) store: Store,
+    /// What the daemon's own log goes by.
+    pub(crate) log_filter: Arc<LogFilter>,
     pub(crate) since: DateTime<Utc>,
     /// `service` or `development`, and `user` where the launcher is no root.
     pub(crate) mode: &'static str,
@@ -103,6 +107,7 @@ impl Control for Administration {
             listeners: vec![self.url.clone()],
             plugins,
             warnings: self.warnings(),
+            log: Some(self.log_filter.view()),
         }
     }
 
@@ -301,6 +306,18 @@ impl Control for Administration {
             Ok(view::posture_view(plugin, posture))
         }
         .boxed()
+    }
+
+    fn log_filter(&self) -> LogFilterView {
+        self.log_filter.view()
+    }
+
+    fn set_log_filter(
+        &self,
+        filter: Option<NewLogFilter>,
+        actor: Actor,
+    ) -> ControlFuture<'_, LogFilterView> {
+        self.filter_log(filter, actor).boxed()
     }
 
     fn create_token(&self, token: NewToken, actor: Actor) -> ControlFuture<'_, CreatedToken> {

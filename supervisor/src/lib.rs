@@ -26,6 +26,7 @@ mod install;
 mod keys;
 mod launcher;
 mod lifecycle;
+mod log_filter;
 mod logs;
 mod manager;
 mod meters;

@@ -79,6 +79,12 @@ impl Place {
         self.state.join("development-token")
     }
 
+    /// There while `pinfold restore` changes old for new: the daemon does not start.
+    #[must_use]
+    pub fn unfinished_restore(&self) -> PathBuf {
+        self.state.join("restore-unfinished")
+    }
+
     /// Pinfold's own database. No plugin's statement reaches it.
     #[must_use]
     pub fn database(&self) -> PathBuf {

@@ -13,9 +13,9 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use crate::catalogue::Catalogue;
 use crate::chain::Chain;
 use crate::config::Config;
+use crate::log_filter::LogFilter;
 use crate::manager;
 use crate::place::Place;
-use crate::telemetry::LogControl;
 
 /// Keys, or tables of them, that are applied while the daemon runs.
 const APPLIED: [&str; 3] = ["log", "health", "restart"];
@@ -25,7 +25,7 @@ pub(crate) struct Reload {
     path: PathBuf,
     /// What is in force.
     config: Config,
-    log: LogControl,
+    log: Arc<LogFilter>,
     catalogue: Arc<Catalogue>,
     /// What the service manager shows.
     status: String,
@@ -36,7 +36,7 @@ impl Reload {
     pub(crate) fn new(
         place: &Place,
         config: Config,
-        log: LogControl,
+        log: Arc<LogFilter>,
         catalogue: Arc<Catalogue>,
         status: String,
     ) -> Self {
@@ -82,7 +82,7 @@ impl Reload {
                 return format!("the configuration was refused: {}", Chain(&error));
             }
         };
-        if let Err(error) = self.log.set(&new.log) {
+        if let Err(error) = self.log.configure(&new.log) {
             tracing::error!(error = %Chain(&error), "configuration refused, nothing changed");
             return format!("the configuration was refused: {}", Chain(&error));
         }

@@ -32,6 +32,7 @@ use crate::discovery::Discovery;
 use crate::follow::FOLLOWERS;
 use crate::heap;
 use crate::launcher::Launcher;
+use crate::log_filter::LogFilter;
 use crate::logs::Logs;
 use crate::manager::{self, Sockets};
 use crate::meters::Meters;
@@ -92,6 +93,12 @@ pub enum RunError {
         /// Its address.
         address: SocketAddr,
     },
+    /// A restore was cut off: part of the installation is the backup's, part is what was there before.
+    #[error("a restore was cut off: {} is there", .marker.display())]
+    Unfinished {
+        /// What says so.
+        marker: PathBuf,
+    },
     /// The state cannot be opened.
     #[error("open the daemon's state")]
     Store(#[source] StoreError),
@@ -112,17 +119,20 @@ impl RunError {
     pub fn hint(&self) -> Option<String> {
         match self {
             Self::Store(error) => error.hint(),
+            Self::Unfinished { .. } => {
+                Some("run the same `pinfold restore` again; what was there before is kept".into())
+            }
             _ => None,
         }
     }
 
     /// Whether starting again changes nothing until somebody has done something: a database of a
-    /// later version, a listener that the configuration forbids.
+    /// later version, an unfinished restore, a listener that the configuration forbids.
     #[must_use]
     pub fn is_final(&self) -> bool {
         matches!(
             self,
-            Self::Store(StoreError::Schema { .. }) | Self::Exposed { .. }
+            Self::Store(StoreError::Schema { .. }) | Self::Unfinished { .. } | Self::Exposed { .. }
         )
     }
 }
@@ -165,6 +175,10 @@ async fn serve(start: Start, child: &mut Option<Child>) -> Result<(), RunError> 
         own_user,
     } = start;
     let _held = lock(&place.state)?;
+    let marker = place.unfinished_restore();
+    if marker.exists() {
+        return Err(RunError::Unfinished { marker });
+    }
     if development {
         development::seed(&place)
             .await
@@ -211,7 +225,9 @@ async fn serve(start: Start, child: &mut Option<Child>) -> Result<(), RunError> 
     let is_passed = sockets.gateway.is_some();
     let (listener, address) = gateway_listener(&config, sockets.gateway).await?;
     let stop = CancellationToken::new();
+    let log_filter = LogFilter::new(log, &config.log);
     let administration = Arc::new(Administration {
+        log_filter: Arc::clone(&log_filter),
         catalogue: Arc::clone(&catalogue),
         table: Arc::clone(&table),
         tokens: Arc::clone(&tokens),
@@ -266,10 +282,12 @@ async fn serve(start: Start, child: &mut Option<Child>) -> Result<(), RunError> 
     tasks.spawn(heap::keep_small(meters, stop.clone()));
     let (follower, until) = (Arc::clone(&administration), stop.clone());
     tasks.spawn(async move { follower.follow_controls(trail, until).await });
+    tasks.spawn(Arc::clone(&log_filter).keep(store.clone(), stop.clone()));
     tasks.close();
 
     let alive = tokio::spawn(manager::keep_alive());
-    let mut reload = Reload::new(&place, config, log, Arc::clone(&catalogue), serves(address));
+    let status = serves(address);
+    let mut reload = Reload::new(&place, config, log_filter, Arc::clone(&catalogue), status);
     if !development {
         reload.listen().map_err(begin("receive SIGHUP"))?;
     }

@@ -47,6 +47,11 @@ impl LogControl {
     }
 }
 
+/// Whether a filter can be read.
+pub(crate) fn check(filter: &str) -> Result<(), FilterError> {
+    parse(filter).map(drop)
+}
+
 /// Starts logging. Called once, before the first thread.
 pub(crate) fn start(filter: &str, format: LogFormat) -> Result<LogControl, FilterError> {
     let (filter, handle) = reload::Layer::new(parse(filter)?);

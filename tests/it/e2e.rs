@@ -23,6 +23,7 @@ mod jail;
 mod life;
 mod limits;
 mod load;
+mod maintenance;
 mod metrics;
 mod misbehaviour;
 mod operations;

@@ -12,6 +12,13 @@ use pinfold_reaper::plan::Landlock;
 use super::{JailSpec, RUN_DIRECTORY, STAGE_DIRECTORY, STATE_DIRECTORY};
 use crate::plan::{PlanError, PlanWriter};
 
+/// The version of Landlock's interface that the running kernel has; `None` where it has none, or it is
+/// switched off.
+#[must_use]
+pub fn landlock_abi() -> Option<u32> {
+    crate::sys::landlock::abi().ok()
+}
+
 /// Rights on files: `LANDLOCK_ACCESS_FS_*` (linux/landlock.h).
 mod right {
     pub(super) const EXECUTE: u64 = 1;

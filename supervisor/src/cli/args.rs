@@ -1,5 +1,6 @@
 //! What can be typed: commands, their arguments and their help.
 
+mod archive;
 mod audit;
 mod policy;
 mod signing;
@@ -15,6 +16,7 @@ use pinfold_policy::PluginId;
 use super::exit::Exit;
 use super::lifetime::Lifetime;
 
+pub(super) use archive::{BackupArguments, RestoreArguments};
 pub(super) use audit::{AuditCommand, AuditListArguments, Expected};
 pub(super) use policy::{CheckArguments, Form, PolicyCommand};
 pub(super) use signing::{
@@ -140,6 +142,26 @@ pub(super) enum Command {
     ///
     /// With --json, or without a terminal, it shows one sample of a second.
     Top,
+    /// What is wrong with this installation, and how to mend it; also where the daemon does not run
+    ///
+    /// Looks at kernel, control groups, units, files, policies, signatures, database, audit trail, sockets
+    /// and clock, and changes nothing. Ends with status 0 if all is well, 1 if there are warnings, 2 if
+    /// there are errors.
+    Doctor,
+    /// Back up everything of this installation that cannot be made again, into one tar file
+    ///
+    /// Database, plugins, policies, keys, configuration and plugins' lasting files, while the daemon runs
+    /// or without it. Overwrites nothing. Runs as the policies' owner.
+    Backup(BackupArguments),
+    /// Put a backup in the place of what is here, which is kept beside it
+    ///
+    /// Verifies every digest, the database and the audit trail before anything changes. Refuses while
+    /// the daemon or the launcher runs. Runs as the policies' owner.
+    Restore(RestoreArguments),
+    /// What the daemon's own log goes by, now and for a while
+    ///
+    /// Without a filter it shows it. It changes nothing of the configuration: after a restart that holds.
+    LogLevel(LogLevelArguments),
     /// Tokens for the gateway
     Token {
         #[command(subcommand)]
@@ -245,6 +267,18 @@ pub(super) struct Newest {
     /// Go on with what comes, until Ctrl-C
     #[arg(short, long)]
     pub(super) follow: bool,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct LogLevelArguments {
+    /// error, warn, info, debug, trace, or target=level parts separated by commas
+    pub(super) filter: Option<String>,
+    /// For how long: 10m, 2h, at most 7d; until the daemon ends if absent
+    #[arg(long = "for", value_name = "TIME", requires = "filter")]
+    pub(super) time: Option<Lifetime>,
+    /// Go by the configuration's filter again
+    #[arg(long, conflicts_with = "filter")]
+    pub(super) reset: bool,
 }
 
 #[derive(Debug, Args)]
@@ -406,6 +440,47 @@ mod tests {
             assert!(error.use_stderr());
             assert!(error.to_string().contains(said), "{error}");
         }
+    }
+
+    /// A command as a page has it, without what is around it; `None` where it is none of ours.
+    fn own(command: &str) -> Option<&str> {
+        let command = command.trim();
+        let command = command.strip_prefix("sudo ").unwrap_or(command);
+        let command = command.split(" # ").next().unwrap_or(command);
+        let is_own = command == "pinfold" || command.starts_with("pinfold ");
+        is_own.then_some(command)
+    }
+
+    #[test]
+    fn every_command_in_the_pages_for_operators_is_one() {
+        let directory = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/operations");
+        let mut commands = 0;
+        for entry in std::fs::read_dir(directory).unwrap() {
+            let path = entry.unwrap().path();
+            if path.extension().is_none_or(|end| end != "md") {
+                continue;
+            }
+            let page = std::fs::read_to_string(&path).unwrap();
+            let blocks = page.split("```sh\n").skip(1);
+            let lines = blocks.flat_map(|block| block.split("```").next().unwrap().lines());
+            let inline = page.split('`').filter(|text| !text.contains('\n'));
+            // What stands in a sentence may leave out what it is about.
+            let inline = inline.filter(|text| own(text).is_some_and(|it| it.contains("hello")));
+            for line in lines.chain(inline) {
+                for command in line.split(" | ").flat_map(|part| part.split(" && ")) {
+                    let Some(command) = own(command) else {
+                        continue;
+                    };
+                    commands += 1;
+                    match parse(command) {
+                        Ok(_) => {}
+                        Err(error) if !error.use_stderr() => {}
+                        Err(error) => panic!("{}: {command}: {error}", path.display()),
+                    }
+                }
+            }
+        }
+        assert!(commands > 40, "{commands}");
     }
 
     #[test]

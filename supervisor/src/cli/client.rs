@@ -15,8 +15,8 @@ use http_body_util::{BodyExt as _, Full, LengthLimitError, Limited};
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
 use pinfold_gateway::admin::dto::{
-    CreatedToken, EventQuery, EventView, LogQuery, LogRecord, NewToken, PluginDetail, PluginView,
-    PostureView, RescanQuery, StatusView, TokenView, UsageView,
+    CreatedToken, EventQuery, EventView, LogFilterView, LogQuery, LogRecord, NewLogFilter,
+    NewToken, PluginDetail, PluginView, PostureView, RescanQuery, StatusView, TokenView, UsageView,
 };
 use pinfold_policy::PluginId;
 use serde::de::DeserializeOwned;
@@ -157,6 +157,28 @@ impl Client {
         self.ask(Method::DELETE, &path, Bytes::new(), PLAIN_LIMIT)
             .await?;
         Ok(())
+    }
+
+    pub(super) async fn log_filter(&self) -> Result<LogFilterView, ClientError> {
+        self.get("/log-filter", PLAIN_LIMIT).await
+    }
+
+    pub(super) async fn set_log_filter(
+        &self,
+        wanted: &NewLogFilter,
+    ) -> Result<LogFilterView, ClientError> {
+        let body = serde_json::to_vec(wanted).expect("a filter is plain data");
+        let (_, body) = self
+            .ask(Method::PUT, "/log-filter", body.into(), PLAIN_LIMIT)
+            .await?;
+        read(&Method::PUT, "/log-filter", &body)
+    }
+
+    pub(super) async fn reset_log_filter(&self) -> Result<LogFilterView, ClientError> {
+        let (_, body) = self
+            .ask(Method::DELETE, "/log-filter", Bytes::new(), PLAIN_LIMIT)
+            .await?;
+        read(&Method::DELETE, "/log-filter", &body)
     }
 
     async fn get<T: DeserializeOwned>(

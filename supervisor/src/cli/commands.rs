@@ -1,9 +1,12 @@
 //! The commands, a file each, and the way from what was typed to its file.
 
 mod audit;
+mod backup;
 mod completions;
+mod doctor;
 mod events;
 mod keys;
+mod log_level;
 mod man;
 mod plugin_add;
 mod plugin_call;
@@ -15,6 +18,7 @@ mod plugin_show;
 mod plugin_switch;
 mod policy;
 mod posture;
+mod restore;
 mod sign;
 mod status;
 mod token;
@@ -39,6 +43,10 @@ pub(super) async fn run(context: &Context, command: Command) -> Result<(), Failu
         Command::Events(arguments) => events::run(context, &arguments).await,
         Command::Audit { command } => audit::run(context, command).await,
         Command::Top => top::run(context).await,
+        Command::LogLevel(arguments) => log_level::run(context, &arguments).await,
+        Command::Doctor => doctor::run(context).await,
+        Command::Backup(arguments) => backup::run(context, &arguments).await,
+        Command::Restore(arguments) => restore::run(context, &arguments).await,
         Command::Token { command } => token::run(context, command).await,
         Command::Completions { shell } => completions::run(context.output, shell),
         Command::Man { directory } => man::run(&directory),

@@ -165,6 +165,11 @@ impl Installation {
         Ok(Self { config, root })
     }
 
+    /// All of `launcher.toml`.
+    pub(super) fn config(&self) -> &LauncherConfig {
+        &self.config
+    }
+
     /// Where plugins lie, a directory each.
     pub(super) fn plugin_dir(&self) -> &Path {
         &self.config.plugin_dir

@@ -6,11 +6,13 @@
 //! still known would be valid until the next start.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use pinfold_gateway::Actor;
 use pinfold_gateway::admin::ControlError;
 use pinfold_gateway::admin::dto::{
-    Because, CreatedToken, LogLevel, NewToken, PluginDetail, RescanQuery,
+    Because, CreatedToken, LogFilterView, LogLevel, NewLogFilter, NewToken, PluginDetail,
+    RescanQuery,
 };
 use pinfold_policy::PluginId;
 use pinfold_sandbox::protocol::Request;
@@ -24,6 +26,7 @@ use crate::state::Snapshot;
 use crate::store::Store;
 use crate::store::audit::Entry;
 use crate::store::tokens::CreateTokenError;
+use crate::telemetry::FilterError;
 
 /// What is done to a plugin.
 #[derive(Clone, Copy, Debug)]
@@ -153,6 +156,38 @@ impl Administration {
                 Ok(false) => Err(ControlError::UnknownToken { id }),
                 Err(error) => Err(not_stored(attempt, &error)),
             }
+        })
+        .await
+    }
+
+    /// Has the log go by something else, or by the configuration's filter again.
+    pub(super) async fn filter_log(
+        &self,
+        wanted: Option<NewLogFilter>,
+        actor: Actor,
+    ) -> Result<LogFilterView, ControlError> {
+        let (log, store) = (Arc::clone(&self.log_filter), self.store.clone());
+        self.to_its_end("change the log filter", async move {
+            let refused = |error: FilterError| ControlError::Invalid {
+                what: "filter",
+                reason: Chain(&error).to_string(),
+            };
+            let (action, subject) = match &wanted {
+                Some(wanted) => {
+                    crate::telemetry::check(&wanted.filter).map_err(refused)?;
+                    let time = wanted.seconds.map(|seconds| format!(" for {seconds} s"));
+                    let subject = format!("{}{}", wanted.filter, time.unwrap_or_default());
+                    ("admin.log.set", subject)
+                }
+                None => ("admin.log.reset", log.view().configured),
+            };
+            record(&store, &actor, action, subject, None).await?;
+            let done = match wanted {
+                Some(wanted) => log.set(&wanted.filter, wanted.seconds.map(Duration::from_secs)),
+                None => log.reset(),
+            };
+            done.map_err(refused)?;
+            Ok(log.view())
         })
         .await
     }

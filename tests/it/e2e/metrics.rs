@@ -1,5 +1,7 @@
 //! What a monitoring system reads, against what the documentation says and what was done.
 
+mod dashboards;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use nix::sys::signal::Signal;

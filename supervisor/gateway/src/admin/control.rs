@@ -9,8 +9,9 @@ use http::StatusCode;
 use pinfold_policy::{CallContext, PluginId};
 
 use super::dto::{
-    CreatedToken, EventQuery, EventView, LogLevel, LogQuery, LogRecord, NewToken, PluginDetail,
-    PluginView, PostureView, RescanQuery, StatusView, TokenView, UsageView,
+    CreatedToken, EventQuery, EventView, LogFilterView, LogLevel, LogQuery, LogRecord,
+    NewLogFilter, NewToken, PluginDetail, PluginView, PostureView, RescanQuery, StatusView,
+    TokenView, UsageView,
 };
 use super::follow::Following;
 use crate::audit::Actor;
@@ -114,6 +115,16 @@ pub trait Control: Send + Sync + 'static {
 
     /// Which controls are in force, here or around one plugin.
     fn posture(&self, plugin: Option<PluginId>) -> ControlFuture<'_, PostureView>;
+
+    /// What the daemon's own log goes by.
+    fn log_filter(&self) -> LogFilterView;
+
+    /// Has the log go by something else; by the configuration's filter again where that is `None`.
+    fn set_log_filter(
+        &self,
+        filter: Option<NewLogFilter>,
+        actor: Actor,
+    ) -> ControlFuture<'_, LogFilterView>;
 
     /// Makes a token; its text is in the answer and nowhere else.
     fn create_token(&self, token: NewToken, actor: Actor) -> ControlFuture<'_, CreatedToken>;

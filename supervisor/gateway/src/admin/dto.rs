@@ -4,6 +4,7 @@
 //! Readers ignore members they do not know; what clients send is refused if it has unknown ones.
 
 mod happenings;
+mod log_filter;
 mod rescan;
 
 use std::collections::BTreeMap;
@@ -13,6 +14,7 @@ use pinfold_policy::{PluginId, Route};
 use serde::{Deserialize, Serialize};
 
 pub use happenings::{EventQuery, EventView, FollowLine, HealthView, RejectedView};
+pub use log_filter::{LogFilterView, NewLogFilter};
 pub use rescan::{Because, RescanQuery};
 
 /// The daemon at a glance.
@@ -34,6 +36,8 @@ pub struct StatusView {
     pub plugins: BTreeMap<String, usize>,
     /// What an operator should know: development grants, missing controls.
     pub warnings: Vec<String>,
+    /// What the daemon's own log goes by; absent in what an earlier version says.
+    pub log: Option<LogFilterView>,
 }
 
 /// Whether the daemon serves.

@@ -17,8 +17,8 @@ use pinfold_policy::PluginId;
 
 use super::control::in_time;
 use super::dto::{
-    EventQuery, LogQuery, NewToken, PluginDetail, PluginView, PostureView, RescanQuery, StatusView,
-    UsageView,
+    EventQuery, LogFilterView, LogQuery, NewLogFilter, NewToken, PluginDetail, PluginView,
+    PostureView, RescanQuery, StatusView, UsageView,
 };
 use super::follow;
 use super::problem::{self, ApiError};
@@ -66,6 +66,10 @@ pub(crate) fn router(control: Arc<dyn Control>, config: &GatewayConfig) -> Route
         .route("/metrics", get(metrics))
         .route("/posture", get(posture))
         .route("/posture/{id}", get(plugin_posture))
+        .route(
+            "/log-filter",
+            get(log_filter).put(set_log_filter).delete(reset_log_filter),
+        )
         .route("/tokens", get(tokens).post(create_token))
         .route("/tokens/{id}", delete(revoke_token))
         .route_layer(middleware::from_fn(problem::note_pattern));
@@ -227,6 +231,45 @@ async fn posture(State(api): Api) -> Answered<Json<PostureView>> {
 async fn plugin_posture(State(api): Api, id: OnePath) -> Answered<Json<PostureView>> {
     let id = plugin_id(&id?)?;
     Ok(in_time(api.control.posture(Some(id))).await.map(Json)?)
+}
+
+async fn log_filter(State(api): Api) -> Json<LogFilterView> {
+    Json(api.control.log_filter())
+}
+
+async fn set_log_filter(
+    State(api): Api,
+    Extension(actor): Extension<Actor>,
+    headers: HeaderMap,
+    body: Body,
+) -> Answered<Json<LogFilterView>> {
+    let deadline = Instant::now() + api.request_time_out;
+    let body = api.read(body, &headers, deadline).await?;
+    let wanted: NewLogFilter = serde_json::from_slice(&body)
+        .map_err(|error| ApiError::invalid(format!("request body: {error}")))?;
+    let longest = NewLogFilter::LONGEST.as_secs();
+    if wanted
+        .seconds
+        .is_some_and(|seconds| !(1..=longest).contains(&seconds))
+    {
+        let text = format!("seconds: allowed are 1 to {longest}");
+        return Err(ApiError::invalid(text));
+    }
+    let limit = NewLogFilter::LIMIT_BYTES;
+    if wanted.filter.len() > limit || wanted.filter.chars().any(char::is_control) {
+        let text = format!("filter: over {limit} bytes, or a control character");
+        return Err(ApiError::invalid(text));
+    }
+    let set = api.control.set_log_filter(Some(wanted), actor);
+    Ok(in_time(set).await.map(Json)?)
+}
+
+async fn reset_log_filter(
+    State(api): Api,
+    Extension(actor): Extension<Actor>,
+) -> Answered<Json<LogFilterView>> {
+    let set = api.control.set_log_filter(None, actor);
+    Ok(in_time(set).await.map(Json)?)
 }
 
 async fn tokens(State(api): Api) -> Answered<impl IntoResponse + use<>> {

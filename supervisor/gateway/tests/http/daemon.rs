@@ -108,7 +108,30 @@ impl Control for Daemon {
             listeners: vec![],
             plugins: BTreeMap::from([("ready".into(), 1), ("disabled".into(), 1)]),
             warnings: vec![],
+            log: None,
         }
+    }
+
+    fn log_filter(&self) -> LogFilterView {
+        LogFilterView {
+            filter: "info".into(),
+            configured: "info".into(),
+            until: None,
+        }
+    }
+
+    fn set_log_filter(
+        &self,
+        filter: Option<NewLogFilter>,
+        _: Actor,
+    ) -> ControlFuture<'_, LogFilterView> {
+        let wanted = filter.map_or_else(|| "info".into(), |wanted| wanted.filter);
+        Box::pin(async move {
+            Ok(LogFilterView {
+                filter: wanted,
+                ..self.log_filter()
+            })
+        })
     }
 
     fn plugins(&self) -> Vec<PluginView> {

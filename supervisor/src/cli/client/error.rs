@@ -78,7 +78,7 @@ impl ClientError {
                 development: true, ..
             } => "start it with `make run`, or name another installation with --dev-dir".into(),
             Self::NotRunning { .. } => {
-                "look at `systemctl status 'pinfold*'`; --dev means a development installation"
+                "`sudo pinfold doctor` says what is wrong; --dev means a development installation"
                     .into()
             }
             Self::Forbidden { .. } => {

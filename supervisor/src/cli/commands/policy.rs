@@ -1,6 +1,6 @@
 //! `pinfold policy`: what a security reviewer reads.
 
-mod check;
+pub(super) mod check;
 mod diff;
 mod explain;
 mod origin;

@@ -21,11 +21,11 @@ use crate::cli::installation::InstallationError;
 use crate::cli::review::{self, Review, ReviewError};
 
 /// What was found in one file.
-struct Checked {
+pub(in crate::cli::commands) struct Checked {
     /// The file, as it was named or found.
-    path: PathBuf,
+    pub(in crate::cli::commands) path: PathBuf,
     places: Places,
-    findings: Vec<Finding>,
+    pub(in crate::cli::commands) findings: Vec<Finding>,
 }
 
 /// Why something that was named cannot be looked at.
@@ -53,12 +53,7 @@ impl From<CheckError> for Failure {
 pub(super) fn run(context: &Context, arguments: &CheckArguments) -> Result<bool, Failure> {
     let mut checked = Vec::new();
     if arguments.targets.is_empty() {
-        let review = Review::open(&context.place)?;
-        let (plugins, others) = review.policies()?;
-        for plugin in plugins {
-            checked.push(installed(&review, &plugin)?);
-        }
-        checked.extend(others.into_iter().map(never_read));
+        checked = all(&Review::open(&context.place)?)?;
     } else {
         // Files can be looked at where nothing is installed.
         let review = Review::open(&context.place);
@@ -73,6 +68,17 @@ pub(super) fn run(context: &Context, arguments: &CheckArguments) -> Result<bool,
     }
     let all = checked.iter().flat_map(|one| &one.findings);
     Ok(!all.into_iter().any(|f| arguments.fail_on.fails(f.severity)))
+}
+
+/// Every policy of an installation.
+pub(in crate::cli::commands) fn all(review: &Review) -> Result<Vec<Checked>, Failure> {
+    let (plugins, others) = review.policies()?;
+    let mut checked = Vec::new();
+    for plugin in plugins {
+        checked.push(installed(review, &plugin)?);
+    }
+    checked.extend(others.into_iter().map(never_read));
+    Ok(checked)
 }
 
 /// What was named: a file where there is one of that name, else a plugin.

@@ -1,0 +1,132 @@
+//! Why there is no backup, or nothing is restored.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use crate::cli::exit::{Exit, Failure, of_io};
+use crate::store::StoreError;
+use crate::store::audit::reader::BrokenTrail;
+
+/// Why there is no backup, or nothing is restored.
+#[derive(Debug, thiserror::Error)]
+pub(in crate::cli) enum ArchiveError {
+    #[error("{action} {path}")]
+    File {
+        action: &'static str,
+        path: PathBuf,
+        #[source]
+        source: io::Error,
+    },
+    #[error("{path} is there already: a backup overwrites nothing")]
+    Exists { path: PathBuf },
+    #[error("{inner} lies in {outer}, which is backed up by itself")]
+    Nested { inner: PathBuf, outer: PathBuf },
+    #[error("{path} became shorter while it was read")]
+    Changed { path: PathBuf },
+    #[error("{path} has more than {limit} {what}")]
+    Limit {
+        path: PathBuf,
+        limit: usize,
+        what: &'static str,
+    },
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    #[error("{path} is no backup: {why}")]
+    NotOurs { path: PathBuf, why: String },
+    #[error("entry {entry:?} of the backup is refused: {why}")]
+    Entry { entry: String, why: &'static str },
+    #[error("entry {entry:?} of the backup is not what its manifest says: {what}")]
+    Differs { entry: String, what: &'static str },
+    #[error("the backup is of version {version}, whose form {format} this version does not know")]
+    Later { version: String, format: u32 },
+    #[error("the audit trail of the backup is not whole")]
+    Trail(#[source] BrokenTrail),
+    #[error("{name} of the backup is refused: {why}")]
+    Configuration { name: String, why: String },
+    #[error("{name} of the backup is damaged: {why}")]
+    Damaged { name: String, why: String },
+    #[error("launcher.toml of the backup has {key} = {theirs}, this installation's {ours}")]
+    OtherPlaces {
+        key: &'static str,
+        theirs: String,
+        ours: String,
+    },
+    #[error("{who} runs on {path}")]
+    Running { who: &'static str, path: PathBuf },
+    #[error("find ids for the plugins")]
+    Ids(#[source] pinfold_sandbox::uids::UidError),
+    #[error("{path} was not put in place, and everything is as it was")]
+    RolledBack {
+        path: PathBuf,
+        #[source]
+        source: io::Error,
+    },
+    #[error("{path} was not put in place, nor {back} put back")]
+    Stuck {
+        path: PathBuf,
+        back: PathBuf,
+        #[source]
+        source: io::Error,
+    },
+}
+
+/// Names what was done to which file when it failed.
+pub(in crate::cli) fn file(
+    action: &'static str,
+    path: &Path,
+) -> impl FnOnce(io::Error) -> ArchiveError + use<> {
+    let path = path.to_owned();
+    move |source| ArchiveError::File {
+        action,
+        path,
+        source,
+    }
+}
+
+impl From<ArchiveError> for Failure {
+    fn from(error: ArchiveError) -> Self {
+        use ArchiveError as E;
+        let (exit, hint) = match &error {
+            E::File { source, .. } => match of_io(Exit::Io, source) {
+                Exit::NoPermission => (Exit::NoPermission, Some("run it with sudo".to_owned())),
+                exit => (exit, None),
+            },
+            E::Exists { .. } => (Exit::CannotCreate, Some("give another name".into())),
+            E::Nested { .. } => (Exit::Config, Some("give each directory of launcher.toml a place of its own".into())),
+            E::Changed { .. } => (
+                Exit::Temporary,
+                Some("disable the plugin that writes it (`pinfold plugin disable`), or stop the daemon, and try again".into()),
+            ),
+            E::Limit { .. } => (Exit::Data, Some("take away what the plugin has piled up, or back its directory up by itself".into())),
+            E::Store(error) => (Exit::Io, error.hint()),
+            E::NotOurs { .. } | E::Damaged { .. } | E::Entry { .. } | E::Differs { .. } | E::Trail(_) => (
+                Exit::Data,
+                Some("nothing was changed: use another backup, or compare this one with where it was kept".into()),
+            ),
+            E::Later { version, .. } => (Exit::Data, Some(format!("nothing was changed: install version {version} first"))),
+            E::Configuration { .. } => (
+                Exit::Config,
+                Some("nothing was changed: with --keep-configuration this installation's files stay as they are".into()),
+            ),
+            E::OtherPlaces { .. } => (
+                Exit::Config,
+                Some("nothing was changed: make both the same, or keep this installation's with --keep-configuration".into()),
+            ),
+            E::Running { .. } => (
+                Exit::Temporary,
+                Some("nothing was changed: stop it (systemctl stop pinfold.slice), or end `make run`".into()),
+            ),
+            E::Ids(_) => (Exit::Failed, None),
+            E::RolledBack { .. } => (Exit::CannotCreate, Some("look at that directory: is it a mount point, is the disk full?".into())),
+            E::Stuck { back, .. } => (
+                Exit::Failed,
+                Some(format!("rename {} to its name without the end by hand", back.display())),
+            ),
+        };
+        let failure = Self::new(exit, error);
+        match hint {
+            Some(hint) => failure.hint(hint),
+            None => failure,
+        }
+    }
+}

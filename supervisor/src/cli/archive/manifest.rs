@@ -1,0 +1,79 @@
+//! What an archive says of itself: its last entry.
+
+use std::collections::BTreeMap;
+
+use pinfold_policy::{Digest, PluginId};
+use serde::{Deserialize, Serialize};
+
+/// The form of archive that this version writes, and the newest that it reads.
+pub(in crate::cli) const FORMAT: u32 = 1;
+
+/// What an archive says of itself.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(in crate::cli) struct Manifest {
+    pub(in crate::cli) format: u32,
+    /// The version of Pinfold that made it.
+    pub(in crate::cli) version: String,
+    /// When, RFC 3339 in UTC.
+    pub(in crate::cli) created: String,
+    /// On which machine.
+    pub(in crate::cli) host: String,
+    /// Schema of the daemon's database; absent where there was none.
+    pub(in crate::cli) schema: Option<i64>,
+    /// Where the audit trail ended.
+    pub(in crate::cli) audit: Vec<AuditHead>,
+    /// User ids of plugins, to whom their lasting files belong.
+    pub(in crate::cli) ids: BTreeMap<PluginId, u32>,
+    /// Everything but this, in the order of the archive.
+    pub(in crate::cli) entries: Vec<Entry>,
+    /// What was left out: neither file, directory nor link.
+    pub(in crate::cli) left_out: Vec<String>,
+    /// Files that were written while they were read: their content may be of no one moment.
+    pub(in crate::cli) unsettled: Vec<String>,
+}
+
+/// The last record of a part of the trail.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(in crate::cli) struct AuditHead {
+    pub(in crate::cli) part: String,
+    pub(in crate::cli) number: i64,
+    pub(in crate::cli) hash: Digest,
+}
+
+/// One entry.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(in crate::cli) struct Entry {
+    /// Its path in the archive, as [`text_of`](super::text_of) writes it.
+    pub(in crate::cli) path: String,
+    pub(in crate::cli) kind: EntryKind,
+    /// Permission bits, in octal.
+    pub(in crate::cli) mode: String,
+    #[serde(flatten)]
+    pub(in crate::cli) owner: OwnerOf,
+    /// Bytes; of files alone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(in crate::cli) size: Option<u64>,
+    /// Of a file's content, or of the text of a link.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(in crate::cli) digest: Option<Digest>,
+}
+
+/// What an entry is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(in crate::cli) enum EntryKind {
+    File,
+    Directory,
+    Link,
+}
+
+/// Whose something is: by number, and by name where there is one.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(in crate::cli) struct OwnerOf {
+    pub(in crate::cli) uid: u32,
+    pub(in crate::cli) gid: u32,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(in crate::cli) user: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(in crate::cli) group: Option<String>,
+}

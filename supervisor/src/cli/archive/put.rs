@@ -1,0 +1,130 @@
+//! Old for new: each area by one rename, and all back where one fails.
+
+use std::fs::{self, File, OpenOptions};
+use std::io;
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::{Path, PathBuf};
+
+use super::areas::AreaKind;
+use super::error::{ArchiveError, file};
+use super::read::Staged;
+use super::write::parent;
+
+/// What was there before, and is kept beside.
+#[derive(Debug, serde::Serialize)]
+pub(in crate::cli) struct Replaced {
+    pub(in crate::cli) path: PathBuf,
+    /// Where it is now; absent where there was nothing.
+    pub(in crate::cli) kept: Option<PathBuf>,
+}
+
+/// A rename that was done.
+struct Done {
+    from: PathBuf,
+    to: PathBuf,
+}
+
+/// Puts every area in its place. What was there is kept beside it, with `.before-STAMP` after its
+/// name. While it lasts `marker` is there, and the daemon does not start: should the power go in
+/// between, the same command does it all again.
+pub(in crate::cli) fn put(
+    staged: &[Staged],
+    marker: &Path,
+    stamp: &str,
+) -> Result<Vec<Replaced>, ArchiveError> {
+    for one in staged {
+        let directory = parent(&one.at);
+        let synced = File::open(directory).and_then(|it| Ok(rustix::fs::syncfs(&it)?));
+        synced.map_err(file("write", directory))?;
+    }
+    mark(marker)?;
+    let mut done = Vec::new();
+    let mut replaced = Vec::new();
+    for one in staged {
+        match put_one(one, stamp, &mut done) {
+            Ok(kept) => replaced.push(Replaced {
+                path: one.area.path.clone(),
+                kept,
+            }),
+            Err(source) => {
+                let path = one.area.path.clone();
+                return Err(match roll_back(done) {
+                    Ok(()) => {
+                        fs::remove_file(marker).map_err(file("remove", marker))?;
+                        ArchiveError::RolledBack { path, source }
+                    }
+                    Err(back) => ArchiveError::Stuck { path, back, source },
+                });
+            }
+        }
+    }
+    fs::remove_file(marker).map_err(file("remove", marker))?;
+    sync(parent(marker)).map_err(file("write", marker))?;
+    Ok(replaced)
+}
+
+fn mark(marker: &Path) -> Result<(), ArchiveError> {
+    let opened = OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .mode(0o600)
+        .custom_flags(nix::libc::O_NOFOLLOW)
+        .open(marker);
+    opened
+        .and_then(|marker| marker.sync_all())
+        .and_then(|()| sync(parent(marker)))
+        .map_err(file("make", marker))
+}
+
+fn put_one(one: &Staged, stamp: &str, done: &mut Vec<Done>) -> io::Result<Option<PathBuf>> {
+    let path = &one.area.path;
+    let mut move_away = |path: &Path| -> io::Result<Option<PathBuf>> {
+        match fs::symlink_metadata(path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            found => found?,
+        };
+        let back = with_end(path, &format!(".before-{stamp}"));
+        rename(path, &back, done)?;
+        Ok(Some(back))
+    };
+    if one.area.kind == AreaKind::Database {
+        // What of the old one is not in its file yet must not come to be in the new one.
+        for end in ["-wal", "-shm"] {
+            move_away(&with_end(path, end))?;
+        }
+    }
+    let kept = move_away(path)?;
+    rename(&one.at, path, done)?;
+    sync(parent(path))?;
+    Ok(kept)
+}
+
+fn with_end(path: &Path, end: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(end);
+    name.into()
+}
+
+/// Renames without replacing anything.
+fn rename(from: &Path, to: &Path, done: &mut Vec<Done>) -> io::Result<()> {
+    let flags = rustix::fs::RenameFlags::NOREPLACE;
+    rustix::fs::renameat_with(rustix::fs::CWD, from, rustix::fs::CWD, to, flags)?;
+    done.push(Done {
+        from: from.into(),
+        to: to.into(),
+    });
+    Ok(())
+}
+
+/// Undoes renames, the last first; gives what stays where it should not be.
+fn roll_back(done: Vec<Done>) -> Result<(), PathBuf> {
+    for Done { from, to } in done.into_iter().rev() {
+        fs::rename(&to, &from).map_err(|_| to)?;
+    }
+    Ok(())
+}
+
+fn sync(directory: &Path) -> io::Result<()> {
+    File::open(directory)?.sync_all()
+}

@@ -1,0 +1,403 @@
+//! Writing an archive.
+
+use std::collections::BTreeMap;
+use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::io::{self, Read};
+use std::os::unix::ffi::OsStrExt as _;
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _};
+use std::path::{Path, PathBuf};
+
+use chrono::{SecondsFormat, Utc};
+use pinfold_policy::{Digest, LauncherConfig, PluginId};
+use sha2::{Digest as _, Sha256};
+use tar::{Builder, EntryType, Header};
+
+use super::areas::{self, Area, AreaKind};
+use super::error::{ArchiveError, file};
+use super::manifest::{AuditHead, Entry, EntryKind, FORMAT, Manifest, OwnerOf};
+use super::owners::Names;
+use super::tree::{Met, walk};
+use super::{ENTRY_LIMIT, MANIFEST, text_of};
+use crate::place::Place;
+use crate::store::audit::reader::Reader;
+use crate::store::migrate;
+
+/// Bits of a mode that are kept: none that lend a file's owner to who executes it.
+const MODE_BITS: u32 = 0o1777;
+
+/// A backup that was made.
+#[derive(Debug)]
+pub(in crate::cli) struct Written {
+    pub(in crate::cli) manifest: Manifest,
+    /// Bytes of the file.
+    pub(in crate::cli) size: u64,
+    /// Files in it that look like private keys.
+    pub(in crate::cli) private: Vec<String>,
+}
+
+/// Backs an installation up into a new file, which its owner alone can read: whole and on the disk
+/// when this returns, or not there.
+pub(in crate::cli) async fn write(
+    place: &Place,
+    config: &LauncherConfig,
+    to: &Path,
+) -> Result<Written, ArchiveError> {
+    let areas = areas::all(place, config)?;
+    if fs::symlink_metadata(to).is_ok() {
+        return Err(ArchiveError::Exists { path: to.into() });
+    }
+    let work = Work::beside(to)?;
+    for (at, area) in areas.iter().enumerate() {
+        if area.kind == AreaKind::Database && area.path.exists() {
+            migrate::copy(&area.path, &work.copy(at)).await?;
+        }
+    }
+    let own = areas.iter().position(|area| area.name == areas::DATABASE);
+    let copy = work.copy(own.unwrap_or_default());
+    let (mut schema, mut audit) = (None, Vec::new());
+    if copy.exists() {
+        let mut reader = Reader::open(&copy).await?;
+        schema = Some(reader.schema());
+        let heads = reader.heads().await?.into_iter();
+        audit.extend(heads.map(|head| AuditHead {
+            part: head.part.to_owned(),
+            number: head.number,
+            hash: head.hash,
+        }));
+    }
+    let new = work.0.join("new.tar");
+    let out = OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(&new)
+        .map_err(file("make", &new))?;
+    let mut writing = Writing {
+        to: new.clone(),
+        builder: Builder::new(io::BufWriter::with_capacity(1 << 20, out)),
+        names: Names::default(),
+        manifest: Manifest {
+            format: FORMAT,
+            version: env!("CARGO_PKG_VERSION").into(),
+            created: Utc::now().to_rfc3339_opts(SecondsFormat::Secs, true),
+            host: host(),
+            schema,
+            audit,
+            ids: ids(config)?,
+            entries: Vec::new(),
+            left_out: Vec::new(),
+            unsettled: Vec::new(),
+        },
+    };
+    for (at, area) in areas.iter().enumerate() {
+        writing.area(area, work.copy(at))?;
+    }
+    let manifest = writing.end()?;
+    let size = fs::metadata(&new).map_err(file("look at", &new))?.len();
+    let flags = rustix::fs::RenameFlags::NOREPLACE;
+    rustix::fs::renameat_with(rustix::fs::CWD, &new, rustix::fs::CWD, to, flags).map_err(
+        |errno| match errno {
+            rustix::io::Errno::EXIST => ArchiveError::Exists { path: to.into() },
+            errno => file("make", to)(errno.into()),
+        },
+    )?;
+    let parent = parent(to);
+    File::open(parent)
+        .and_then(|directory| directory.sync_all())
+        .map_err(file("write", parent))?;
+    let entries = manifest.entries.iter();
+    let private = entries.filter(|entry| entry.path.ends_with(".key"));
+    let private = private.map(|entry| entry.path.clone()).collect();
+    Ok(Written {
+        manifest,
+        size,
+        private,
+    })
+}
+
+/// The directory that a file is in.
+pub(super) fn parent(path: &Path) -> &Path {
+    match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
+    }
+}
+
+/// A directory of this process's own beside the backup, gone with it.
+struct Work(PathBuf);
+
+impl Work {
+    fn beside(to: &Path) -> Result<Self, ArchiveError> {
+        let name = format!(".pinfold-backup-{}", std::process::id());
+        let path = parent(to).join(name);
+        DirBuilder::new()
+            .mode(0o700)
+            .create(&path)
+            .map_err(file("make", &path))?;
+        Ok(Self(path))
+    }
+
+    /// Where the copy of a database lies, by its place among the areas.
+    fn copy(&self, at: usize) -> PathBuf {
+        self.0.join(format!("{at}.db"))
+    }
+}
+
+impl Drop for Work {
+    fn drop(&mut self) {
+        fs::remove_dir_all(&self.0).unwrap_or_default();
+    }
+}
+
+fn host() -> String {
+    let name = nix::unistd::gethostname().unwrap_or_default();
+    name.to_string_lossy().into_owned()
+}
+
+/// Whose is which lasting directory.
+fn ids(config: &LauncherConfig) -> Result<BTreeMap<PluginId, u32>, ArchiveError> {
+    let path = config.state_dir.join("uids.toml");
+    let text = match fs::read_to_string(&path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => String::new(),
+        read => read.map_err(file("read", &path))?,
+    };
+    toml::from_str(&text).map_err(|error| file("read", &path)(io::Error::other(error)))
+}
+
+struct Writing {
+    to: PathBuf,
+    builder: Builder<io::BufWriter<File>>,
+    names: Names,
+    manifest: Manifest,
+}
+
+impl Writing {
+    /// Adds an area; a database from its copy.
+    fn area(&mut self, area: &Area, copy: PathBuf) -> Result<(), ArchiveError> {
+        let name = Path::new(&*area.name);
+        if fs::metadata(&area.path).is_err_and(|error| error.kind() == io::ErrorKind::NotFound) {
+            return Ok(());
+        }
+        if area.is_file() {
+            let opened = File::open(&area.path).map_err(file("open", &area.path))?;
+            let metadata = opened.metadata().map_err(file("look at", &area.path))?;
+            let mut from = opened;
+            let mut size = metadata.len();
+            if area.kind == AreaKind::Database {
+                from = File::open(&copy).map_err(file("open", &copy))?;
+                size = from.metadata().map_err(file("look at", &copy))?.len();
+            }
+            let mut header = header(metadata.mode(), metadata.mtime());
+            let owner = self.owner(&mut header, metadata.uid(), metadata.gid());
+            return self.file(name, from, size, header, owner, &area.path);
+        }
+        let top = area.path.clone();
+        walk(&area.path, &mut |below, met, stat| {
+            let path = match below.as_os_str().is_empty() {
+                true => name.to_owned(),
+                false => name.join(below),
+            };
+            self.met(&path, &top.join(below), met, stat)
+        })
+    }
+
+    fn met(
+        &mut self,
+        path: &Path,
+        full: &Path,
+        met: Met,
+        stat: &rustix::fs::Stat,
+    ) -> Result<(), ArchiveError> {
+        let mut header = header(stat.st_mode, stat.st_mtime);
+        let owner = self.owner(&mut header, stat.st_uid, stat.st_gid);
+        let failed = file("write", &self.to);
+        match met {
+            Met::Directory => {
+                header.set_entry_type(EntryType::Directory);
+                header.set_size(0);
+                let appended = self.builder.append_data(&mut header, path, io::empty());
+                appended.map_err(failed)?;
+                self.entry(path, EntryKind::Directory, &header, owner, None, None)
+            }
+            Met::File(from) => {
+                let size = u64::try_from(stat.st_size).unwrap_or(0);
+                let again = from.try_clone().map_err(file("open", full))?;
+                self.file(path, from, size, header, owner, full)?;
+                let after = rustix::fs::fstat(&again);
+                let after = after.map_err(|errno| file("look at", full)(errno.into()))?;
+                let at =
+                    |stat: &rustix::fs::Stat| (stat.st_size, stat.st_mtime, stat.st_mtime_nsec);
+                if at(&after) != at(stat) {
+                    self.manifest.unsettled.push(text(path));
+                }
+                Ok(())
+            }
+            Met::Link(target) => {
+                header.set_entry_type(EntryType::Symlink);
+                header.set_size(0);
+                let bytes = target.to_bytes();
+                let link = Path::new(std::ffi::OsStr::from_bytes(bytes));
+                let appended = self.builder.append_link(&mut header, path, link);
+                appended.map_err(failed)?;
+                let digest = Digest(Sha256::digest(bytes).into());
+                self.entry(path, EntryKind::Link, &header, owner, None, Some(digest))
+            }
+            Met::Other => {
+                self.manifest.left_out.push(text(path));
+                Ok(())
+            }
+        }
+    }
+
+    fn file(
+        &mut self,
+        path: &Path,
+        from: File,
+        size: u64,
+        mut header: Header,
+        owner: OwnerOf,
+        full: &Path,
+    ) -> Result<(), ArchiveError> {
+        header.set_entry_type(EntryType::Regular);
+        header.set_size(size);
+        let mut hashing = Hashing {
+            from,
+            left: size,
+            hash: Sha256::new(),
+            fault: None,
+        };
+        let appended = self.builder.append_data(&mut header, path, &mut hashing);
+        match hashing.fault {
+            Some(Fault::Short) => return Err(ArchiveError::Changed { path: full.into() }),
+            Some(Fault::Unread(error)) => return Err(file("read", full)(error)),
+            None => appended.map_err(file("write", &self.to))?,
+        }
+        let digest = Digest(hashing.hash.finalize().into());
+        self.entry(
+            path,
+            EntryKind::File,
+            &header,
+            owner,
+            Some(size),
+            Some(digest),
+        )
+    }
+
+    /// Whose an entry is, in its header too: a name that does not fit there is left out.
+    fn owner(&mut self, header: &mut Header, uid: u32, gid: u32) -> OwnerOf {
+        let mut owner = self.names.of(uid, gid);
+        header.set_uid(u64::from(uid));
+        header.set_gid(u64::from(gid));
+        if let Some(user) = &owner.user
+            && header.set_username(user).is_err()
+        {
+            owner.user = None;
+        }
+        if let Some(group) = &owner.group
+            && header.set_groupname(group).is_err()
+        {
+            owner.group = None;
+        }
+        owner
+    }
+
+    fn entry(
+        &mut self,
+        path: &Path,
+        kind: EntryKind,
+        header: &Header,
+        owner: OwnerOf,
+        size: Option<u64>,
+        digest: Option<Digest>,
+    ) -> Result<(), ArchiveError> {
+        if self.manifest.entries.len() >= ENTRY_LIMIT {
+            return Err(ArchiveError::Limit {
+                path: path.into(),
+                limit: ENTRY_LIMIT,
+                what: "entries before it",
+            });
+        }
+        let mode = header.mode().map_err(file("write", &self.to))?;
+        self.manifest.entries.push(Entry {
+            path: text(path),
+            kind,
+            mode: format!("{mode:04o}"),
+            owner,
+            size,
+            digest,
+        });
+        Ok(())
+    }
+
+    /// Adds the manifest, and has it all on the disk.
+    fn end(mut self) -> Result<Manifest, ArchiveError> {
+        let failed = || file("write", &self.to);
+        let mut bytes = serde_json::to_vec_pretty(&self.manifest)
+            .map_err(|error| failed()(io::Error::other(error)))?;
+        bytes.push(b'\n');
+        let mut header = header(0o600, Utc::now().timestamp());
+        header.set_entry_type(EntryType::Regular);
+        header.set_size(bytes.len() as u64);
+        let appended = self
+            .builder
+            .append_data(&mut header, MANIFEST, bytes.as_slice());
+        appended.map_err(failed())?;
+        let buffered = self.builder.into_inner().map_err(file("write", &self.to))?;
+        let out = buffered
+            .into_inner()
+            .map_err(|error| file("write", &self.to)(error.into_error()))?;
+        out.sync_all().map_err(file("write", &self.to))?;
+        Ok(self.manifest)
+    }
+}
+
+fn text(path: &Path) -> String {
+    text_of(path.as_os_str().as_bytes())
+}
+
+fn header(mode: u32, modified: i64) -> Header {
+    let mut header = Header::new_gnu();
+    header.set_mode(mode & MODE_BITS);
+    header.set_mtime(u64::try_from(modified).unwrap_or(0));
+    header
+}
+
+/// Reads exactly so many bytes, and hashes them: what is put into a header before must be true.
+struct Hashing {
+    from: File,
+    left: u64,
+    hash: Sha256,
+    fault: Option<Fault>,
+}
+
+enum Fault {
+    Short,
+    Unread(io::Error),
+}
+
+impl Read for Hashing {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let room = usize::try_from(self.left).unwrap_or(usize::MAX);
+        let room = room.min(buffer.len());
+        let Some(buffer) = buffer.get_mut(..room).filter(|buffer| !buffer.is_empty()) else {
+            return Ok(0);
+        };
+        let stop = || io::Error::other("not read");
+        match self.from.read(buffer) {
+            Ok(0) => {
+                self.fault = Some(Fault::Short);
+                Err(stop())
+            }
+            Ok(count) => {
+                self.hash.update(buffer.get(..count).unwrap_or_default());
+                self.left -= count as u64;
+                Ok(count)
+            }
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => Err(error),
+            Err(error) => {
+                self.fault = Some(Fault::Unread(error));
+                Err(stop())
+            }
+        }
+    }
+}

@@ -1,0 +1,90 @@
+//! `pinfold backup`: everything that cannot be made again, in one file.
+
+use std::path::PathBuf;
+
+use chrono::Utc;
+use pinfold_policy::ByteSize;
+use serde::Serialize;
+
+use crate::cli::Context;
+use crate::cli::archive::manifest::AuditHead;
+use crate::cli::archive::write::{self, Written};
+use crate::cli::args::BackupArguments;
+use crate::cli::exit::Failure;
+use crate::cli::installation::Installation;
+use crate::cli::output::{self, Page};
+
+/// What was made.
+#[derive(Serialize)]
+struct Made {
+    file: PathBuf,
+    bytes: u64,
+    files: usize,
+    schema: Option<i64>,
+    audit: Vec<AuditHead>,
+    left_out: Vec<String>,
+    unsettled: Vec<String>,
+    private: Vec<String>,
+}
+
+pub(super) async fn run(context: &Context, arguments: &BackupArguments) -> Result<(), Failure> {
+    let installation = Installation::open(&context.place)?;
+    let mut to = arguments.to.clone();
+    if to.is_dir() {
+        let host = nix::unistd::gethostname().unwrap_or_default();
+        let time = Utc::now().format("%Y%m%dT%H%M%SZ");
+        to.push(format!("pinfold-{}-{time}.tar", host.to_string_lossy()));
+    }
+    let written = write::write(&context.place, installation.config(), &to).await?;
+    let Written {
+        manifest,
+        size,
+        private,
+    } = written;
+    let made = Made {
+        file: to,
+        bytes: size,
+        files: manifest
+            .entries
+            .iter()
+            .filter(|one| one.size.is_some())
+            .count(),
+        schema: manifest.schema,
+        audit: manifest.audit,
+        left_out: manifest.left_out,
+        unsettled: manifest.unsettled,
+        private,
+    };
+    context.output.give(&made, page)?;
+    if !made.private.is_empty() {
+        output::note(
+            "what looks like a private key is in it: keep such keys, and this file, elsewhere",
+        );
+    }
+    if !made.unsettled.is_empty() {
+        output::hint(
+            "what was written meanwhile may be of no one moment: disable its plugin, or stop the \
+             daemon, for a backup in which it is",
+        );
+    }
+    Ok(())
+}
+
+fn page(made: &Made) -> Page {
+    let mut page = Page::default();
+    page.line(format_args!("wrote {}", made.file.display()));
+    page.field(
+        "size",
+        format_args!("{} in {} files", ByteSize(made.bytes), made.files),
+    );
+    for head in &made.audit {
+        page.field(
+            "audit head",
+            format_args!("{} {}:{}", head.part, head.number, head.hash),
+        );
+    }
+    page.list("private keys", &made.private)
+        .list("left out: no file, directory or link", &made.left_out)
+        .list("written while it was read", &made.unsettled);
+    page
+}

@@ -1,0 +1,177 @@
+//! Owners and modes: of what the launcher trusts, of what is the daemon's alone, and of every directory
+//! above.
+
+use std::fs;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::Path;
+
+use nix::unistd::User;
+use pinfold_sandbox::trust::TrustedDir;
+
+use super::{Findings, Patient};
+use crate::cli::review::{Review, chain, is_no_permission};
+
+const CHECK: &str = "files";
+
+pub(super) fn look(patient: &Patient<'_>, found: &mut Findings) {
+    let Some(review) = &patient.review else {
+        return;
+    };
+    trusted(review, found);
+    own(patient, review, found);
+    private_keys(review, found);
+}
+
+/// What the launcher reads: its own user's or root's, and nobody else's to change, all the way.
+fn trusted(review: &Review, found: &mut Findings) {
+    let config = &review.config;
+    let Ok(metadata) = fs::metadata(&review.config_file) else {
+        return;
+    };
+    let launcher = metadata.uid();
+    let daemon = User::from_name(&config.daemon_user).ok().flatten();
+    let mut places = vec![
+        (
+            "the configuration",
+            review.config_file.parent().unwrap_or(Path::new("/")),
+            None,
+        ),
+        ("policy-dir", config.policy_dir.as_path(), None),
+        ("keys-dir", config.keys_dir.as_path(), None),
+        ("state-dir", config.state_dir.as_path(), None),
+    ];
+    places.extend(
+        config
+            .data_dir
+            .as_deref()
+            .map(|path| ("data-dir", path, None)),
+    );
+    let daemon_uid = daemon.as_ref().map(|user| user.uid.as_raw());
+    places.extend(
+        (config.dev_policy_dir.as_deref()).map(|path| ("dev-policy-dir", path, daemon_uid)),
+    );
+    if daemon.is_none() {
+        found.fail(
+            CHECK,
+            format!(
+                "daemon-user {:?} of launcher.toml is no user here",
+                config.daemon_user
+            ),
+            "systemd-sysusers, or useradd --system; or name the right user",
+        );
+    }
+    let mut fine = 0;
+    for (name, path, also) in places {
+        let opened = match TrustedDir::open_as(launcher, path, also) {
+            Err(error) if error.is_absent() && name == "keys-dir" => {
+                found.note(CHECK, format!("there is no {name} {}", path.display()));
+                continue;
+            }
+            opened => opened,
+        };
+        match opened {
+            Ok(_) => fine += 1,
+            Err(error) if is_no_permission(&error) => {
+                found.note(CHECK, format!("{name}: {}: run it with sudo", chain(&error)));
+            }
+            Err(error) => found.fail(
+                CHECK,
+                format!("{name}: {}", chain(&error)),
+                "chown and chmod it: it and every directory above it belong to root or the launcher's user, and nobody else may write there",
+            ),
+        }
+        for entry in fs::read_dir(path).into_iter().flatten().flatten() {
+            let path = entry.path();
+            let Ok(metadata) = entry.metadata() else {
+                continue;
+            };
+            let owners = [0, launcher];
+            let is_owner = owners.contains(&metadata.uid()) || also == Some(metadata.uid());
+            if metadata.is_file() && (!is_owner || metadata.mode() & 0o022 != 0) {
+                let (uid, mode) = (metadata.uid(), metadata.mode() & 0o7777);
+                found.fail(
+                    CHECK,
+                    format!(
+                        "{} is uid {uid}'s, mode {mode:04o}: the launcher does not trust it",
+                        path.display()
+                    ),
+                    format!("chown {launcher} {0} && chmod go-w {0}", path.display()),
+                );
+            }
+        }
+    }
+    if fine > 0 {
+        found.fine(
+            CHECK,
+            format!("{fine} directories are trusted, with everything above them"),
+        );
+    }
+}
+
+/// What is the daemon's alone, and where plugins lie.
+fn own(patient: &Patient<'_>, review: &Review, found: &mut Findings) {
+    let place = &patient.context.place;
+    let owner = match nix::unistd::geteuid().is_root() {
+        true => User::from_name(&review.config.daemon_user).ok().flatten(),
+        false => User::from_uid(nix::unistd::geteuid()).ok().flatten(),
+    };
+    let owner = owner.map(|user| user.uid.as_raw());
+    for (path, mode) in [(place.state.clone(), 0o077), (place.database(), 0o077)] {
+        let metadata = match fs::metadata(&path) {
+            Ok(metadata) => metadata,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => continue,
+            Err(error) => {
+                found.note(
+                    CHECK,
+                    format!("{}: {error}: run it with sudo", path.display()),
+                );
+                continue;
+            }
+        };
+        let is_daemons = owner.is_none_or(|owner| owner == metadata.uid());
+        if !is_daemons || metadata.mode() & mode != 0 {
+            let user = &review.config.daemon_user;
+            found.fail(
+                CHECK,
+                format!(
+                    "{} is uid {}'s, mode {:04o}: it is the daemon's alone",
+                    path.display(),
+                    metadata.uid(),
+                    metadata.mode() & 0o7777
+                ),
+                format!("chown {user} {0} && chmod go= {0}", path.display()),
+            );
+        }
+    }
+    match fs::metadata(&review.config.plugin_dir) {
+        Ok(metadata) if metadata.mode() & 0o002 != 0 => found.fail(
+            CHECK,
+            format!("everybody may write {}", review.config.plugin_dir.display()),
+            format!("chmod o= {}", review.config.plugin_dir.display()),
+        ),
+        Ok(_) => {}
+        Err(error) => found.fail(
+            CHECK,
+            format!("plugin-dir {}: {error}", review.config.plugin_dir.display()),
+            "make it, root's and readable by the daemon's group: install -d -m 0750 -g pinfold",
+        ),
+    }
+}
+
+/// Keys that sign have no business where keys that are trusted are; where they are, others read them.
+fn private_keys(review: &Review, found: &mut Findings) {
+    for entry in fs::read_dir(&review.config.keys_dir)
+        .into_iter()
+        .flatten()
+        .flatten()
+    {
+        let path = entry.path();
+        if path.extension().is_some_and(|end| end == "key") {
+            found.warn(
+                CHECK,
+                format!("{} looks like a key that signs", path.display()),
+                "keep it on the machine that signs, and nowhere else; only NAME.pub and NAME.toml belong here",
+            );
+        }
+    }
+}

@@ -1,0 +1,157 @@
+//! The units: whether it is a service, and may divide its control group.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use super::{Findings, Patient};
+
+const CHECK: &str = "unit";
+/// Where systemd looks for units: the first that has one wins (systemd.unit(5)).
+const DIRECTORIES: [&str; 4] = [
+    "/etc/systemd/system",
+    "/run/systemd/system",
+    "/usr/lib/systemd/system",
+    "/lib/systemd/system",
+];
+const LAUNCHER: &str = "pinfold-launcher.service";
+const DAEMON: &str = "pinfold.service";
+
+pub(super) fn look(patient: &Patient<'_>, found: &mut Findings) {
+    if !patient.is_service {
+        found.note(CHECK, "a development installation, no service");
+        return;
+    }
+    if !Path::new("/run/systemd/system").is_dir() {
+        found.warn(
+            CHECK,
+            "systemd does not run here: nothing starts Pinfold again",
+            "have your service manager start pinfoldd, and again where it ends with status 75",
+        );
+        return;
+    }
+    let directories: Vec<PathBuf> = DIRECTORIES.iter().map(PathBuf::from).collect();
+    for name in [DAEMON, LAUNCHER] {
+        if effective(&directories, name).is_none() {
+            let message = format!("there is no unit {name}");
+            found.fail(CHECK, message, "install the package pinfold again");
+            return;
+        }
+    }
+    let launcher = effective(&directories, LAUNCHER).unwrap_or_default();
+    let lacks = not_delegated(&launcher);
+    if lacks.is_empty() {
+        found.fine(CHECK, format!("{DAEMON} and {LAUNCHER}, with delegation"));
+    } else {
+        found.fail(
+            CHECK,
+            format!(
+                "Delegate= of {LAUNCHER} lacks {}: limits of plugins cannot be set",
+                lacks.join(", ")
+            ),
+            format!("systemctl edit {LAUNCHER}: Delegate=cpu memory pids io"),
+        );
+    }
+    let is_enabled = ["pinfold.service", "pinfold-gateway.socket"]
+        .iter()
+        .any(|unit| {
+            ["multi-user.target.wants", "sockets.target.wants"]
+                .iter()
+                .any(|wants| {
+                    Path::new("/etc/systemd/system")
+                        .join(wants)
+                        .join(unit)
+                        .exists()
+                })
+        });
+    if !is_enabled {
+        found.warn(
+            CHECK,
+            "it does not start at boot",
+            "systemctl enable --now pinfold.service pinfold-gateway.socket pinfold-admin.socket",
+        );
+    }
+}
+
+/// The text of a unit with its drop-ins, as systemd reads one after the other; `None` where there is
+/// none.
+fn effective(directories: &[PathBuf], name: &str) -> Option<String> {
+    let mut text = directories
+        .iter()
+        .find_map(|directory| fs::read_to_string(directory.join(name)).ok())?;
+    let mut drop_ins: Vec<PathBuf> = Vec::new();
+    for directory in directories {
+        let entries = fs::read_dir(directory.join(format!("{name}.d")));
+        for path in entries.into_iter().flatten().flatten().map(|it| it.path()) {
+            let is_there = |one: &PathBuf| one.file_name() == path.file_name();
+            if path.extension().is_some_and(|end| end == "conf") && !drop_ins.iter().any(is_there) {
+                drop_ins.push(path);
+            }
+        }
+    }
+    drop_ins.sort_by(|a, b| a.file_name().cmp(&b.file_name()));
+    for path in drop_ins {
+        text.push('\n');
+        text.push_str(&fs::read_to_string(path).unwrap_or_default());
+    }
+    Some(text)
+}
+
+/// The controllers that a unit is not given (systemd.resource-control(5), `Delegate=`): the lists of
+/// all lines together, an empty one takes back what was before.
+fn not_delegated(text: &str) -> Vec<&'static str> {
+    let mut given: Vec<&str> = Vec::new();
+    let mut all = false;
+    let values = text
+        .lines()
+        .filter_map(|line| line.trim().strip_prefix("Delegate="));
+    for value in values {
+        match value.trim() {
+            "" | "no" | "false" | "0" | "off" => (given, all) = (Vec::new(), false),
+            "yes" | "true" | "1" | "on" => all = true,
+            list => given.extend(list.split_whitespace()),
+        }
+    }
+    let wanted = ["cpu", "memory", "pids"];
+    let lacks = wanted
+        .into_iter()
+        .filter(|one| !all && !given.contains(one));
+    lacks.collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn delegation_is_read_as_systemd_reads_it() {
+        for (text, lacks) in [
+            ("[Service]\nDelegate=yes\n", vec![]),
+            ("Delegate=cpu memory pids io", vec![]),
+            ("Delegate=cpu\nDelegate=memory pids", vec![]),
+            ("Delegate=memory pids", vec!["cpu"]),
+            ("Delegate=yes\nDelegate=no\n", vec!["cpu", "memory", "pids"]),
+            ("[Service]\n#Delegate=yes\n", vec!["cpu", "memory", "pids"]),
+        ] {
+            assert_eq!(not_delegated(text), lacks, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_drop_in_of_an_operator_comes_after_the_unit() {
+        let base = tempfile::tempdir().unwrap();
+        let directories = ["etc", "lib"].map(|name| base.path().join(name)).to_vec();
+        for (path, text) in [
+            ("lib/x.service", "Delegate=yes\n"),
+            ("lib/x.service.d/20-b.conf", "Delegate=pids\n"),
+            ("etc/x.service.d/10-a.conf", "Delegate=no\n"),
+            ("etc/x.service.d/notes", "Delegate=cpu memory\n"),
+        ] {
+            let path = base.path().join(path);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, text).unwrap();
+        }
+        let text = effective(&directories, "x.service").unwrap();
+        assert_eq!(not_delegated(&text), ["cpu", "memory"]);
+        assert_eq!(effective(&directories, "y.service"), None);
+    }
+}

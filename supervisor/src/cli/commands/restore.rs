@@ -1,0 +1,265 @@
+//! `pinfold restore`: a backup in place of what is there. Verified before anything changes; what was
+//! there is kept.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use chrono::Utc;
+use pinfold_policy::{LauncherConfig, PluginId};
+use pinfold_sandbox::uids::{UidError, Uids};
+use serde::Serialize;
+
+use crate::cli::Context;
+use crate::cli::archive::areas::{
+    self, Area, AreaKind, DAEMON_CONFIG, DATABASE, IDS, LAUNCHER_CONFIG,
+};
+use crate::cli::archive::error::{ArchiveError, file};
+use crate::cli::archive::locks::Locks;
+use crate::cli::archive::put::{self, Replaced};
+use crate::cli::archive::read::{self, Unpacked};
+use crate::cli::args::RestoreArguments;
+use crate::cli::confirm;
+use crate::cli::exit::Failure;
+use crate::cli::installation::Installation;
+use crate::cli::output::Page;
+use crate::config::Config;
+use crate::store::StoreError;
+use crate::store::audit::reader::Reader;
+use crate::store::migrate;
+
+/// What was restored, or would be.
+#[derive(Serialize)]
+struct Restored {
+    version: String,
+    created: String,
+    host: String,
+    entries: usize,
+    is_dry_run: bool,
+    replaced: Vec<Replaced>,
+    /// Parts of the backup that have no place here.
+    unplaced: Vec<&'static str>,
+}
+
+pub(super) async fn run(context: &Context, arguments: &RestoreArguments) -> Result<(), Failure> {
+    let installation = Installation::open(&context.place)?;
+    let config = installation.config();
+    let _locks = Locks::take(&context.place.state, &config.state_dir)?;
+    let areas = areas::all(&context.place, config)?;
+    let mut unpacked = read::unpack(&arguments.file, &areas)?;
+    verify(&unpacked, config, arguments.keep_configuration).await?;
+    let is_kept = |area: &Area| {
+        let has_ids = area.name == IDS && area.path.exists();
+        has_ids || (arguments.keep_configuration && area.is_configuration())
+    };
+    let mut restored = Restored {
+        version: unpacked.manifest.version.clone(),
+        created: unpacked.manifest.created.clone(),
+        host: unpacked.manifest.host.clone(),
+        entries: unpacked.manifest.entries.len(),
+        is_dry_run: arguments.dry_run,
+        replaced: Vec::new(),
+        unplaced: unpacked.unplaced.iter().copied().collect(),
+    };
+    let places = unpacked.staged.iter().filter(|one| !is_kept(&one.area));
+    let places: Vec<Replaced> = places
+        .map(|one| Replaced {
+            path: one.area.path.clone(),
+            kept: None,
+        })
+        .collect();
+    if arguments.dry_run {
+        restored.replaced = places;
+        return Ok(context.output.give(&restored, page)?);
+    }
+    if !arguments.yes {
+        let mut page = Page::default();
+        page.line(format_args!(
+            "backup of {} of {}, by version {}: {} entries, verified",
+            restored.host, restored.created, restored.version, restored.entries
+        ));
+        page.list(
+            "takes the place of",
+            places.iter().map(|one| one.path.display()),
+        );
+        context.output.beside(&page)?;
+    }
+    confirm::confirm("Restore it?", arguments.yes)?;
+    let ids = ids_here(&unpacked, config)?;
+    unpacked.give(&ids)?;
+    let mut staged = std::mem::take(&mut unpacked.staged);
+    // A list of ids that came to be here meanwhile has those of the backup in it, or others' in their
+    // place.
+    let (kept, put): (Vec<_>, Vec<_>) = staged.drain(..).partition(|one| is_kept(&one.area));
+    unpacked.staged = kept;
+    let marker = context.place.unfinished_restore();
+    let stamp = Utc::now().format("%Y%m%dT%H%M%S%3fZ").to_string();
+    let done = put::put(&put, &marker, &stamp);
+    // What was not put is removed with the rest.
+    unpacked.staged.extend(put);
+    restored.replaced = done?;
+    Ok(context.output.give(&restored, page)?)
+}
+
+/// Whether this installation can go on from it.
+async fn verify(
+    unpacked: &Unpacked,
+    config: &LauncherConfig,
+    keep_configuration: bool,
+) -> Result<(), Failure> {
+    if !keep_configuration {
+        configuration(unpacked, config)?;
+    }
+    for staged in &unpacked.staged {
+        if staged.area.kind == AreaKind::Database {
+            database(&staged.area.name, &staged.at).await?;
+        }
+    }
+    let Some(own) = unpacked.at(DATABASE) else {
+        return Ok(());
+    };
+    let mut reader = Reader::open(own).await.map_err(ArchiveError::Store)?;
+    let heads = unpacked.manifest.audit.iter();
+    let expected: BTreeMap<_, _> = heads.map(|head| (head.number, head.hash)).collect();
+    reader
+        .verify(&expected)
+        .await
+        .map_err(ArchiveError::Trail)?;
+    Ok(())
+}
+
+/// A database is whole.
+async fn database(name: &str, path: &Path) -> Result<(), ArchiveError> {
+    let unopened = |source| {
+        ArchiveError::Store(StoreError::Open {
+            path: path.into(),
+            source,
+        })
+    };
+    let mut connection = migrate::open_to_read(path).await.map_err(unopened)?;
+    let verdict: String = sqlx::query_scalar("PRAGMA integrity_check(1)")
+        .fetch_one(&mut connection)
+        .await
+        .map_err(unopened)?;
+    match verdict.as_str() {
+        "ok" => Ok(()),
+        _ => Err(ArchiveError::Damaged {
+            name: name.to_owned(),
+            why: verdict,
+        }),
+    }
+}
+
+/// Both files are such as this version takes, and name the same places as here.
+fn configuration(unpacked: &Unpacked, here: &LauncherConfig) -> Result<(), ArchiveError> {
+    let refused = |name: &str, why: String| ArchiveError::Configuration {
+        name: name.to_owned(),
+        why,
+    };
+    if let Some(path) = unpacked.at(DAEMON_CONFIG) {
+        let read = Config::read(path);
+        read.map_err(|error| refused(DAEMON_CONFIG, crate::chain::Chain(&error).to_string()))?;
+    }
+    let Some(path) = unpacked.at(LAUNCHER_CONFIG) else {
+        return Ok(());
+    };
+    let bytes = fs::read(path).map_err(file("read", path))?;
+    let theirs = LauncherConfig::parse(&bytes)
+        .map_err(|error| refused(LAUNCHER_CONFIG, crate::chain::Chain(&error).to_string()))?;
+    let places = |config: &LauncherConfig| {
+        let LauncherConfig {
+            plugin_dir,
+            policy_dir,
+            keys_dir,
+            state_dir,
+            data_dir,
+            dev_policy_dir,
+            ..
+        } = config.clone();
+        [
+            ("plugin-dir", Some(plugin_dir)),
+            ("policy-dir", Some(policy_dir)),
+            ("keys-dir", Some(keys_dir)),
+            ("state-dir", Some(state_dir)),
+            ("data-dir", data_dir),
+            ("dev-policy-dir", dev_policy_dir),
+        ]
+    };
+    let shown = |path: &Option<PathBuf>| {
+        path.as_deref().map_or_else(
+            || "nothing".into(),
+            |path: &Path| path.display().to_string(),
+        )
+    };
+    for ((key, ours), (_, other)) in places(here).iter().zip(places(&theirs).iter()) {
+        if ours != other {
+            return Err(ArchiveError::OtherPlaces {
+                key,
+                theirs: shown(other),
+                ours: shown(ours),
+            });
+        }
+    }
+    Ok(())
+}
+
+/// The user ids that the backup's plugins have here: those that they had, where they are this
+/// installation's to give.
+fn ids_here(
+    unpacked: &Unpacked,
+    config: &LauncherConfig,
+) -> Result<BTreeMap<PluginId, u32>, ArchiveError> {
+    if !nix::unistd::geteuid().is_root() {
+        return Ok(BTreeMap::new());
+    }
+    let list = config.state_dir.join("uids.toml");
+    if let (Some(staged), false) = (unpacked.at(IDS), list.exists()) {
+        fs::copy(staged, &list).map_err(file("write", &list))?;
+    }
+    let mut ids = Uids::lease(
+        config.uid_range,
+        &config.uid_lease_dir,
+        &config.state_dir,
+        Path::new("/etc/passwd"),
+        Path::new("/etc/subuid"),
+    )
+    .map_err(ArchiveError::Ids)?;
+    let lasting = unpacked.lasting().into_iter();
+    let lasting = lasting.filter(|plugin| unpacked.manifest.ids.contains_key(*plugin));
+    let found: Result<_, UidError> = lasting
+        .map(|plugin| Ok((plugin.clone(), ids.plugin(plugin)?)))
+        .collect();
+    found.map_err(ArchiveError::Ids)
+}
+
+fn page(restored: &Restored) -> Page {
+    let mut page = Page::default();
+    let Restored {
+        version,
+        created,
+        host,
+        entries,
+        is_dry_run,
+        replaced,
+        unplaced,
+    } = restored;
+    page.line(format_args!(
+        "backup of {host} of {created}, by version {version}: {entries} entries, verified"
+    ));
+    let done = if *is_dry_run {
+        "would replace"
+    } else {
+        "replaced"
+    };
+    let lines = replaced.iter().map(|one| match &one.kept {
+        Some(kept) => format!("{} (kept: {})", one.path.display(), kept.display()),
+        None => one.path.display().to_string(),
+    });
+    page.list(done, lines).list("has no place here", unplaced);
+    if !is_dry_run {
+        page.gap().line(
+            "Start Pinfold, look at `pinfold doctor`, and remove what was kept once all is well.",
+        );
+    }
+    page
+}
