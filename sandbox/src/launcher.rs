@@ -44,6 +44,7 @@ mod rights;
 mod runtime;
 mod sealed;
 mod serve;
+mod watching;
 
 use std::ffi::OsString;
 use std::io::Write;

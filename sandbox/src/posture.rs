@@ -4,7 +4,7 @@
 //! the socket as TOML. A control that this version does not have is `not-built`, which is a state
 //! like `missing`: where a policy requires it, the launch is refused with that word.
 
-use pinfold_policy::{Control, RequireSignatures, Wanted};
+use pinfold_policy::{Control, Moment, RequireSignatures, Wanted};
 use serde::{Deserialize, Serialize};
 
 /// What is in force on this machine, or would be for one plugin.
@@ -22,6 +22,9 @@ pub struct Posture {
     /// [`crate::protocol::Launched::trust`], or `refused: ` and why.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub trust: Option<String>,
+    /// Until when that plugin's instances are watched, by an order that counts now.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub watched_until: Option<Moment>,
     /// The plugin whose policy decided what is wanted; none: the defaults.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub plugin: Option<String>,
@@ -204,6 +207,7 @@ mod tests {
             policy_trust: PolicyTrust::Development,
             require_signatures: RequireSignatures::Package,
             trust: Some("pinned digest".into()),
+            watched_until: Some(Moment::from_unix_seconds(1_800_000_000)),
             plugin: Some("hello".into()),
             runtime: vec![RuntimeState {
                 path: "/usr/bin/python3.11".into(),

@@ -12,7 +12,7 @@ use std::collections::BTreeMap;
 use std::num::NonZeroU16;
 use std::os::fd::OwnedFd;
 
-use pinfold_policy::{Control, Digest, Generation, InstanceId, PluginId};
+use pinfold_policy::{Control, Digest, Generation, InstanceId, Moment, PluginId};
 
 use crate::seccomp::{Arch, syscall_name};
 
@@ -195,6 +195,8 @@ pub struct Launched {
     /// What the trust in it rests on: `program signed by "release" (assets unsigned)`, `pinned digest`,
     /// `unsigned`.
     pub trust: String,
+    /// Until when it is watched, where it is: each of its system calls is noted.
+    pub watched_until: Option<Moment>,
     /// The sockets that listen in its network, at most [`LISTENERS_LIMIT`].
     pub listeners: Vec<Listener>,
 }

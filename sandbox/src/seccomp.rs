@@ -23,12 +23,14 @@ mod document;
 mod error;
 mod hard_deny;
 mod interpret;
+mod learnt;
 mod narrowed;
 mod no_internet;
 mod own;
 mod profile;
 mod program;
 mod syscalls;
+mod watched;
 
 #[cfg(test)]
 mod tests;
@@ -39,8 +41,9 @@ pub use compile::CompileError;
 pub use constants::value as constant;
 pub use error::{ConditionFault, ProfileError};
 pub use interpret::{EvaluateError, SyscallData, interpret};
+pub use learnt::{Floor, Learnt, Lesson, floor};
 pub use narrowed::{Also, Narrowed};
-pub use own::launcher_filter;
+pub use own::{launcher_filter, watcher_filter};
 pub use profile::{Call, Condition, Decision, Group, GroupAction, Profile, Rule, Width};
 pub use program::{Instruction, MAX_INSTRUCTIONS, Program};
 pub use syscalls::{nearest_syscall, number as syscall_number, syscall_name};

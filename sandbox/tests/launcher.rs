@@ -52,5 +52,7 @@ mod starts;
 mod trust;
 #[path = "launcher/user_mode.rs"]
 mod user_mode;
+#[path = "launcher/watched.rs"]
+mod watched;
 #[path = "launcher/workloads.rs"]
 mod workloads;

@@ -432,6 +432,8 @@ impl Administration {
         };
         let fault = self.catalogue.fault().text();
         warnings.extend(fault.map(|fault| format!("plugin directory: {fault}")));
+        let snapshots = self.catalogue.snapshots();
+        warnings.extend(snapshots.iter().filter_map(|one| view::watched(one)));
         warnings
     }
 

@@ -135,6 +135,7 @@ pub(crate) fn set_up(base: &Path, plugins: &[PathBuf]) -> Result<Place, Developm
         netns_pool: pinfold_policy::NETNS_POOL,
         probe_interval: pinfold_policy::PROBE_INTERVAL,
         stages_memory: pinfold_policy::STAGES_MEMORY,
+        watched_runs: true,
         handover_limit: pinfold_policy::Span::seconds(30),
         dev_grants: Some(pinfold_policy::DevGrants::AsAsked),
         dev_policy_dir: Some(dev_policy_dir),

@@ -3,7 +3,9 @@
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
-use pinfold_policy::{Digest, Generation, InstanceId, Offer, Permissions, PluginId, PolicyFile};
+use pinfold_policy::{
+    Digest, Generation, InstanceId, Moment, Offer, Permissions, PluginId, PolicyFile,
+};
 
 use crate::dialect::Manifest;
 
@@ -153,6 +155,8 @@ pub(crate) struct RunningProcess {
     pub(crate) missing: Vec<String>,
     /// What the trust in it rests on, in the launcher's words.
     pub(crate) trust: String,
+    /// Until when each of its system calls is noted, where they are.
+    pub(crate) watched_until: Option<Moment>,
 }
 
 /// What an instance registered.

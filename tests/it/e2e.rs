@@ -20,6 +20,7 @@ mod hostile;
 mod http;
 mod http_requests;
 mod jail;
+mod learn;
 mod life;
 mod limits;
 mod load;

@@ -81,6 +81,15 @@ impl Starting {
         self.readable.as_fd()
     }
 
+    /// The listener of the plugin's filter, once it has been handed over: whoever answers there lets the
+    /// plugin go on.
+    #[must_use]
+    pub fn filter_listener(&self) -> Option<&OwnedFd> {
+        self.parts
+            .as_ref()
+            .and_then(|parts| parts.filter_listener.as_ref())
+    }
+
     /// When to give up: call [`Self::on_deadline`] then.
     #[must_use]
     pub fn deadline(&self) -> Instant {

@@ -77,10 +77,15 @@ pub(super) struct Filter {
     /// What it kills for stops and is told; none where the profile does not allow the one call that
     /// hands the listener over.
     pub(super) telling: Option<Rc<[u8]>>,
+    /// What a watched instance is under, whose calls are told and then decided on by `program`; none for
+    /// the same reason.
+    pub(super) watched: Option<Rc<[u8]>>,
+    /// The profile's own program.
+    pub(super) program: Rc<Program>,
 }
 
 impl Filter {
-    fn of(program: &Program) -> Self {
+    fn of(profile: &Profile, program: Program) -> Result<Self, FilesError> {
         let hands_over = SyscallData {
             number: syscall_number(program.arch(), "sendmsg").unwrap_or(u32::MAX),
             arch: program.arch().audit_value(),
@@ -88,10 +93,15 @@ impl Filter {
             args: jail::hand_over(),
         };
         let can_tell = program.evaluate(&hands_over) == Ok(Action::Allow);
-        Self {
+        let watched = profile
+            .compile_watched(program.arch(), &jail::hand_over())
+            .map_err(|source| not_compiled(profile, source))?;
+        Ok(Self {
             killing: program.to_bytes().into(),
             telling: can_tell.then(|| program.notifying().to_bytes().into()),
-        }
+            watched: watched.map(|watched| watched.to_bytes().into()),
+            program: program.into(),
+        })
     }
 }
 
@@ -400,7 +410,7 @@ impl Files {
             return Ok(filter.clone());
         }
         let parsed = used.parse(own.map(|(text, _)| text))?;
-        let filter = Filter::of(&compile(&parsed)?);
+        let filter = Filter::of(&parsed, compile(&parsed)?)?;
         if self.filters.len() >= FILTERS_LIMIT {
             self.filters.clear();
         }
@@ -436,10 +446,16 @@ impl Files {
 /// The filter of a profile for this machine.
 pub(super) fn compile(profile: &Profile) -> Result<Program, FilesError> {
     let arch = Arch::native().ok_or(FilesError::Architecture)?;
-    profile.compile(arch).map_err(|source| FilesError::Compile {
+    profile
+        .compile(arch)
+        .map_err(|source| not_compiled(profile, source))
+}
+
+fn not_compiled(profile: &Profile, source: CompileError) -> FilesError {
+    FilesError::Compile {
         profile: profile.name().to_owned(),
         source,
-    })
+    }
 }
 
 /// Largest such file.
@@ -528,13 +544,15 @@ mod tests {
         let text = include_str!("../../profiles/default.toml");
         let compiled = |text: &str| {
             let profile = Profile::parse(text, "default").unwrap();
-            Filter::of(&profile.compile(arch).unwrap())
+            Filter::of(&profile, profile.compile(arch).unwrap()).unwrap()
         };
         let filter = compiled(text);
+        assert!(filter.watched.is_some());
         assert!(filter.telling.is_some_and(|told| told != filter.killing));
         let without = text.replace("\"sendmsg\", ", "");
         assert_ne!(without, text);
-        assert!(compiled(&without).telling.is_none());
+        let filter = compiled(&without);
+        assert!(filter.telling.is_none() && filter.watched.is_none());
     }
 
     #[test]

@@ -9,7 +9,9 @@ use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use pinfold_policy::{LauncherConfig, LauncherConfigError, REQUIRE_SIGNATURES, RequireSignatures};
+use pinfold_policy::{
+    LauncherConfig, LauncherConfigError, REQUIRE_SIGNATURES, RequireSignatures, WATCH_DIRECTORY,
+};
 use rustix::process::{DumpableBehavior, Resource, Rlimit, getrlimit, setrlimit};
 
 use super::args::{Args, Entrance};
@@ -57,6 +59,8 @@ pub(super) struct Ground {
     pub(super) states: TrustedDir,
     /// The disk that they are on; or why its use cannot be limited.
     pub(super) disk: Result<Disk, String>,
+    /// Orders and records of watched runs.
+    pub(super) watches: TrustedDir,
     pub(super) reader: Reader,
     /// Where stages are attached on older kernels.
     pub(super) attach_dir: PathBuf,
@@ -253,7 +257,9 @@ impl Ground {
             .map_err(|errno| step("become not dumpable")(errno.into()))?;
         // Directories that are mounted into jails must lie in the mount namespace that we are in
         // now, so the one that was checked is opened again.
-        let states = reopen_states(state, mode, &config.state_dir)?;
+        let state = reopen_state(state, mode)?;
+        let states = directory_of(&state, "state")?;
+        let watches = directory_of(&state, WATCH_DIRECTORY)?;
         let state_lock = lock(&config.state_dir)?;
         let disk = disk::of(&states);
 
@@ -285,6 +291,7 @@ impl Ground {
             files,
             states,
             disk,
+            watches,
             reader,
             attach_dir,
             reaper,
@@ -383,24 +390,32 @@ fn identity(directory: &TrustedDir) -> Result<(u64, u64), StartError> {
         })
 }
 
-/// The directory of plugins' lasting directories, in the mount namespace of now.
-fn reopen_states(mut state: TrustedDir, mode: Mode, path: &Path) -> Result<TrustedDir, StartError> {
-    let untrusted = |source| StartError::Directory {
-        key: "state-dir",
-        source,
-    };
+/// The launcher's state directory, in the mount namespace of now.
+fn reopen_state(mut state: TrustedDir, mode: Mode) -> Result<TrustedDir, StartError> {
     if mode == Mode::User {
         let before = identity(&state)?;
-        state.reopen().map_err(untrusted)?;
+        state.reopen().map_err(state_untrusted)?;
         if identity(&state)? != before {
             return Err(StartError::Replaced {
-                path: path.to_owned(),
+                path: state.path().to_owned(),
             });
         }
         state.enter_user_namespace();
     }
-    make_directory(&path.join("state"))?;
-    state.directory("state").map_err(untrusted)
+    Ok(state)
+}
+
+/// A directory of ours in the state directory, made where it is not there.
+fn directory_of(state: &TrustedDir, name: &str) -> Result<TrustedDir, StartError> {
+    make_directory(&state.path().join(name))?;
+    state.directory(name).map_err(state_untrusted)
+}
+
+fn state_untrusted(source: TrustError) -> StartError {
+    StartError::Directory {
+        key: "state-dir",
+        source,
+    }
 }
 
 /// Takes the lock on the state directory. A launcher that has lost its daemon, or was told to end,

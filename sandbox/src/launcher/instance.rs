@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use pinfold_policy::{Control, PluginId};
 
 use super::launch::Launching;
+use super::watching::Watcher;
 use crate::cgroup::{Leaf, Watch};
 use crate::jail::{ExitStatus, Jail};
 use crate::protocol::{ExitCause, KillHow, RefusedCall};
@@ -45,6 +46,8 @@ pub(super) struct Instance {
     pub(super) memory_killed: bool,
     pub(super) memory_look: Option<(Instant, u32)>,
     pub(super) kill_again: Option<Instant>,
+    /// When it ends because the run in which it is watched is over.
+    pub(super) watched_until: Option<Instant>,
 }
 
 /// Whether sockets to the plugin must refuse descriptors.
@@ -78,6 +81,8 @@ pub(super) struct Running {
     pub(super) loopback: bool,
     /// The ports of its loopback at which sockets of the host listen.
     pub(super) listening: Vec<u16>,
+    /// Who answers for it, where it is watched.
+    pub(super) watcher: Option<Watcher>,
 }
 
 impl Instance {
@@ -95,7 +100,7 @@ impl Instance {
             _ => None,
         };
         let look = self.memory_look.map(|(at, _)| at);
-        [starting, look, self.kill_again]
+        [starting, look, self.kill_again, self.watched_until]
             .into_iter()
             .flatten()
             .min()

@@ -7,7 +7,7 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use pinfold_policy::{
-    Control, Digest, Exec, Generation, InstanceId, LaunchTemplate, PluginId, PolicyFile,
+    Control, Digest, Exec, Generation, InstanceId, LaunchTemplate, Moment, PluginId, PolicyFile,
     TemplateError, TemplateInput, Wanted,
 };
 use rustix::fs::{FileType, Mode, OFlags, ResolveFlags};
@@ -19,6 +19,7 @@ use super::files::{Filter, Policy, ProfileUse};
 use super::ground::Ground;
 use super::instance::{Instance, Phase, Running, Wish, names, take};
 use super::quota::Uncounted;
+use super::watching::{self, Watcher};
 use super::{failure, log, quota, runtime, sealed};
 use crate::cgroup::{self, Disk, Leaf, Removal, WatchKind};
 use crate::jail::{self, GroupFds, Ids, Jail, JailError, JailSpec, Progress, Starting, Step};
@@ -53,6 +54,10 @@ pub(super) struct Launching {
     missing: Vec<Control>,
     /// What the spec's listeners are for, in their order.
     purposes: Vec<ListenerPurpose>,
+    watched_until: Option<Moment>,
+    /// Until it can begin to be watched.
+    watch: Option<watching::Plan>,
+    watcher: Option<Watcher>,
 }
 
 impl Launching {
@@ -67,10 +72,27 @@ impl Launching {
     /// Takes in what the jail says; the answer once it runs.
     pub(super) fn on_readable(&mut self) -> Result<Option<Jail>, Failure> {
         match self.starting.on_readable() {
-            Ok(Progress::Pending) => Ok(None),
+            Ok(Progress::Pending) => {
+                self.begin_to_watch()?;
+                Ok(None)
+            }
             Ok(Progress::Ready(jail)) => Ok(Some(jail)),
             Err(error) => Err(start_failure(&error, &self.policy.file)),
         }
+    }
+
+    /// The plugin has installed its filter, and waits until somebody answers for it.
+    fn begin_to_watch(&mut self) -> Result<(), Failure> {
+        let Some(listener) = self.starting.filter_listener() else {
+            return Ok(());
+        };
+        if let Some(plan) = self.watch.take() {
+            let watcher = Watcher::start(plan, listener).map_err(|error| {
+                failure::new(FailureKind::Host, format!("watch a run: {error}"))
+            })?;
+            self.watcher = Some(watcher);
+        }
+        Ok(())
     }
 
     /// The failure of a jail that was not ready in time.
@@ -116,6 +138,7 @@ impl Launching {
             development_policy: self.policy.is_development,
             missing: names(&missing),
             trust: self.basis.to_string(),
+            watched_until: self.watched_until,
             listeners: std::mem::take(&mut jail.listeners)
                 .into_iter()
                 .zip(self.purposes)
@@ -134,6 +157,7 @@ impl Launching {
             network,
             loopback: self.spec.loopback,
             listening: self.spec.listeners,
+            watcher: self.watcher,
         };
         Ok((running, launched))
     }
@@ -276,7 +300,12 @@ pub(super) fn start(
         ground,
     };
     let mut missing = controls::missing(findings, &applied, &this, half.ground.mode, file)?;
-    let (filter, filter_listener) = choose(&filter, findings, file, &mut missing)?;
+    let of = (plugin, wanting.generation);
+    let watch = watching::plan(half.ground, findings, (&filter, file), of)?;
+    let (filter, filter_listener) = match &watch {
+        Some(plan) => (&*plan.filter, true),
+        None => choose(&filter, findings, file, &mut missing)?,
+    };
     let ids = half.ids(uid)?;
     let network = half.network(file)?;
     let (purposes, listeners) = listeners(&template, file).into_iter().unzip();
@@ -326,6 +355,8 @@ pub(super) fn start(
         wanting.generation,
         stage.digest()
     ));
+    let watched_until = watch.as_ref().map(|plan| plan.until);
+    let watch_ends = watch.as_ref().map(|plan| plan.begins(half.ground, id));
     let (leaf, reaper_uid) = half.whole()?;
     Ok(Instance {
         plugin: plugin.clone(),
@@ -347,6 +378,9 @@ pub(super) fn start(
             basis,
             missing,
             purposes,
+            watched_until,
+            watch,
+            watcher: None,
         })),
         asked: None,
         refused: None,
@@ -354,6 +388,7 @@ pub(super) fn start(
         memory_killed: false,
         memory_look: None,
         kill_again: None,
+        watched_until: watch_ends,
     })
 }
 

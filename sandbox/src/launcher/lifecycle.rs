@@ -11,6 +11,7 @@ use super::instance::{
 };
 use super::poller::Source;
 use super::serve::Launcher;
+use super::watching::Said;
 use super::{failure, log};
 use crate::cgroup::{Interest, Removal};
 use crate::jail::{Heard, Stopped};
@@ -70,9 +71,18 @@ impl Launcher {
             .poller
             .add(Source::Ended(id), &running.jail.reaper, EventFlags::IN)
             .and_then(|()| match &running.jail.filter_listener {
+                // It is the watcher that hears.
+                _ if running.watcher.is_some() => Ok(()),
                 Some(listener) => self
                     .poller
                     .add(Source::Refused(id), listener, EventFlags::IN),
+                None => Ok(()),
+            })
+            .and_then(|()| match &running.watcher {
+                Some(watcher) => {
+                    self.poller
+                        .add(Source::Refused(id), watcher.words(), EventFlags::IN)
+                }
                 None => Ok(()),
             });
         if let Some(instance) = self.instances.get_mut(&id) {
@@ -136,6 +146,9 @@ impl Launcher {
         let Some(running) = instance.running() else {
             return;
         };
+        if running.watcher.is_some() {
+            return self.on_watcher(id);
+        }
         let heard = running.jail.heard();
         if matches!(heard, Ok(Heard::Nothing)) {
             return;
@@ -146,18 +159,38 @@ impl Launcher {
         }
         match heard {
             Ok(Heard::Call(Stopped { number, arguments })) => {
-                let call = RefusedCall { number, arguments };
-                log::line(&format!(
-                    "instance {id} of {} is ended for the system call {call} with {arguments:#x?}",
-                    instance.plugin
-                ));
-                instance.refused = Some(call);
-                instance.kill(id, Instant::now());
+                instance.end_for(id, RefusedCall { number, arguments });
             }
             Ok(Heard::Nothing | Heard::End) => {}
             Err(error) => {
                 instance.reason =
                     Some(format!("its refused system calls cannot be heard: {error}"));
+                instance.kill(id, Instant::now());
+            }
+        }
+    }
+
+    /// Who answers for a watched instance says something. The jail does not go on without.
+    fn on_watcher(&mut self, id: InstanceId) {
+        let Some(instance) = self.instances.get_mut(&id) else {
+            return;
+        };
+        let Some(watcher) = instance.running().and_then(|one| one.watcher.as_ref()) else {
+            return;
+        };
+        let said = watcher.said();
+        if matches!(said, Said::Nothing) {
+            return;
+        }
+        // The first says why, and after it there is no more.
+        drop(self.poller.remove(watcher.words()));
+        match said {
+            Said::Nothing | Said::End => {}
+            Said::Refused(Stopped { number, arguments }) => {
+                instance.end_for(id, RefusedCall { number, arguments });
+            }
+            Said::Gone => {
+                instance.reason = Some("nobody answered for it in its watched run".into());
                 instance.kill(id, Instant::now());
             }
         }
@@ -217,6 +250,11 @@ impl Launcher {
             }
             instance.kill(id, now);
         }
+        if instance.watched_until.is_some_and(|at| at <= now) {
+            instance.watched_until = None;
+            instance.reason = Some("the run in which it was watched is over".into());
+            instance.kill(id, now);
+        }
         let is_late = match &instance.phase {
             Phase::Starting(launching) => launching.deadline() <= now,
             _ => false,
@@ -249,12 +287,14 @@ impl Launcher {
 
     /// An instance is gone with everything in its jail; its group goes too.
     fn clear(&mut self, id: InstanceId) {
-        if let Some(instance) = self.instances.remove(&id) {
-            if let Some(listener) = instance
-                .running()
-                .and_then(|one| one.jail.filter_listener.as_ref())
-            {
-                drop(self.poller.remove(listener));
+        if let Some(mut instance) = self.instances.remove(&id) {
+            if let Phase::Running(running) = &mut instance.phase {
+                if let Some(watcher) = running.watcher.take() {
+                    drop(self.poller.remove(watcher.words()));
+                    self.watchers.push(watcher);
+                } else if let Some(listener) = &running.jail.filter_listener {
+                    drop(self.poller.remove(listener));
+                }
             }
             if let Some(watch) = &instance.memory {
                 drop(self.poller.remove(watch));
@@ -313,6 +353,16 @@ impl Launcher {
 }
 
 impl Instance {
+    /// Ends the jail for a call that was stopped.
+    fn end_for(&mut self, id: InstanceId, call: RefusedCall) {
+        log::line(&format!(
+            "instance {id} of {} is ended for the system call {call} with {:#x?}",
+            self.plugin, call.arguments
+        ));
+        self.refused = Some(call);
+        self.kill(id, Instant::now());
+    }
+
     fn kill(&mut self, id: InstanceId, now: Instant) {
         self.kill_again = Some(now + KILL_AGAIN);
         if let Some(running) = self.running()

@@ -16,7 +16,7 @@ use super::launch::{self, INSTANCES_LIMIT, Wanting};
 use super::poller::Source;
 use super::probe::{Probing, advice};
 use super::serve::Launcher;
-use super::{failure, log, runtime, sealed};
+use super::{failure, log, runtime, sealed, watching};
 use crate::posture::{PolicyTrust, Posture, StageState};
 use crate::protocol::packet::Packet;
 use crate::protocol::{
@@ -177,6 +177,10 @@ impl Launcher {
             trust: plugin
                 .as_ref()
                 .and_then(|plugin| self.trust_of_newest(plugin)),
+            watched_until: plugin
+                .as_ref()
+                .and_then(|plugin| watching::order(&self.ground, plugin))
+                .map(|order| order.until),
             plugin: plugin.map(String::from),
             runtime: policy
                 .iter()

@@ -22,6 +22,7 @@ use super::outbox::Outbox;
 use super::poller::{Poller, Source};
 use super::probe::Probing;
 use super::quota::Counting;
+use super::watching::Endings;
 use crate::posture::State;
 use crate::protocol::RequestId;
 use crate::protocol::packet::{self, ReceiveError};
@@ -55,6 +56,7 @@ pub(super) struct Launcher {
     pub(super) ports: BTreeMap<u32, PortConnecting>,
     pub(super) next_port: u32,
     pub(super) removing: Vec<Removing>,
+    pub(super) watchers: Endings,
     pub(super) probing: Option<Probing>,
     /// When to look again, without being asked.
     next_probe: Option<Instant>,
@@ -99,6 +101,7 @@ impl Launcher {
             ports: BTreeMap::new(),
             next_port: 0,
             removing: leaf.map(Removing::of_probe).into_iter().collect(),
+            watchers: Endings::default(),
             probing: None,
             next_probe,
             probes_waiting: Vec::new(),
@@ -225,6 +228,7 @@ impl Launcher {
             .chain(probing)
             .chain(self.next_probe.filter(|_| self.ending.is_none()))
             .chain(networks)
+            .chain(self.watchers.deadline())
             .chain(self.outbox.deadline())
             .chain(self.manager.deadline())
             .chain(self.ending)
@@ -238,6 +242,7 @@ impl Launcher {
         self.connecting_on_time(now);
         self.ports_on_time(now);
         self.removing_on_time(now);
+        self.watchers.on_time(now);
         self.probing_on_time(now);
         self.next_probe_on_time(now);
         self.networks_on_time(now);

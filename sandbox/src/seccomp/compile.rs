@@ -68,7 +68,10 @@ impl Profile {
     }
 
     /// What decides on each call that the profile mentions, by number.
-    fn leaves(&self, arch: Arch) -> Result<BTreeMap<u32, Vec<Instruction>>, CompileError> {
+    pub(super) fn leaves(
+        &self,
+        arch: Arch,
+    ) -> Result<BTreeMap<u32, Vec<Instruction>>, CompileError> {
         let mut leaves = BTreeMap::new();
         for group in self.groups() {
             for call in group.calls() {

@@ -34,6 +34,13 @@ pub(super) fn reason(group: &Group, call: &Call) -> Option<&'static str> {
     })
 }
 
+/// Whether the list says anything of this call: that it is denied whole, or what must be tested of its
+/// arguments.
+pub(super) fn is_listed(call: &str) -> bool {
+    matches!(call, "clone" | "socket" | "socketpair")
+        || CALLS.iter().any(|(names, _)| names.contains(&call))
+}
+
 /// The conditions under which an entry allows its call: one list for each way. An empty list in it
 /// means "always". For an optional group it is what holds once it is on.
 pub(super) fn allowing_rules<'a>(group: &Group, call: &'a Call) -> Vec<&'a [Condition]> {

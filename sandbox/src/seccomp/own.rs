@@ -1,4 +1,4 @@
-//! The launcher's own filter: what no step of a launch makes and no profile may allow.
+//! The launcher's own filters. The first: what no step of a launch makes and no profile may allow.
 //!
 //! Every jail inherits it, so it is a list of what is denied, in the shape of the profiles' filters:
 //! a handful of instructions on the way of any other call. Its answer is `SECCOMP_RET_TRACE`, which
@@ -55,5 +55,40 @@ pub fn launcher_filter(arch: Arch) -> Program {
         .collect();
     let mut instructions = prologue(arch);
     instructions.extend(tree(&ranges(&leaves, answer(Action::Allow))));
+    Program::new(arch, instructions)
+}
+
+/// All that the process makes which answers for a watched plugin: it waits, hears, answers and writes, in
+/// memory of its own.
+const OF_THE_WATCHER: [&str; 15] = [
+    "brk",
+    "clock_gettime",
+    "close",
+    "exit",
+    "exit_group",
+    "futex",
+    "ioctl",
+    "madvise",
+    "mmap",
+    "mremap",
+    "munmap",
+    "poll",
+    "ppoll",
+    "rt_sigreturn",
+    "write",
+];
+
+/// The filter of the launcher's child that answers for a watched plugin: anything else kills it, and with
+/// it, by the launcher, the jail.
+#[must_use]
+pub fn watcher_filter(arch: Arch) -> Program {
+    let allowed = vec![answer(Action::Allow)];
+    let leaves: BTreeMap<u32, _> = OF_THE_WATCHER
+        .iter()
+        .filter_map(|name| syscalls::number(arch, name))
+        .map(|number| (number, allowed.clone()))
+        .collect();
+    let mut instructions = prologue(arch);
+    instructions.extend(tree(&ranges(&leaves, answer(Action::Kill))));
     Program::new(arch, instructions)
 }

@@ -312,11 +312,18 @@ fn describe(database: &str, classified: &Classified) -> String {
     let Classified {
         reads,
         writes,
+        followed,
         schema,
         ..
     } = classified;
     let mut text = String::with_capacity(64);
-    for (tables, suffix) in [(schema, "ddl"), (writes, "w"), (reads, "r")] {
+    for (tables, suffix) in [
+        (schema, "ddl"),
+        (writes, "w"),
+        // Write access is needed to these too.
+        (followed, "w"),
+        (reads, "r"),
+    ] {
         for table in tables {
             let space = if text.is_empty() { "" } else { " " };
             for part in [space, database, "/", table, ":", suffix] {

@@ -51,6 +51,9 @@ pub struct LauncherConfig {
     /// Memory that the staged files of all plugins may take together.
     #[serde(default = "stages_memory")]
     pub stages_memory: ByteSize,
+    /// Whether an order in `state-dir` to watch a plugin's run is followed.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub watched_runs: bool,
     /// Longest time that jails outlive the daemon's connection on its own request.
     #[serde(default = "handover_limit")]
     pub handover_limit: Span,
@@ -180,6 +183,7 @@ const KEYS: &KnownKeys = &[
             "netns-pool",
             "probe-interval",
             "stages-memory",
+            "watched-runs",
             "handover-limit",
             "dev-grants",
             "dev-policy-dir",

@@ -36,6 +36,7 @@ mod signature;
 mod suggest;
 mod template;
 mod version;
+mod watch;
 
 pub use control::{Control, Wanted};
 pub use digest::{Digest, DigestParseError, StageManifest, StagedFile};
@@ -78,3 +79,7 @@ pub use template::{
     TemplateInput,
 };
 pub use version::{Version, VersionError};
+pub use watch::{
+    RecordError, WATCH_DIRECTORY, WATCH_LIMIT_SECONDS, WATCH_RECORD_LIMIT_BYTES,
+    WATCH_RECORDS_LIMIT, WatchHead, WatchOrder, WatchOrderError, WatchRecord, WatchedCall,
+};

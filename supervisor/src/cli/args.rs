@@ -18,7 +18,7 @@ use super::lifetime::Lifetime;
 
 pub(super) use archive::{BackupArguments, RestoreArguments};
 pub(super) use audit::{AuditCommand, AuditListArguments, Expected};
-pub(super) use policy::{CheckArguments, Form, PolicyCommand};
+pub(super) use policy::{CheckArguments, Form, LearnArguments, PolicyCommand};
 pub(super) use signing::{
     KeysCommand, SignArguments, StateArguments, TrustArguments, VerifyArguments,
 };
@@ -108,7 +108,7 @@ pub(super) enum Command {
         #[command(subcommand)]
         command: PluginCommand,
     },
-    /// Policy files, for who reviews them: check, show, compare, explain
+    /// Policy files, for who reviews them: check, show, compare, explain, learn
     Policy {
         #[command(subcommand)]
         command: PolicyCommand,

@@ -36,7 +36,7 @@ pub(super) async fn run(context: &Context, command: Command) -> Result<(), Failu
         Command::Status => status::run(context).await,
         Command::Posture { plugin } => posture::run(context, plugin.as_ref()).await,
         Command::Plugin { command } => run_plugin(context, command).await,
-        Command::Policy { command } => policy::run(context, command),
+        Command::Policy { command } => policy::run(context, command).await,
         Command::Keys { command } => keys::run(context, command).await,
         Command::Sign(arguments) => sign::run(context, &arguments),
         Command::Verify(arguments) => verify::run(context, &arguments),

@@ -2,10 +2,11 @@
 
 use std::collections::BTreeMap;
 
+use chrono::{DateTime, Utc};
 use pinfold_gateway::admin::dto::{
     ControlState, ControlView, HealthView, PluginView, PostureView, RejectedView,
 };
-use pinfold_policy::{PluginId, RequireSignatures, Wanted};
+use pinfold_policy::{Moment, PluginId, RequireSignatures, Wanted};
 use pinfold_sandbox::posture::{Posture, State as Found};
 use pinfold_sandbox::protocol::{ControlChange, Stats};
 
@@ -70,7 +71,26 @@ pub(super) fn view(snapshot: &Snapshot) -> PluginView {
             .running
             .as_ref()
             .map(|running| running.trust.clone()),
+        watched_until: snapshot
+            .running
+            .as_ref()
+            .and_then(|running| running.watched_until)
+            .and_then(date),
     }
+}
+
+/// A moment as the API has it.
+fn date(moment: Moment) -> Option<DateTime<Utc>> {
+    DateTime::from_timestamp(i64::try_from(moment.unix_seconds()).ok()?, 0)
+}
+
+/// What an operator should know of plugins that are watched.
+pub(super) fn watched(snapshot: &Snapshot) -> Option<String> {
+    let until = snapshot.running.as_ref()?.watched_until?;
+    let plugin = &snapshot.plugin;
+    Some(format!(
+        "plugin {plugin} is WATCHED until {until}: each of its system calls is noted"
+    ))
 }
 
 pub(super) fn manifest_texts(manifest: &crate::dialect::Manifest) -> BTreeMap<String, String> {
@@ -192,6 +212,9 @@ pub(super) fn posture_view(plugin: Option<PluginId>, posture: Posture) -> Postur
             _ => format!("runtime {}: refused: {}", one.path, one.problem),
         }
     });
+    let watched = posture.watched_until.iter().map(|until| {
+        format!("WATCHED until {until}: each system call of an instance that starts is noted")
+    });
     let trust = posture.trust.iter().map(|trust| format!("trust: {trust}"));
     let required = match posture.require_signatures {
         RequireSignatures::None => None,
@@ -212,7 +235,8 @@ pub(super) fn posture_view(plugin: Option<PluginId>, posture: Posture) -> Postur
             pinfold_sandbox::posture::PolicyTrust::Development => "development".into(),
         },
         controls: controls.collect(),
-        notes: trust
+        notes: watched
+            .chain(trust)
             .chain(required)
             .chain(runtime)
             .chain(advice)

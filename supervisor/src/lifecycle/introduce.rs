@@ -53,6 +53,7 @@ pub(super) async fn introduce(
         development_policy,
         missing,
         trust,
+        watched_until,
         listeners,
         ..
     } = launched;
@@ -63,6 +64,7 @@ pub(super) async fn introduce(
         generation,
         digest: files.digest,
         trust: &trust,
+        watched_until,
         policy: policy_digest,
     };
     shared
@@ -76,7 +78,12 @@ pub(super) async fn introduce(
         pid,
         missing,
         trust,
+        watched_until,
     };
+    if let Some(until) = watched_until {
+        let line = format!("WATCHED until {until}: each of its system calls is noted");
+        shared.note(generation, LogLevel::Warn, &line);
+    }
     if shown {
         shared.change(|snapshot| {
             snapshot.policy = Some(policy.clone());

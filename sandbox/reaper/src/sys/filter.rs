@@ -25,6 +25,9 @@ const ARCHITECTURE: u32 = 0xC000_003E;
 #[cfg(target_arch = "aarch64")]
 const ARCHITECTURE: u32 = 0xC000_00B7;
 
+/// `SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV` (linux/seccomp.h), since Linux 5.19.
+const WAIT_KILLABLE_RECV: libc::c_ulong = 1 << 5;
+
 /// Offsets in `struct seccomp_data`.
 const NUMBER_AT: u32 = 0;
 const ARCHITECTURE_AT: u32 = 4;
@@ -40,7 +43,12 @@ pub(crate) fn install_filter(program: &[u8]) -> Result<()> {
 pub(crate) fn install_filter_with_listener(program: &[u8]) -> Result<OwnedFd> {
     let instructions = program.len() / INSTRUCTION_BYTES;
     let flags = libc::SECCOMP_FILTER_FLAG_NEW_LISTENER;
-    let listener = install_with(program.as_ptr().cast(), instructions, flags)?;
+    let install = |flags| install_with(program.as_ptr().cast(), instructions, flags);
+    // A call that has been heard of is not taken back by a signal to its thread.
+    let listener = match install(flags | WAIT_KILLABLE_RECV) {
+        Err(Errno::INVAL) => install(flags)?,
+        installed => installed?,
+    };
     let listener = i32::try_from(listener).map_err(|_| Errno::RANGE)?;
     // SAFETY: with that flag the kernel answers a descriptor that it just opened for us, and nobody
     // else knows the number.

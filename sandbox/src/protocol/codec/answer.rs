@@ -2,7 +2,7 @@
 
 use std::os::fd::OwnedFd;
 
-use pinfold_policy::{Control, Digest, InstanceId};
+use pinfold_policy::{Control, Digest, InstanceId, Moment};
 
 use super::fields::{Reader, Writer};
 use super::{CodecError, MESSAGE_LIMIT_BYTES, kind};
@@ -43,6 +43,10 @@ pub(crate) fn encode_reply(
                 out.text("missing", control)?;
             }
             out.text("trust", cut(&launched.trust))?;
+            out.option(launched.watched_until, |out, until| {
+                out.u64(until.unix_seconds());
+                Ok(())
+            })?;
             let found = launched.listeners.len();
             match u8::try_from(found) {
                 Ok(count) if found <= LISTENERS_LIMIT => out.u8(count),
@@ -327,6 +331,9 @@ impl Reader<'_> {
                         .map(|_| self.text("missing"))
                         .collect::<Result<_, _>>()?,
                     trust: self.text("trust")?,
+                    watched_until: self
+                        .option("watched until", |read| read.u64("watched until"))?
+                        .map(Moment::from_unix_seconds),
                     pidfd: next()?,
                     stdout: next()?,
                     stderr: next()?,

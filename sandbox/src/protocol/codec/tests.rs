@@ -199,6 +199,7 @@ fn launched(listeners: usize) -> Reply {
         development_policy: true,
         missing: vec!["landlock".into()],
         trust: "pinned digest".into(),
+        watched_until: Some(pinfold_policy::Moment::from_unix_seconds(1_800_000_000)),
         listeners: (1..).take(listeners).map(listener).collect(),
     })
 }
@@ -229,6 +230,8 @@ fn a_launch_reply_carries_its_descriptors_in_order() {
     ];
     assert_eq!(raw, read_raw.map(AsRawFd::as_raw_fd));
     assert_eq!((read.instance, read.pid), (InstanceId(3), 77));
+    let until = read.watched_until.unwrap();
+    assert_eq!(until.unix_seconds(), 1_800_000_000);
     assert_eq!(read.tmp_directory, "/tmp/goatflow-plugin-hello");
     assert!(read.development_policy);
     assert_eq!(read.missing, ["landlock"]);

@@ -84,6 +84,10 @@ pub struct PluginView {
     /// What the trust in the running instance rests on: `package signed by "release" (version 1.2.0)`,
     /// `program signed by "release" (assets unsigned)`, `pinned digest`, `unsigned`.
     pub trust: Option<String>,
+    /// Until when the running instance is watched, each of its system calls noted; absent where it is
+    /// not.
+    #[serde(default)]
+    pub watched_until: Option<DateTime<Utc>>,
 }
 
 impl PluginView {

@@ -58,6 +58,7 @@ fn view(name: &str, state: &str) -> PluginView {
         since: DateTime::UNIX_EPOCH,
         reason: None,
         trust: Some("pinned digest".into()),
+        watched_until: None,
     }
 }
 

@@ -1,10 +1,11 @@
 //! What can be typed of policies, for who reviews them.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::{Args, Subcommand, ValueEnum};
-use pinfold_policy::PluginId;
 use pinfold_policy::lint::Severity;
+use pinfold_policy::{PluginId, Span};
 
 #[derive(Debug, Subcommand)]
 pub(in crate::cli) enum PolicyCommand {
@@ -42,6 +43,13 @@ pub(in crate::cli) enum PolicyCommand {
         /// What it would do: db:write:tickets, http:GET:https://example.com/, syscall:ptrace, …
         permission: String,
     },
+    /// Have a plugin run watched, and propose the smallest syscall profile and grants that the run needed
+    ///
+    /// The plugin is started anew in its whole jail; each system call that it makes is noted, and what its
+    /// profile refuses stays refused. Afterwards it is started anew once more, unwatched. Needs
+    /// `watched-runs = true` in launcher.toml, and runs as the policies' owner. Prints what it proposes and
+    /// writes nothing unless an option says where.
+    Learn(LearnArguments),
     /// The JSON Schema of policy files, for editors
     Schema,
 }
@@ -71,6 +79,61 @@ pub(in crate::cli) struct CheckArguments {
     /// Print SARIF 2.1.0, for code scanning services
     #[arg(long, conflicts_with = "json")]
     sarif: bool,
+}
+
+#[derive(Debug, Args)]
+pub(in crate::cli) struct LearnArguments {
+    /// The plugin
+    pub(in crate::cli) plugin: PluginId,
+    /// How long it runs watched (60s, 5m; at most 50m); without it, and without --run, until Ctrl-C
+    #[arg(long, value_name = "TIME", value_parser = watched_time)]
+    pub(in crate::cli) duration: Option<Span>,
+    /// What it is to do: `call FUNCTION` or `call FUNCTION JSON`. May be given again; they are done in order
+    #[arg(long = "run", value_name = "ACT", value_parser = act)]
+    pub(in crate::cli) acts: Vec<Act>,
+    /// Write the profile there; its name is the file's without .toml
+    #[arg(long, value_name = "FILE")]
+    pub(in crate::cli) profile_out: Option<PathBuf>,
+    /// Write the policy there
+    #[arg(long, value_name = "FILE")]
+    pub(in crate::cli) policy_out: Option<PathBuf>,
+}
+
+/// A call of a function of the plugin.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(in crate::cli) struct Act {
+    pub(in crate::cli) function: String,
+    /// JSON text, or nothing.
+    pub(in crate::cli) arguments: String,
+}
+
+fn act(text: &str) -> Result<Act, String> {
+    let usage = "write `call FUNCTION` or `call FUNCTION JSON`";
+    let rest = text.trim().strip_prefix("call ").ok_or(usage)?.trim_start();
+    let (function, arguments) = rest.split_once(char::is_whitespace).unwrap_or((rest, ""));
+    if function.is_empty() {
+        return Err(usage.into());
+    }
+    let arguments = arguments.trim();
+    if !arguments.is_empty() {
+        serde_json::from_str::<serde::de::IgnoredAny>(arguments)
+            .map_err(|error| format!("the arguments are not JSON: {error}"))?;
+    }
+    Ok(Act {
+        function: function.to_owned(),
+        arguments: arguments.to_owned(),
+    })
+}
+
+/// Longest duration that can be asked for: shorter than any order counts.
+const WATCHED_LIMIT: Duration = Duration::from_secs(50 * 60);
+
+fn watched_time(text: &str) -> Result<Span, String> {
+    let span = text.parse::<Span>().map_err(|error| error.to_string())?;
+    match span.0 {
+        time if time > Duration::ZERO && time <= WATCHED_LIMIT => Ok(span),
+        _ => Err("write more than nothing and at most 50m".into()),
+    }
 }
 
 /// How findings are printed.
@@ -109,5 +172,26 @@ impl FailOn {
             Self::Note => true,
             Self::Never => false,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_watched_plugin_is_to_do_is_a_function_and_json() {
+        let parsed = |text: &str| act(text).map(|act| (act.function, act.arguments)).ok();
+        let pair = |a: &str, b: &str| Some((a.to_owned(), b.to_owned()));
+        assert_eq!(parsed("call echo"), pair("echo", ""));
+        assert_eq!(
+            parsed(r#"call  echo {"a": [1, 2]}"#),
+            pair("echo", r#"{"a": [1, 2]}"#)
+        );
+        for wrong in ["", "call", "call ", "get /", "call echo {a}"] {
+            assert_eq!(parsed(wrong), None, "{wrong}");
+        }
+        assert!(watched_time("60s").is_ok() && watched_time("50m").is_ok());
+        assert!(watched_time("0").is_err() && watched_time("51m").is_err());
     }
 }

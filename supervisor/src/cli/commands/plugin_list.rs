@@ -32,7 +32,7 @@ fn page(plugins: &[PluginView], now: DateTime<Utc>) -> Page {
             [
                 plugin.id.to_string(),
                 plugin.version.clone(),
-                plugin.state.clone(),
+                state(plugin),
                 time::age(plugin.since, now),
                 plugin.signed().unwrap_or("-").to_owned(),
                 plugin.routes.len().to_string(),
@@ -41,6 +41,14 @@ fn page(plugins: &[PluginView], now: DateTime<Utc>) -> Page {
         }),
     );
     page
+}
+
+/// Its state; that it is watched is not to be overlooked.
+fn state(plugin: &PluginView) -> String {
+    match plugin.watched_until {
+        Some(_) => format!("{}, WATCHED", plugin.state),
+        None => plugin.state.clone(),
+    }
 }
 
 /// Why it does not serve, else what it is.
@@ -78,6 +86,7 @@ mod tests {
             since: now,
             reason: None,
             trust: Some("package signed by \"release\"".into()),
+            watched_until: None,
         };
         let failed = PluginView {
             id: "mailer".parse().unwrap(),

@@ -62,6 +62,15 @@ fn page(detail: &PluginDetail, events: &[EventView]) -> Page {
     .field("digest", detail.digest.as_deref().unwrap_or_default())
     .field("trust", view.trust.as_deref().unwrap_or_default())
     .field(
+        "WATCHED",
+        view.watched_until.map_or_else(String::new, |until| {
+            format!(
+                "until {}: each of its system calls is noted",
+                time::exact(until)
+            )
+        }),
+    )
+    .field(
         "but now",
         detail
             .trust_lost

@@ -3,6 +3,7 @@
 pub(super) mod check;
 mod diff;
 mod explain;
+mod learn;
 mod origin;
 mod show;
 
@@ -13,7 +14,7 @@ use crate::cli::args::PolicyCommand;
 use crate::cli::exit::{Exit, Failure};
 
 /// Runs one of them. Those whose status is an answer end with 2 where there is none.
-pub(super) fn run(context: &Context, command: PolicyCommand) -> Result<(), Failure> {
+pub(super) async fn run(context: &Context, command: PolicyCommand) -> Result<(), Failure> {
     match command {
         PolicyCommand::Check(arguments) => answer(check::run(context, &arguments)),
         PolicyCommand::Show { plugin } => show::run(context, &plugin),
@@ -21,6 +22,7 @@ pub(super) fn run(context: &Context, command: PolicyCommand) -> Result<(), Failu
         PolicyCommand::Explain { plugin, permission } => {
             answer(explain::run(context, &plugin, &permission))
         }
+        PolicyCommand::Learn(arguments) => learn::run(context, arguments).await,
         PolicyCommand::Schema => Ok(context.output.bytes(POLICY_SCHEMA.as_bytes())?),
     }
 }

@@ -1,7 +1,7 @@
 //! Starts: committed before a plugin serves, with the policy that it is started under. A policy that
 //! is another than the plugin's last start had is a record of its own: whoever wrote it, and however.
 
-use pinfold_policy::{Digest, Generation, PluginId};
+use pinfold_policy::{Digest, Generation, Moment, PluginId};
 
 use super::{Entry, OPERATION, insert};
 use crate::store::{Store, StoreError, failed};
@@ -14,6 +14,8 @@ pub(crate) struct Start<'a> {
     pub(crate) digest: Digest,
     /// What the trust in it rests on.
     pub(crate) trust: &'a str,
+    /// Until when it is watched, where it is.
+    pub(crate) watched_until: Option<Moment>,
     /// SHA-256 of the policy file's bytes as used.
     pub(crate) policy: Digest,
 }
@@ -26,6 +28,7 @@ impl Store {
             generation,
             digest,
             trust,
+            watched_until,
             policy,
         } = start;
         let policy = policy.to_string();
@@ -56,8 +59,11 @@ impl Store {
         };
         let entry = Entry {
             detail: Some(format!(
-                "generation {}, {trust}, policy {policy}",
-                generation.0
+                "generation {}, {trust}, {}policy {policy}",
+                generation.0,
+                watched_until
+                    .map(|until| format!("WATCHED until {until}, "))
+                    .unwrap_or_default()
             )),
             ..Entry::of_daemon("plugin.start", digest.to_string()).about(plugin)
         };

@@ -66,6 +66,7 @@ impl Host {
             netns_pool,
             probe_interval: pinfold_policy::Span::seconds(0),
             stages_memory: pinfold_policy::STAGES_MEMORY,
+            watched_runs: false,
             handover_limit: pinfold_policy::Span::seconds(30),
             dev_grants: None,
             dev_policy_dir: None,

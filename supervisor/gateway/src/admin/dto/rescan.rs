@@ -45,6 +45,10 @@ pub enum Because {
     PluginGranted,
     /// A plugin was taken away.
     PluginRemoved,
+    /// A plugin is to run watched: `pinfold policy learn`.
+    LearnBegun,
+    /// It is to run unwatched again.
+    LearnEnded,
     /// A key may sign from now on.
     KeyTrusted,
     /// A key may sign no more.
@@ -59,6 +63,8 @@ impl Because {
             Self::PluginAdded => "admin.plugin.add",
             Self::PluginGranted => "admin.plugin.grant",
             Self::PluginRemoved => "admin.plugin.remove",
+            Self::LearnBegun => "admin.policy.learn",
+            Self::LearnEnded => "admin.policy.learn-end",
             Self::KeyTrusted => "admin.key.trust",
             Self::KeyRevoked => "admin.key.revoke",
         }

@@ -21,7 +21,7 @@ type Sections = Vec<(&'static str, Vec<String>)>;
 
 /// What two documents say differently.
 #[derive(Debug, Serialize)]
-struct Difference {
+pub(super) struct Difference {
     old: String,
     new: String,
     sections: Vec<Changes>,
@@ -129,6 +129,18 @@ fn program(dialect: &str, entry: &str) -> Vec<String> {
     vec![format!("dialect {dialect}"), format!("entry {entry}")]
 }
 
+/// Two policies, each with what it is called.
+pub(super) fn of_policies(
+    (old_name, old): (String, &PolicyFile),
+    (new_name, new): (String, &PolicyFile),
+) -> Difference {
+    Difference {
+        old: old_name,
+        new: new_name,
+        sections: compare(of_policy(old), of_policy(new)),
+    }
+}
+
 /// Two policy files, or two plugins' directories.
 fn two(old: &Path, new: &Path) -> Result<Difference, Failure> {
     let is_directory = |path: &Path| {
@@ -159,13 +171,17 @@ fn policy(path: &Path) -> Result<Sections, Failure> {
         source,
     })?;
     let (_, file) = review::parse(path, &bytes)?;
-    let mut sections: Sections = plan::lines(&file).into_iter().collect();
+    Ok(of_policy(&file))
+}
+
+fn of_policy(file: &PolicyFile) -> Sections {
+    let mut sections: Sections = plan::lines(file).into_iter().collect();
     let env = file
         .env
         .iter()
         .map(|(name, value)| format!("{name}={value:?}"));
     sections.push(("environment", env.collect()));
-    Ok(sections)
+    sections
 }
 
 /// What a plugin's directory declares, and its files.
@@ -239,7 +255,7 @@ fn compare(old: Sections, new: Sections) -> Vec<Changes> {
         .collect()
 }
 
-fn page(difference: &Difference) -> Page {
+pub(super) fn page(difference: &Difference) -> Page {
     let mut page = Page::default();
     page.line(format_args!("--- {}", difference.old))
         .line(format_args!("+++ {}", difference.new));
