@@ -16,6 +16,7 @@ const ALLOWED: Setup<'static> = Setup {
     config: "watched-runs = true\n",
     arguments: &[],
     environment: &[],
+    prepare: None,
     user: None,
 };
 
