@@ -61,8 +61,8 @@ pub(super) fn fold(records: &[RecordView], present: &Permissions) -> Grants {
 #[derive(Default)]
 struct Fold {
     effective: Effective,
-    /// By database and table: read, write, schema.
-    tables: BTreeMap<(String, String), (bool, bool, bool)>,
+    /// By database and table.
+    tables: BTreeMap<(String, String), Table>,
     reads_cache: bool,
     writes_cache: bool,
     config: BTreeSet<String>,
@@ -72,6 +72,14 @@ struct Fold {
     refused: BTreeMap<(String, String, String), i64>,
     /// Services whose records did not tell all.
     unclear: BTreeSet<&'static str>,
+}
+
+/// How a table is used.
+#[derive(Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
+struct Table {
+    reads: bool,
+    writes: bool,
+    schema: bool,
 }
 
 #[derive(Clone, Default, PartialEq, Eq, PartialOrd, Ord)]
@@ -129,11 +137,11 @@ impl Fold {
             let granted = |access| effective.database(database, access, [table]).is_ok();
             let key = (database.to_owned(), table.to_owned());
             match access {
-                "r" if granted(Access::Read) => self.tables.entry(key).or_default().0 = true,
-                "w" if granted(Access::Write) => self.tables.entry(key).or_default().1 = true,
+                "r" if granted(Access::Read) => self.tables.entry(key).or_default().reads = true,
+                "w" if granted(Access::Write) => self.tables.entry(key).or_default().writes = true,
                 "ddl" if effective.ddl(database, [table]).is_ok() => {
                     let entry = self.tables.entry(key).or_default();
-                    (entry.1, entry.2) = (true, true);
+                    (entry.writes, entry.schema) = (true, true);
                 }
                 _ => return None,
             }
@@ -278,23 +286,23 @@ fn is_plain(name: &str) -> bool {
 }
 
 /// One grant for all tables of a database that are used in the same way.
-fn databases(tables: &BTreeMap<(String, String), (bool, bool, bool)>) -> Vec<DbGrant> {
-    let mut grants: BTreeMap<(&str, (bool, bool, bool)), Vec<Pattern>> = BTreeMap::new();
+fn databases(tables: &BTreeMap<(String, String), Table>) -> Vec<DbGrant> {
+    let mut grants: BTreeMap<(&str, Table), Vec<Pattern>> = BTreeMap::new();
     for ((database, table), how) in tables {
         let key = (database.as_str(), *how);
         grants.entry(key).or_default().push(Pattern::new(table));
     }
     grants
         .into_iter()
-        .map(|((database, (reads, writes, ddl)), tables)| DbGrant {
+        .map(|((database, how), tables)| DbGrant {
             database: database.to_owned(),
             tables,
-            access: match (reads, writes) {
+            access: match (how.reads, how.writes) {
                 (true, true) => Access::ReadWrite,
                 (false, true) => Access::Write,
                 (_, false) => Access::Read,
             },
-            ddl,
+            ddl: how.schema,
         })
         .collect()
 }
