@@ -153,7 +153,7 @@ async fn no_socket_and_a_stale_one_mean_that_the_daemon_is_not_running() {
         assert!(matches!(error, ClientError::NotRunning { .. }), "{error:?}");
         let failure = Failure::from(error);
         assert_eq!(failure.exit(), Exit::Unavailable);
-        assert!(failure.hint_text().unwrap().contains("systemctl"));
+        assert!(failure.hint_text().unwrap().contains("pinfold doctor"));
     }
     drop((server, client));
 }

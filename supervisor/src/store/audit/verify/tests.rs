@@ -166,7 +166,7 @@ async fn records_of_an_earlier_version_are_chained_and_counted() {
     let mut connection = store.pool.acquire().await.unwrap();
     // As that version left it.
     let earlier = "
-        DROP TABLE audit; DROP TABLE plugin_policy;
+        DROP TABLE audit; DROP TABLE plugin_policy; DROP TABLE written_by;
         CREATE TABLE audit (
             number INTEGER PRIMARY KEY AUTOINCREMENT, time TEXT NOT NULL, actor TEXT NOT NULL,
             action TEXT NOT NULL, subject TEXT NOT NULL, decision TEXT NOT NULL, permission TEXT,
