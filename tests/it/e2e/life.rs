@@ -34,7 +34,10 @@ fn readiness_is_told_to_the_service_manager_once_plugins_serve() {
     let daemon = setup
         .environment("NOTIFY_SOCKET", path.to_str().unwrap())
         .start();
-    assert_eq!(told(), "READY=1");
+    let ready = told();
+    let (ready, status) = ready.split_once('\n').expect("two lines");
+    assert_eq!(ready, "READY=1");
+    assert!(status.starts_with("STATUS=serves on http://"), "{status}");
     assert_eq!(daemon.http().get("/readyz").send().status, 200);
     assert_eq!(daemon.http().get("/healthz").send().status, 200);
     assert_eq!(
