@@ -7,6 +7,8 @@ mod plugins;
 pub(crate) mod tokens;
 mod write;
 
+use std::fs::OpenOptions;
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -125,6 +127,7 @@ impl Store {
     /// earlier version is copied aside first, one of a later version is refused.
     pub(crate) async fn open(path: &Path) -> Result<Self, StoreError> {
         let backup = migrate::prepare(path).await?;
+        make_private(path);
         let options = SqliteConnectOptions::new()
             .filename(path)
             .create_if_missing(true)
@@ -159,6 +162,14 @@ impl Store {
     pub(crate) async fn close(&self) {
         self.pool.close().await;
     }
+}
+
+/// Makes a file that is not there the daemon's alone, whatever its umask: SQLite gives the files beside it the same
+/// mode. Where it cannot be made, SQLite says why.
+fn make_private(path: &Path) {
+    let mut options = OpenOptions::new();
+    let made = options.write(true).create_new(true).mode(0o600).open(path);
+    drop(made);
 }
 
 /// Whether a connection can be used again: not where it believes itself in a transaction.
@@ -232,6 +243,28 @@ mod tests {
                 "{name} is lost"
             );
         }
+    }
+
+    #[tokio::test]
+    async fn a_new_file_and_those_beside_it_are_its_owners_alone() {
+        use std::os::unix::fs::PermissionsExt as _;
+
+        let directory = tempfile::tempdir().unwrap();
+        let store = Store::open(&directory.path().join("pinfold.db")).await;
+        let store = store.unwrap();
+        let mut modes = Vec::new();
+        for file in std::fs::read_dir(directory.path()).unwrap() {
+            let file = file.unwrap();
+            if file.file_type().unwrap().is_file() {
+                modes.push((
+                    file.file_name(),
+                    file.metadata().unwrap().permissions().mode() & 0o777,
+                ));
+            }
+        }
+        store.close().await;
+        assert!(modes.len() >= 2, "{modes:?}");
+        assert!(modes.iter().all(|(_, mode)| *mode == 0o600), "{modes:?}");
     }
 
     #[tokio::test]
