@@ -89,6 +89,9 @@ pub fn main() -> ExitCode {
 fn begin(arguments: Arguments) -> anyhow::Result<()> {
     // First of all, while nothing else has their numbers.
     let sockets = Sockets::passed()?;
+    // Read once and kept. Before Linux 6.4 it is in /proc/self/auxv, which is root's as soon as this process is not
+    // dumpable, and who then asks for it panics.
+    let _page_bytes = rustix::param::page_size();
     let mut place = if arguments.dev {
         let base = arguments
             .dev_dir
