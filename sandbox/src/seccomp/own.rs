@@ -11,7 +11,7 @@ use std::collections::BTreeMap;
 use super::assemble::{answer, statement};
 use super::compile::{prologue, ranges, tree};
 use super::interpret::RETURN;
-use super::{Action, Arch, Program, syscalls};
+use super::{Action, Arch, Instruction, Program, syscalls};
 
 /// All of it is on the hard-deny list of profiles. What is missing here of that list is what the
 /// steps of a launch do: they mount, make and enter namespaces, and join a keyring.
@@ -47,15 +47,8 @@ const RET_TRACE: u32 = 0x7ff0_0000;
 /// The launcher's own filter for an architecture.
 #[must_use]
 pub fn launcher_filter(arch: Arch) -> Program {
-    let denied = vec![statement(RETURN, RET_TRACE)];
-    let leaves: BTreeMap<u32, _> = DENIED
-        .iter()
-        .filter_map(|name| syscalls::number(arch, name))
-        .map(|number| (number, denied.clone()))
-        .collect();
-    let mut instructions = prologue(arch);
-    instructions.extend(tree(&ranges(&leaves, answer(Action::Allow))));
-    Program::new(arch, instructions)
+    let denied = statement(RETURN, RET_TRACE);
+    by_name(arch, &DENIED, denied, answer(Action::Allow))
 }
 
 /// All that the process makes which answers for a watched plugin: it waits, hears, answers and writes, in
@@ -82,13 +75,19 @@ const OF_THE_WATCHER: [&str; 15] = [
 /// it, by the launcher, the jail.
 #[must_use]
 pub fn watcher_filter(arch: Arch) -> Program {
-    let allowed = vec![answer(Action::Allow)];
-    let leaves: BTreeMap<u32, _> = OF_THE_WATCHER
+    let allowed = answer(Action::Allow);
+    by_name(arch, &OF_THE_WATCHER, allowed, answer(Action::Kill))
+}
+
+/// One answer for the calls that are listed, another for all others. A call that the architecture does not
+/// have is left out.
+fn by_name(arch: Arch, names: &[&str], listed: Instruction, others: Instruction) -> Program {
+    let leaves: BTreeMap<u32, _> = names
         .iter()
         .filter_map(|name| syscalls::number(arch, name))
-        .map(|number| (number, allowed.clone()))
+        .map(|number| (number, vec![listed]))
         .collect();
     let mut instructions = prologue(arch);
-    instructions.extend(tree(&ranges(&leaves, answer(Action::Kill))));
+    instructions.extend(tree(&ranges(&leaves, others)));
     Program::new(arch, instructions)
 }

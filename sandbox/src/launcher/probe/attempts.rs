@@ -13,7 +13,7 @@ use std::os::unix::fs::MetadataExt;
 
 use caps::CapSet;
 use nix::sched::{CloneFlags, unshare};
-use nix::unistd::{Uid, getresuid, pivot_root, sethostname, setresuid};
+use nix::unistd::{Gid, Uid, getresuid, pivot_root, sethostname, setresgid, setresuid};
 use pinfold_policy::Control;
 use rustix::fs::{MemfdFlags, Mode as FileMode, OFlags, memfd_create, openat};
 use rustix::io::Errno;
@@ -361,19 +361,32 @@ fn uid(setting: &Setting) -> Tried {
     })
 }
 
-/// As the plugin stage makes it: by the id that the plugin has, with that one id in it, and with
-/// quotas that let no other namespace be made in it.
-fn user_namespace(setting: &Setting) -> Tried {
-    let (how, inside, outside) = match (setting.mode, setting.uid) {
-        (Mode::User, _) => ("maps one id that is not root", crate::jail::USER_MODE_ID, 0),
-        (Mode::Root, Some(uid)) => ("last, maps the plugin's id alone", uid, uid),
-        (Mode::Root, None) => return Tried::missing("there is no user id for plugins"),
-    };
-    tried(how, || {
+/// Why there is no [`Mapped`].
+const NO_PLUGIN_ID: &str = "there is no user id for plugins";
+
+/// The one id of a plugin's user namespace.
+#[derive(Clone, Copy)]
+struct Mapped {
+    inside: u32,
+    /// Zero in user mode, where it is the launcher's own.
+    outside: u32,
+}
+
+impl Mapped {
+    fn of(setting: &Setting) -> Option<Self> {
+        let (inside, outside) = match setting.mode {
+            Mode::User => (crate::jail::USER_MODE_ID, 0),
+            Mode::Root => (setting.uid?, setting.uid?),
+        };
+        Some(Self { inside, outside })
+    }
+
+    /// Takes the id and makes the namespace, as the plugin stage does.
+    fn enter(self) -> Outcome {
+        let Self { inside, outside } = self;
         if outside != 0 {
-            let uid = Uid::from_raw(outside);
-            let gid = nix::unistd::Gid::from_raw(outside);
-            nix::unistd::setresgid(gid, gid, gid).map_err(|e| failed("take a group id", e))?;
+            let (uid, gid) = (Uid::from_raw(outside), Gid::from_raw(outside));
+            setresgid(gid, gid, gid).map_err(|errno| failed("take a group id", errno))?;
             setresuid(uid, uid, uid).map_err(|errno| failed("take a user id", errno))?;
         }
         // What is not dumpable does not own its own maps; a plugin stage is, for this moment, too.
@@ -381,9 +394,24 @@ fn user_namespace(setting: &Setting) -> Tried {
             .map_err(|errno| failed("become dumpable", errno))?;
         share_nothing(CloneFlags::CLONE_NEWUSER)?;
         namespace::map(inside, outside, inside, outside)
-            .map_err(|error| failed("map one id", error))?;
+            .map_err(|error| failed("map one id", error))
+    }
+}
+
+/// As the plugin stage makes it: by the id that the plugin has, with that one id in it, and with
+/// quotas that let no other namespace be made in it.
+fn user_namespace(setting: &Setting) -> Tried {
+    let Some(mapped) = Mapped::of(setting) else {
+        return Tried::missing(NO_PLUGIN_ID);
+    };
+    let how = match setting.mode {
+        Mode::User => "maps one id that is not root",
+        Mode::Root => "last, maps the plugin's id alone",
+    };
+    tried(how, || {
+        mapped.enter()?;
         let now = rustix::process::getuid().as_raw();
-        expect(now == inside, "the id is not the mapped one")?;
+        expect(now == mapped.inside, "the id is not the mapped one")?;
         fs::write("/proc/sys/user/max_user_namespaces", "0")
             .map_err(|error| failed("set a quota", error))?;
         expect(

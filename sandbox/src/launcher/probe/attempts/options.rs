@@ -3,37 +3,23 @@
 use std::fs;
 
 use nix::sched::{CloneFlags, setns, unshare};
-use nix::unistd::{Gid, Uid, setresgid, setresuid};
 use rustix::io::Errno;
 use rustix::time::{ClockId, clock_gettime};
 
 use super::super::Setting;
-use super::{expect, failed, failed_before, share_nothing, tried};
+use super::{Mapped, NO_PLUGIN_ID, expect, failed, failed_before, tried};
 use crate::launcher::controls::Tried;
-use crate::launcher::namespace;
-use crate::posture::Mode;
 use crate::sys::core;
 
 /// As the plugin stage makes it: in a user namespace of the plugin's id, whose right to set clocks
 /// ends there; and sees that they begin anew.
 pub(super) fn time_namespace(setting: &Setting) -> Tried {
-    let (inside, outside) = match (setting.mode, setting.uid) {
-        (Mode::User, _) => (crate::jail::USER_MODE_ID, 0),
-        (Mode::Root, Some(uid)) => (uid, uid),
-        (Mode::Root, None) => return Tried::missing("there is no user id for plugins"),
+    let Some(mapped) = Mapped::of(setting) else {
+        return Tried::missing(NO_PLUGIN_ID);
     };
     tried("clocks begin with the plugin", || {
         let kind = CloneFlags::from_bits_retain(libc::CLONE_NEWTIME);
-        if outside != 0 {
-            let (uid, gid) = (Uid::from_raw(outside), Gid::from_raw(outside));
-            setresgid(gid, gid, gid).map_err(|errno| failed("take a group id", errno))?;
-            setresuid(uid, uid, uid).map_err(|errno| failed("take a user id", errno))?;
-        }
-        rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::Dumpable)
-            .map_err(|errno| failed("become dumpable", errno))?;
-        share_nothing(CloneFlags::CLONE_NEWUSER)?;
-        namespace::map(inside, outside, inside, outside)
-            .map_err(|error| failed("map one id", error))?;
+        mapped.enter()?;
         unshare(kind)
             .map_err(|errno| failed_before("5.6", Errno::INVAL, "new time namespace", errno))?;
         let now = clock_gettime(ClockId::Boottime).tv_sec;
