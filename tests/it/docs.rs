@@ -62,6 +62,46 @@ fn every_link_leads_to_a_file() {
     }
 }
 
+/// What the part `commands` of `tests/vm` runs: every line of the blocks marked `sh`, without its comment.
+fn commands(page: &str) -> Vec<String> {
+    let blocks = page.split("\n```sh\n").skip(1);
+    let lines = blocks.flat_map(|rest| rest.split("\n```").next().unwrap_or_default().lines());
+    let commands = lines.map(|line| line.split(" #").next().unwrap_or_default().trim());
+    let commands = commands.filter(|command| !command.is_empty() && !command.starts_with('#'));
+    commands.map(ToOwned::to_owned).collect()
+}
+
+#[test]
+fn every_page_with_commands_for_operators_is_run_and_what_is_special_is_of_a_command_that_exists() {
+    let plan: toml::Table = read("tests/fixtures/vm/commands.toml").parse().unwrap();
+    let run: Vec<&str> = (plan["pages"].as_array().unwrap().iter())
+        .map(|page| page.as_str().unwrap())
+        .collect();
+    let mut found = Vec::new();
+    pages(&repository().join("docs/operations"), &mut found);
+    let mut known = Vec::new();
+    for page in found {
+        let commands = commands(&fs::read_to_string(&page).unwrap());
+        let name = page.file_stem().unwrap().to_str().unwrap();
+        assert!(
+            commands.is_empty() || run.contains(&name),
+            "{name} is not run"
+        );
+        known.extend(commands);
+    }
+    assert!(known.len() > 50, "{known:?}");
+    for special in plan["command"].as_array().unwrap() {
+        let text = special["text"].as_str().unwrap();
+        assert!(
+            known.iter().any(|one| one == text),
+            "no page has `{text}`, of which commands.toml speaks"
+        );
+        if let Some(reason) = special.get("not-run") {
+            assert!(!reason.as_str().unwrap().is_empty());
+        }
+    }
+}
+
 #[test]
 fn the_policy_reference_speaks_of_controls_that_exist() {
     let page = read("docs/policy.md");

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
+use http::header::{CONNECTION, HeaderValue};
 use http::{Request, Response};
 use hyper::body::{Body, Incoming};
 use hyper::server::conn::http1;
@@ -28,8 +29,10 @@ use crate::audit::Actor;
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// `ENFILE` and `EMFILE` of errno(3), the same on every architecture that this is built for.
 const TOO_MANY_FILES: [i32; 2] = [23, 24];
-/// How long a connection that has sent nothing yet is kept once the listener is to stop.
-const FRESH_GRACE: Duration = Duration::from_millis(500);
+/// How long a connection on which nothing is asked is kept once the listener is to stop: a request that is
+/// on its way there is answered, where closing at once would lose it. Clients that ask again and again
+/// have learnt by then, from an answer, that the connection closes.
+const IDLE_GRACE: Duration = Duration::from_millis(500);
 
 /// Limits on connections.
 #[derive(Clone, Copy, Debug)]
@@ -203,20 +206,32 @@ impl Connection {
         let asked = AtomicBool::new(false);
         let service = service_fn(|request| {
             asked.store(true, Ordering::Relaxed);
-            let answering = answer(request, peer.clone());
-            async move { Ok::<_, Infallible>(answering.await) }
+            let (answering, stop) = (answer(request, peer.clone()), &self.stop);
+            async move {
+                let mut answer = answering.await;
+                if stop.is_cancelled() {
+                    let headers = answer.headers_mut();
+                    headers.insert(CONNECTION, HeaderValue::from_static("close"));
+                }
+                Ok::<_, Infallible>(answer)
+            }
         });
         let io = TokioIo::new(StallLimit::new(io, self.limits.write_time_out));
         let mut connection = pin!(self.builder().serve_connection(io, service));
-        let result = tokio::select! {
-            result = &mut connection => result,
-            () = self.stop.cancelled() => {
+        let early = tokio::select! {
+            result = &mut connection => Some(result),
+            () = self.has_waited() => None,
+        };
+        let result = match early {
+            Some(result) => result,
+            // hyper waits for the first request of a connection even when shutting down.
+            None if !asked.load(Ordering::Relaxed) => return Ending::Finished,
+            None => {
                 connection.as_mut().graceful_shutdown();
                 tokio::select! {
+                    biased; // what is over is not cut
                     result = &mut connection => result,
                     () = self.cut.cancelled() => return Ending::Cut,
-                    // hyper waits for the first request of a connection even when shutting down.
-                    () = fresh_grace(&asked) => return Ending::Finished,
                 }
             }
         };
@@ -224,6 +239,15 @@ impl Connection {
             tracing::debug!(%error, "connection ended early");
         }
         Ending::Finished
+    }
+
+    /// Ends when the listener is to stop, and what was on its way has had time to come.
+    async fn has_waited(&self) {
+        self.stop.cancelled().await;
+        tokio::select! {
+            () = tokio::time::sleep(IDLE_GRACE) => {}
+            () = self.cut.cancelled() => {}
+        }
     }
 
     fn builder(&self) -> http1::Builder {
@@ -235,13 +259,5 @@ impl Connection {
             .max_header_size(self.limits.header_limit_bytes)
             .max_buf_size(self.limits.header_limit_bytes.max(64 << 10));
         builder
-    }
-}
-
-/// Ends when a connection has still not sent a request some time after the stop; never otherwise.
-async fn fresh_grace(asked: &AtomicBool) {
-    tokio::time::sleep(FRESH_GRACE).await;
-    if asked.load(Ordering::Relaxed) {
-        std::future::pending::<()>().await;
     }
 }

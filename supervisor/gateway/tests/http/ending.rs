@@ -53,6 +53,23 @@ async fn drain_finishes_what_is_under_way_and_takes_nothing_new() {
 }
 
 #[tokio::test]
+async fn a_request_that_comes_on_an_idle_connection_at_the_end_is_answered() {
+    let mut world = World::new().await;
+    let mut fresh = world.client().await;
+    let mut idle = world.client().await;
+    assert_eq!(idle.ask("GET /items/1", &[], "").await.status, 200);
+    assert_eq!(world.events.recv().await, Some(Event::Called));
+    world.stop.cancel();
+    for client in [&mut idle, &mut fresh] {
+        let reply = client.ask("GET /items/1", &[], "").await;
+        assert_eq!(reply.status, 200);
+        assert_eq!(reply.header("connection"), Some("close"));
+        client.closed().await;
+    }
+    assert_eq!(world.serving.await.unwrap(), Drained { abandoned: 0 });
+}
+
+#[tokio::test]
 async fn drain_is_bounded() {
     let short = Duration::from_millis(50);
     let mut world = World::with(|config| config.drain_time = short, |_| {}).await;
