@@ -2,7 +2,7 @@
 
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help setup build packages plugins run test test-setup test-vm hostile attacks chaos soak lint bench \
+.PHONY: help setup build packages plugins run test test-setup test-package test-vm hostile attacks chaos soak lint bench \
 	bench-micro bench-check bench-accept bench-count token
 
 # Where .ci/setup found or put the tools; nothing to read before the first set-up.
@@ -51,6 +51,12 @@ chaos: test-setup ## kill -9 whatever runs at random moments, COUNT times; SEED 
 DURATION ?= 1h
 soak: test-setup ## load, crashes and reloads for DURATION (1h), and whether memory and descriptors stay flat
 	@export SOAK_DURATION=$(DURATION); $(alone) e2e::soak -- --nocapture
+
+test-package: test-setup plugins ## install what is packed in a root of its own, run it as the units would, purge it
+	@$(tools) cargo build --workspace --bins --locked
+	@$(tools) cargo build --locked -p pinfold-sandbox --bin pinfold-launcher --target $(shell uname -m)-unknown-linux-musl
+	@$(tools) packaging/build --profile dev --no-build tree
+	@$(tools) tests/package
 
 SUITES ?= bookworm trixie
 PARTS ?=
