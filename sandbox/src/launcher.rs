@@ -10,9 +10,8 @@
 //! ```
 //!
 //! As a service it waits on a listening socket for the one connection that it serves, and ends with
-//! it; the service manager starts another for the next.
-//!
-//! Not built: `Handover`.
+//! it; the service manager starts another for the next. Only where that daemon has asked for it does it
+//! go on for a while, with the jails that it was told to keep, until the next daemon comes.
 
 mod args;
 mod clock;
@@ -26,6 +25,7 @@ mod ending;
 mod failure;
 mod files;
 mod ground;
+mod handover;
 mod instance;
 mod keys;
 mod launch;
@@ -106,9 +106,8 @@ fn serve(args: &Args, given: Given) -> Result<(), StartError> {
     let socket = door
         .open(ground.reader.uid(), &mut manager)
         .map_err(failed("wait for the daemon"))?;
-    drop(door);
     manager.status("serves pinfoldd");
-    Launcher::new(ground, socket, manager)
+    Launcher::new(ground, (socket, door.for_another()), manager)
         .map_err(failed("get ready to serve"))?
         .run()
         .map_err(failed("wait for events"))

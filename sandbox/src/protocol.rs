@@ -11,6 +11,7 @@ pub(crate) mod packet;
 use std::collections::BTreeMap;
 use std::num::NonZeroU16;
 use std::os::fd::OwnedFd;
+use std::time::Duration;
 
 use pinfold_policy::{Control, Digest, Generation, InstanceId, Moment, PluginId};
 
@@ -20,6 +21,10 @@ pub use codec::CodecError;
 
 /// Largest packet: holds every value that a daemon may give at launch, twice over.
 pub const PACKET_LIMIT_BYTES: usize = 32 * 1024;
+
+/// Longest note that a daemon leaves with an instance for its successor, in bytes: a handshake line
+/// with an address in it, several times over.
+pub const NOTE_LIMIT_BYTES: usize = 1024;
 
 /// Number of a request, chosen by the daemon, echoed in its reply.
 pub type RequestId = u32;
@@ -85,6 +90,25 @@ pub enum Request {
         /// The plugin.
         plugin: PluginId,
         /// Which stage.
+        digest: Digest,
+    },
+    /// This daemon is about to end, and another to come: what it names with `Keep` from now on
+    /// outlives its connection.
+    Handover,
+    /// After `Handover`: this instance is for the next daemon.
+    Keep {
+        /// The instance.
+        instance: InstanceId,
+        /// What the next daemon is to know of it, at most [`NOTE_LIMIT_BYTES`]. It means nothing to
+        /// the launcher.
+        note: String,
+    },
+    /// What the daemon before has kept of a plugin is this one's from now on, where a launch of the
+    /// same files would be what it was.
+    Adopt {
+        /// The plugin.
+        plugin: PluginId,
+        /// The stage of its files as they are now.
         digest: Digest,
     },
 }
@@ -169,6 +193,31 @@ pub enum Reply {
         /// The words of [`Launched::trust`].
         basis: String,
     },
+    /// To `Handover`.
+    HandingOver {
+        /// How long what is kept waits for the next daemon, from the end of this connection on.
+        limit: Duration,
+    },
+    /// To `Keep`.
+    Kept,
+    /// To `Adopt`.
+    Adopted(Adopted),
+    /// To `Adopt`, where there is nothing to adopt.
+    NotKept {
+        /// Why what was kept has been ended; none where nothing was kept.
+        reason: Option<String>,
+    },
+}
+
+/// An instance that one daemon has kept and another has adopted.
+#[derive(Debug)]
+pub struct Adopted {
+    /// What the daemon that started it was given, and the same pipes and sockets.
+    pub launched: Launched,
+    /// Which instance of its plugin it is, as that daemon counted.
+    pub generation: Generation,
+    /// What that daemon has left to be known.
+    pub note: String,
 }
 
 /// A started instance.

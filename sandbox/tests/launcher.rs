@@ -12,6 +12,8 @@ mod decoder_body;
 mod disks;
 #[path = "launcher/ends.rs"]
 mod ends;
+#[path = "launcher/handover.rs"]
+mod handover;
 #[path = "launcher/lies.rs"]
 mod lies;
 #[path = "launcher/lying_daemon.rs"]

@@ -38,15 +38,18 @@ impl Door {
         };
         rustix::io::ioctl_fionbio(listener, true)?;
         loop {
-            match rustix::net::accept_with(listener, SocketFlags::CLOEXEC) {
-                Ok(connected) => match refusal(&connected, uid) {
-                    None => return Ok(connected),
-                    Some(refusal) => log::line(&refusal),
-                },
-                Err(Errno::AGAIN) => wait(listener, manager)?,
-                Err(Errno::INTR | Errno::CONNABORTED) => {}
-                Err(errno) => return Err(errno.into()),
+            match accept(listener, uid)? {
+                Some(connected) => return Ok(connected),
+                None => wait(listener, manager)?,
             }
+        }
+    }
+
+    /// The socket on which another daemon could come in, where there is one.
+    pub(super) fn for_another(self) -> Option<OwnedFd> {
+        match self {
+            Self::Connected(_) => None,
+            Self::Listening(listener) => Some(listener),
         }
     }
 
@@ -57,6 +60,22 @@ impl Door {
             && rustix::io::ioctl_fionbio(listener, true).is_ok()
         {
             while rustix::net::accept_with(listener, SocketFlags::CLOEXEC).is_ok() {}
+        }
+    }
+}
+
+/// The first of those who wait that is of user `uid`, if there is one; others before it are sent away.
+/// The listener does not block.
+pub(super) fn accept(listener: &OwnedFd, uid: u32) -> io::Result<Option<OwnedFd>> {
+    loop {
+        match rustix::net::accept_with(listener, SocketFlags::CLOEXEC) {
+            Ok(connected) => match refusal(&connected, uid) {
+                None => return Ok(Some(connected)),
+                Some(refusal) => log::line(&refusal),
+            },
+            Err(Errno::AGAIN) => return Ok(None),
+            Err(Errno::INTR | Errno::CONNABORTED) => {}
+            Err(errno) => return Err(errno.into()),
         }
     }
 }

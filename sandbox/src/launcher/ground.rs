@@ -53,6 +53,8 @@ const PASSED_ON: &str = "TZ";
 #[derive(Debug)]
 pub(super) struct Ground {
     pub(super) config: LauncherConfig,
+    /// Where that was read, and what was there.
+    config_file: (PathBuf, Vec<u8>),
     pub(super) mode: Mode,
     pub(super) files: Files,
     /// Plugins' lasting directories.
@@ -137,6 +139,8 @@ pub(super) enum StartError {
     Reaper(#[source] JailError),
     #[error("give up capabilities")]
     Rights(#[source] caps::errors::CapsError),
+    #[error("{path:?} has changed since the launcher started: the next one is to read it")]
+    OtherConfig { path: PathBuf },
 }
 
 fn step(step: &'static str) -> impl FnOnce(io::Error) -> StartError {
@@ -237,7 +241,7 @@ impl Ground {
         if mode == Mode::Root {
             namespace::own_mounts().map_err(step("make a mount namespace"))?;
         }
-        let config = read_config(args)?;
+        let (config, config_bytes) = read_config(args)?;
         let reader = Reader::of(&config.daemon_user)?;
         let variable = host_env.remove(REQUIRE_SIGNATURES);
         let require_signatures = config.requires_signatures(variable.as_deref());
@@ -287,6 +291,7 @@ impl Ground {
         let networks = Networks::new(config.netns_pool);
         Ok(Self {
             config,
+            config_file: (args.config.clone(), config_bytes),
             mode,
             files,
             states,
@@ -307,7 +312,7 @@ impl Ground {
     }
 }
 
-fn read_config(args: &Args) -> Result<LauncherConfig, StartError> {
+fn read_config(args: &Args) -> Result<(LauncherConfig, Vec<u8>), StartError> {
     let path = || args.config.clone();
     let (bytes, _) =
         trust::read_file(&args.config, CONFIG_LIMIT_BYTES).map_err(StartError::Untrusted)?;
@@ -318,7 +323,7 @@ fn read_config(args: &Args) -> Result<LauncherConfig, StartError> {
     if args.refuse_dev_grants && config.dev_grants.is_some() {
         return Err(StartError::DevGrants { path: path() });
     }
-    Ok(config)
+    Ok((config, bytes))
 }
 
 /// As root, directories are walked to for each launch; as a user, they are opened while ids can
@@ -487,6 +492,16 @@ fn groups(config: &LauncherConfig, mode: Mode) -> Result<Parent, StartError> {
 }
 
 impl Ground {
+    /// Whether a launcher that is started now would have this configuration.
+    pub(super) fn is_configured_as_read(&self) -> Result<(), StartError> {
+        let (path, bytes) = &self.config_file;
+        let (now, _) = trust::read_file(path, CONFIG_LIMIT_BYTES).map_err(StartError::Untrusted)?;
+        match now == *bytes {
+            true => Ok(()),
+            false => Err(StartError::OtherConfig { path: path.clone() }),
+        }
+    }
+
     /// Says to a launcher that wants the state directory next that this one is about to leave it.
     pub(super) fn say_ending(&self) {
         // Without it the next one gives up sooner, and says why.

@@ -4,8 +4,9 @@ use std::os::fd::OwnedFd;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use pinfold_policy::{Control, PluginId};
+use pinfold_policy::{Control, Generation, PluginId};
 
+use super::handover::{Held, Kept};
 use super::launch::Launching;
 use super::watching::Watcher;
 use crate::cgroup::{Leaf, Watch};
@@ -27,6 +28,8 @@ pub(super) const KILL_AGAIN: Duration = Duration::from_secs(5);
 #[derive(Debug)]
 pub(super) struct Instance {
     pub(super) plugin: PluginId,
+    /// Counter of its plugin's instances, by the daemon that started it.
+    pub(super) generation: Generation,
     /// What it runs from; held so that the stage stays.
     pub(super) stage: Rc<Stage>,
     pub(super) leaf: Leaf,
@@ -48,6 +51,8 @@ pub(super) struct Instance {
     pub(super) kill_again: Option<Instant>,
     /// When it ends because the run in which it is watched is over.
     pub(super) watched_until: Option<Instant>,
+    /// That it is for the next daemon, where it is.
+    pub(super) kept: Option<Kept>,
 }
 
 /// Whether sockets to the plugin must refuse descriptors.
@@ -83,6 +88,9 @@ pub(super) struct Running {
     pub(super) listening: Vec<u16>,
     /// Who answers for it, where it is watched.
     pub(super) watcher: Option<Watcher>,
+    /// What another daemon is to be given with it, where it can be kept for one. The reading ends of
+    /// its pipes and its listeners are then still in the jail's place here.
+    pub(super) held: Option<Box<Held>>,
 }
 
 impl Instance {
@@ -100,7 +108,8 @@ impl Instance {
             _ => None,
         };
         let look = self.memory_look.map(|(at, _)| at);
-        [starting, look, self.kill_again, self.watched_until]
+        let adopted = self.adoptable_until();
+        [starting, look, self.kill_again, self.watched_until, adopted]
             .into_iter()
             .flatten()
             .min()
@@ -193,9 +202,17 @@ pub(super) fn names(missing: &[Control]) -> Vec<String> {
     missing.iter().map(|one| one.id().to_owned()).collect()
 }
 
+/// A descriptor that the daemon is to have: a copy, where another daemon may have to be given it too.
+pub(super) fn give(place: &mut OwnedFd, is_held: bool) -> std::io::Result<OwnedFd> {
+    match is_held {
+        true => place.try_clone(),
+        false => take(place),
+    }
+}
+
 /// Takes a descriptor out of its place and leaves `/dev/null` there: the reading end of a pipe
 /// that the daemon has must not stay open here, or the plugin would never hear of its end.
-pub(super) fn take(place: &mut OwnedFd) -> std::io::Result<OwnedFd> {
+fn take(place: &mut OwnedFd) -> std::io::Result<OwnedFd> {
     use rustix::fs::{Mode, OFlags};
     let null = rustix::fs::open("/dev/null", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?;
     Ok(std::mem::replace(place, null))

@@ -17,7 +17,8 @@ use super::decide::{Basis, Question, decide};
 use super::ending::ends_soon;
 use super::files::{Filter, Policy, ProfileUse};
 use super::ground::Ground;
-use super::instance::{Instance, Phase, Running, Wish, names, take};
+use super::handover::Held;
+use super::instance::{Instance, Phase, Running, Wish, give, names};
 use super::quota::Uncounted;
 use super::watching::{self, Watcher};
 use super::{failure, log, quota, runtime, sealed};
@@ -101,11 +102,13 @@ impl Launching {
         start_failure(&error, &self.policy.file)
     }
 
-    /// P10 and P11: looks at the jail from outside, and makes the answer.
+    /// P10 and P11: looks at the jail from outside, and makes the answer. Where another daemon may have
+    /// to be given the same, `hold` says so.
     pub(super) fn answer(
         self,
         instance: InstanceId,
         mut jail: Jail,
+        hold: bool,
     ) -> Result<(Running, Launched), Failure> {
         let pid_namespace = match jail.look(&self.spec) {
             Ok(()) => pid_namespace(jail.plugin_pid),
@@ -127,21 +130,28 @@ impl Launching {
         }
         missing.sort_unstable();
         let host = |error: std::io::Error| failure::of(FailureKind::Host, &error);
+        // A watched run is the daemon's that had it watched.
+        let hold = hold && self.watched_until.is_none();
+        let sockets = match hold {
+            true => jail.listeners.iter().map(OwnedFd::try_clone).collect(),
+            false => Ok(std::mem::take(&mut jail.listeners)),
+        };
         let launched = Launched {
             instance,
             pid: u32::try_from(jail.plugin_pid).unwrap_or(0),
             pidfd: jail.plugin.try_clone().map_err(host)?,
-            stdout: take(&mut jail.stdout).map_err(host)?,
-            stderr: take(&mut jail.stderr).map_err(host)?,
+            stdout: give(&mut jail.stdout, hold).map_err(host)?,
+            stderr: give(&mut jail.stderr, hold).map_err(host)?,
             policy: sealed::file("pinfold-policy", &self.policy.bytes).map_err(host)?,
             tmp_directory: self.spec.tmp_directory.clone(),
             development_policy: self.policy.is_development,
             missing: names(&missing),
             trust: self.basis.to_string(),
             watched_until: self.watched_until,
-            listeners: std::mem::take(&mut jail.listeners)
+            listeners: sockets
+                .map_err(host)?
                 .into_iter()
-                .zip(self.purposes)
+                .zip(self.purposes.iter().copied())
                 .zip(&self.spec.listeners)
                 .map(|((socket, purpose), port)| Listener {
                     purpose,
@@ -158,6 +168,14 @@ impl Launching {
             loopback: self.spec.loopback,
             listening: self.spec.listeners,
             watcher: self.watcher,
+            held: hold.then(|| {
+                Box::new(Held {
+                    policy: self.policy,
+                    tmp_directory: self.spec.tmp_directory,
+                    missing,
+                    purposes: self.purposes,
+                })
+            }),
         };
         Ok((running, launched))
     }
@@ -360,6 +378,7 @@ pub(super) fn start(
     let (leaf, reaper_uid) = half.whole()?;
     Ok(Instance {
         plugin: plugin.clone(),
+        generation: wanting.generation,
         stage,
         leaf,
         memory,
@@ -389,6 +408,7 @@ pub(super) fn start(
         memory_look: None,
         kill_again: None,
         watched_until: watch_ends,
+        kept: None,
     })
 }
 

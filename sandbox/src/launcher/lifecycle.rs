@@ -52,7 +52,7 @@ impl Launcher {
                 else {
                     return;
                 };
-                match launching.answer(id, jail) {
+                match launching.answer(id, jail, self.between.is_possible()) {
                     Ok((running, launched)) => {
                         self.started(id, running, request, Reply::Launched(launched));
                     }
@@ -129,7 +129,8 @@ impl Launcher {
         }
         let cause = instance.cause(status);
         log::line(&format!("instance {id} of {} {cause}", instance.plugin));
-        if !self.is_ending() {
+        // Of what no daemon has, none hears.
+        if !self.is_ending() && !instance.is_waiting() {
             self.outbox.event(&Event::Exited {
                 instance: id,
                 cause,
@@ -361,6 +362,14 @@ impl Instance {
         ));
         self.refused = Some(call);
         self.kill(id, Instant::now());
+    }
+
+    /// Ends the jail for a reason of the launcher's, unless its end is under way.
+    pub(super) fn end(&mut self, id: InstanceId, reason: &str) {
+        if self.kill_again.is_none() {
+            self.reason = Some(reason.to_owned());
+            self.kill(id, Instant::now());
+        }
     }
 
     fn kill(&mut self, id: InstanceId, now: Instant) {

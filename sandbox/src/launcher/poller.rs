@@ -33,6 +33,8 @@ pub(super) enum Source {
     Memory(InstanceId),
     /// A call that a jail's filter has stopped.
     Refused(InstanceId),
+    /// Another daemon comes.
+    Door,
 }
 
 /// Most events taken at once.
@@ -55,6 +57,7 @@ impl Source {
             Self::Port(number) => (8, number.into()),
             Self::Refused(id) => (9, id.0),
             Self::Counting(number) => (10, number.into()),
+            Self::Door => (11, 0),
         };
         (kind << ID_BITS) | (id & ((1 << ID_BITS) - 1))
     }
@@ -73,6 +76,7 @@ impl Source {
             8 => Self::Port(u32::try_from(id).ok()?),
             9 => Self::Refused(InstanceId(id)),
             10 => Self::Counting(u32::try_from(id).ok()?),
+            11 => Self::Door,
             _ => return None,
         })
     }
@@ -160,6 +164,7 @@ mod tests {
             Source::Port(u32::MAX),
             Source::Refused(InstanceId(9)),
             Source::Counting(u32::MAX),
+            Source::Door,
         ] {
             assert_eq!(Source::from_token(source.token()), Some(source));
         }

@@ -11,7 +11,7 @@ use rustix::event::epoll::EventFlags;
 use super::connect::{self, CONNECTING_LIMIT};
 use super::connect_port::{PORTS_LIMIT, PORTS_PER_INSTANCE, PortConnecting};
 use super::controls::{self, Findings};
-use super::instance::KILL_AGAIN;
+use super::instance::{Instance, KILL_AGAIN};
 use super::launch::{self, INSTANCES_LIMIT, Wanting};
 use super::poller::Source;
 use super::probe::{Probing, advice};
@@ -79,6 +79,9 @@ impl Launcher {
             Request::Kill { instance, how } => self.kill(instance, how).map(Some),
             Request::Stats { instance } => self.stats(instance).map(Some),
             Request::Trust { plugin, digest } => self.trust(&plugin, &digest).map(Some),
+            Request::Handover => self.handover().map(Some),
+            Request::Keep { instance, note } => self.keep(instance, note).map(Some),
+            Request::Adopt { plugin, digest } => self.adopt(&plugin, &digest).map(Some),
         };
         match answer {
             Ok(Some(reply)) => self.outbox.reply(id, Ok(reply)),
@@ -308,6 +311,7 @@ impl Launcher {
             return Err(failure::new(FailureKind::Host, message));
         }
         let stage = self.staged(&wanting.plugin, &wanting.digest)?;
+        self.replace_kept(&wanting.plugin);
         let id = InstanceId(self.next_instance);
         self.next_instance += 1;
         let instance = launch::start(&mut self.ground, &self.findings, stage, id, wanting)?;
@@ -320,7 +324,15 @@ impl Launcher {
         Ok(None)
     }
 
-    fn staged(
+    /// An instance of the daemon's that is connected.
+    pub(super) fn of_daemon(&mut self, id: InstanceId) -> Result<&mut Instance, Failure> {
+        let instance = self.instances.get_mut(&id);
+        instance
+            .filter(|instance| !instance.is_waiting())
+            .ok_or_else(|| unknown(id))
+    }
+
+    pub(super) fn staged(
         &self,
         plugin: &PluginId,
         digest: &Digest,
@@ -348,7 +360,7 @@ impl Launcher {
         directory: SocketDirectory,
         name: &str,
     ) -> Result<Option<Reply>, Failure> {
-        let instance = self.instances.get(&id).ok_or_else(|| unknown(id))?;
+        let instance = &*self.of_daemon(id)?;
         let mut connecting = connect::prepare(request, id, instance, directory, name)?;
         match connecting.attempt(instance) {
             Some(result) => result.map(|socket| Some(Reply::Connected { socket })),
@@ -390,9 +402,11 @@ impl Launcher {
         id: InstanceId,
         to: (Loopback, NonZeroU16),
     ) -> Result<Option<Reply>, Failure> {
-        let instance = self.instances.get(&id).ok_or_else(|| unknown(id))?;
         let to_it = self.ports.values().filter(|one| one.instance == id);
-        if self.ports.len() >= PORTS_LIMIT || to_it.count() >= PORTS_PER_INSTANCE {
+        let to_it = to_it.count();
+        let waiting = self.ports.len();
+        let instance = &*self.of_daemon(id)?;
+        if waiting >= PORTS_LIMIT || to_it >= PORTS_PER_INSTANCE {
             let message = "as many connections to ports wait as may";
             return Err(failure::new(FailureKind::Host, message));
         }
@@ -428,7 +442,7 @@ impl Launcher {
     }
 
     fn kill(&mut self, id: InstanceId, how: KillHow) -> Result<Reply, Failure> {
-        let instance = self.instances.get_mut(&id).ok_or_else(|| unknown(id))?;
+        let instance = self.of_daemon(id)?;
         let running = instance.running().ok_or_else(|| unknown(id))?;
         let sent = match how {
             KillHow::Terminate => running.jail.terminate(),
@@ -442,8 +456,8 @@ impl Launcher {
         Ok(Reply::Killed)
     }
 
-    fn stats(&self, id: InstanceId) -> Result<Reply, Failure> {
-        let instance = self.instances.get(&id).ok_or_else(|| unknown(id))?;
+    fn stats(&mut self, id: InstanceId) -> Result<Reply, Failure> {
+        let instance = &*self.of_daemon(id)?;
         let stats = instance.leaf.stats();
         let micros = |time: Option<std::time::Duration>| {
             time.map(|time| u64::try_from(time.as_micros()).unwrap_or(u64::MAX))

@@ -15,6 +15,7 @@ use super::connect::Connecting;
 use super::connect_port::PortConnecting;
 use super::controls::Findings;
 use super::ground::Ground;
+use super::handover::Between;
 use super::instance::{Instance, Removing};
 use super::log;
 use super::manager::Manager;
@@ -38,7 +39,8 @@ pub(super) const END_LIMIT: Duration = Duration::from_secs(10);
 #[derive(Debug)]
 pub(super) struct Launcher {
     pub(super) ground: Ground,
-    manager: Manager,
+    pub(super) manager: Manager,
+    pub(super) between: Between,
     pub(super) poller: Poller,
     pub(super) outbox: Outbox,
     signals: SignalFd,
@@ -66,8 +68,13 @@ pub(super) struct Launcher {
 }
 
 impl Launcher {
-    /// Makes the first probe (L3) and gets ready to serve.
-    pub(super) fn new(mut ground: Ground, socket: OwnedFd, manager: Manager) -> io::Result<Self> {
+    /// Makes the first probe (L3) and gets ready to serve the daemon on `socket`; another may come on
+    /// `door`.
+    pub(super) fn new(
+        mut ground: Ground,
+        (socket, door): (OwnedFd, Option<OwnedFd>),
+        manager: Manager,
+    ) -> io::Result<Self> {
         rustix::io::ioctl_fionbio(&socket, true)?;
         let signals = signals()?;
         let poller = Poller::new()?;
@@ -81,9 +88,11 @@ impl Launcher {
         findings.insert(Control::NetworkPool, ground.networks.tried());
         let next_probe = next_probe(&ground, &findings);
         let shelf = Shelf::new(ground.config.stages_memory.0);
+        let between = Between::new(door, ground.config.handover_limit.0);
         Ok(Self {
             ground,
             manager,
+            between,
             poller,
             outbox: Outbox::new(socket),
             signals,
@@ -140,18 +149,22 @@ impl Launcher {
             Source::Ended(id) => self.on_ended(id),
             Source::Memory(id) => self.on_memory(id),
             Source::Refused(id) => self.on_refused(id),
+            Source::Door => self.on_door(),
         }
     }
 
     fn on_socket(&mut self) {
         for _ in 0..REQUESTS_AT_ONCE {
-            if self.ending.is_some() || self.outbox.is_full() {
+            let is_served = self.ending.is_none() && !self.between.is_waiting();
+            if !is_served || self.outbox.is_full() {
                 return;
             }
             match packet::receive(&self.outbox) {
                 Ok(packet) => self.on_packet(packet),
                 Err(ReceiveError::WouldBlock) => return,
-                Err(ReceiveError::Closed) => return self.end("the daemon's connection has ended"),
+                Err(ReceiveError::Closed) => {
+                    return self.hung_up("the daemon's connection has ended");
+                }
                 Err(error @ (ReceiveError::Truncated | ReceiveError::System(_))) => {
                     return self.end(&log::chain(&error));
                 }
@@ -177,18 +190,33 @@ impl Launcher {
         self.manager.stopping(why);
         self.ground.say_ending();
         self.ending = Some(Instant::now() + END_LIMIT);
+        self.drop_connection();
+        self.abandon_probe();
+        let ids: Vec<InstanceId> = self.instances.keys().copied().collect();
+        for id in ids {
+            self.abandon(id);
+        }
+    }
+
+    /// Drops what is under way for the daemon, which hears no answer any more.
+    pub(super) fn drop_connection(&mut self) {
         drop(self.poller.remove(&self.outbox));
         self.connecting.clear();
         self.ports.clear();
         self.stagings.clear();
         self.countings.clear();
         self.stagings_waiting.clear();
-        self.abandon_probe();
         self.probes_waiting.clear();
-        let ids: Vec<InstanceId> = self.instances.keys().copied().collect();
-        for id in ids {
-            self.abandon(id);
-        }
+    }
+
+    /// Serves another daemon from now on.
+    pub(super) fn connected(&mut self, socket: OwnedFd) -> io::Result<()> {
+        rustix::io::ioctl_fionbio(&socket, true)?;
+        self.poller.add(Source::Socket, &socket, EventFlags::IN)?;
+        self.interest = EventFlags::IN;
+        // What the one before was not sent any more goes with it.
+        self.outbox = Outbox::new(socket);
+        Ok(())
     }
 
     pub(super) fn is_ending(&self) -> bool {
@@ -229,7 +257,12 @@ impl Launcher {
             .chain(self.next_probe.filter(|_| self.ending.is_none()))
             .chain(networks)
             .chain(self.watchers.deadline())
-            .chain(self.outbox.deadline())
+            .chain(
+                self.outbox
+                    .deadline()
+                    .filter(|_| !self.between.is_waiting()),
+            )
+            .chain(self.between.deadline().filter(|_| self.ending.is_none()))
             .chain(self.manager.deadline())
             .chain(self.ending)
             .min()
@@ -246,15 +279,16 @@ impl Launcher {
         self.probing_on_time(now);
         self.next_probe_on_time(now);
         self.networks_on_time(now);
+        self.handover_on_time(now);
         self.manager.on_time(now);
     }
 
     fn send(&mut self) -> io::Result<()> {
-        if self.ending.is_some() {
+        if self.ending.is_some() || self.between.is_waiting() {
             return Ok(());
         }
         if let Err(errno) = self.outbox.flush() {
-            self.end(&format!("send: {}", io::Error::from(errno)));
+            self.hung_up(&format!("send: {}", io::Error::from(errno)));
             return Ok(());
         }
         let mut interest = EventFlags::empty();

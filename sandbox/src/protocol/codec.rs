@@ -3,7 +3,8 @@
 //! A packet is: version (1 byte), type (1 byte), request number (4 bytes, 0 for an event), then the
 //! fields of that type. Numbers are big-endian, a text is its length (2 bytes) and UTF-8, an
 //! optional value is 0 or 1 and then the value. Nothing may follow the last field, and each type
-//! has a fixed number of descriptors, but a launched instance, which has one more for each listener.
+//! has a fixed number of descriptors, but a launched or adopted instance, which has one more for each
+//! listener.
 
 mod answer;
 mod fields;
@@ -108,6 +109,11 @@ mod kind {
     pub(super) const STATS: u8 = 0x06;
     pub(super) const TRUST: u8 = 0x07;
     pub(super) const CONNECT_PORT: u8 = 0x08;
+    pub(super) const HANDOVER: u8 = 0x09;
+    pub(super) const KEEP: u8 = 0x0a;
+    pub(super) const ADOPT: u8 = 0x0b;
+    /// Only ever a reply: the other one to `ADOPT`.
+    pub(super) const NOT_KEPT: u8 = 0x0c;
     /// A reply has the request's type with this bit; a connection's is `CONNECT`'s either way.
     pub(super) const REPLY: u8 = 0x40;
     pub(super) const FAILURE: u8 = 0x7f;

@@ -51,6 +51,15 @@ pub(crate) fn requests() -> Vec<Request> {
             plugin: id("hello"),
             digest: Digest([9; 32]),
         },
+        Request::Handover,
+        Request::Keep {
+            instance,
+            note: "1|1|unix|/run/plugin/plugin123|netrpc|".into(),
+        },
+        Request::Adopt {
+            plugin: id("hello"),
+            digest: Digest([9; 32]),
+        },
     ]
 }
 

@@ -23,6 +23,7 @@ fn held(request: &Request) -> usize {
             .map(|(name, value)| name.capacity() + value.capacity())
             .fold(plugin.as_str().len(), usize::saturating_add),
         Request::Connect { name, .. } => name.capacity(),
+        Request::Keep { note, .. } => note.capacity(),
         _ => 0,
     }
 }

@@ -54,7 +54,22 @@ fn names() -> Vec<Vec<u8>> {
 
 /// Each lie, by what it is about. `others` is the digest of a stage that is another plugin's.
 fn lies(others: Digest, running: InstanceId) -> Vec<(String, Forged)> {
-    let [probe, _, stage, launch, connect, port, kill, stats, trust] = &requests()[..] else {
+    let [
+        probe,
+        _,
+        stage,
+        launch,
+        connect,
+        port,
+        kill,
+        stats,
+        trust,
+        ..,
+    ] = &requests()[..]
+    else {
+        panic!("one of each kind");
+    };
+    let [.., keep, adopt] = &requests()[..] else {
         panic!("one of each kind");
     };
     let like = Forged::like;
@@ -74,6 +89,14 @@ fn lies(others: Digest, running: InstanceId) -> Vec<(String, Forged)> {
             (
                 format!("trust {shown:?}"),
                 like(trust).text(&name).bytes(&others.0),
+            ),
+            (
+                format!("adopt {shown:?}"),
+                like(adopt).text(&name).bytes(&others.0[..31]),
+            ),
+            (
+                format!("keep {shown:?}"),
+                like(keep).u64(running.0).text(&name),
             ),
         ]);
     }
@@ -100,6 +123,10 @@ fn lies(others: Digest, running: InstanceId) -> Vec<(String, Forged)> {
                 like(kill).u64(unknown).bytes(&[1]),
             ),
             (format!("stats {unknown}"), like(stats).u64(unknown)),
+            (
+                format!("keep {unknown}"),
+                like(keep).u64(unknown).text(b"note"),
+            ),
         ]);
     }
     for name in [
@@ -155,9 +182,7 @@ fn lies(others: Digest, running: InstanceId) -> Vec<(String, Forged)> {
 
 /// Values that a launch may not be given, for a stage that may be launched.
 fn values(digest: Digest) -> Vec<(String, Forged)> {
-    let [.., launch, _, _, _, _, _] = &requests()[..] else {
-        panic!("one of each kind");
-    };
+    let launch = &requests()[3];
     let with = |values: &[(&[u8], &[u8])]| {
         let head = Forged::like(launch).text(b"hello").u64(1).bytes(&digest.0);
         let count = u8::try_from(values.len()).unwrap();

@@ -11,7 +11,7 @@ use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
 use pinfold_policy::{Digest, Generation, InstanceId, PluginId};
-use pinfold_sandbox::client::{CallError, Client, spawn};
+use pinfold_sandbox::client::{CallError, Client, connect, spawn};
 use pinfold_sandbox::protocol::{
     Event, ExitCause, Failure, KillHow, Launched, Loopback, Reply, Request, SocketDirectory, Stats,
 };
@@ -28,6 +28,9 @@ pub(crate) fn has_root(test: &str) -> bool {
     skip(test, "root", "it needs root");
     false
 }
+
+/// Where a service's daemons come in.
+const SOCKET: &str = "launcher.sock";
 
 /// A launcher and everything around it.
 pub(crate) struct Machine {
@@ -66,13 +69,58 @@ impl Machine {
         let user = setup.user.filter(|_| rustix::process::geteuid().is_root());
         let (client, child) = match (user, setup.environment) {
             (None, []) => spawn(launcher, &config, setup.arguments).unwrap(),
-            (user, environment) => spawn_as(user, environment, launcher, root.path(), &config),
+            (user, environment) => spawn_as(user, environment, root.path(), &config),
         };
         Self {
             root,
             client,
             child,
         }
+    }
+
+    /// A launcher as a service manager starts it: with a listening socket, on which this is its first
+    /// daemon.
+    pub(crate) fn service(setup: Setup<'_>) -> Self {
+        use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
+        let root = directories();
+        let config = write_config(root.path(), setup);
+        // A copy of its own, which a test may replace.
+        let program = copied(root.path());
+        let path = root.path().join(SOCKET);
+        let flags = SocketFlags::CLOEXEC;
+        let kind = SocketType::SEQPACKET;
+        let listener = rustix::net::socket_with(AddressFamily::UNIX, kind, flags, None).unwrap();
+        rustix::net::bind(&listener, &SocketAddrUnix::new(&path).unwrap()).unwrap();
+        rustix::net::listen(&listener, 8).unwrap();
+        #[expect(
+            clippy::disallowed_methods,
+            reason = "the test starts it in a service manager's place"
+        )]
+        let child = Command::new("sh")
+            .arg("-c")
+            .arg("export LISTEN_PID=$$ LISTEN_FDS=1; exec \"$@\" 3<&0 </dev/null")
+            .arg("sh")
+            .arg(program)
+            .arg("--config")
+            .arg(config)
+            .arg("--service")
+            .env_clear()
+            .env("PATH", "/usr/bin:/bin")
+            .stdin(listener)
+            .spawn()
+            .unwrap();
+        let client = connect(&path).unwrap();
+        Self {
+            root,
+            client,
+            child,
+        }
+    }
+
+    /// Ends the daemon's connection, and is the next daemon.
+    pub(crate) fn reconnect(&mut self) {
+        self.close();
+        self.client = connect(&self.path(SOCKET)).unwrap();
     }
 
     pub(crate) fn path(&self, name: &str) -> PathBuf {
@@ -271,18 +319,13 @@ fn directories() -> tempfile::TempDir {
 fn spawn_as(
     user: Option<&str>,
     environment: &[(&str, &str)],
-    launcher: &Path,
     root: &Path,
     config: &Path,
 ) -> (Client, Child) {
     use std::os::unix::fs::chown;
     use std::os::unix::process::CommandExt;
-    // The user may not reach where it was built. Copied by another process: a descriptor for writing
-    // of ours would be in children that other tests fork meanwhile, and the file be busy.
-    let own = root.join("pinfold-launcher");
-    #[expect(clippy::disallowed_methods, reason = "the test copies its own file")]
-    let copied = Command::new("cp").arg(launcher).arg(&own).status().unwrap();
-    assert!(copied.success(), "cp: {copied}");
+    // The user may not reach where it was built.
+    let own = copied(root);
     let (ours, theirs) = rustix::net::socketpair(
         rustix::net::AddressFamily::UNIX,
         rustix::net::SocketType::SEQPACKET,
@@ -312,6 +355,20 @@ fn spawn_as(
         command.uid(uid).gid(gid);
     }
     (Client::new(ours), command.spawn().unwrap())
+}
+
+/// A copy of the launcher below `root`. Made by another process: a descriptor for writing of ours would
+/// be in children that other tests fork meanwhile, and the file be busy.
+fn copied(root: &Path) -> PathBuf {
+    let own = root.join("pinfold-launcher");
+    #[expect(clippy::disallowed_methods, reason = "the test copies its own file")]
+    let copied = Command::new("cp")
+        .arg(env!("CARGO_BIN_EXE_pinfold-launcher"))
+        .arg(&own)
+        .status()
+        .unwrap();
+    assert!(copied.success(), "cp: {copied}");
+    own
 }
 
 fn write_config(root: &Path, setup: Setup<'_>) -> PathBuf {

@@ -1,15 +1,17 @@
 //! Replies and events as bytes, with their descriptors.
 
 use std::os::fd::OwnedFd;
+use std::time::Duration;
 
-use pinfold_policy::{Control, Digest, InstanceId, Moment};
+use pinfold_policy::{Control, Digest, Generation, InstanceId, Moment};
 
 use super::fields::{Reader, Writer};
+use super::request::check_note;
 use super::{CodecError, MESSAGE_LIMIT_BYTES, kind};
 use crate::protocol::packet::{LAUNCHED_DESCRIPTORS, Packet};
 use crate::protocol::{
-    ControlChange, Event, ExitCause, Failure, FailureKind, Incoming, LISTENERS_LIMIT, Launched,
-    Listener, ListenerPurpose, RefusedCall, Reply, RequestId, Stats,
+    Adopted, ControlChange, Event, ExitCause, Failure, FailureKind, Incoming, LISTENERS_LIMIT,
+    Launched, Listener, ListenerPurpose, RefusedCall, Reply, RequestId, Stats,
 };
 
 /// A reply as a packet.
@@ -34,36 +36,26 @@ pub(crate) fn encode_reply(
         }
         Ok(Reply::Launched(launched)) => {
             out.header(kind::LAUNCH | kind::REPLY, id);
-            out.u64(launched.instance.0);
-            out.u32(launched.pid);
-            out.text("tmp directory", &launched.tmp_directory)?;
-            out.u8(launched.development_policy.into());
-            out.count("missing", launched.missing.len())?;
-            for control in &launched.missing {
-                out.text("missing", control)?;
-            }
-            out.text("trust", cut(&launched.trust))?;
-            out.option(launched.watched_until, |out, until| {
-                out.u64(until.unix_seconds());
-                Ok(())
-            })?;
-            let found = launched.listeners.len();
-            match u8::try_from(found) {
-                Ok(count) if found <= LISTENERS_LIMIT => out.u8(count),
-                _ => return Err(too_many_listeners(found)),
-            }
-            for listener in &launched.listeners {
-                out.u8(purpose_code(listener.purpose));
-                out.u16(listener.port);
-            }
-            descriptors.extend([
-                launched.pidfd,
-                launched.stdout,
-                launched.stderr,
-                launched.policy,
-            ]);
-            descriptors.extend(launched.listeners.into_iter().map(|one| one.socket));
+            descriptors = out.launched(launched)?;
         }
+        Ok(Reply::Adopted(adopted)) => {
+            out.header(kind::ADOPT | kind::REPLY, id);
+            out.u64(adopted.generation.0);
+            check_note(&adopted.note)?;
+            out.text("note", &adopted.note)?;
+            descriptors = out.launched(adopted.launched)?;
+        }
+        Ok(Reply::NotKept { reason }) => {
+            out.header(kind::NOT_KEPT | kind::REPLY, id);
+            out.option(reason.as_deref(), |out, reason| {
+                out.text("reason", cut(reason))
+            })?;
+        }
+        Ok(Reply::HandingOver { limit }) => {
+            out.header(kind::HANDOVER | kind::REPLY, id);
+            out.u64(u64::try_from(limit.as_millis()).unwrap_or(u64::MAX));
+        }
+        Ok(Reply::Kept) => out.header(kind::KEEP | kind::REPLY, id),
         Ok(Reply::Connected { socket }) => {
             out.header(kind::CONNECT | kind::REPLY, id);
             descriptors.push(socket);
@@ -152,12 +144,13 @@ pub(crate) fn encode_event(event: &Event) -> Result<Vec<u8>, CodecError> {
 /// [`CodecError`]. The packet's descriptors are closed then.
 pub(crate) fn decode_incoming(packet: Packet) -> Result<Incoming, CodecError> {
     const LAUNCHED: u8 = kind::LAUNCH | kind::REPLY;
+    const ADOPTED: u8 = kind::ADOPT | kind::REPLY;
     let expected = match packet.bytes.get(1).copied() {
         Some(kind) if kind == kind::PROBE | kind::REPLY => 1,
         Some(kind) if kind == kind::STAGE | kind::REPLY => 1,
         Some(kind) if kind == kind::CONNECT | kind::REPLY => 1,
         // With its listeners, which are counted further on.
-        Some(LAUNCHED) => packet
+        Some(LAUNCHED | ADOPTED) => packet
             .descriptors
             .len()
             .clamp(LAUNCHED_DESCRIPTORS, LAUNCHED_DESCRIPTORS + LISTENERS_LIMIT),
@@ -240,7 +233,88 @@ fn too_many_listeners(found: usize) -> CodecError {
     }
 }
 
+impl Writer {
+    /// The fields of a launched instance; its descriptors in their order.
+    fn launched(&mut self, launched: Launched) -> Result<Vec<OwnedFd>, CodecError> {
+        self.u64(launched.instance.0);
+        self.u32(launched.pid);
+        self.text("tmp directory", &launched.tmp_directory)?;
+        self.u8(launched.development_policy.into());
+        self.count("missing", launched.missing.len())?;
+        for control in &launched.missing {
+            self.text("missing", control)?;
+        }
+        self.text("trust", cut(&launched.trust))?;
+        self.option(launched.watched_until, |out, until| {
+            out.u64(until.unix_seconds());
+            Ok(())
+        })?;
+        let found = launched.listeners.len();
+        match u8::try_from(found) {
+            Ok(count) if found <= LISTENERS_LIMIT => self.u8(count),
+            _ => return Err(too_many_listeners(found)),
+        }
+        for listener in &launched.listeners {
+            self.u8(purpose_code(listener.purpose));
+            self.u16(listener.port);
+        }
+        let mut descriptors = vec![
+            launched.pidfd,
+            launched.stdout,
+            launched.stderr,
+            launched.policy,
+        ];
+        descriptors.extend(launched.listeners.into_iter().map(|one| one.socket));
+        Ok(descriptors)
+    }
+}
+
 impl Reader<'_> {
+    fn launched(&mut self, descriptors: Vec<OwnedFd>) -> Result<Launched, CodecError> {
+        let found = descriptors.len();
+        let mut descriptors = descriptors.into_iter();
+        let mut next = || {
+            descriptors.next().ok_or(CodecError::Descriptors {
+                expected: LAUNCHED_DESCRIPTORS,
+                found,
+            })
+        };
+        let mut launched = Launched {
+            instance: InstanceId(self.u64("instance")?),
+            pid: self.u32("pid")?,
+            tmp_directory: self.text("tmp directory")?,
+            development_policy: self.flag("development policy")?,
+            missing: (0..self.count("missing")?)
+                .map(|_| self.text("missing"))
+                .collect::<Result<_, _>>()?,
+            trust: self.text("trust")?,
+            watched_until: self
+                .option("watched until", |read| read.u64("watched until"))?
+                .map(Moment::from_unix_seconds),
+            pidfd: next()?,
+            stdout: next()?,
+            stderr: next()?,
+            policy: next()?,
+            listeners: Vec::new(),
+        };
+        let count = usize::from(self.u8("listeners")?);
+        if count > LISTENERS_LIMIT {
+            return Err(too_many_listeners(count));
+        }
+        let expected = LAUNCHED_DESCRIPTORS + count;
+        if found != expected {
+            return Err(CodecError::Descriptors { expected, found });
+        }
+        for _ in 0..count {
+            launched.listeners.push(Listener {
+                purpose: self.purpose()?,
+                port: self.u16("port")?,
+                socket: next()?,
+            });
+        }
+        Ok(launched)
+    }
+
     fn purpose(&mut self) -> Result<ListenerPurpose, CodecError> {
         let field = "purpose";
         match self.u8(field)? {
@@ -299,7 +373,28 @@ impl Reader<'_> {
     }
 
     fn reply(&mut self, kind: u8, descriptors: Vec<OwnedFd>) -> Result<Reply, CodecError> {
-        let found = descriptors.len();
+        const PROBED: u8 = kind::PROBE | kind::REPLY;
+        const STAGED: u8 = kind::STAGE | kind::REPLY;
+        const LAUNCHED: u8 = kind::LAUNCH | kind::REPLY;
+        const CONNECTED: u8 = kind::CONNECT | kind::REPLY;
+        const KILLED: u8 = kind::KILL | kind::REPLY;
+        const STATS: u8 = kind::STATS | kind::REPLY;
+        const TRUSTED: u8 = kind::TRUST | kind::REPLY;
+        const HANDING_OVER: u8 = kind::HANDOVER | kind::REPLY;
+        const KEPT: u8 = kind::KEEP | kind::REPLY;
+        const ADOPTED: u8 = kind::ADOPT | kind::REPLY;
+        const NOT_KEPT: u8 = kind::NOT_KEPT | kind::REPLY;
+        match kind {
+            LAUNCHED => return Ok(Reply::Launched(self.launched(descriptors)?)),
+            ADOPTED => {
+                return Ok(Reply::Adopted(Adopted {
+                    generation: Generation(self.u64("generation")?),
+                    note: self.note()?,
+                    launched: self.launched(descriptors)?,
+                }));
+            }
+            _ => {}
+        }
         let mut descriptors = descriptors.into_iter();
         // Their number was checked against the type before.
         let mut next = || {
@@ -308,57 +403,21 @@ impl Reader<'_> {
                 found: 0,
             })
         };
-        const PROBED: u8 = kind::PROBE | kind::REPLY;
-        const STAGED: u8 = kind::STAGE | kind::REPLY;
-        const LAUNCHED: u8 = kind::LAUNCH | kind::REPLY;
-        const CONNECTED: u8 = kind::CONNECT | kind::REPLY;
-        const KILLED: u8 = kind::KILL | kind::REPLY;
-        const STATS: u8 = kind::STATS | kind::REPLY;
-        const TRUSTED: u8 = kind::TRUST | kind::REPLY;
         Ok(match kind {
             PROBED => Reply::Posture { toml: next()? },
             STAGED => Reply::Staged {
                 digest: Digest(self.array("digest")?),
                 root: next()?,
             },
-            LAUNCHED => {
-                let mut launched = Launched {
-                    instance: InstanceId(self.u64("instance")?),
-                    pid: self.u32("pid")?,
-                    tmp_directory: self.text("tmp directory")?,
-                    development_policy: self.flag("development policy")?,
-                    missing: (0..self.count("missing")?)
-                        .map(|_| self.text("missing"))
-                        .collect::<Result<_, _>>()?,
-                    trust: self.text("trust")?,
-                    watched_until: self
-                        .option("watched until", |read| read.u64("watched until"))?
-                        .map(Moment::from_unix_seconds),
-                    pidfd: next()?,
-                    stdout: next()?,
-                    stderr: next()?,
-                    policy: next()?,
-                    listeners: Vec::new(),
-                };
-                let count = usize::from(self.u8("listeners")?);
-                if count > LISTENERS_LIMIT {
-                    return Err(too_many_listeners(count));
-                }
-                let expected = LAUNCHED_DESCRIPTORS + count;
-                if found != expected {
-                    return Err(CodecError::Descriptors { expected, found });
-                }
-                for _ in 0..count {
-                    launched.listeners.push(Listener {
-                        purpose: self.purpose()?,
-                        port: self.u16("port")?,
-                        socket: next()?,
-                    });
-                }
-                Reply::Launched(launched)
-            }
             CONNECTED => Reply::Connected { socket: next()? },
             KILLED => Reply::Killed,
+            KEPT => Reply::Kept,
+            NOT_KEPT => Reply::NotKept {
+                reason: self.option("reason", |read| read.text("reason"))?,
+            },
+            HANDING_OVER => Reply::HandingOver {
+                limit: Duration::from_millis(self.u64("limit")?),
+            },
             TRUSTED => Reply::Trusted {
                 basis: self.text("trust")?,
             },

@@ -8,7 +8,7 @@ use pinfold_policy::{Digest, FROM_DAEMON_LIMIT_BYTES, Generation, InstanceId};
 use super::fields::{Reader, Writer};
 use super::{CodecError, VERSION, kind};
 use crate::protocol::packet::Packet;
-use crate::protocol::{KillHow, Loopback, Request, RequestId, SocketDirectory};
+use crate::protocol::{KillHow, Loopback, NOTE_LIMIT_BYTES, Request, RequestId, SocketDirectory};
 
 /// A request as bytes. It carries no descriptors.
 ///
@@ -81,6 +81,18 @@ pub(crate) fn encode_request(id: RequestId, request: &Request) -> Result<Vec<u8>
         }
         Request::Trust { plugin, digest } => {
             out.header(kind::TRUST, id);
+            out.plugin(plugin)?;
+            out.bytes.extend(digest.0);
+        }
+        Request::Handover => out.header(kind::HANDOVER, id),
+        Request::Keep { instance, note } => {
+            out.header(kind::KEEP, id);
+            out.u64(instance.0);
+            check_note(note)?;
+            out.text("note", note)?;
+        }
+        Request::Adopt { plugin, digest } => {
+            out.header(kind::ADOPT, id);
             out.plugin(plugin)?;
             out.bytes.extend(digest.0);
         }
@@ -162,6 +174,15 @@ pub(crate) fn decode_request(packet: Packet) -> Result<(RequestId, Request), Cod
             plugin: read.plugin()?,
             digest: Digest(read.array("digest")?),
         },
+        kind::HANDOVER => Request::Handover,
+        kind::KEEP => Request::Keep {
+            instance: InstanceId(read.u64("instance")?),
+            note: read.note()?,
+        },
+        kind::ADOPT => Request::Adopt {
+            plugin: read.plugin()?,
+            digest: Digest(read.array("digest")?),
+        },
         value => {
             let field = "type";
             return Err(CodecError::Value { field, value });
@@ -171,7 +192,25 @@ pub(crate) fn decode_request(packet: Packet) -> Result<(RequestId, Request), Cod
     Ok((id, request))
 }
 
+/// A note is one of the daemon's: no longer than it may be, on either side.
+pub(super) fn check_note(note: &str) -> Result<(), CodecError> {
+    match note.len() {
+        found if found > NOTE_LIMIT_BYTES => Err(CodecError::Limit {
+            field: "note",
+            found,
+            limit: NOTE_LIMIT_BYTES,
+        }),
+        _ => Ok(()),
+    }
+}
+
 impl Reader<'_> {
+    pub(super) fn note(&mut self) -> Result<String, CodecError> {
+        let note = self.text("note")?;
+        check_note(&note)?;
+        Ok(note)
+    }
+
     fn values(&mut self) -> Result<BTreeMap<String, String>, CodecError> {
         let field = "values";
         let mut values = BTreeMap::new();

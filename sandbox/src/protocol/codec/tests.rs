@@ -8,9 +8,9 @@ use pinfold_policy::{Control, Digest, FROM_DAEMON_LIMIT_BYTES, Generation, Insta
 
 use super::*;
 use crate::protocol::{
-    ControlChange, Event, ExitCause, Failure, FailureKind, Incoming, KillHow, LISTENERS_LIMIT,
-    Launched, Listener, ListenerPurpose, Loopback, RefusedCall, Reply, Request, SocketDirectory,
-    Stats,
+    Adopted, ControlChange, Event, ExitCause, Failure, FailureKind, Incoming, KillHow,
+    LISTENERS_LIMIT, Launched, Listener, ListenerPurpose, Loopback, NOTE_LIMIT_BYTES, RefusedCall,
+    Reply, Request, SocketDirectory, Stats,
 };
 
 fn file() -> OwnedFd {
@@ -68,7 +68,15 @@ fn request() -> impl Strategy<Value = Request> {
                 KillHow::Terminate
             },
         }),
-        instance.prop_map(|instance| Request::Stats { instance }),
+        instance
+            .clone()
+            .prop_map(|instance| Request::Stats { instance }),
+        Just(Request::Handover),
+        (instance, "[ -~]{0,80}").prop_map(|(instance, note)| Request::Keep { instance, note }),
+        (plugin(), any::<[u8; 32]>()).prop_map(|(plugin, digest)| Request::Adopt {
+            plugin,
+            digest: Digest(digest),
+        }),
         (plugin(), any::<[u8; 32]>()).prop_map(|(plugin, digest)| Request::Trust {
             plugin,
             digest: Digest(digest),
@@ -183,12 +191,16 @@ proptest! {
 }
 
 fn launched(listeners: usize) -> Reply {
+    Reply::Launched(started(listeners))
+}
+
+fn started(listeners: usize) -> Launched {
     let listener = |port| Listener {
         purpose: ListenerPurpose::HttpProxy,
         port,
         socket: file(),
     };
-    Reply::Launched(Launched {
+    Launched {
         instance: InstanceId(3),
         pid: 77,
         pidfd: file(),
@@ -201,7 +213,7 @@ fn launched(listeners: usize) -> Reply {
         trust: "pinned digest".into(),
         watched_until: Some(pinfold_policy::Moment::from_unix_seconds(1_800_000_000)),
         listeners: (1..).take(listeners).map(listener).collect(),
-    })
+    }
 }
 
 #[test]
@@ -257,6 +269,79 @@ fn a_port_of_a_jail_has_these_bytes_and_is_never_zero() {
             value: 0
         }
     );
+}
+
+#[test]
+fn what_is_said_of_a_handover_has_these_bytes_and_comes_back_the_same() {
+    let keep = |note: &str| Request::Keep {
+        instance: InstanceId(2),
+        note: note.into(),
+    };
+    assert_eq!(
+        encode_request(5, &Request::Handover).unwrap(),
+        b"\x03\x09\0\0\0\x05"
+    );
+    assert_eq!(
+        encode_request(5, &keep("n")).unwrap(),
+        b"\x03\x0a\0\0\0\x05\0\0\0\0\0\0\0\x02\0\x01n"
+    );
+    let limit = std::time::Duration::from_millis(30_000);
+    let packet = encode_reply(5, Ok(Reply::HandingOver { limit })).unwrap();
+    assert_eq!(packet.bytes, b"\x03\x49\0\0\0\x05\0\0\0\0\0\0\x75\x30");
+    let read = |reply| {
+        let packet = encode_reply(5, Ok(reply)).unwrap();
+        match decode_incoming(packet).unwrap() {
+            Incoming::Reply { id: 5, result } => result.unwrap(),
+            other => panic!("{other:?}"),
+        }
+    };
+    let reply = read(Reply::HandingOver { limit });
+    assert!(matches!(reply, Reply::HandingOver { limit: read } if read == limit));
+    assert!(matches!(read(Reply::Kept), Reply::Kept));
+    for reason in [None, Some("its files have changed".to_owned())] {
+        let reply = read(Reply::NotKept {
+            reason: reason.clone(),
+        });
+        assert!(matches!(reply, Reply::NotKept { reason: read } if read == reason));
+    }
+    let adopted = |note: &str| Adopted {
+        launched: started(1),
+        generation: Generation(9),
+        note: note.into(),
+    };
+    let Reply::Adopted(read) = read(Reply::Adopted(adopted("1|1|unix"))) else {
+        panic!("not the reply that was sent");
+    };
+    assert_eq!(
+        (read.generation, read.note.as_str()),
+        (Generation(9), "1|1|unix")
+    );
+    assert_eq!(read.launched.instance, InstanceId(3));
+    assert_eq!(read.launched.listeners.len(), 1);
+    let long = "n".repeat(NOTE_LIMIT_BYTES + 1);
+    let is_refused = |error| matches!(error, CodecError::Limit { field: "note", .. });
+    assert!(is_refused(encode_request(1, &keep(&long)).unwrap_err()));
+    let mut bytes = encode_request(1, &keep("")).unwrap();
+    bytes.truncate(14);
+    bytes.extend(u16::try_from(long.len()).unwrap().to_be_bytes());
+    bytes.extend(long.as_bytes());
+    let descriptors = Vec::new();
+    assert!(is_refused(
+        decode_request(Packet { bytes, descriptors }).unwrap_err()
+    ));
+    assert!(is_refused(
+        encode_reply(1, Ok(Reply::Adopted(adopted(&long)))).unwrap_err()
+    ));
+    for (listeners, descriptors) in [(0, 5), (0, 3), (2, 5), (2, 7)] {
+        let reply = Reply::Adopted(Adopted {
+            launched: started(listeners),
+            ..adopted("")
+        });
+        let mut packet = encode_reply(1, Ok(reply)).unwrap();
+        packet.descriptors = (0..descriptors).map(|_| file()).collect();
+        let error = decode_incoming(packet).unwrap_err();
+        assert!(matches!(error, CodecError::Descriptors { .. }), "{error}");
+    }
 }
 
 #[test]

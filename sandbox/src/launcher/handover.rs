@@ -1,0 +1,417 @@
+//! `Handover`: from one daemon to the next. The one that is about to end names the instances that the
+//! next is to have, and the launcher keeps those jails, with their pipes and sockets, until it comes.
+//!
+//! Everything about it is closed unless somebody opens it: without `Handover` the end of the connection
+//! is the end of every jail; after it, of every jail that was not named; and what is kept is ended
+//! where nobody adopts it in time, or where a launch of the same files would not be the same any more.
+
+use std::fs::File;
+use std::io::{self, Read};
+use std::os::fd::{AsFd, OwnedFd};
+use std::time::{Duration, Instant};
+
+use pinfold_policy::{Digest, InstanceId, PluginId};
+use rustix::event::epoll::EventFlags;
+
+use super::failure;
+use super::files::Policy;
+use super::instance::{Instance, names};
+use super::launch;
+use super::log;
+use super::poller::Source;
+use super::sealed;
+use super::serve::Launcher;
+use crate::protocol::{Adopted, Failure, FailureKind, Launched, Listener, ListenerPurpose, Reply};
+
+/// What the next daemon is given with an instance, beside the descriptors that the jail itself has.
+#[derive(Debug)]
+pub(super) struct Held {
+    /// The policy by which it was launched.
+    pub(super) policy: Policy,
+    pub(super) tmp_directory: String,
+    pub(super) missing: Vec<pinfold_policy::Control>,
+    /// What the jail's listeners are for, in their order.
+    pub(super) purposes: Vec<ListenerPurpose>,
+}
+
+/// That an instance is for the next daemon.
+#[derive(Debug)]
+pub(super) struct Kept {
+    note: String,
+    /// Until when it waits to be adopted; none while the daemon that keeps it is still there.
+    until: Option<Instant>,
+}
+
+/// How it stands between daemons.
+#[derive(Debug, Default)]
+pub(super) struct Between {
+    /// Where the next one comes in; none where this launcher was given its one connection, or keeps
+    /// nothing.
+    door: Option<OwnedFd>,
+    /// Whether the daemon that is connected has asked for it.
+    asked: bool,
+    /// Until when the next one is waited for, while there is none.
+    until: Option<Instant>,
+}
+
+impl Between {
+    /// With the socket on which daemons come in, and how long one is waited for.
+    pub(super) fn new(door: Option<OwnedFd>, limit: Duration) -> Self {
+        Self {
+            door: door.filter(|_| !limit.is_zero()),
+            ..Self::default()
+        }
+    }
+
+    /// Whether jails can be kept at all.
+    pub(super) fn is_possible(&self) -> bool {
+        self.door.is_some()
+    }
+
+    /// Whether no daemon is connected.
+    pub(super) fn is_waiting(&self) -> bool {
+        self.until.is_some()
+    }
+
+    pub(super) fn deadline(&self) -> Option<Instant> {
+        self.until
+    }
+}
+
+impl Instance {
+    /// Whether it waits to be adopted: until then no daemon can ask for anything of it.
+    pub(super) fn is_waiting(&self) -> bool {
+        self.kept.as_ref().is_some_and(|kept| kept.until.is_some())
+    }
+
+    /// Until when, if it does and its end is not under way.
+    pub(super) fn adoptable_until(&self) -> Option<Instant> {
+        let kept = self.kept.as_ref().filter(|_| self.kill_again.is_none());
+        kept.and_then(|kept| kept.until)
+    }
+}
+
+impl Launcher {
+    pub(super) fn handover(&mut self) -> Result<Reply, Failure> {
+        let refused = |message: &str| Err(failure::new(FailureKind::Request, message));
+        self.between.asked = false;
+        let limit = self.ground.config.handover_limit.0;
+        if limit.is_zero() {
+            return refused("handover-limit is 0: nothing is kept for another daemon");
+        }
+        if !self.between.is_possible() {
+            return refused("this launcher was given its one connection: no other daemon can come");
+        }
+        if is_replaced() {
+            return refused("the launcher's program has been replaced: the new one is to start");
+        }
+        if let Err(error) = self.ground.is_configured_as_read() {
+            return Err(failure::of(FailureKind::Request, &error));
+        }
+        self.between.asked = true;
+        Ok(Reply::HandingOver { limit })
+    }
+
+    pub(super) fn keep(&mut self, id: InstanceId, note: String) -> Result<Reply, Failure> {
+        let refused = |message| Err(failure::new(FailureKind::Request, message));
+        if !self.between.asked {
+            return refused("nothing is kept before Handover".to_owned());
+        }
+        let instance = self.of_daemon(id)?;
+        match instance.running() {
+            None => refused(format!("instance {id} does not run")),
+            Some(_) if instance.kill_again.is_some() => {
+                refused(format!("instance {id} is being ended"))
+            }
+            // Whoever answers for its calls does so for the daemon that had it watched.
+            Some(running) if running.held.is_none() => {
+                refused(format!("instance {id} is watched, and is not kept"))
+            }
+            Some(_) => {
+                instance.kept = Some(Kept { note, until: None });
+                Ok(Reply::Kept)
+            }
+        }
+    }
+
+    pub(super) fn adopt(&mut self, plugin: &PluginId, digest: &Digest) -> Result<Reply, Failure> {
+        let waiting = self.waiting_of(plugin);
+        let Some((id, others)) = waiting.split_last() else {
+            return Ok(Reply::NotKept { reason: None });
+        };
+        for other in others {
+            self.end_kept(*other, "another instance of its plugin is taken over");
+        }
+        let trust = match self.trust_in_kept(*id, digest) {
+            Ok(trust) => trust,
+            Err(reason) => {
+                self.end_kept(*id, &reason);
+                let reason = Some(reason);
+                return Ok(Reply::NotKept { reason });
+            }
+        };
+        match self.given_over(*id, trust) {
+            Ok(adopted) => {
+                log::line(&format!("instance {id} of {plugin} is taken over"));
+                Ok(Reply::Adopted(adopted))
+            }
+            Err(failure) => {
+                self.end_kept(*id, &failure.message);
+                Err(failure)
+            }
+        }
+    }
+
+    /// Ends what is kept of a plugin of which another instance is launched.
+    pub(super) fn replace_kept(&mut self, plugin: &PluginId) {
+        for id in self.waiting_of(plugin) {
+            self.end_kept(id, "another is started in its place");
+        }
+    }
+
+    /// The daemon's connection has ended: with it every jail, or every one that it did not name.
+    pub(super) fn hung_up(&mut self, why: &str) {
+        let is_kept = self.instances.values().any(|one| one.kept.is_some());
+        let asked = std::mem::take(&mut self.between.asked);
+        match self.between.door.as_ref().map(AsFd::as_fd) {
+            Some(door) if asked && is_kept => {
+                if let Err(error) = self.poller.add(Source::Door, door, EventFlags::IN) {
+                    return self.end(&format!("wait for another daemon: {error}"));
+                }
+            }
+            _ => return self.end(why),
+        }
+        self.drop_connection();
+        let until = Instant::now() + self.ground.config.handover_limit.0;
+        self.between.until = Some(until);
+        let ids: Vec<InstanceId> = self.instances.keys().copied().collect();
+        let mut count = 0_usize;
+        for id in ids {
+            let Some(instance) = self.instances.get_mut(&id) else {
+                continue;
+            };
+            // One that the daemon before this one kept waits no longer for that.
+            if let Some(kept) = &mut instance.kept {
+                kept.until.get_or_insert(until);
+                count += 1;
+            } else if instance.running().is_some() {
+                // Nor is it any other daemon's.
+                let note = String::new();
+                let until = Some(until);
+                instance.kept = Some(Kept { note, until });
+                instance.end(id, "its daemon has ended, and did not keep it");
+            } else {
+                self.abandon(id);
+            }
+        }
+        let limit = self.ground.config.handover_limit;
+        log::line(&format!(
+            "{why}: keeps {count} instances for the next, at most {limit}"
+        ));
+        self.manager
+            .status(&format!("keeps {count} plugins for the next pinfoldd"));
+    }
+
+    /// Somebody has connected while there is no daemon.
+    pub(super) fn on_door(&mut self) {
+        let Some(door) = self
+            .between
+            .door
+            .as_ref()
+            .filter(|_| self.between.is_waiting())
+        else {
+            return;
+        };
+        let socket = match super::door::accept(door, self.ground.reader.uid()) {
+            Ok(Some(socket)) => socket,
+            Ok(None) => return,
+            Err(error) => return self.end(&format!("take another daemon in: {error}")),
+        };
+        drop(self.poller.remove(door));
+        if let Err(error) = self.connected(socket) {
+            return self.end(&format!("take another daemon in: {error}"));
+        }
+        self.between.until = None;
+        log::line("another daemon has come");
+        self.manager.status("serves pinfoldd");
+    }
+
+    pub(super) fn handover_on_time(&mut self, now: Instant) {
+        if self.is_ending() {
+            return;
+        }
+        if self.between.until.is_some_and(|until| until <= now) {
+            return self.end("no other daemon has come within handover-limit");
+        }
+        let late: Vec<InstanceId> = self
+            .instances
+            .iter()
+            .filter(|(_, one)| one.adoptable_until().is_some_and(|until| until <= now))
+            .map(|(id, _)| *id)
+            .collect();
+        for id in late {
+            self.end_kept(id, "it was not taken over within handover-limit");
+        }
+    }
+
+    /// The instances that wait for a daemon to adopt them, oldest first.
+    fn waiting_of(&self, plugin: &PluginId) -> Vec<InstanceId> {
+        let waiting = self.instances.iter().filter(|(_, one)| {
+            let is_there = one.adoptable_until().is_some() && one.running().is_some();
+            &one.plugin == plugin && is_there
+        });
+        waiting.map(|(id, _)| *id).collect()
+    }
+
+    fn end_kept(&mut self, id: InstanceId, reason: &str) {
+        if let Some(instance) = self.instances.get_mut(&id) {
+            instance.end(id, reason);
+        }
+    }
+
+    /// What the trust in an instance rests on, where a launch of these files would now be the one that it
+    /// came from; or why it would not.
+    fn trust_in_kept(&self, id: InstanceId, digest: &Digest) -> Result<String, String> {
+        let instance = self.instances.get(&id).ok_or("it has ended")?;
+        let held = instance.running().and_then(|running| running.held.as_ref());
+        let held = held.ok_or("it has ended")?;
+        if instance.stage.digest() != *digest {
+            return Err("its files have changed".into());
+        }
+        let (policy, basis) = self
+            .staged(&instance.plugin, digest)
+            .and_then(|(stage, signatures)| {
+                launch::judge(&self.ground, &instance.plugin, stage.digest(), &signatures)
+            })
+            .map_err(|failure| failure.message)?;
+        let (then, now) = (&held.policy, &policy);
+        if (&then.bytes, then.is_development) != (&now.bytes, now.is_development) {
+            return Err("its policy has changed".into());
+        }
+        Ok(basis.to_string())
+    }
+
+    /// What the daemon is given, whose instance it is from now on.
+    fn given_over(&mut self, id: InstanceId, trust: String) -> Result<Adopted, Failure> {
+        let gone = || failure::new(FailureKind::Request, format!("instance {id} has ended"));
+        let instance = self.instances.get_mut(&id).ok_or_else(gone)?;
+        let launched = instance.launched_anew(id, trust)?;
+        let kept = instance.kept.take().ok_or_else(gone)?;
+        Ok(Adopted {
+            launched,
+            generation: instance.generation,
+            note: kept.note,
+        })
+    }
+}
+
+impl Instance {
+    /// What a launch would have answered, with descriptors of the same pipes and sockets.
+    fn launched_anew(&self, id: InstanceId, trust: String) -> Result<Launched, Failure> {
+        let gone = || failure::new(FailureKind::Request, format!("instance {id} has ended"));
+        let running = self.running().ok_or_else(gone)?;
+        let held = running.held.as_ref().ok_or_else(gone)?;
+        let jail = &running.jail;
+        let host = |error: io::Error| failure::of(FailureKind::Host, &error);
+        let listeners = jail
+            .listeners
+            .iter()
+            .zip(&held.purposes)
+            .zip(&running.listening)
+            .map(|((socket, purpose), port)| {
+                Ok(Listener {
+                    purpose: *purpose,
+                    port: *port,
+                    socket: socket.try_clone()?,
+                })
+            })
+            .collect::<io::Result<_>>()
+            .map_err(host)?;
+        Ok(Launched {
+            instance: id,
+            pid: u32::try_from(jail.plugin_pid).unwrap_or(0),
+            pidfd: jail.plugin.try_clone().map_err(host)?,
+            stdout: jail.stdout.try_clone().map_err(host)?,
+            stderr: jail.stderr.try_clone().map_err(host)?,
+            policy: sealed::file("pinfold-policy", &held.policy.bytes).map_err(host)?,
+            tmp_directory: held.tmp_directory.clone(),
+            development_policy: held.policy.is_development,
+            missing: names(&held.missing),
+            trust,
+            watched_until: None,
+            listeners,
+        })
+    }
+}
+
+/// Bytes compared at a time.
+const PART_BYTES: usize = 64 * 1024;
+
+/// Whether another program lies where this launcher was started from: an upgrade. What runs is then not
+/// what should, and a daemon's end is the moment to start the new one.
+fn is_replaced() -> bool {
+    const OWN: &str = "/proc/self/exe";
+    // proc_pid_exe(5): what follows the path of a program whose file is gone, or has been replaced.
+    const GONE: &str = " (deleted)";
+    let Ok(path) = std::fs::read_link(OWN) else {
+        return true;
+    };
+    match path.to_str().and_then(|path| path.strip_suffix(GONE)) {
+        None => false,
+        Some(path) => !matches!(are_same(path, OWN), Ok(true)),
+    }
+}
+
+fn are_same(one: &str, other: &str) -> io::Result<bool> {
+    let (mut one, mut other) = (File::open(one)?, File::open(other)?);
+    if one.metadata()?.len() != other.metadata()?.len() {
+        return Ok(false);
+    }
+    let (mut a, mut b) = (vec![0; PART_BYTES], vec![0; PART_BYTES]);
+    loop {
+        let count = one.read(&mut a)?;
+        let (Some(part), Some(its)) = (a.get(..count), b.get_mut(..count)) else {
+            return Ok(false);
+        };
+        other.read_exact(its)?;
+        if part != its {
+            return Ok(false);
+        }
+        if count == 0 {
+            return Ok(true);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn files_are_the_same_only_with_the_same_bytes() {
+        let directory = tempfile::tempdir().unwrap();
+        let write = |name: &str, bytes: &[u8]| {
+            let path = directory.path().join(name);
+            std::fs::write(&path, bytes).unwrap();
+            path.to_str().unwrap().to_owned()
+        };
+        let long = vec![7; PART_BYTES + 1];
+        let mut other = long.clone();
+        other[PART_BYTES] = 8;
+        let one = write("one", &long);
+        for (bytes, same) in [
+            (&long[..], true),
+            (&other[..], false),
+            (&long[1..], false),
+            (&[][..], false),
+        ] {
+            let other = write("other", bytes);
+            assert_eq!(are_same(&one, &other).unwrap(), same);
+        }
+        let empty = write("empty", &[]);
+        assert!(are_same(&empty, &empty).unwrap());
+        assert!(are_same(&one, "/absent").is_err());
+        // That of this test lies where it was started from.
+        assert!(!is_replaced());
+    }
+}

@@ -1,0 +1,402 @@
+//! One daemon after another on the same launcher: what is kept between them, what is not, and what a
+//! daemon that lies about it gets.
+
+use std::fs;
+use std::os::fd::OwnedFd;
+use std::time::Instant;
+
+use pinfold_policy::{Digest, Generation};
+use pinfold_sandbox::protocol::{
+    Adopted, ExitCause, Failure, FailureKind, KillHow, Launched, ListenerPurpose, NOTE_LIMIT_BYTES,
+    Reply, Request, SocketDirectory,
+};
+
+use crate::machine::{Machine, PATIENCE, Setup, eventually, has_root, id, lines_until};
+use crate::ports::echoes;
+
+const NOTE: &str = "1|1|unix|/tmp/goatflow-plugin-kept/plugin.sock|netrpc|";
+
+/// A launcher as a service, and the socket on which daemons come in.
+fn service(config: &str) -> Machine {
+    Machine::service(Setup {
+        config,
+        user: Some("root"),
+        ..Setup::default()
+    })
+}
+
+/// A plugin that listens, and is seen to.
+fn listening(machine: &Machine, plugin: &str) -> (Launched, Digest) {
+    machine.add_plugin(plugin);
+    let listen = format!("listen=/tmp/goatflow-plugin-{plugin}/plugin.sock");
+    machine.add_policy(plugin, &[&listen], "");
+    let (digest, _) = machine.stage(plugin).unwrap();
+    let launched = machine.launch_with(plugin, digest, &[]).unwrap();
+    lines_until(launched.stdout.try_clone().unwrap(), "ready");
+    (launched, digest)
+}
+
+fn hand_over(machine: &Machine, kept: &[&Launched]) {
+    assert!(matches!(
+        machine.call(&Request::Handover),
+        Ok(Reply::HandingOver { limit }) if !limit.is_zero()
+    ));
+    for launched in kept {
+        assert!(matches!(keep(machine, launched, NOTE), Ok(Reply::Kept)));
+    }
+}
+
+fn keep(machine: &Machine, launched: &Launched, note: &str) -> Result<Reply, Failure> {
+    machine.call(&Request::Keep {
+        instance: launched.instance,
+        note: note.into(),
+    })
+}
+
+/// What was kept of a plugin; or why it is there no more, where there was something.
+fn adopt(machine: &Machine, plugin: &str, digest: Digest) -> Result<Adopted, Option<String>> {
+    let plugin = id(plugin);
+    match machine.call(&Request::Adopt { plugin, digest }).unwrap() {
+        Reply::Adopted(adopted) => Ok(adopted),
+        Reply::NotKept { reason } => Err(reason),
+        other => panic!("{other:?}"),
+    }
+}
+
+fn lives(pid: u32) -> bool {
+    fs::exists(format!("/proc/{pid}")).unwrap()
+}
+
+fn ends(pid: u32, why: &str) {
+    eventually(why, || !lives(pid));
+}
+
+fn connects(machine: &Machine, launched: &Launched) {
+    let socket: OwnedFd = machine
+        .connect(launched.instance, SocketDirectory::Tmp, "plugin.sock")
+        .unwrap();
+    echoes(socket);
+}
+
+#[test]
+fn what_is_kept_goes_on_and_the_next_daemon_has_all_of_it() {
+    if !has_root("what_is_kept_goes_on_and_the_next_daemon_has_all_of_it") {
+        return;
+    }
+    let mut machine = service("");
+    machine.add_plugin("kept");
+    machine.add_policy(
+        "kept",
+        &["say=first", "listen=/tmp/goatflow-plugin-kept/plugin.sock"],
+        "[permissions]\nhttp = [{ hosts = ['api.example.com'] }]\n",
+    );
+    let (digest, _) = machine.stage("kept").unwrap();
+    let kept = machine.launch_with("kept", digest, &[]).unwrap();
+    let (other, _) = listening(&machine, "other");
+    let facts = crate::lies::facts(kept.pid);
+    hand_over(&machine, &[&kept]);
+    let (pid, instance, trust) = (kept.pid, kept.instance, kept.trust.clone());
+    // The daemon's own ends of the pipes go with it.
+    drop(kept);
+    machine.reconnect();
+    ends(other.pid, "what was not kept ends");
+
+    let (staged, _) = machine.stage("kept").unwrap();
+    assert_eq!(staged, digest);
+    let adopted = adopt(&machine, "kept", digest).unwrap();
+    assert_eq!(
+        (adopted.generation, adopted.note.as_str()),
+        (Generation(1), NOTE)
+    );
+    let again = adopted.launched;
+    assert_eq!((again.pid, again.instance), (pid, instance));
+    assert_eq!(again.trust, trust);
+    assert_eq!(crate::lies::facts(pid), facts);
+    let [listener] = again.listeners.as_slice() else {
+        panic!("{:?}", again.listeners);
+    };
+    assert_eq!(listener.purpose, ListenerPurpose::HttpProxy);
+    assert_eq!(
+        rustix::net::sockopt::socket_acceptconn(&listener.socket),
+        Ok(true)
+    );
+    // What it printed and nobody read is still there.
+    let lines = lines_until(again.stdout.try_clone().unwrap(), "ready");
+    assert_eq!(lines, ["first"]);
+    connects(&machine, &again);
+    assert_eq!(adopt(&machine, "kept", digest).unwrap_err(), None, "twice");
+    assert!(machine.stats(instance).is_ok());
+    machine.kill(instance, KillHow::Kill).unwrap();
+    assert_eq!(machine.exited(instance), ExitCause::Killed);
+}
+
+#[test]
+fn without_handover_or_with_nothing_kept_the_end_of_the_connection_is_the_end_of_all() {
+    if !has_root(
+        "without_handover_or_with_nothing_kept_the_end_of_the_connection_is_the_end_of_all",
+    ) {
+        return;
+    }
+    for asks in [false, true] {
+        let mut machine = service("");
+        let (launched, _) = listening(&machine, "kept");
+        let refused = keep(&machine, &launched, NOTE).unwrap_err();
+        assert_eq!(refused.kind, FailureKind::Request, "{refused}");
+        if asks {
+            hand_over(&machine, &[]);
+        }
+        machine.close();
+        assert_eq!(machine.child.wait().unwrap().code(), Some(0));
+        ends(launched.pid, "asked, or not");
+    }
+}
+
+#[test]
+fn a_launcher_that_may_not_or_cannot_keep_says_so_and_ends_every_jail() {
+    if !has_root("a_launcher_that_may_not_or_cannot_keep_says_so_and_ends_every_jail") {
+        return;
+    }
+    let mut none = service("handover-limit = \"0s\"\n");
+    let mut given = Machine::start();
+    for (machine, why) in [
+        (&mut none, "handover-limit is 0"),
+        (&mut given, "one connection"),
+    ] {
+        let (launched, _) = listening(machine, "kept");
+        let refused = machine.call(&Request::Handover).unwrap_err();
+        assert!(refused.message.contains(why), "{refused}");
+        assert!(keep(machine, &launched, NOTE).is_err());
+        machine.close();
+        assert_eq!(machine.child.wait().unwrap().code(), Some(0));
+        ends(launched.pid, why);
+    }
+}
+
+#[test]
+fn a_launcher_whose_program_was_replaced_keeps_nothing() {
+    if !has_root("a_launcher_whose_program_was_replaced_keeps_nothing") {
+        return;
+    }
+    let mut machine = service("");
+    let program = machine.path("pinfold-launcher");
+    let (launched, _) = listening(&machine, "kept");
+    let put = |bytes: &[u8]| {
+        let new = machine.path("new");
+        fs::write(&new, bytes).unwrap();
+        fs::rename(new, &program).unwrap();
+    };
+    let same = fs::read(&program).unwrap();
+    put(&same);
+    hand_over(&machine, &[&launched]);
+    put(&[&same[..], b"new"].concat());
+    let refused = machine.call(&Request::Handover).unwrap_err();
+    assert!(refused.message.contains("replaced"), "{refused}");
+    // What was asked for before holds no more either.
+    assert!(keep(&machine, &launched, NOTE).is_err());
+    machine.close();
+    assert_eq!(machine.child.wait().unwrap().code(), Some(0));
+    ends(launched.pid, "the launcher is to be another");
+}
+
+#[test]
+fn a_launcher_whose_configuration_has_changed_keeps_nothing() {
+    if !has_root("a_launcher_whose_configuration_has_changed_keeps_nothing") {
+        return;
+    }
+    let mut machine = service("");
+    let (launched, _) = listening(&machine, "kept");
+    let path = machine.path("launcher.toml");
+    let text = fs::read_to_string(&path).unwrap();
+    fs::write(&path, format!("require-signatures = true\n{text}")).unwrap();
+    let refused = machine.call(&Request::Handover).unwrap_err();
+    assert!(
+        refused.message.contains("launcher.toml\" has changed"),
+        "{refused}"
+    );
+    assert!(keep(&machine, &launched, NOTE).is_err());
+    fs::write(&path, text).unwrap();
+    hand_over(&machine, &[&launched]);
+    machine.reconnect();
+    assert!(machine.child.try_wait().unwrap().is_none());
+}
+
+#[test]
+fn what_no_launch_would_make_any_more_is_not_adopted_and_ends() {
+    if !has_root("what_no_launch_would_make_any_more_is_not_adopted_and_ends") {
+        return;
+    }
+    type Change = fn(&Machine);
+    let changes: [(&str, Change); 4] = [
+        ("its policy has changed", |machine| {
+            machine.add_policy("kept", &["wait"], "[limits]\nprocesses = 30\n");
+        }),
+        ("there is no policy", |machine| {
+            fs::remove_file(machine.path("policies/kept.toml")).unwrap();
+        }),
+        ("the policy trusts sha256:", |machine| {
+            let pinned = format!("[trust]\ndigest = \"{}\"\n", Digest([7; 32]));
+            machine.add_policy("kept", &["wait"], &pinned);
+        }),
+        ("its files have changed", |machine| {
+            fs::write(machine.path("plugins/kept/more"), "x").unwrap();
+        }),
+    ];
+    for (why, change) in changes {
+        let mut machine = service("");
+        let (launched, _) = listening(&machine, "kept");
+        hand_over(&machine, &[&launched]);
+        machine.reconnect();
+        change(&machine);
+        let (digest, _) = machine.stage("kept").unwrap();
+        let reason = adopt(&machine, "kept", digest).unwrap_err().unwrap();
+        assert!(reason.contains(why), "{reason}");
+        ends(launched.pid, why);
+        assert_eq!(adopt(&machine, "kept", digest).unwrap_err(), None);
+    }
+}
+
+#[test]
+fn nobody_has_anything_of_what_is_kept_before_it_is_adopted_nor_by_another_name() {
+    if !has_root("nobody_has_anything_of_what_is_kept_before_it_is_adopted_nor_by_another_name") {
+        return;
+    }
+    let mut machine = service("");
+    let (kept, digest) = listening(&machine, "kept");
+    hand_over(&machine, &[&kept]);
+    machine.reconnect();
+    let refused = |outcome: Result<(), Failure>| {
+        let failure = outcome.unwrap_err();
+        assert_eq!(failure.kind, FailureKind::Request, "{failure}");
+    };
+    refused(machine.stats(kept.instance).map(drop));
+    refused(machine.kill(kept.instance, KillHow::Kill));
+    let to = (SocketDirectory::Tmp, "plugin.sock");
+    refused(machine.connect(kept.instance, to.0, to.1).map(drop));
+    refused(keep(&machine, &kept, NOTE).map(drop));
+    hand_over(&machine, &[]);
+    refused(keep(&machine, &kept, NOTE).map(drop));
+    // Another plugin with the very same files.
+    machine.add_plugin("other");
+    machine.add_policy("other", &["wait"], "");
+    let (same, _) = machine.stage("other").unwrap();
+    assert_eq!(same, digest);
+    assert_eq!(adopt(&machine, "other", digest).unwrap_err(), None);
+    // A launch of the plugin is in the place of what was kept of it.
+    machine.stage("kept").unwrap();
+    let anew = machine.launch_with("kept", digest, &[]).unwrap();
+    assert_ne!(anew.pid, kept.pid);
+    ends(kept.pid, "it is replaced");
+    assert_eq!(adopt(&machine, "kept", digest).unwrap_err(), None);
+    let long = "x".repeat(NOTE_LIMIT_BYTES + 1);
+    let bytes = Request::Keep {
+        instance: anew.instance,
+        note: long,
+    }
+    .to_bytes(1);
+    assert!(bytes.is_err(), "{bytes:?}");
+}
+
+#[test]
+fn a_daemon_that_never_comes_back_leaves_no_process_group_or_launcher() {
+    if !has_root("a_daemon_that_never_comes_back_leaves_no_process_group_or_launcher") {
+        return;
+    }
+    let mut machine = service("handover-limit = \"1s\"\n");
+    let (kept, _) = listening(&machine, "kept");
+    let groups = crate::aftermath::groups(kept.pid);
+    hand_over(&machine, &[&kept]);
+    machine.close();
+    assert!(lives(kept.pid), "it is kept");
+    assert_eq!(machine.child.wait().unwrap().code(), Some(0));
+    ends(kept.pid, "nobody came");
+    assert!(groups.iter().all(|group| !group.exists()), "{groups:?}");
+}
+
+#[test]
+fn what_the_next_daemon_does_not_adopt_ends_at_the_limit_and_no_handover_prolongs_it() {
+    if !has_root(
+        "what_the_next_daemon_does_not_adopt_ends_at_the_limit_and_no_handover_prolongs_it",
+    ) {
+        return;
+    }
+    let mut machine = service("handover-limit = \"1s\"\n");
+    let (left, _) = listening(&machine, "left");
+    let (kept, digest) = listening(&machine, "kept");
+    hand_over(&machine, &[&left, &kept]);
+    machine.reconnect();
+    machine.stage("kept").unwrap();
+    let mut adopted = adopt(&machine, "kept", digest).unwrap();
+    // Again and again, faster than the limit: what nobody adopts still has but the one.
+    let deadline = Instant::now() + PATIENCE;
+    while lives(left.pid) {
+        assert!(Instant::now() < deadline, "what was left goes on");
+        hand_over(&machine, &[&adopted.launched]);
+        machine.reconnect();
+        adopted = adopt(&machine, "kept", digest).unwrap();
+    }
+    connects(&machine, &adopted.launched);
+    // And then it is its own daemon's again, whose end ends it.
+    machine.close();
+    assert_eq!(machine.child.wait().unwrap().code(), Some(0));
+    ends(kept.pid, "its daemon ended without Handover");
+}
+
+#[test]
+fn a_flood_of_handovers_takes_no_memory_and_keeps_one_note() {
+    if !has_root("a_flood_of_handovers_takes_no_memory_and_keeps_one_note") {
+        return;
+    }
+    let mut machine = service("");
+    let (kept, digest) = listening(&machine, "kept");
+    let before = (machine.memory_kib(), machine.descriptors());
+    let note = "n".repeat(NOTE_LIMIT_BYTES);
+    for _ in 0..2_000 {
+        hand_over(&machine, &[]);
+        keep(&machine, &kept, &note).unwrap();
+        assert_eq!(adopt(&machine, "kept", digest).unwrap_err(), None);
+    }
+    let after = (machine.memory_kib(), machine.descriptors());
+    assert!(after.0 < before.0 + 8 * 1024, "{before:?}, then {after:?}");
+    assert!(after.1 < before.1 + 20, "{before:?}, then {after:?}");
+    machine.reconnect();
+    assert_eq!(adopt(&machine, "kept", digest).unwrap().note, note);
+}
+
+#[test]
+fn only_the_daemons_user_comes_after_the_daemon() {
+    if !has_root("only_the_daemons_user_comes_after_the_daemon") {
+        return;
+    }
+    let mut machine = service("");
+    let (kept, digest) = listening(&machine, "kept");
+    hand_over(&machine, &[&kept]);
+    machine.close();
+    let path = machine.path("launcher.sock");
+    fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o777)).unwrap();
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "the test connects as another user"
+    )]
+    let nobody = std::process::Command::new("setpriv")
+        .args([
+            "--reuid=65534",
+            "--clear-groups",
+            "--",
+            "perl",
+            "-MSocket",
+            "-e",
+        ])
+        .arg(
+            "socket(S, AF_UNIX, SOCK_SEQPACKET, 0) or die $!; \
+             connect(S, sockaddr_un($ARGV[0])) or die $!; \
+             my $read = sysread(S, my $bytes, 1); print defined $read ? $read : 'reset'",
+        )
+        .arg(&path)
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&nobody.stdout).into_owned();
+    // What ends its connection may have come before it was read from, or after.
+    assert!(["0", "reset"].contains(&said.trim()), "{nobody:?}");
+    machine.reconnect();
+    connects(&machine, &adopt(&machine, "kept", digest).unwrap().launched);
+}
