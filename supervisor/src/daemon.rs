@@ -11,7 +11,7 @@ use nix::sys::stat::Mode;
 use pinfold_policy::{LauncherConfig, LauncherConfigError};
 
 use crate::config::Config;
-use crate::manager::Sockets;
+use crate::manager::{Sockets, SocketsError};
 use crate::place::Place;
 use crate::run::{self, RunError, Start};
 use crate::{development, privileges, telemetry};
@@ -64,7 +64,11 @@ pub(crate) fn command() -> clap::Command {
     reason = "errors before and after logging go to whoever started it"
 )]
 pub fn main() -> ExitCode {
-    match begin(Arguments::parse()) {
+    let arguments = Arguments::parse();
+    // First of all, while nothing else has their numbers.
+    let sockets = Sockets::passed();
+    let kept = sockets.as_ref().ok().and_then(|it| it.again().ok());
+    match begin(arguments, sockets) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("pinfoldd: {error:#}");
@@ -78,6 +82,9 @@ pub fn main() -> ExitCode {
             ExitCode::from(if again {
                 EXIT_AGAIN
             } else if config {
+                if let Some(kept) = kept {
+                    kept.turn_away();
+                }
                 EXIT_CONFIG
             } else {
                 1
@@ -86,9 +93,8 @@ pub fn main() -> ExitCode {
     }
 }
 
-fn begin(arguments: Arguments) -> anyhow::Result<()> {
-    // First of all, while nothing else has their numbers.
-    let sockets = Sockets::passed()?;
+fn begin(arguments: Arguments, sockets: Result<Sockets, SocketsError>) -> anyhow::Result<()> {
+    let sockets = sockets?;
     // Read once and kept. Before Linux 6.4 it is in /proc/self/auxv, which is root's as soon as this process is not
     // dumpable, and who then asks for it panics.
     let _page_bytes = rustix::param::page_size();

@@ -7,6 +7,10 @@ use std::os::unix::net::UnixListener;
 use pinfold_sandbox::activation::{self, ActivationError, Passed};
 use sd_notify::NotifyState;
 
+/// Most clients that are turned away at once: as many as wait in the kernel's queue, somaxconn of
+/// listen(2), and some that come meanwhile.
+const TURNED_AWAY_LIMIT: usize = 8192;
+
 /// The listening sockets that were passed.
 #[derive(Debug, Default)]
 pub struct Sockets {
@@ -58,6 +62,38 @@ impl Sockets {
             sockets.take(passed)?;
         }
         Ok(sockets)
+    }
+
+    /// The same sockets once more, for [`Sockets::turn_away`].
+    ///
+    /// # Errors
+    /// There are no descriptors left.
+    pub(crate) fn again(&self) -> std::io::Result<Self> {
+        Ok(Self {
+            gateway: self
+                .gateway
+                .as_ref()
+                .map(TcpListener::try_clone)
+                .transpose()?,
+            admin: self
+                .admin
+                .as_ref()
+                .map(UnixListener::try_clone)
+                .transpose()?,
+        })
+    }
+
+    /// Closes, unanswered, the connections that wait in them, where this process ends for good: nobody
+    /// is to come who would answer, and for one that waits the service manager would start this
+    /// process again at once, without end.
+    pub(crate) fn turn_away(&self) {
+        for _ in 0..TURNED_AWAY_LIMIT {
+            let gateway = self.gateway.as_ref().map(|socket| socket.accept().is_ok());
+            let admin = self.admin.as_ref().map(|socket| socket.accept().is_ok());
+            if gateway != Some(true) && admin != Some(true) {
+                break;
+            }
+        }
     }
 
     fn take(&mut self, Passed { name, socket }: Passed) -> Result<(), SocketsError> {
@@ -156,5 +192,24 @@ mod tests {
             let error = sockets.take(passed(name)).unwrap_err().to_string();
             assert!(error.contains(expected), "{error}");
         }
+    }
+
+    #[test]
+    fn who_waits_is_turned_away_and_what_is_served_stays_open() {
+        use std::io::Read as _;
+
+        let mut sockets = Sockets::default();
+        sockets.take(passed("gateway")).unwrap();
+        let address = sockets.gateway.as_ref().unwrap().local_addr().unwrap();
+        let again = sockets.again().unwrap();
+        drop(sockets);
+        let mut waiting: Vec<_> = (0..3)
+            .map(|_| std::net::TcpStream::connect(address).unwrap())
+            .collect();
+        again.turn_away();
+        for client in &mut waiting {
+            assert_eq!(client.read(&mut [0]).unwrap(), 0);
+        }
+        std::net::TcpStream::connect(address).unwrap();
     }
 }
