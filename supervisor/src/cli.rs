@@ -20,6 +20,7 @@ mod package;
 mod plan;
 mod policy_file;
 mod private_file;
+mod recorded;
 mod review;
 mod source;
 mod tell;

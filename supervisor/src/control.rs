@@ -5,6 +5,7 @@ mod view;
 
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
 
@@ -14,8 +15,8 @@ use chrono::{DateTime, Utc};
 use futures_util::FutureExt as _;
 use pinfold_gateway::admin::dto::{
     CreatedToken, DaemonState, EventQuery, EventView, LogFilterView, LogLevel, LogQuery, LogRecord,
-    NewLogFilter, NewToken, PluginDetail, PluginView, PostureView, RescanQuery, StatusView,
-    TokenView, UsageView,
+    NewLogFilter, NewToken, PluginDetail, PluginView, PostureView, RecordId, RescanQuery,
+    StatusView, TokenView, UsageView,
 };
 use pinfold_gateway::admin::{Control, ControlError, ControlFuture, Following, LogsOfAll};
 use pinfold_gateway::{Actor, CallError, Shared};
@@ -46,6 +47,8 @@ pub(crate) struct Administration {
     pub(crate) table: Shared,
     pub(crate) tokens: Arc<KnownTokens>,
     pub(crate) store: Store,
+    /// Where records for the audit trail wait.
+    pub(crate) pending_records: PathBuf,
     /// What the daemon's own log goes by.
     pub(crate) log_filter: Arc<LogFilter>,
     pub(crate) since: DateTime<Utc>,
@@ -286,6 +289,10 @@ impl Control for Administration {
         actor: Actor,
     ) -> ControlFuture<'_, Vec<PluginDetail>> {
         self.look_again(plugin, why, actor).boxed()
+    }
+
+    fn take_record(&self, record: RecordId) -> ControlFuture<'_, ()> {
+        self.take_in(record).boxed()
     }
 
     fn posture(&self, plugin: Option<PluginId>) -> ControlFuture<'_, PostureView> {

@@ -31,6 +31,7 @@ mod logs;
 mod manager;
 mod meters;
 mod metrics;
+mod pending;
 mod place;
 mod plugin_calls;
 mod posture;

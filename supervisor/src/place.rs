@@ -85,6 +85,13 @@ impl Place {
         self.state.join("restore-unfinished")
     }
 
+    /// Records for the audit trail that wait to be taken into it: of the policies' owner, to be read by
+    /// the daemon. Beside the launcher's configuration, which is that owner's too.
+    #[must_use]
+    pub fn pending_records(&self) -> PathBuf {
+        self.launcher_config.with_file_name("pending-audit")
+    }
+
     /// Pinfold's own database. No plugin's statement reaches it.
     #[must_use]
     pub fn database(&self) -> PathBuf {

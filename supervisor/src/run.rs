@@ -37,6 +37,7 @@ use crate::logs::Logs;
 use crate::manager::{self, Sockets};
 use crate::meters::Meters;
 use crate::metrics::Resources;
+use crate::pending::Pending;
 use crate::place::Place;
 use crate::plugin_calls::TableCalls;
 use crate::recorder::Recorder;
@@ -187,6 +188,7 @@ async fn serve(start: Start, child: &mut Option<Child>) -> Result<(), RunError> 
     let store = Store::open(&place.database())
         .await
         .map_err(RunError::Store)?;
+    take_pending(&store, &place.pending_records()).await;
     let tokens = Arc::new(
         KnownTokens::load(store.clone())
             .await
@@ -232,6 +234,7 @@ async fn serve(start: Start, child: &mut Option<Child>) -> Result<(), RunError> 
         table: Arc::clone(&table),
         tokens: Arc::clone(&tokens),
         store: store.clone(),
+        pending_records: place.pending_records(),
         since: Utc::now(),
         mode: if development {
             "development"
@@ -354,6 +357,33 @@ async fn serve(start: Start, child: &mut Option<Child>) -> Result<(), RunError> 
             Err(RunError::LauncherNotStarted)
         }
         End::LauncherGone(error) => Err(RunError::LauncherGone(error)),
+    }
+}
+
+/// Takes into the audit trail what the policies' owner did while there was no daemon. What cannot be taken
+/// now stays where it is, for the next start.
+async fn take_pending(store: &Store, directory: &Path) {
+    let records = match Pending::open(directory) {
+        Ok(None) => return,
+        Ok(Some(pending)) => pending.all(),
+        Err(error) => Err(error),
+    };
+    let records = match records {
+        Ok(records) => records,
+        Err(error) => {
+            tracing::error!(error = %Chain(&error), "records for the audit trail not taken");
+            return;
+        }
+    };
+    let detail = "told afterwards: pinfoldd had not been told";
+    match store.audit_written_down(&records, Some(detail)).await {
+        Ok(0) => {}
+        Ok(records) => tracing::info!(records, "audit trail has what was done without the daemon"),
+        Err(error) => tracing::error!(
+            error = %Chain(&error),
+            hint = error.hint(),
+            "records for the audit trail not taken"
+        ),
     }
 }
 

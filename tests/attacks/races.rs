@@ -13,7 +13,8 @@ use pinfold_tests::go_fixture;
 use serde_json::json;
 use sha2::{Digest, Sha256};
 
-use super::super::trust::{generate, pinfold, sign};
+use super::super::command_line::pinfold;
+use super::super::trust::{generate, sign};
 use super::attempt::{Attempt, Seen};
 use super::bait::Bait;
 use super::{Daemon, Results, Setup};

@@ -11,6 +11,7 @@ mod authority;
 mod bad_endings;
 mod bad_input;
 mod chaos;
+mod command_line;
 mod daemon;
 mod flags;
 mod gateways;

@@ -16,7 +16,8 @@ use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
 use pinfold_gateway::admin::dto::{
     CreatedToken, EventQuery, EventView, LogFilterView, LogQuery, LogRecord, NewLogFilter,
-    NewToken, PluginDetail, PluginView, PostureView, RescanQuery, StatusView, TokenView, UsageView,
+    NewToken, PluginDetail, PluginView, PostureView, RecordId, RescanQuery, StatusView, TokenView,
+    UsageView,
 };
 use pinfold_policy::PluginId;
 use serde::de::DeserializeOwned;
@@ -130,6 +131,14 @@ impl Client {
             .ask(Method::POST, &path, Bytes::new(), LONG_LIMIT)
             .await?;
         read(&Method::POST, &path, &body)
+    }
+
+    /// Has the daemon take a record into the audit trail that was written down before.
+    pub(super) async fn take_record(&self, record: &RecordId) -> Result<(), ClientError> {
+        let path = format!("/audit/pending/{record}");
+        self.ask(Method::POST, &path, Bytes::new(), PLAIN_LIMIT)
+            .await?;
+        Ok(())
     }
 
     pub(super) async fn posture(
@@ -326,6 +335,9 @@ fn with_query(path: &str, why: &RescanQuery) -> String {
     }
     if let Some(key) = &why.key {
         pairs.append_pair("key", key.as_str());
+    }
+    if let Some(record) = &why.record {
+        pairs.append_pair("record", record.as_str());
     }
     format!("{path}?{}", pairs.finish())
 }

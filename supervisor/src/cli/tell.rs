@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use pinfold_gateway::admin::dto::{Because, PluginDetail, RescanQuery};
+use pinfold_gateway::admin::dto::{PluginDetail, RescanQuery};
 use pinfold_policy::PluginId;
 use tokio::time::{Instant, interval_at};
 
@@ -61,10 +61,9 @@ fn after_colon(text: Option<&str>) -> String {
 pub(super) async fn tell(
     client: &Client,
     plugin: &PluginId,
-    because: Because,
+    why: &RescanQuery,
 ) -> Result<Told, ClientError> {
-    let why = RescanQuery::because(because);
-    let rescan = client.rescan(plugin, &why);
+    let rescan = client.rescan(plugin, why);
     tokio::pin!(rescan);
     let mut ticks = interval_at(Instant::now() + LOOK_EVERY, LOOK_EVERY);
     let mut shown = String::new();

@@ -11,7 +11,7 @@ use std::time::Duration;
 use pinfold_gateway::Actor;
 use pinfold_gateway::admin::ControlError;
 use pinfold_gateway::admin::dto::{
-    Because, CreatedToken, LogFilterView, LogLevel, NewLogFilter, NewToken, PluginDetail,
+    Because, CreatedToken, LogFilterView, LogLevel, NewLogFilter, NewToken, PluginDetail, RecordId,
     RescanQuery,
 };
 use pinfold_policy::PluginId;
@@ -21,11 +21,12 @@ use super::{Administration, not_stored};
 use crate::catalogue::{Catalogue, ChangeError, ScanError};
 use crate::chain::Chain;
 use crate::launcher::LauncherError;
+use crate::pending::Pending;
 use crate::recorder::actor_text;
 use crate::state::Snapshot;
-use crate::store::Store;
 use crate::store::audit::Entry;
 use crate::store::tokens::CreateTokenError;
+use crate::store::{Store, StoreError};
 use crate::telemetry::FilterError;
 
 /// What is done to a plugin.
@@ -96,7 +97,12 @@ impl Administration {
                 (None, plugin) => plugin.as_ref().map_or_else(all, ToString::to_string),
             };
             let action = why.because.map_or("admin.rescan", Because::action);
-            record(&store, &actor, action, subject, plugin.as_ref()).await?;
+            let entry = Entry {
+                plugin: plugin.as_ref().map(ToString::to_string),
+                request_id: why.record.map(String::from),
+                ..Entry::admin(actor_text(&actor), action, subject)
+            };
+            commit(&store, entry).await?;
             let settled = tokio::select! {
                 settled = catalogue.rescan(plugin.as_ref()) => settled.map_err(not_read)?,
                 // Nothing is lost: the next start looks at all of them.
@@ -119,6 +125,33 @@ impl Administration {
                 ..self.detail(&snapshot)
             })
             .collect())
+    }
+
+    /// Takes what the policies' owner wrote down into the trail, unless it is there.
+    pub(super) async fn take_in(&self, id: RecordId) -> Result<(), ControlError> {
+        let (directory, store) = (self.pending_records.clone(), self.store.clone());
+        self.to_its_end("take a record in", async move {
+            let unknown = || ControlError::UnknownRecord { record: id.clone() };
+            let read = || match Pending::open(&directory)? {
+                Some(pending) => pending.read(&id).map(Some),
+                None => Ok(None),
+            };
+            let record = match read() {
+                Ok(record) => record.ok_or_else(unknown)?,
+                Err(error) => {
+                    if !error.is_absent() {
+                        tracing::warn!(
+                            error = %Chain(&error),
+                            "record for the audit trail not taken"
+                        );
+                    }
+                    return Err(unknown());
+                }
+            };
+            let taken = store.audit_written_down(&[(id, record)], None).await;
+            taken.map(drop).map_err(|error| not_recorded(&error))
+        })
+        .await
     }
 
     /// Makes a token. Its text is lost where nobody waits for it any longer; it can be revoked.
@@ -221,8 +254,16 @@ pub(super) async fn record(
         plugin: plugin.map(ToString::to_string),
         ..Entry::admin(actor_text(actor), action, subject)
     };
+    commit(store, entry).await
+}
+
+async fn commit(store: &Store, entry: Entry) -> Result<(), ControlError> {
     let recorded = store.audit(entry).await;
-    recorded.map_err(|error| not_stored("write the audit trail", &error))
+    recorded.map_err(|error| not_recorded(&error))
+}
+
+fn not_recorded(error: &StoreError) -> ControlError {
+    not_stored("write the audit trail", error)
 }
 
 /// Asks the launcher whether it would start what runs once more.

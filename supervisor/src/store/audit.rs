@@ -21,6 +21,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{Obstacle, Store, StoreError, failed};
 
+pub(crate) mod afterwards;
 pub(crate) mod chain;
 mod fold;
 mod noted;

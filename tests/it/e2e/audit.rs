@@ -2,31 +2,19 @@
 //! when somebody has had their hands on it.
 
 use std::path::Path;
-use std::process::{Command, Output, Stdio};
+use std::process::Output;
 
 use nix::sys::signal::Signal;
-use pinfold_tests::{binary, wait_for};
+use pinfold_tests::wait_for;
 use serde_json::{Value, json};
 
+use super::command_line::{pinfold, printed};
 use super::process;
 use super::setup::Setup;
 
 /// Runs `pinfold audit` on an installation.
 fn audit(base: &Path, arguments: &[&str]) -> Output {
-    let mut command = Command::new(binary("pinfold"));
-    command
-        .arg("--dev-dir")
-        .arg(base)
-        .arg("audit")
-        .args(arguments);
-    command.stdin(Stdio::null()).output().unwrap()
-}
-
-#[track_caller]
-fn printed(output: &Output) -> String {
-    let error = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{}: {error}", output.status);
-    String::from_utf8(output.stdout.clone()).unwrap()
+    pinfold(base, &[&["audit"], arguments].concat())
 }
 
 pub(super) fn records(base: &Path, arguments: &[&str]) -> Vec<Value> {
@@ -171,4 +159,132 @@ fn a_trail_that_is_not_there_is_no_broken_one() {
     assert_eq!(output.status.code(), Some(66));
     let error = String::from_utf8(output.stderr).unwrap();
     assert!(error.contains("pinfold.db"), "{error}");
+}
+
+/// What the owner of the policies did with plugins and backups, as the trail has it.
+fn acts(base: &Path) -> Vec<(String, String, bool)> {
+    let is_owners = |record: &Value| {
+        let action = record["action"].as_str().unwrap();
+        [
+            "admin.plugin.",
+            "admin.key.",
+            "admin.backup",
+            "admin.restore",
+        ]
+        .iter()
+        .any(|beginning| action.starts_with(beginning))
+    };
+    let records = records(base, &[]).into_iter().filter(is_owners);
+    let acts = records.map(|record| {
+        let text = |name: &str| record[name].as_str().unwrap_or_default().to_owned();
+        assert!(text("actor").contains(" pid:"), "{record}");
+        let was_told = text("detail").starts_with("told afterwards");
+        (text("action"), text("subject"), was_told)
+    });
+    acts.collect()
+}
+
+fn act(action: &str, subject: &str, was_told: bool) -> (String, String, bool) {
+    (action.into(), subject.into(), was_told)
+}
+
+fn waiting(base: &Path) -> usize {
+    std::fs::read_dir(base.join("etc/pending-audit")).map_or(0, Iterator::count)
+}
+
+#[test]
+fn what_is_done_without_the_daemon_is_in_the_trail_once_it_runs() {
+    if !super::can_run() {
+        return;
+    }
+    let daemon = Setup::new().plugin("p", "goatflow-g4").start();
+    daemon.ready("p");
+    let base = daemon.base();
+    let done = |arguments: &[&str]| printed(&pinfold(&base, arguments));
+    // While it runs it is told, and nothing waits.
+    done(&["plugin", "grant", "--yes", "p"]);
+    let first = daemon.setup().path("first.tar");
+    let first = first.to_str().unwrap().to_owned();
+    done(&["backup", &first]);
+    let told = [
+        act("admin.plugin.grant", "p", false),
+        act("admin.backup", &first, false),
+    ];
+    assert_eq!(acts(&base), told);
+    assert_eq!(waiting(&base), 0);
+
+    let setup = daemon.stop().without_additions();
+    let keys = setup.path("keys");
+    std::fs::create_dir(&keys).unwrap();
+    done(&[
+        "keys",
+        "generate",
+        "release",
+        "--directory",
+        keys.to_str().unwrap(),
+    ]);
+    let key = keys.join("release.pub");
+    done(&["keys", "trust", key.to_str().unwrap(), "--plugin", "p"]);
+    done(&["keys", "revoke", "release"]);
+    done(&["plugin", "remove", "--yes", "p"]);
+    let second = setup.path("second.tar");
+    let second = second.to_str().unwrap().to_owned();
+    done(&["backup", &second]);
+    assert_eq!(acts(&base), told, "nobody has written to the trail");
+    assert_eq!(waiting(&base), 4);
+    let daemon = setup.start();
+    let afterwards = [
+        act("admin.key.trust", "release", true),
+        act("admin.key.revoke", "release", true),
+        act("admin.plugin.remove", "p", true),
+        act("admin.backup", &second, true),
+    ];
+    let all = [&told[..], &afterwards].concat();
+    assert_eq!(acts(&base), all);
+    // They are taken once, and the chain is whole with them.
+    let setup = daemon.stop();
+    let daemon = setup.start();
+    assert_eq!(acts(&base), all);
+    done(&["audit", "verify"]);
+
+    // A restore is in the trail that it brought, with what that one did not know.
+    let setup = daemon.stop();
+    done(&["restore", "--yes", &first]);
+    let daemon = setup.start();
+    let restored = acts(&base);
+    assert_eq!(restored[0], told[0]);
+    assert_eq!(restored[1..restored.len() - 1], afterwards);
+    let (action, subject, was_told) = restored.last().unwrap();
+    assert_eq!((action.as_str(), *was_told), ("admin.restore", true));
+    assert!(subject.starts_with("backup of "), "{subject}");
+    drop(daemon);
+}
+
+#[test]
+fn what_cannot_be_written_down_is_not_done() {
+    if !super::can_run() {
+        return;
+    }
+    let setup = Setup::new().plugin("p", "goatflow-g4");
+    let setup = setup.start().stop();
+    let base = setup.base();
+    let pending = base.join("etc/pending-audit");
+    // A file in its place: who is root may write in every directory.
+    std::fs::write(&pending, "").unwrap();
+    let policy = base.join("etc/policy.d/p.toml");
+    for arguments in [
+        &["plugin", "grant", "--yes", "p"][..],
+        &["plugin", "remove", "--yes", "p"],
+        &["backup", base.join("x.tar").to_str().unwrap()],
+    ] {
+        let output = pinfold(&base, arguments);
+        let error = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(!output.status.success(), "{arguments:?}");
+        assert!(error.contains("nothing was done"), "{error}");
+        assert!(error.contains("pending-audit"), "{error}");
+        assert!(error.contains("hint: "), "{error}");
+    }
+    assert!(!policy.exists());
+    assert!(base.join("plugins/p").exists());
+    assert!(!base.join("x.tar").exists());
 }

@@ -4,9 +4,10 @@ use std::fs;
 use std::process::Command;
 
 use nix::sys::signal::Signal;
-use pinfold_tests::{binary, wait_for};
+use pinfold_tests::wait_for;
 use serde_json::json;
 
+use super::command_line::{pinfold, printed};
 use super::daemon::Daemon;
 use super::process;
 use super::setup::Setup;
@@ -83,14 +84,7 @@ fn a_plugin_that_was_removed_and_is_added_again_is_a_new_one() {
         &["plugin", "remove", "--yes", "p"][..],
         &["plugin", "add", "--yes", source],
     ] {
-        let output = Command::new(binary("pinfold"))
-            .arg("--dev-dir")
-            .arg(daemon.base())
-            .args(arguments)
-            .output()
-            .unwrap();
-        let said = String::from_utf8_lossy(&output.stderr).into_owned();
-        assert!(output.status.success(), "{arguments:?}: {said}");
+        printed(&pinfold(&daemon.base(), arguments));
     }
     daemon.ready("p");
     assert_eq!(daemon.result("p", "version", &json!({})), "v2");

@@ -3,11 +3,12 @@
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
-use std::process::{Command, Output, Stdio};
+use std::process::Stdio;
 
-use pinfold_tests::{binary, wait_for};
+use pinfold_tests::wait_for;
 use serde_json::{Value, json};
 
+use super::command_line::{command, pinfold, printed};
 use super::daemon::Daemon;
 use super::setup::Setup;
 
@@ -32,25 +33,6 @@ fn daemon() -> Daemon {
         .start();
     daemon.ready("p");
     daemon
-}
-
-fn command(daemon: &Daemon, arguments: &[&str]) -> Command {
-    let mut command = Command::new(binary("pinfold"));
-    command.arg("--dev-dir").arg(daemon.base()).args(arguments);
-    command.stdin(Stdio::null());
-    command
-}
-
-fn pinfold(daemon: &Daemon, arguments: &[&str]) -> Output {
-    command(daemon, arguments).output().unwrap()
-}
-
-#[track_caller]
-fn printed(output: &Output) -> String {
-    let text = String::from_utf8_lossy(&output.stdout).into_owned();
-    let error = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{}: {text}{error}", output.status);
-    text
 }
 
 fn host(method: &str, arguments: &Value) -> String {
@@ -83,7 +65,7 @@ fn what_a_run_needed_is_proposed_and_is_enough_and_no_more_than_that() {
     );
     let cached = host("cache_get", &json!({"key": "k"}));
     let learnt = pinfold(
-        &daemon,
+        &daemon.base(),
         &[
             "--json",
             "policy",
@@ -168,8 +150,8 @@ fn what_a_run_needed_is_proposed_and_is_enough_and_no_more_than_that() {
     fs::write(&config, data).unwrap();
     let daemon = setup.start();
     daemon.ready("p");
-    printed(&pinfold(&daemon, &["policy", "check", "p"]));
-    let shown = printed(&pinfold(&daemon, &["policy", "show", "p"]));
+    printed(&pinfold(&daemon.base(), &["policy", "check", "p"]));
+    let shown = printed(&pinfold(&daemon.base(), &["policy", "show", "p"]));
     assert!(shown.contains("p-seen"), "{shown}");
     for _ in 0..50 {
         let sent = json!({"a": 1});
@@ -187,13 +169,16 @@ fn what_a_run_needed_is_proposed_and_is_enough_and_no_more_than_that() {
     );
     let nobody = json!({"network": "unix", "address": "/tmp/nobody"});
     assert_eq!(daemon.result("p", "connect", &nobody), "ENOSYS");
-    let explained = pinfold(&daemon, &["policy", "explain", "p", "syscall:connect"]);
+    let explained = pinfold(
+        &daemon.base(),
+        &["policy", "explain", "p", "syscall:connect"],
+    );
     assert_eq!(explained.status.code(), Some(1));
 
     // It is refused and named when it is learnt from once more.
     let connect = format!("call connect {nobody}");
     let again = pinfold(
-        &daemon,
+        &daemon.base(),
         &["--json", "policy", "learn", "p", "--run", &connect],
     );
     let again: Value = serde_json::from_str(&printed(&again)).unwrap();
@@ -209,7 +194,7 @@ fn a_watched_plugin_shows_everywhere_and_is_in_the_audit_and_an_interrupt_ends_i
         return;
     }
     let daemon = daemon();
-    let mut learn = command(&daemon, &["policy", "learn", "p"]);
+    let mut learn = command(&daemon.base(), &["policy", "learn", "p"]);
     let mut learn = learn
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
@@ -222,10 +207,10 @@ fn a_watched_plugin_shows_everywhere_and_is_in_the_audit_and_an_interrupt_ends_i
     // The whole jail is around it, and it serves.
     let sent = json!({"b": 2});
     assert_eq!(daemon.result("p", "echo", &sent), sent);
-    let list = printed(&pinfold(&daemon, &["plugin", "list"]));
+    let list = printed(&pinfold(&daemon.base(), &["plugin", "list"]));
     assert!(list.contains("ready, WATCHED"), "{list}");
     for arguments in [&["plugin", "show", "p"][..], &["posture", "p"], &["status"]] {
-        let shown = printed(&pinfold(&daemon, arguments));
+        let shown = printed(&pinfold(&daemon.base(), arguments));
         assert!(shown.contains("WATCHED"), "{arguments:?}: {shown}");
     }
     assert!(daemon.has_logged("p", "WATCHED until"));
@@ -239,7 +224,10 @@ fn a_watched_plugin_shows_everywhere_and_is_in_the_audit_and_an_interrupt_ends_i
         "{text}"
     );
     assert_eq!(daemon.ready("p")["watched_until"], Value::Null);
-    let trail = printed(&pinfold(&daemon, &["audit", "list", "--plugin", "p"]));
+    let trail = printed(&pinfold(
+        &daemon.base(),
+        &["audit", "list", "--plugin", "p"],
+    ));
     for said in [
         "admin.policy.learn p",
         "admin.policy.learn-end p",
@@ -259,14 +247,20 @@ fn a_launcher_that_is_not_told_so_watches_nobody() {
     let text = fs::read_to_string(&config).unwrap();
     assert!(text.contains("watched-runs = true"), "a developer's has it");
     fs::write(&config, text.replace("watched-runs = true", "")).unwrap();
-    let refused = pinfold(&daemon, &["policy", "learn", "p", "--duration", "1s"]);
+    let refused = pinfold(
+        &daemon.base(),
+        &["policy", "learn", "p", "--duration", "1s"],
+    );
     assert_eq!(refused.status.code(), Some(78));
     let said = String::from_utf8_lossy(&refused.stderr).into_owned();
     assert!(said.contains("watched-runs = true"), "{said}");
     // The file says so, and the launcher that runs was started before.
     let daemon = daemon.stop().start();
     fs::write(&config, &text).unwrap();
-    let refused = pinfold(&daemon, &["policy", "learn", "p", "--duration", "1s"]);
+    let refused = pinfold(
+        &daemon.base(),
+        &["policy", "learn", "p", "--duration", "1s"],
+    );
     assert_eq!(refused.status.code(), Some(1));
     let said = String::from_utf8_lossy(&refused.stderr).into_owned();
     assert!(said.contains("not watched"), "{said}");

@@ -4,12 +4,12 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixDatagram;
 use std::path::PathBuf;
-use std::process::{Command, Stdio};
 
 use nix::sys::signal::Signal;
-use pinfold_tests::{binary, wait_for};
+use pinfold_tests::wait_for;
 use serde_json::json;
 
+use super::command_line::{pinfold, printed};
 use super::daemon::Daemon;
 use super::process;
 use super::setup::Setup;
@@ -261,17 +261,8 @@ fn plugins_in_the_directory_are_started_and_an_added_one_is_there_after_a_restar
     let daemon = setup.start();
     assert_eq!(daemon.status()["plugins"], json!({"ready": 1}));
 
-    let added = Command::new(binary("pinfold"))
-        .arg("--dev-dir")
-        .arg(daemon.base())
-        .args(["plugin", "add", "--yes"])
-        .arg(&source)
-        .stdin(Stdio::null())
-        .output()
-        .unwrap();
-    let said = String::from_utf8_lossy(&added.stdout).into_owned();
-    let error = String::from_utf8_lossy(&added.stderr);
-    assert!(added.status.success(), "{said}{error}");
+    let add = ["plugin", "add", "--yes", source.to_str().unwrap()];
+    let said = printed(&pinfold(&daemon.base(), &add));
     assert!(said.contains("/api/plugins/late/public"), "{said}");
     let path = "/api/plugins/late/public";
     assert_eq!(daemon.http().get(path).send().status, 200);

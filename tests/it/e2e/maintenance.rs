@@ -3,29 +3,11 @@
 use std::fs;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, chown};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output, Stdio};
 
-use pinfold_tests::binary;
 use serde_json::{Value, json};
 
+use super::command_line::{pinfold, printed, said};
 use super::setup::Setup;
-
-fn pinfold(base: &Path, arguments: &[&str]) -> Output {
-    let mut command = Command::new(binary("pinfold"));
-    command.arg("--dev-dir").arg(base).args(arguments);
-    command.stdin(Stdio::null()).output().unwrap()
-}
-
-fn text(output: &Output) -> String {
-    let [out, error] = [&output.stdout, &output.stderr].map(|it| String::from_utf8_lossy(it));
-    format!("{}: {out}{error}", output.status)
-}
-
-#[track_caller]
-fn printed(output: &Output) -> String {
-    assert!(output.status.success(), "{}", text(output));
-    String::from_utf8_lossy(&output.stdout).into_owned()
-}
 
 /// Everything below: path, mode, owner and content.
 fn tree(base: &Path, below: &[&str]) -> Vec<(PathBuf, u32, u32, Vec<u8>)> {
@@ -76,9 +58,9 @@ fn an_installation_that_was_destroyed_is_restored_whole_and_serves() {
     assert_eq!(made["left_out"], json!([]), "{made}");
     assert_eq!(fs::metadata(&backup).unwrap().mode() & 0o777, 0o600);
     let again = pinfold(&base, &["backup", file]);
-    assert_eq!(again.status.code(), Some(73), "{}", text(&again));
+    assert_eq!(again.status.code(), Some(73), "{}", said(&again));
     let running = pinfold(&base, &["restore", file, "--yes"]);
-    assert_eq!(running.status.code(), Some(75), "{}", text(&running));
+    assert_eq!(running.status.code(), Some(75), "{}", said(&running));
 
     let kept = [
         "etc/policy.d",
@@ -112,10 +94,10 @@ fn an_installation_that_was_destroyed_is_restored_whole_and_serves() {
     fs::write(&bad, &bytes).unwrap();
     let empty = tree(&base, &kept);
     let refused = pinfold(&base, &["restore", bad.to_str().unwrap(), "--yes"]);
-    assert_eq!(refused.status.code(), Some(65), "{}", text(&refused));
+    assert_eq!(refused.status.code(), Some(65), "{}", said(&refused));
     printed(&pinfold(&base, &["restore", file, "--dry-run"]));
     let unasked = pinfold(&base, &["restore", file]);
-    assert_eq!(unasked.status.code(), Some(2), "{}", text(&unasked));
+    assert_eq!(unasked.status.code(), Some(2), "{}", said(&unasked));
     assert_eq!(tree(&base, &kept), empty);
 
     printed(&pinfold(&base, &["restore", file, "--yes"]));
@@ -220,7 +202,7 @@ fn doctor_finds_what_is_broken_and_says_how_to_mend_each() {
         assert!(errors.iter().any(is_it), "{check}, {said}: {errors:#?}");
     }
     let people = pinfold(&base, &["doctor"]);
-    assert!(text(&people).contains("mend: "), "{}", text(&people));
+    assert!(said(&people).contains("mend: "), "{}", said(&people));
     drop(setup);
 }
 
@@ -269,7 +251,7 @@ fn the_log_goes_by_another_filter_for_a_while_and_the_trail_says_so() {
         "{status}"
     );
     let refused = pinfold(&base, &["log-level", "pinfold=loud"]);
-    assert_eq!(refused.status.code(), Some(1), "{}", text(&refused));
+    assert_eq!(refused.status.code(), Some(1), "{}", said(&refused));
     assert_eq!(level(&[])["filter"], "pinfold=trace,info");
     // What it lets through is in the log at once: nothing of that level was there before.
     fs::create_dir(base.join("plugins/No Plugin")).unwrap();

@@ -2,12 +2,13 @@
 //! come, and the command line for all of it.
 
 use std::io::{BufRead as _, BufReader, Write as _};
-use std::process::{Command, Output, Stdio};
+use std::process::{Command, Stdio};
 
 use nix::sys::signal::Signal;
 use pinfold_tests::{binary, wait_for};
 use serde_json::{Value, json};
 
+use super::command_line::{command, pinfold, printed};
 use super::daemon::Daemon;
 use super::process;
 use super::setup::Setup;
@@ -21,26 +22,6 @@ fn daemon() -> Daemon {
         .start();
     daemon.ready("g4");
     daemon
-}
-
-/// Runs the command line on the daemon's installation.
-fn pinfold(daemon: &Daemon, arguments: &[&str]) -> Output {
-    command(daemon, arguments).output().unwrap()
-}
-
-fn command(daemon: &Daemon, arguments: &[&str]) -> Command {
-    let mut command = Command::new(binary("pinfold"));
-    command.arg("--dev-dir").arg(daemon.base()).args(arguments);
-    command.stdin(Stdio::null());
-    command
-}
-
-#[track_caller]
-fn printed(output: &Output) -> String {
-    let text = String::from_utf8_lossy(&output.stdout).into_owned();
-    let error = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{}: {text}{error}", output.status);
-    text
 }
 
 /// The lines of an answer that goes on, as JSON.
@@ -251,22 +232,25 @@ fn the_command_line_switches_reloads_and_shows() {
     }
     let daemon = daemon();
     let before = daemon.ready("g4")["generation"].as_u64().unwrap();
-    printed(&pinfold(&daemon, &["plugin", "reload", "g4"]));
+    printed(&pinfold(&daemon.base(), &["plugin", "reload", "g4"]));
     let after = daemon.ready("g4")["generation"].as_u64().unwrap();
     assert!(after > before, "{before} {after}");
-    let text = printed(&pinfold(&daemon, &["plugin", "disable", "g4"]));
+    let text = printed(&pinfold(&daemon.base(), &["plugin", "disable", "g4"]));
     assert_eq!(text, "plugin g4 is disabled\n");
-    let refused = pinfold(&daemon, &["plugin", "reload", "g4"]);
+    let refused = pinfold(&daemon.base(), &["plugin", "reload", "g4"]);
     assert_eq!(refused.status.code(), Some(1));
     let error = String::from_utf8_lossy(&refused.stderr).into_owned();
     assert!(error.contains("enable it first"), "{error}");
-    printed(&pinfold(&daemon, &["plugin", "enable", "g4"]));
+    printed(&pinfold(&daemon.base(), &["plugin", "enable", "g4"]));
     daemon.ready("g4");
 
-    let text = printed(&pinfold(&daemon, &["plugin", "show", "g4"]));
+    let text = printed(&pinfold(&daemon.base(), &["plugin", "show", "g4"]));
     assert!(text.contains("latest events"), "{text}");
     assert!(text.contains("starting → ready"), "{text}");
-    let shown = printed(&pinfold(&daemon, &["--json", "plugin", "show", "g4"]));
+    let shown = printed(&pinfold(
+        &daemon.base(),
+        &["--json", "plugin", "show", "g4"],
+    ));
     let shown: Value = serde_json::from_str(&shown).unwrap();
     assert_eq!(
         (&shown["state"], &shown["restarts"]),
@@ -274,23 +258,23 @@ fn the_command_line_switches_reloads_and_shows() {
     );
     assert!(shown["events"].as_array().unwrap().len() <= 12);
 
-    let events = printed(&pinfold(&daemon, &["events", "--json", "-n", "2"]));
+    let events = printed(&pinfold(&daemon.base(), &["events", "--json", "-n", "2"]));
     let events: Vec<Value> = serde_json::from_str(&events).unwrap();
     assert_eq!(events.len(), 2);
     let none = printed(&pinfold(
-        &daemon,
+        &daemon.base(),
         &["events", "--plugin", "other", "--json"],
     ));
     assert_eq!(none.trim(), "[]");
 
-    let top = printed(&pinfold(&daemon, &["top", "--json"]));
+    let top = printed(&pinfold(&daemon.base(), &["top", "--json"]));
     let top: Value = serde_json::from_str(&top).unwrap();
     assert!(top["seconds"].as_f64().unwrap() >= 1.0, "{top}");
     assert_eq!(
         (&top["plugins"][0]["id"], &top["plugins"][0]["state"]),
         (&json!("g4"), &json!("ready"))
     );
-    let text = printed(&pinfold(&daemon, &["top"]));
+    let text = printed(&pinfold(&daemon.base(), &["top"]));
     assert!(
         text.starts_with("PLUGIN") && text.contains("\ng4 "),
         "{text}"
@@ -304,7 +288,7 @@ fn the_command_line_follows_until_the_daemon_ends() {
     }
     let daemon = daemon();
     let piped = |arguments: &[&str]| {
-        let mut command = command(&daemon, arguments);
+        let mut command = command(&daemon.base(), arguments);
         command.stdout(Stdio::piped()).stderr(Stdio::piped());
         command.spawn().unwrap()
     };
@@ -326,7 +310,7 @@ fn the_command_line_follows_until_the_daemon_ends() {
     records
         .find(|line| line["log"]["message"] == "as it comes")
         .unwrap();
-    printed(&pinfold(&daemon, &["plugin", "disable", "g4"]));
+    printed(&pinfold(&daemon.base(), &["plugin", "disable", "g4"]));
     event_lines
         .find(|line| line.contains("→ disabled"))
         .unwrap();
@@ -347,7 +331,7 @@ fn a_follower_ends_when_nobody_reads_its_lines() {
         &["events", "--follow"][..],
         &["plugin", "logs", "g4", "--follow", "--limit", "1"],
     ] {
-        let mut command = command(&daemon, arguments);
+        let mut command = command(&daemon.base(), arguments);
         command.stdout(Stdio::piped()).stderr(Stdio::null());
         let mut follower = command.spawn().unwrap();
         let mut lines = BufReader::new(follower.stdout.take().unwrap());

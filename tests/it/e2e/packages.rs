@@ -8,9 +8,10 @@ use std::process::{Command, Output};
 use pinfold_tests::{go_fixture, wait_for};
 use serde_json::Value;
 
+use super::command_line::{json, pinfold, printed};
 use super::daemon::Daemon;
 use super::setup::Setup;
-use super::trust::{Key, done, generate, json, pinfold};
+use super::trust::{Key, generate};
 
 const FILE: &str = "pinfold-package.sig";
 
@@ -44,7 +45,7 @@ fn start() -> (Daemon, Key) {
     assert_eq!(signed["plugin"], "hello");
     let daemon = setup.start();
     let file = key.public.to_str().unwrap();
-    done(&pinfold(
+    printed(&pinfold(
         &daemon.base(),
         &["keys", "trust", file, "--plugin", "hello"],
     ));
@@ -79,14 +80,14 @@ fn a_signed_package_serves_and_no_file_of_it_can_be_another() {
     let (daemon, key) = start();
     serves(&daemon);
     let base = daemon.base();
-    let shown = done(&pinfold(&base, &["plugin", "show", "hello"]));
+    let shown = printed(&pinfold(&base, &["plugin", "show", "hello"]));
     assert!(shown.contains(WHOLE), "{shown}");
-    let list = done(&pinfold(&base, &["plugin", "list"]));
+    let list = printed(&pinfold(&base, &["plugin", "list"]));
     assert!(
         list.contains("SIGNED") && list.contains(" package "),
         "{list}"
     );
-    let posture = done(&pinfold(&base, &["posture", "hello"]));
+    let posture = printed(&pinfold(&base, &["posture", "hello"]));
     assert!(posture.contains(WHOLE), "{posture}");
 
     let directory = base.join("plugins/hello");
@@ -219,11 +220,11 @@ fn what_go_signs_is_accepted_and_go_accepts_what_is_signed_here() {
         "is not a signature of these bytes",
     );
     let file = file.to_str().unwrap();
-    done(&pinfold(
+    printed(&pinfold(
         &daemon.base(),
         &["keys", "trust", file, "--plugin", "hello"],
     ));
-    done(&pinfold(
+    printed(&pinfold(
         &daemon.base(),
         &["plugin", "grant", "hello", "--yes"],
     ));

@@ -8,11 +8,13 @@ mod posture;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::Output;
 
-use pinfold_tests::{binary, scratch};
+use pinfold_tests::scratch;
 use serde_json::Value;
 use tempfile::TempDir;
+
+use super::command_line::command;
 
 const MANIFEST: &str = "name: hello
 version: 1.0.0
@@ -106,14 +108,8 @@ impl Installation {
     }
 
     fn pinfold(&self, arguments: &[&str]) -> Output {
-        Command::new(binary("pinfold"))
-            .arg("--dev-dir")
-            .arg(self.place.path())
-            .args(arguments)
-            .env_remove("GOATFLOW_REQUIRE_SIGNATURES")
-            .current_dir(self.place.path())
-            .output()
-            .unwrap()
+        let mut command = command(self.place.path(), arguments);
+        command.current_dir(self.place.path()).output().unwrap()
     }
 
     /// Exit status and JSON of a command of `pinfold policy`.

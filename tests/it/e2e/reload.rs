@@ -5,9 +5,10 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use pinfold_tests::{binary, go_fixture, wait_for};
+use pinfold_tests::{go_fixture, wait_for};
 use serde_json::json;
 
+use super::command_line::pinfold;
 use super::daemon::Daemon;
 use super::process;
 use super::setup::{Setup, write_plugin};
@@ -123,12 +124,7 @@ fn a_grant_that_does_not_come_to_count_fails_and_says_that_the_old_one_goes_on()
     let daemon = Setup::new().plugin("p", "goatflow-v1").start();
     let pid = daemon.plugin_pid("p");
     cp(&go_fixture("goatflow-fail-init"), &program(&daemon, "p"));
-    let granted = Command::new(binary("pinfold"))
-        .arg("--dev-dir")
-        .arg(daemon.base())
-        .args(["plugin", "grant", "--yes", "p"])
-        .output()
-        .unwrap();
+    let granted = pinfold(&daemon.base(), &["plugin", "grant", "--yes", "p"]);
     let said = String::from_utf8_lossy(&granted.stderr);
     assert_eq!(granted.status.code(), Some(1), "{said}");
     let expected = r#"plugin "p" goes on with the files and the policy that it had"#;

@@ -5,35 +5,13 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
-use pinfold_tests::{binary, go_fixture, require, wait_for};
+use pinfold_tests::{go_fixture, require, wait_for};
 use serde_json::Value;
 
+use super::command_line::{json, pinfold, printed};
 use super::daemon::Daemon;
 use super::reload;
 use super::setup::{Setup, write_plugin};
-
-/// The command line on a daemon's installation, or on one that has none.
-pub(super) fn pinfold(base: &Path, arguments: &[&str]) -> Output {
-    Command::new(binary("pinfold"))
-        .arg("--dev-dir")
-        .arg(base)
-        .args(arguments)
-        .env_remove("GOATFLOW_REQUIRE_SIGNATURES")
-        .output()
-        .unwrap()
-}
-
-#[track_caller]
-pub(super) fn done(output: &Output) -> String {
-    let said = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{}: {said}", output.status);
-    String::from_utf8(output.stdout.clone()).unwrap()
-}
-
-#[track_caller]
-pub(super) fn json(output: &Output) -> Value {
-    serde_json::from_str(&done(output)).unwrap()
-}
 
 /// A key made by `pinfold keys generate`, in files.
 pub(super) struct Key {
@@ -114,7 +92,7 @@ impl Signed {
     }
 
     fn show(&self) -> String {
-        done(&self.pinfold(&["plugin", "show", "hello"]))
+        printed(&self.pinfold(&["plugin", "show", "hello"]))
     }
 
     #[track_caller]
@@ -267,14 +245,14 @@ fn a_key_that_is_revoked_while_its_plugin_runs_ends_nothing_and_starts_nothing()
             .daemon()
             .has_logged("hello", "goes on, and cannot be started again: ")
     );
-    let printed = signed.daemon().setup().printed();
-    assert!(printed.contains("cannot be started again"), "{printed}");
+    let log = signed.daemon().setup().printed();
+    assert!(log.contains("cannot be started again"), "{log}");
     let greeting = signed
         .daemon()
         .http()
         .get("/api/plugins/hello/greeting?name=Ada");
     assert_eq!(greeting.send().ok()["greeting"], "Hello, Ada!");
-    let listed = done(&signed.pinfold(&["keys", "list"]));
+    let listed = printed(&signed.pinfold(&["keys", "list"]));
     assert!(
         listed.contains("revoked") && listed.contains("laptop lost"),
         "{listed}"
@@ -293,7 +271,7 @@ fn a_key_that_is_revoked_while_its_plugin_runs_ends_nothing_and_starts_nothing()
     signed.trust(&next, &["--plugin", "hello"]);
     sign(&signed.entry, &next);
     let granted = signed.pinfold(&["plugin", "grant", "hello", "--yes"]);
-    done(&granted);
+    printed(&granted);
     let plugin = signed.daemon().ready("hello");
     assert_eq!(
         plugin["trust"],
@@ -310,7 +288,7 @@ fn an_expired_key_and_one_for_other_plugins_start_nothing() {
     let rules = signed.daemon().base().join("etc/keys.d/release.toml");
     let good = fs::read_to_string(&rules).unwrap();
     fs::write(&rules, format!("{good}expires = 2020-01-01T00:00:00Z\n")).unwrap();
-    assert!(done(&signed.pinfold(&["keys", "list"])).contains("expired"));
+    assert!(printed(&signed.pinfold(&["keys", "list"])).contains("expired"));
     let lost = signed.daemon().ready("hello")["trust_lost"].to_string();
     assert!(lost.contains("expired at 2020-01-01T00:00:00Z"), "{lost}");
     signed.is_refused("key \"release\" expired at 2020-01-01T00:00:00Z");
@@ -335,7 +313,7 @@ fn where_signatures_are_required_a_developers_signed_plugin_starts_and_the_unsig
         assert_eq!(daemon.plugin(name)["state"], "blocked");
     }
     let file = key.public.to_str().unwrap();
-    done(&pinfold(
+    printed(&pinfold(
         &daemon.base(),
         &["keys", "trust", file, "--plugin", "*"],
     ));
@@ -376,7 +354,7 @@ fn signed_programs_copied_over_each_other_under_load_fail_no_request_and_an_alte
         &["keys", "trust", trusted, "--plugin", "p"][..],
         &["plugin", "grant", "p", "--yes"],
     ] {
-        done(&pinfold(&daemon.base(), arguments));
+        printed(&pinfold(&daemon.base(), arguments));
     }
     let by = r#"program signed by "release" (assets unsigned)"#;
     assert_eq!(daemon.ready("p")["trust"], by);
@@ -449,8 +427,8 @@ fn what_go_signs_is_accepted_and_go_accepts_what_is_signed_here() {
     signed.is_refused("is not a signature of these bytes by \"release\"");
     let file = signed.daemon().setup().path("keys/go.pub");
     fs::write(&file, theirs).unwrap();
-    done(&signed.pinfold(&["keys", "trust", file.to_str().unwrap(), "--plugin", "hello"]));
-    done(&signed.pinfold(&["plugin", "grant", "hello", "--yes"]));
+    printed(&signed.pinfold(&["keys", "trust", file.to_str().unwrap(), "--plugin", "hello"]));
+    printed(&signed.pinfold(&["plugin", "grant", "hello", "--yes"]));
     let plugin = signed.daemon().ready("hello");
     assert_eq!(
         plugin["trust"],
@@ -466,7 +444,7 @@ fn what_go_signs_is_accepted_and_go_accepts_what_is_signed_here() {
     };
     assert_eq!(sign_with(0o644).status.code(), Some(77));
     fs::remove_file(signature(&signed.entry)).unwrap();
-    let printed = done(&sign_with(0o600));
+    let printed = printed(&sign_with(0o600));
     assert!(
         !printed.contains(private),
         "the key itself is never printed"

@@ -10,8 +10,8 @@ use pinfold_policy::{CallContext, PluginId};
 
 use super::dto::{
     CreatedToken, EventQuery, EventView, LogFilterView, LogLevel, LogQuery, LogRecord,
-    NewLogFilter, NewToken, PluginDetail, PluginView, PostureView, RescanQuery, StatusView,
-    TokenView, UsageView,
+    NewLogFilter, NewToken, PluginDetail, PluginView, PostureView, RecordId, RescanQuery,
+    StatusView, TokenView, UsageView,
 };
 use super::follow::Following;
 use crate::audit::Actor;
@@ -113,6 +113,10 @@ pub trait Control: Send + Sync + 'static {
         actor: Actor,
     ) -> ControlFuture<'_, Vec<PluginDetail>>;
 
+    /// Takes a record into the audit trail that the policies' owner has written down. One that is in
+    /// it already stays as it is.
+    fn take_record(&self, record: RecordId) -> ControlFuture<'_, ()>;
+
     /// Which controls are in force, here or around one plugin.
     fn posture(&self, plugin: Option<PluginId>) -> ControlFuture<'_, PostureView>;
 
@@ -174,6 +178,12 @@ pub enum ControlError {
     UnknownToken {
         /// The id.
         id: String,
+    },
+    /// No such record waits to be taken into the audit trail, or it is not to be trusted.
+    #[error("no record {record:?} waits", record = record.as_str())]
+    UnknownRecord {
+        /// Its id.
+        record: RecordId,
     },
     /// Something asked for cannot be.
     #[error("{what}: {reason}")]
@@ -242,6 +252,7 @@ impl ControlError {
         match self {
             Self::UnknownPlugin { .. } => "control.unknown_plugin",
             Self::UnknownToken { .. } => "control.unknown_token",
+            Self::UnknownRecord { .. } => "control.unknown_record",
             Self::Invalid { .. } => "control.invalid",
             Self::Call { source, .. } => source.code(),
             Self::Disabled { .. } => "control.disabled",
@@ -259,6 +270,7 @@ impl ControlError {
         match self {
             Self::UnknownPlugin { .. }
             | Self::UnknownToken { .. }
+            | Self::UnknownRecord { .. }
             | Self::Invalid { .. }
             | Self::Followers { .. } => Fault::Client,
             Self::Disabled { .. } => Fault::Operator,
@@ -285,7 +297,9 @@ impl ControlError {
     #[must_use]
     pub const fn status(&self) -> StatusCode {
         match self {
-            Self::UnknownPlugin { .. } | Self::UnknownToken { .. } => StatusCode::NOT_FOUND,
+            Self::UnknownPlugin { .. } | Self::UnknownToken { .. } | Self::UnknownRecord { .. } => {
+                StatusCode::NOT_FOUND
+            }
             Self::Invalid { .. } => StatusCode::BAD_REQUEST,
             Self::Call { source, .. } => source.status(),
             Self::Disabled { .. } | Self::Rejected { .. } => StatusCode::CONFLICT,

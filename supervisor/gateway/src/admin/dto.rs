@@ -5,6 +5,7 @@
 
 mod happenings;
 mod log_filter;
+mod record_id;
 mod rescan;
 
 use std::collections::BTreeMap;
@@ -15,6 +16,7 @@ use serde::{Deserialize, Serialize};
 
 pub use happenings::{EventQuery, EventView, FollowLine, HealthView, RejectedView};
 pub use log_filter::{LogFilterView, NewLogFilter};
+pub use record_id::{RecordId, RecordIdError};
 pub use rescan::{Because, RescanQuery};
 
 /// The daemon at a glance.

@@ -18,7 +18,7 @@ use pinfold_policy::PluginId;
 use super::control::in_time;
 use super::dto::{
     EventQuery, LogFilterView, LogQuery, NewLogFilter, NewToken, PluginDetail, PluginView,
-    PostureView, RescanQuery, StatusView, UsageView,
+    PostureView, RecordIdError, RescanQuery, StatusView, UsageView,
 };
 use super::follow;
 use super::problem::{self, ApiError};
@@ -62,6 +62,7 @@ pub(crate) fn router(control: Arc<dyn Control>, config: &GatewayConfig) -> Route
         .route("/plugins/{id}/rescan", post(rescan_plugin))
         .route("/events", get(events))
         .route("/rescan", post(rescan))
+        .route("/audit/pending/{record}", post(take_record))
         .route("/usage", get(usage))
         .route("/metrics", get(metrics))
         .route("/posture", get(posture))
@@ -222,6 +223,14 @@ async fn rescan_plugin(
             None => StatusCode::NO_CONTENT.into_response(),
         },
     )
+}
+
+async fn take_record(State(api): Api, record: OnePath) -> Answered<StatusCode> {
+    let Path(record) = record?;
+    let record = record.parse();
+    let record = record.map_err(|error: RecordIdError| ApiError::invalid(error.to_string()))?;
+    in_time(api.control.take_record(record)).await?;
+    Ok(StatusCode::NO_CONTENT)
 }
 
 async fn posture(State(api): Api) -> Answered<Json<PostureView>> {

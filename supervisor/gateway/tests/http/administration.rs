@@ -126,6 +126,12 @@ async fn every_operation_is_there_on_the_socket_without_a_token() {
         204
     );
     assert_eq!(ask("POST /rescan?because=whatever", "").await.status, 400);
+    assert_eq!(ask("POST /rescan?record=..", "").await.status, 400);
+    for (record, status) in [("0", 204), ("f", 404), ("/", 404)] {
+        let path = format!("POST /audit/pending/{}", record.repeat(32));
+        assert_eq!(ask(&path, "").await.status, status, "{path}");
+    }
+    assert_eq!(ask("POST /audit/pending/..%2f", "").await.status, 400);
     for act in ["enable", "disable", "reload"] {
         let changed = ask(&format!("POST /plugins/hello/{act}"), "").await;
         let changed: PluginDetail = read(&changed);

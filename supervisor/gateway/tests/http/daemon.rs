@@ -320,6 +320,15 @@ impl Control for Daemon {
         Box::pin(async { Ok(details) })
     }
 
+    fn take_record(&self, record: RecordId) -> ControlFuture<'_, ()> {
+        Box::pin(async move {
+            match record.as_str().strip_prefix('0') {
+                Some(_) => Ok(()),
+                None => Err(ControlError::UnknownRecord { record }),
+            }
+        })
+    }
+
     fn posture(&self, plugin: Option<PluginId>) -> ControlFuture<'_, PostureView> {
         Box::pin(async {
             if let Some(plugin) = plugin.clone()

@@ -13,6 +13,8 @@ use crate::cli::args::BackupArguments;
 use crate::cli::exit::Failure;
 use crate::cli::installation::Installation;
 use crate::cli::output::{self, Page};
+use crate::cli::recorded;
+use crate::pending::BACKUP;
 
 /// What was made.
 #[derive(Serialize)]
@@ -35,6 +37,9 @@ pub(super) async fn run(context: &Context, arguments: &BackupArguments) -> Resul
         let time = Utc::now().format("%Y%m%dT%H%M%SZ");
         to.push(format!("pinfold-{}-{time}.tar", host.to_string_lossy()));
     }
+    let subject = std::path::absolute(&to).unwrap_or_else(|_| to.clone());
+    let subject = subject.display().to_string();
+    let recorded = recorded::installation(context, &installation, BACKUP, &subject).await?;
     let written = write::write(&context.place, installation.config(), &to).await?;
     let Written {
         manifest,
@@ -55,6 +60,7 @@ pub(super) async fn run(context: &Context, arguments: &BackupArguments) -> Resul
         unsettled: manifest.unsettled,
         private,
     };
+    recorded.tell(context).await;
     context.output.give(&made, page)?;
     if !made.private.is_empty() {
         output::note(

@@ -12,6 +12,7 @@ use crate::cli::exit::{Exit, Failure, of_io};
 use crate::cli::installation::Installation;
 use crate::cli::package::{Declared, Package};
 use crate::cli::policy_file;
+use crate::cli::recorded;
 use crate::cli::source::Source;
 use crate::install::{self, InstallError};
 
@@ -48,6 +49,8 @@ pub(super) async fn run(
     let verb = if existing.is_some() { "replace" } else { "add" };
     let question = format!("{verb} {} and grant this?", declared.plugin);
     wanted.confirm(&question)?;
+    let because = Because::PluginAdded;
+    let recorded = recorded::plugin(context, &installation, because, &declared.plugin).await?;
     let installed = installation.plugin(&declared.plugin);
     if !is_same(&source.directory, &installed) {
         install::replace(
@@ -66,7 +69,7 @@ pub(super) async fn run(
         };
         return Err(Failure::new(Exit::Temporary, changed).hint("add it again"));
     }
-    plugin_grant::write_and_tell(context, &wanted, &plan, Because::PluginAdded).await
+    plugin_grant::write_and_tell(context, &wanted, &plan, because, Some(recorded)).await
 }
 
 /// Whether the plugin is added from where it is installed already.

@@ -1,6 +1,6 @@
 //! `pinfold plugin grant`: what an installed plugin's manifest asks for, granted.
 
-use pinfold_gateway::admin::dto::{Because, PluginDetail};
+use pinfold_gateway::admin::dto::{Because, PluginDetail, RescanQuery};
 use pinfold_policy::PluginId;
 use pinfold_sandbox::launcher::review::ProfileUse;
 use pinfold_sandbox::seccomp::Profile;
@@ -15,6 +15,7 @@ use crate::cli::output::{self, Page};
 use crate::cli::package::{Declared, Package};
 use crate::cli::plan::{Choice, Plan, Wish};
 use crate::cli::policy_file::{self, Existing};
+use crate::cli::recorded::{self, Recorded};
 use crate::cli::review::Review;
 use crate::cli::tell::{self, Told};
 use crate::keys;
@@ -79,7 +80,12 @@ pub(super) async fn run(
     } else {
         wanted.confirm(&format!("grant this to {plugin}?"))?;
     }
-    write_and_tell(context, &wanted, &plan, Because::PluginGranted).await
+    let because = Because::PluginGranted;
+    let recorded = match plan.changes_nothing() {
+        true => None,
+        false => Some(recorded::plugin(context, &installation, because, plugin).await?),
+    };
+    write_and_tell(context, &wanted, &plan, because, recorded).await
 }
 
 pub(super) fn not_installed(installation: &Installation, plugin: &PluginId) -> NotInstalled {
@@ -148,12 +154,21 @@ pub(super) async fn write_and_tell(
     wanted: &Wanted<'_>,
     plan: &Plan,
     because: Because,
+    recorded: Option<Recorded>,
 ) -> Result<(), Failure> {
     let plugin = &wanted.declared.plugin;
     if !plan.changes_nothing() {
         policy_file::write(wanted.installation, plugin, plan.policy())?;
     }
-    let detail = match tell::tell(&context.client, plugin, because).await? {
+    let why = match &recorded {
+        Some(recorded) => recorded.because(because),
+        None => RescanQuery::because(because),
+    };
+    let told = tell::tell(&context.client, plugin, &why).await?;
+    if let (Some(recorded), false) = (recorded, matches!(told, Told::NotRunning)) {
+        recorded.forget();
+    }
+    let detail = match told {
         Told::Plugin(detail) => Some(detail),
         Told::Gone => return Err(not_installed(wanted.installation, plugin).into()),
         Told::NotRunning => None,

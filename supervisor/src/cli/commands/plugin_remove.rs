@@ -11,6 +11,7 @@ use crate::cli::exit::{Exit, Failure, of_io};
 use crate::cli::installation::Installation;
 use crate::cli::output::Page;
 use crate::cli::owned_file;
+use crate::cli::recorded;
 use crate::cli::tell::{self, Told};
 use crate::install;
 
@@ -38,6 +39,8 @@ pub(super) async fn run(context: &Context, plugin: &PluginId, yes: bool) -> Resu
         .list("stays (remove it by hand if it is not wanted):", &kept);
     context.output.beside(&page)?;
     confirm::confirm(&format!("remove {plugin}?"), yes)?;
+    let because = Because::PluginRemoved;
+    let recorded = recorded::plugin(context, &installation, because, plugin).await?;
     // The policy first: without it nothing of the plugin starts again.
     owned_file::remove(&policy)?;
     install::remove_plugin(installation.plugin_dir(), plugin)
@@ -45,11 +48,15 @@ pub(super) async fn run(context: &Context, plugin: &PluginId, yes: bool) -> Resu
     if let Some(path) = written_by_daemon {
         owned_file::remove(&path)?;
     }
-    let told = tell::tell(&context.client, plugin, Because::PluginRemoved).await?;
+    let told = tell::tell(&context.client, plugin, &recorded.because(because)).await?;
+    let stopped = !matches!(told, Told::NotRunning);
+    if stopped {
+        recorded.forget();
+    }
     let removed = Removed {
         plugin: plugin.clone(),
         kept,
-        stopped: !matches!(told, Told::NotRunning),
+        stopped,
     };
     context.output.give(&removed, |removed| {
         let mut page = Page::default();

@@ -23,7 +23,9 @@ use crate::cli::confirm;
 use crate::cli::exit::Failure;
 use crate::cli::installation::Installation;
 use crate::cli::output::Page;
+use crate::cli::recorded;
 use crate::config::Config;
+use crate::pending::RESTORE;
 use crate::store::StoreError;
 use crate::store::audit::reader::Reader;
 use crate::store::migrate;
@@ -85,6 +87,12 @@ pub(super) async fn run(context: &Context, arguments: &RestoreArguments) -> Resu
         context.output.beside(&page)?;
     }
     confirm::confirm("Restore it?", arguments.yes)?;
+    // The daemon, which does not run, takes it into the trail that is put in place here.
+    let subject = format!(
+        "backup of {} of {}, by version {}",
+        restored.host, restored.created, restored.version
+    );
+    let _waits = recorded::installation(context, &installation, RESTORE, &subject).await?;
     let ids = ids_here(&unpacked, config)?;
     unpacked.give(&ids)?;
     let mut staged = std::mem::take(&mut unpacked.staged);

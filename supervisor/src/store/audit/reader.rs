@@ -10,6 +10,7 @@ use serde::Serialize;
 use sqlx::sqlite::SqliteConnection;
 use sqlx::{Connection as _, QueryBuilder};
 
+use super::afterwards::KnownRecords;
 use super::rows::{Head, Row};
 pub(crate) use super::verify::BrokenTrail;
 use super::verify::{self, Whole};
@@ -131,6 +132,12 @@ impl Reader {
         let heads = verify::heads(&mut self.connection).await;
         let heads = heads.map_err(failed(OPERATION_READ))?;
         Ok(heads.into_iter().map(HeadView::from).collect())
+    }
+
+    /// What of the acts that were written down before they were done is in the trail.
+    pub(crate) async fn written_down(&mut self) -> Result<KnownRecords, StoreError> {
+        let known = KnownRecords::read(&mut self.connection).await;
+        known.map_err(failed(OPERATION_READ))
     }
 
     /// The records that are wanted, oldest first.

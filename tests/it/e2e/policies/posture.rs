@@ -1,10 +1,8 @@
 //! `pinfold posture PLUGIN`, of a plugin that runs.
 
-use std::process::Command;
-
-use pinfold_tests::binary;
 use serde_json::Value;
 
+use crate::e2e::command_line::pinfold;
 use crate::e2e::setup::Setup;
 
 #[test]
@@ -18,14 +16,8 @@ fn what_a_running_plugin_has_is_read_of_its_process() {
         .start();
     let pid = daemon.plugin_pid("g4");
     let posture = |more: &[&str]| {
-        let base = daemon.base();
-        let output = Command::new(binary("pinfold"))
-            .arg("--dev-dir")
-            .arg(base)
-            .args(["posture", "--json"])
-            .args(more)
-            .output()
-            .unwrap();
+        let posture = ["posture", "--json"];
+        let output = pinfold(&daemon.base(), &[&posture, more].concat());
         let said = String::from_utf8_lossy(&output.stderr).into_owned();
         let view: Value = serde_json::from_slice(&output.stdout).unwrap();
         (output.status.code(), view, said)

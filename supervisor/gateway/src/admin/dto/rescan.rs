@@ -3,6 +3,8 @@
 use pinfold_policy::KeyName;
 use serde::{Deserialize, Serialize};
 
+use super::RecordId;
+
 /// What stands behind the `?` of a rescan.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -13,6 +15,10 @@ pub struct RescanQuery {
     /// The key that it was done to.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub key: Option<KeyName>,
+    /// What it was written down as before it was done: the record in the audit trail has it, and what
+    /// was written down is not told again.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub record: Option<RecordId>,
 }
 
 impl RescanQuery {
@@ -21,7 +27,7 @@ impl RescanQuery {
     pub fn because(because: Because) -> Self {
         Self {
             because: Some(because),
-            key: None,
+            ..Self::default()
         }
     }
 
@@ -29,8 +35,8 @@ impl RescanQuery {
     #[must_use]
     pub fn because_of_key(because: Because, key: KeyName) -> Self {
         Self {
-            because: Some(because),
             key: Some(key),
+            ..Self::because(because)
         }
     }
 }

@@ -5,7 +5,7 @@ use std::os::unix::fs::DirBuilderExt as _;
 use std::path::Path;
 
 use nix::unistd::Gid;
-use pinfold_gateway::admin::dto::{Because, PluginDetail, RescanQuery};
+use pinfold_gateway::admin::dto::{Because, PluginDetail};
 use pinfold_policy::{
     KeyName, KeyRefusal, KeyRules, Moment, Pattern, PluginId, PublicKey, Revoked, TrustedKey,
     nearest,
@@ -21,6 +21,7 @@ use crate::cli::exit::Failure;
 use crate::cli::installation::Installation;
 use crate::cli::lifetime::Lifetime;
 use crate::cli::output::{self, Page};
+use crate::cli::recorded::{self, Recorded};
 use crate::cli::{owned_file, tell};
 use crate::keys::{self, Found, KeyFileError};
 
@@ -59,6 +60,8 @@ pub(super) async fn trust(context: &Context, arguments: TrustArguments) -> Resul
     rules.check().map_err(KeysError::Rules)?;
     let trusted = TrustedKey { name, key, rules };
     check(&trusted, keys::all(installation.keys_dir())?)?;
+    let because = Because::KeyTrusted;
+    let recorded = recorded::key(context, &installation, because, &trusted.name).await?;
     make_directory(installation.keys_dir())?;
     // What the key is good for comes first: a key without it is good for nothing.
     let (directory, group) = (installation.keys_dir(), installation.daemon_group());
@@ -67,7 +70,7 @@ pub(super) async fn trust(context: &Context, arguments: TrustArguments) -> Resul
     owned_file::replace(directory, &name.rules_file(), text.as_bytes(), group)?;
     let text = format!("{}\n", trusted.key);
     owned_file::replace(directory, &name.public_file(), text.as_bytes(), group)?;
-    tell(context, &trusted, Because::KeyTrusted).await
+    tell(context, &trusted, because, recorded).await
 }
 
 pub(super) async fn revoke(
@@ -89,6 +92,8 @@ pub(super) async fn revoke(
         }
         Err(error) => return Err(error.into()),
     };
+    let because = Because::KeyRevoked;
+    let recorded = recorded::key(context, &installation, because, &key.name).await?;
     let group = installation.daemon_group();
     let revoked = Revoked {
         time: keys::now(),
@@ -99,7 +104,7 @@ pub(super) async fn revoke(
         revoke_one(directory, group, &mut other, &revoked)?;
     }
     revoke_one(directory, group, &mut key, &revoked)?;
-    tell(context, &key, Because::KeyRevoked).await
+    tell(context, &key, because, recorded).await
 }
 
 /// What the same key is under another name. Where what that one is good for cannot be read, it is
@@ -210,17 +215,25 @@ fn make_directory(path: &Path) -> Result<(), KeysError> {
 }
 
 /// Has the daemon look again: what waits for the key starts, and what it can start no more is named.
-async fn tell(context: &Context, key: &TrustedKey, because: Because) -> Result<(), Failure> {
+async fn tell(
+    context: &Context,
+    key: &TrustedKey,
+    because: Because,
+    recorded: Recorded,
+) -> Result<(), Failure> {
     let done = match because {
         Because::KeyRevoked => "revoked",
         _ => "trusted",
     };
-    let why = RescanQuery::because_of_key(because, key.name.clone());
+    let why = recorded.because_of_key(because, key.name.clone());
     if output::is_watched() {
         output::note("it is written; the daemon looks at every plugin again …");
     }
     let (told, plugins, not_told) = match context.client.rescan_all(&why).await {
-        Ok(plugins) => (true, plugins, None),
+        Ok(plugins) => {
+            recorded.forget();
+            (true, plugins, None)
+        }
         Err(error) => (false, Vec::new(), Some(error)),
     };
     let changed = Changed {

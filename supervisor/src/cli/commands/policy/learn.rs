@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use pinfold_gateway::admin::dto::{Because, PluginDetail};
+use pinfold_gateway::admin::dto::{Because, PluginDetail, RescanQuery};
 use pinfold_policy::{Control, ControlWish, PluginId, PolicyFile};
 use pinfold_sandbox::launcher::review::{FilesError, ProfileUse, ReviewedProfile};
 use pinfold_sandbox::seccomp::{Arch, Learnt, Lesson, Profile, ProfileError};
@@ -172,7 +172,8 @@ async fn watched(
     let mut interrupt = signal(SignalKind::interrupt()).map_err(LearnError::Signals)?;
     let mut terminate = signal(SignalKind::terminate()).map_err(LearnError::Signals)?;
     let work = async {
-        let detail = match tell::tell(&context.client, plugin, Because::LearnBegun).await? {
+        let why = RescanQuery::because(Because::LearnBegun);
+        let detail = match tell::tell(&context.client, plugin, &why).await? {
             Told::Plugin(detail) => *detail,
             Told::Gone => return Err(not_installed(plugin)),
             Told::NotRunning => return Err(LearnError::NotRunning.into()),
@@ -237,7 +238,8 @@ async fn watched(
 /// Takes the order away and has the plugin start without.
 async fn end(context: &Context, plugin: &PluginId, watch: &Watch) -> Result<(), Failure> {
     watch.end().map_err(LearnError::Watch)?;
-    match tell::tell(&context.client, plugin, Because::LearnEnded).await {
+    let why = RescanQuery::because(Because::LearnEnded);
+    match tell::tell(&context.client, plugin, &why).await {
         Ok(Told::Plugin(detail)) => {
             if let Err(failure) = tell::check(&detail) {
                 output::note(&format!("after the run: {failure}"));

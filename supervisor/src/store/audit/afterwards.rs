@@ -1,0 +1,155 @@
+//! What the policies' owner wrote down before doing it: taken into the trail once, whoever told of it and
+//! however often.
+
+use std::collections::HashSet;
+
+use pinfold_gateway::admin::dto::RecordId;
+use sqlx::SqliteConnection;
+
+use super::chain::Part;
+use super::rows::Appender;
+use super::{Entry, OPERATION, Told};
+use crate::pending::PendingRecord;
+use crate::store::{Store, StoreError, failed};
+
+/// What tells a record of the trail and one that was written down to be the same: id, actor, action and
+/// subject. The id alone can be sent by everybody who may administer.
+type Known = (String, String, String, String);
+
+/// What is in the trail of what was written down.
+#[derive(Debug)]
+pub(crate) struct KnownRecords(HashSet<Known>);
+
+impl KnownRecords {
+    pub(super) async fn read(connection: &mut SqliteConnection) -> Result<Self, sqlx::Error> {
+        let known: Vec<Known> = sqlx::query_as(
+            "SELECT request_id, actor, action, subject FROM audit
+             WHERE part = ? AND request_id IS NOT NULL",
+        )
+        .bind(i64::from(Part::Control.number()))
+        .fetch_all(connection)
+        .await?;
+        Ok(Self(known.into_iter().collect()))
+    }
+
+    /// Whether it has this one.
+    pub(crate) fn has(&self, id: &RecordId, record: &PendingRecord) -> bool {
+        let PendingRecord {
+            actor,
+            action,
+            subject,
+            ..
+        } = record;
+        let texts = (id.to_string(), actor, action, subject);
+        let (id, actor, action, subject) = texts;
+        self.0
+            .contains(&(id, actor.clone(), action.clone(), subject.clone()))
+    }
+}
+
+impl Store {
+    /// Commits what of `records` is not in the trail yet, each with the time at which it was written down
+    /// and with `detail`. Gives how many that were.
+    pub(crate) async fn audit_written_down(
+        &self,
+        records: &[(RecordId, PendingRecord)],
+        detail: Option<&str>,
+    ) -> Result<usize, StoreError> {
+        if records.is_empty() {
+            return Ok(0);
+        }
+        let mut transaction = self.begin(OPERATION).await?;
+        let append = async {
+            let known = KnownRecords::read(&mut transaction).await?;
+            let mut appender = Appender::begin(&mut transaction).await?;
+            let (mut told, mut count) = (Told::default(), 0);
+            for (id, record) in records.iter().filter(|(id, it)| !known.has(id, it)) {
+                let entry = Entry {
+                    plugin: record.plugin.as_ref().map(ToString::to_string),
+                    detail: detail.map(str::to_owned),
+                    request_id: Some(id.to_string()),
+                    ..Entry::admin(record.actor.clone(), &record.action, record.subject.clone())
+                };
+                let head = appender
+                    .append(Part::Control, record.time, &entry, 1)
+                    .await?;
+                told.push(head, &entry, 1);
+                count += 1;
+            }
+            Ok::<_, sqlx::Error>((told, count))
+        };
+        let (told, count) = append.await.map_err(failed(OPERATION))?;
+        transaction.commit().await.map_err(failed(OPERATION))?;
+        told.tell();
+        Ok(count)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+    use crate::store::audit::reader::{Reader, Wanted};
+
+    fn record(subject: &str) -> PendingRecord {
+        PendingRecord {
+            time: "2026-11-22T03:00:00Z".parse().unwrap(),
+            actor: "uid:0 pid:7".into(),
+            action: "admin.plugin.grant".into(),
+            subject: subject.into(),
+            plugin: subject.parse().ok(),
+        }
+    }
+
+    fn id(digit: &str) -> RecordId {
+        digit.repeat(RecordId::LENGTH).parse().unwrap()
+    }
+
+    #[tokio::test]
+    async fn what_was_written_down_is_in_the_trail_once_with_its_time_and_actor() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("pinfold.db");
+        let store = Store::open(&path).await.unwrap();
+        // The daemon was told of the first while it ran; somebody else sent the id of the second.
+        for (digit, actor) in [("1", "uid:0 pid:7"), ("2", "uid:1000 pid:7")] {
+            let subject = format!("p{digit}");
+            let entry = Entry {
+                request_id: Some(id(digit).to_string()),
+                ..Entry::admin(actor.into(), "admin.plugin.grant", subject)
+            };
+            store.audit(entry).await.unwrap();
+        }
+        let waiting = ["1", "2", "3"].map(|digit| (id(digit), record(&format!("p{digit}"))));
+        let detail = Some("told afterwards");
+        assert_eq!(store.audit_written_down(&waiting, detail).await.unwrap(), 2);
+        assert_eq!(store.audit_written_down(&waiting, detail).await.unwrap(), 0);
+        let mut reader = Reader::open(&path).await.unwrap();
+        let wanted = Wanted {
+            limit: 10,
+            ..Wanted::default()
+        };
+        let records = reader.list(&wanted).await.unwrap();
+        let told: Vec<_> = records
+            .iter()
+            .filter(|it| it.detail.as_deref() == detail)
+            .map(|it| {
+                let (time, actor) = (it.time.as_str(), it.actor.as_str());
+                (it.number, time, actor, it.plugin.as_deref().unwrap())
+            })
+            .collect();
+        let time = "2026-11-22T03:00:00.000000Z";
+        assert_eq!(
+            told,
+            [
+                (4, time, "uid:0 pid:7", "p2"),
+                (5, time, "uid:0 pid:7", "p3")
+            ]
+        );
+        reader.verify(&BTreeMap::new()).await.unwrap();
+        let known = reader.written_down().await.unwrap();
+        assert!(waiting.iter().all(|(id, record)| known.has(id, record)));
+        assert!(!known.has(&id("1"), &record("p2")));
+        store.close().await;
+    }
+}
