@@ -1,5 +1,6 @@
 //! `pinfold.toml`: the daemon's configuration.
 
+mod credential;
 mod life;
 
 use std::collections::BTreeMap;
@@ -11,6 +12,7 @@ use pinfold_policy::document::{self, DocumentError, KnownKeys};
 use pinfold_policy::{ByteSize, Span};
 use serde::{Deserialize, Serialize};
 
+pub use credential::{CredentialError, Credentials};
 pub(crate) use life::LifeSettings;
 pub use life::{DiscoverySection, HealthSection, RestartSection};
 
@@ -228,6 +230,17 @@ pub enum ConfigError {
         /// Where and why.
         #[source]
         source: DocumentError,
+    },
+    /// A credential that it names is not to be had.
+    #[error("{path}: {key}")]
+    Credential {
+        /// The file.
+        path: PathBuf,
+        /// Dotted key.
+        key: String,
+        /// Why.
+        #[source]
+        source: CredentialError,
     },
     /// A value that would do harm.
     #[error("{path}: {key} is {value}: {why}")]

@@ -10,7 +10,7 @@ use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::stat::Mode;
 use pinfold_policy::{LauncherConfig, LauncherConfigError};
 
-use crate::config::Config;
+use crate::config::{Config, Credentials};
 use crate::manager::{Sockets, SocketsError};
 use crate::place::Place;
 use crate::run::{self, RunError, Start};
@@ -117,7 +117,8 @@ fn begin(arguments: Arguments, sockets: Result<Sockets, SocketsError>) -> anyhow
     if let Some(path) = arguments.launcher_config {
         place.launcher_config = path;
     }
-    let mut config = Config::read(&place.config)?;
+    let config = Config::read(&place.config)?;
+    let mut config = config.with(&Credentials::passed(), &place.config)?;
     if let Some(listen) = arguments.listen {
         config.listen = listen;
     }

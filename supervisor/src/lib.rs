@@ -47,7 +47,7 @@ mod telemetry;
 mod tokens;
 
 pub use config::{
-    Config, ConfigError, DiscoverySection, GatewaySection, HealthSection, HostApiSection,
-    LogFormat, PluginList, RestartSection,
+    Config, ConfigError, CredentialError, Credentials, DiscoverySection, GatewaySection,
+    HealthSection, HostApiSection, LogFormat, PluginList, RestartSection,
 };
 pub use place::Place;

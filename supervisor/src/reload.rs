@@ -12,7 +12,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::catalogue::Catalogue;
 use crate::chain::Chain;
-use crate::config::Config;
+use crate::config::{Config, Credentials};
 use crate::log_filter::LogFilter;
 use crate::manager;
 use crate::place::Place;
@@ -75,7 +75,8 @@ impl Reload {
 
     /// Reads the file and applies it, and says what came of it.
     fn reload(&mut self) -> String {
-        let new = match Config::read(&self.path) {
+        let read = Config::read(&self.path);
+        let new = match read.and_then(|new| new.with(&Credentials::passed(), &self.path)) {
             Ok(new) => new,
             Err(error) => {
                 tracing::error!(error = %Chain(&error), "configuration refused, nothing changed");
