@@ -153,6 +153,69 @@ fn the_launcher_takes_its_default_configuration() {
 }
 
 #[test]
+fn the_journal_takes_the_catalog() {
+    if !require(&["systemd-analyze"]) {
+        return;
+    }
+    let root = scratch();
+    let shipped = repository().join("systemd/pinfold.catalog");
+    for directory in ["usr/lib/systemd/catalog", "var/lib/systemd/catalog"] {
+        fs::create_dir_all(root.path().join(directory)).unwrap();
+    }
+    let copy = root.path().join("usr/lib/systemd/catalog/pinfold.catalog");
+    fs::copy(&shipped, copy).unwrap();
+    let journalctl = |what: &str| {
+        let mut command = Command::new("journalctl");
+        let output = command.arg("--root").arg(root.path()).arg(what).output();
+        let output = output.unwrap();
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{what}: {said}");
+        String::from_utf8(output.stdout).unwrap()
+    };
+    journalctl("--update-catalog");
+    let listed = journalctl("--list-catalog");
+    let ids: BTreeSet<&str> = listed.lines().filter_map(|line| line.get(..32)).collect();
+    let text = read(&shipped);
+    let written: BTreeSet<&str> = text
+        .lines()
+        .filter_map(|line| line.strip_prefix("-- "))
+        .collect();
+    assert_eq!(ids, written);
+}
+
+#[test]
+fn apparmors_parser_takes_the_profile() {
+    if !require(&["apparmor"]) {
+        return;
+    }
+    let mut profile = read(&repository().join("packaging/apparmor/pinfold-launcher"));
+    let needs_4 = ["abi <abi/4.0>,\n", "  userns,\n"];
+    assert!(needs_4.iter().all(|line| profile.contains(line)));
+    if !Path::new("/etc/apparmor.d/abi/4.0").exists() {
+        // An earlier parser than the one for which the package puts the profile in place.
+        for line in needs_4 {
+            profile = profile.replace(line, "");
+        }
+    }
+    let directory = scratch();
+    let file = directory.path().join("pinfold-launcher");
+    for (text, is_taken) in [
+        (profile.clone(), true),
+        (profile.replace('}', "  made-up,\n}"), false),
+    ] {
+        fs::write(&file, text).unwrap();
+        let mut parser = Command::new("apparmor_parser");
+        let parsed = parser
+            .arg("--skip-kernel-load")
+            .arg("--skip-cache")
+            .arg(&file);
+        let output = parsed.output().unwrap();
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.success(), is_taken, "{said}");
+    }
+}
+
+#[test]
 fn the_launchers_page_has_every_option() {
     let page = read(&repository().join("packaging/man/pinfold-launcher.8")).replace("\\-", "-");
     let source = read(&repository().join("sandbox/src/launcher/args.rs"));

@@ -28,6 +28,7 @@ use crate::tell;
 /// | `go-1.19` | Debian's Go 1.19 |
 /// | `python` | CPython 3, as `python3` |
 /// | `systemd-analyze` | that of systemd 250 or newer, which judges units that are not installed |
+/// | `apparmor` | `apparmor_parser`, of whatever version |
 ///
 /// # Panics
 ///
@@ -63,6 +64,7 @@ fn missing(ability: &str) -> Option<&'static str> {
         "go-1.19" => &*GO_1_19,
         "python" => &*PYTHON,
         "systemd-analyze" => &*SYSTEMD_ANALYZE,
+        "apparmor" => &*APPARMOR,
         _ => panic!("no ability is called {ability}"),
     };
     reason.as_deref()
@@ -142,6 +144,11 @@ static SYSTEMD_ANALYZE: Reason = LazyLock::new(|| {
     let mut child = Command::new("systemd-analyze");
     child.args(["security", "--offline=true", "--help"]);
     (!succeeds(&mut child)).then(|| "needs systemd-analyze of systemd 250".to_owned())
+});
+
+static APPARMOR: Reason = LazyLock::new(|| {
+    let mut child = Command::new("apparmor_parser");
+    (!succeeds(child.arg("--version"))).then(|| "needs apparmor_parser".to_owned())
 });
 
 static GO: Reason = LazyLock::new(|| {

@@ -231,6 +231,7 @@ impl HostError {
             Self::CacheFull => Fault::Host,
             Self::Database { source, .. } => source.fault(),
             Self::Http(error) if error.is_of_plugin() => Fault::Plugin,
+            Self::Http(error) if error.is_of_operator() => Fault::Operator,
             Self::Http(_) => Fault::Upstream,
             Self::PluginCall { source, .. } => source.fault(),
         }

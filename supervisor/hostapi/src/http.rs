@@ -92,8 +92,9 @@ pub enum HttpError {
     /// The host's name has no address, or cannot be looked up.
     #[error("the host is not found")]
     NotFound,
-    /// No connection.
-    #[error("cannot connect: {kind}")]
+    /// No connection. Where this machine's kernel refuses it, as under the unit's `IPAddressDeny=`, it is
+    /// `PermissionDenied`.
+    #[error("cannot connect: {}", connect_reason(*.kind))]
     Connect {
         /// Why not.
         kind: io::ErrorKind,
@@ -124,6 +125,18 @@ pub enum HttpError {
     Downgrade,
 }
 
+/// Why there is no connection. That it is not the server's doing, the plugin's author is to know too.
+fn connect_reason(kind: io::ErrorKind) -> String {
+    match kind {
+        io::ErrorKind::PermissionDenied => {
+            "the host's own firewall, or the unit of pinfoldd, lets \
+             it reach no such address (`pinfold doctor` says how the operator opens it)"
+                .into()
+        }
+        kind => kind.to_string(),
+    }
+}
+
 impl HttpError {
     pub(crate) const fn code(&self) -> &'static str {
         match self {
@@ -137,6 +150,16 @@ impl HttpError {
             Self::Deadline => "hostapi.http.deadline",
             Self::Redirects | Self::Location | Self::Downgrade => "hostapi.http.redirect",
         }
+    }
+
+    /// Whether the operator's configuration is in the way.
+    pub(crate) const fn is_of_operator(&self) -> bool {
+        matches!(
+            self,
+            Self::Connect {
+                kind: io::ErrorKind::PermissionDenied
+            }
+        )
     }
 
     /// Whether it is the plugin's own doing.

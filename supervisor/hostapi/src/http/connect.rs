@@ -92,3 +92,31 @@ fn tls_reason(error: &(dyn std::error::Error + 'static)) -> String {
     let text = cause.to_string();
     text.chars().filter(|c| !c.is_control()).take(200).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Fault, HostError};
+
+    /// errno(3): the same number on every architecture of Linux.
+    const EPERM: i32 = 1;
+
+    #[test]
+    fn a_way_that_this_machine_closes_is_the_operators_to_open() {
+        // What connect(2) gives where the control group's IPAddressDeny= drops its first packet.
+        let kind = io::Error::from_raw_os_error(EPERM).kind();
+        let error = HostError::from(HttpError::Connect { kind });
+        assert_eq!(error.fault(), Fault::Operator);
+        assert_eq!(error.code(), "hostapi.http.connect");
+        assert!(
+            error.chain().contains("`pinfold doctor`"),
+            "{}",
+            error.chain()
+        );
+        let refused = HttpError::Connect {
+            kind: io::ErrorKind::ConnectionRefused,
+        };
+        assert_eq!(refused.to_string(), "cannot connect: connection refused");
+        assert_eq!(HostError::from(refused).fault(), Fault::Upstream);
+    }
+}

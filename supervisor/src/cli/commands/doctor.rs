@@ -1,6 +1,7 @@
 //! `pinfold doctor`: what is wrong with an installation, and how to mend it. It needs no daemon: it is
 //! for when there is none. Looks, and changes nothing.
 
+mod apparmor;
 mod clock;
 mod daemon;
 mod database;
@@ -10,6 +11,7 @@ mod kernel;
 mod plugins;
 mod sockets;
 mod unit;
+mod way_out;
 
 use pinfold_gateway::admin::dto::StatusView;
 use pinfold_policy::lint::Severity;
@@ -119,8 +121,10 @@ pub(super) async fn run(context: &Context) -> Result<(), Failure> {
         is_service: !context.development,
     };
     unit::look(&patient, &mut found);
+    apparmor::look(&patient, &mut found);
     files::look(&patient, &mut found);
     plugins::look(&patient, &mut found)?;
+    way_out::look(&patient, &mut found);
     database::look(&patient, &mut found).await;
     sockets::look(&patient, answer.err(), &mut found);
     clock::look(&patient, &mut found).await;

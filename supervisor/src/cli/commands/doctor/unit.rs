@@ -14,7 +14,7 @@ const DIRECTORIES: [&str; 4] = [
     "/lib/systemd/system",
 ];
 const LAUNCHER: &str = "pinfold-launcher.service";
-const DAEMON: &str = "pinfold.service";
+pub(super) const DAEMON: &str = "pinfold.service";
 
 pub(super) fn look(patient: &Patient<'_>, found: &mut Findings) {
     if !patient.is_service {
@@ -29,15 +29,14 @@ pub(super) fn look(patient: &Patient<'_>, found: &mut Findings) {
         );
         return;
     }
-    let directories: Vec<PathBuf> = DIRECTORIES.iter().map(PathBuf::from).collect();
     for name in [DAEMON, LAUNCHER] {
-        if effective(&directories, name).is_none() {
+        if text(name).is_none() {
             let message = format!("there is no unit {name}");
             found.fail(CHECK, message, "install the package pinfold again");
             return;
         }
     }
-    let launcher = effective(&directories, LAUNCHER).unwrap_or_default();
+    let launcher = text(LAUNCHER).unwrap_or_default();
     let lacks = not_delegated(&launcher);
     if lacks.is_empty() {
         found.fine(CHECK, format!("{DAEMON} and {LAUNCHER}, with delegation"));
@@ -70,6 +69,12 @@ pub(super) fn look(patient: &Patient<'_>, found: &mut Findings) {
             "systemctl enable --now pinfold.service pinfold-gateway.socket pinfold-admin.socket",
         );
     }
+}
+
+/// The text of an installed unit with its drop-ins; `None` where there is none.
+pub(super) fn text(name: &str) -> Option<String> {
+    let directories: Vec<PathBuf> = DIRECTORIES.iter().map(PathBuf::from).collect();
+    effective(&directories, name)
 }
 
 /// The text of a unit with its drop-ins, as systemd reads one after the other; `None` where there is
