@@ -1,7 +1,9 @@
 //! Where the daemon's own log lines go: standard error, as text for people or as JSON, or the system's
 //! journal.
 
+mod journal;
 mod lines;
+mod message;
 
 use std::io::IsTerminal as _;
 
@@ -14,11 +16,9 @@ use tracing_subscriber::{EnvFilter, Registry, fmt, reload};
 
 use crate::config::LogFormat;
 
+use self::journal::Journal;
 use self::lines::Lines;
 pub(crate) use self::lines::write_together;
-
-/// What every value's field is called in the journal: `plugin.id` is `PINFOLD_PLUGIN_ID`.
-const FIELD_PREFIX: &str = "PINFOLD";
 
 /// A log filter cannot be read.
 #[derive(Debug, thiserror::Error)]
@@ -59,9 +59,8 @@ pub(crate) fn start(filter: &str, format: LogFormat) -> Result<LogControl, Filte
     match format {
         LogFormat::Text => registry.with(text()).init(),
         LogFormat::Json => registry.with(text().json()).init(),
-        LogFormat::Journal => match tracing_journald::layer() {
+        LogFormat::Journal => match Journal::open() {
             Ok(journal) => {
-                let journal = journal.with_field_prefix(Some(FIELD_PREFIX.into()));
                 let waits = filter_fn(lines::may_wait as fn(&Metadata<'_>) -> bool);
                 registry
                     .with(journal.with_filter(waits.clone().not()))

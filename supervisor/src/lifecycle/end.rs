@@ -63,7 +63,10 @@ pub(super) async fn crashed(shared: Arc<Shared>, serving: Serving, ended: Ended)
     let launcher = shared.catalogue.launcher();
     let instance = serving.instance;
     let cause = match ended {
-        Ended::Process(cause) => cause.to_string(),
+        Ended::Process(cause) => {
+            shared.tell_of_kill(serving.generation, &cause);
+            cause.to_string()
+        }
         Ended::Connection(why) => {
             // Its end by itself may be on the way already, and tells more.
             let limit = serving.times.quit;

@@ -131,6 +131,7 @@ pub(super) async fn introduce(
         // What killed it says more than that it is gone.
         biased;
         cause = launcher.exited(instance) => {
+            shared.tell_of_kill(generation, &cause);
             // And what it said before may be why.
             let ended = tokio::time::timeout(LAST_WORDS_LIMIT, starting).await;
             output.finish().await;
@@ -141,7 +142,7 @@ pub(super) async fn introduce(
         }
         started = &mut starting => match started {
             Ok(started) => Ok(started),
-            Err(error) => Err(not_introduced(&launcher, instance, &error).await),
+            Err(error) => Err(not_introduced(shared, generation, instance, &error).await),
         },
     }?;
     shared.note(
@@ -198,13 +199,16 @@ fn agree(shared: &Shared, files: &Files, policy: &PolicyFile) -> Result<(), NotS
 
 /// The dialect's error, or the end of the process where that is what caused it.
 async fn not_introduced(
-    launcher: &Launcher,
+    shared: &Shared,
+    generation: Generation,
     instance: InstanceId,
     error: &DialectError,
 ) -> NotStarted {
+    let launcher = shared.catalogue.launcher();
     if let Some(limit) = error.wait_for_its_end()
         && let Ok(cause) = tokio::time::timeout(limit, launcher.exited(instance)).await
     {
+        shared.tell_of_kill(generation, &cause);
         return NotStarted::dialect(error).because(&cause);
     }
     NotStarted::dialect(error)

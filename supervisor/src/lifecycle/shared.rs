@@ -106,6 +106,24 @@ impl Shared {
         self.catalogue.trail().note(entry);
     }
 
+    /// Tells of an end by a wall of the jail, which operators watch for; the back-off bounds how often.
+    pub(super) fn tell_of_kill(&self, generation: Generation, cause: &ExitCause) {
+        match cause {
+            ExitCause::SyscallRefused(call) => tracing::warn!(
+                plugin.id = %self.plugin,
+                plugin.generation = generation.0,
+                syscall = call.map(|call| call.to_string()).unwrap_or_default(),
+                "plugin made a system call that is refused"
+            ),
+            ExitCause::OutOfMemory => tracing::warn!(
+                plugin.id = %self.plugin,
+                plugin.generation = generation.0,
+                "plugin met its memory limit"
+            ),
+            _ => {}
+        }
+    }
+
     /// A line in the plugin's own log.
     pub(super) fn note(&self, generation: Generation, level: LogLevel, line: &str) {
         self.log.note(generation, level, line);
