@@ -17,9 +17,11 @@ setup: ## install what building needs and this machine lacks
 build: setup ## build the daemon, the command line and the launcher
 	@$(tools) cargo build --workspace --bins --locked
 
-packages: ## build the Debian package and the rpm into build/packages
-	@.ci/setup package
-	@$(tools) packaging/build
+ARCH ?=
+packages: ## build the Debian package and the rpm into build/packages; ARCH=arm64 cross-builds
+	@.ci/setup package $(ARCH)
+	@$(tools) packaging/build $(if $(ARCH),--arch $(ARCH))
+	@packaging/lint $(ARCH)
 
 plugins: setup ## build the reference plugins into build/plugins
 	@$(tools) sdk/plugins/build build/plugins
@@ -54,7 +56,7 @@ soak: test-setup ## load, crashes and reloads for DURATION (1h), and whether mem
 
 test-package: test-setup plugins ## install what is packed in a root of its own, run it as the units would, purge it
 	@$(tools) cargo build --workspace --bins --locked
-	@$(tools) cargo build --locked -p pinfold-sandbox --bin pinfold-launcher --target $(shell uname -m)-unknown-linux-musl
+	@$(tools) packaging/build --profile dev launcher
 	@$(tools) packaging/build --profile dev --no-build tree
 	@$(tools) tests/package
 

@@ -37,6 +37,9 @@ const KEPT_PREFIXES: [&str; 4] = [
     "CARGO_REGISTR",
 ];
 
+/// Of a linker for another machine, by its target: `CARGO_TARGET_…_LINKER`.
+const KEPT_LINKER: (&str, &str) = ("CARGO_TARGET_", "_LINKER");
+
 /// For size: the reaper waits all its life, and its pages are part of every jail.
 const PROFILE: [(&str, &str); 6] = [
     ("CARGO_PROFILE_RELEASE_OPT_LEVEL", "s"),
@@ -112,7 +115,9 @@ fn run_cargo(reaper: &Path, target: &str, build: &Path) -> Result<(), Box<dyn Er
     let cargo = variable("CARGO")?;
     let kept = env::vars_os().filter(|(name, _)| {
         name.to_str().is_some_and(|name| {
-            KEPT.contains(&name) || KEPT_PREFIXES.iter().any(|prefix| name.starts_with(prefix))
+            KEPT.contains(&name)
+                || KEPT_PREFIXES.iter().any(|prefix| name.starts_with(prefix))
+                || (name.starts_with(KEPT_LINKER.0) && name.ends_with(KEPT_LINKER.1))
         })
     });
     let status = Command::new(&cargo)
@@ -137,12 +142,34 @@ fn run_cargo(reaper: &Path, target: &str, build: &Path) -> Result<(), Box<dyn Er
         .envs(kept)
         .envs(PROFILE)
         .env("CARGO_TARGET_DIR", build)
+        .env("CARGO_ENCODED_RUSTFLAGS", remaps(reaper))
         .status()
         .map_err(|error| format!("run {}: {error}", cargo.display()))?;
     if !status.success() {
         return Err(format!("build {PROGRAM} for {target}: cargo ended with {status}").into());
     }
     Ok(())
+}
+
+/// Has the compiler write none of this machine's paths into the program, for it becomes a part of others that are
+/// the same wherever they are built.
+fn remaps(reaper: &Path) -> OsString {
+    let home = env::var_os("CARGO_HOME")
+        .map(PathBuf::from)
+        .or_else(|| Some(Path::new(&env::var_os("HOME")?).join(".cargo")));
+    let top = reaper.ancestors().nth(2).map(Path::to_owned);
+    let mut flags = OsString::new();
+    for (path, name) in [(home, "/usr/src/cargo"), (top, "/usr/src/pinfold")] {
+        let Some(path) = path else { continue };
+        if !flags.is_empty() {
+            flags.push("\x1f");
+        }
+        flags.push("--remap-path-prefix=");
+        flags.push(path);
+        flags.push("=");
+        flags.push(name);
+    }
+    flags
 }
 
 fn variable(name: &str) -> Result<OsString, String> {

@@ -1,6 +1,7 @@
 //! What the packages are made of: units that systemd takes and finds closed, default configuration that the
 //! programs take, manual pages that have every option.
 
+mod manuals;
 mod privileges;
 
 use std::collections::BTreeSet;
