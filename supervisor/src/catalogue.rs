@@ -15,7 +15,7 @@ use futures_util::future::join_all;
 use pinfold_gateway::{Entry, RouteConflict, Shared, Table};
 use pinfold_hostapi::HostApi;
 use pinfold_policy::{Generation, PluginId, PolicyFile, Route};
-use tokio::sync::watch;
+use tokio::sync::{oneshot, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -174,14 +174,33 @@ impl Catalogue {
         self.plugins().keys().cloned().collect()
     }
 
+    /// Leaves every plugin that can be left to the next daemon, and ends the others.
+    pub(crate) async fn hand_over(&self) {
+        match self.launcher().hand_over().await {
+            Ok(limit) => {
+                tracing::info!(?limit, "leaving plugins to the next daemon");
+                self.end(Command::HandOver).await;
+            }
+            Err(error) => {
+                tracing::info!(error = %Chain(&error), "plugins end with this daemon: the launcher does not keep them");
+                self.stop().await;
+            }
+        }
+    }
+
     /// Ends every plugin and waits for it.
     pub(crate) async fn stop(&self) {
+        self.end(Command::Stop).await;
+    }
+
+    /// Ends every plugin's task in this way.
+    async fn end(&self, how: fn(oneshot::Sender<()>) -> Command) {
         let handles: Vec<Handle> = {
             let plugins = self.plugins();
             self.stopping.store(true, Ordering::Relaxed);
             plugins.values().cloned().collect()
         };
-        join_all(handles.iter().map(|handle| handle.command(Command::Stop))).await;
+        join_all(handles.iter().map(|handle| handle.command(how))).await;
         self.plugins().clear();
         self.tasks.close();
         self.tasks.wait().await;

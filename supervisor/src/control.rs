@@ -95,11 +95,14 @@ impl Phase {
 
 impl Control for Administration {
     fn status(&self) -> StatusView {
-        let mut plugins = BTreeMap::new();
+        let (mut plugins, mut handover) = (BTreeMap::new(), BTreeMap::new());
         for snapshot in self.catalogue.snapshots() {
             *plugins
                 .entry(snapshot.state.as_str().to_owned())
                 .or_default() += 1;
+            if let Some(left) = &snapshot.left {
+                *handover.entry(left.as_str().to_owned()).or_default() += 1;
+            }
         }
         StatusView {
             version: env!("CARGO_PKG_VERSION").into(),
@@ -109,6 +112,7 @@ impl Control for Administration {
             mode: self.mode.into(),
             listeners: vec![self.url.clone()],
             plugins,
+            handover,
             warnings: self.warnings(),
             log: Some(self.log_filter.view()),
         }
@@ -460,6 +464,8 @@ impl Administration {
             digest: snapshot.digest.map(|digest| digest.to_string()),
             trust_lost: None,
             pid: snapshot.running.as_ref().map(|running| running.pid),
+            taken_over: snapshot.running.as_ref().is_some_and(|one| one.taken_over),
+            handover: snapshot.left.as_ref().map(view::handover),
             manifest: manifest.map(view::manifest_texts).unwrap_or_default(),
             asked_by_manifest: manifest.map(|m| lines(&m.asked)).unwrap_or_default(),
             asked_by_registration: registered.and_then(|r| r.asked.as_ref()).map(lines),

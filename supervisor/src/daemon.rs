@@ -35,7 +35,7 @@ struct Arguments {
     #[arg(long, value_name = "FILE")]
     launcher: Option<PathBuf>,
     /// The socket of a launcher that is a service of its own
-    #[arg(long, value_name = "PATH", conflicts_with_all = ["launcher", "dev"])]
+    #[arg(long, value_name = "PATH", conflicts_with = "launcher")]
     launcher_socket: Option<PathBuf>,
     /// Run a developer's installation: its directories are made, plugins get what they ask for
     #[arg(long)]
@@ -128,8 +128,8 @@ fn begin(arguments: Arguments, sockets: Result<Sockets, SocketsError>) -> anyhow
         tracing::warn!(%error, "limit on open files not raised");
     }
     let is_root = nix::unistd::geteuid().is_root();
-    let (client, launcher) = match &arguments.launcher_socket {
-        Some(socket) => (pinfold_sandbox::client::connect(socket)?, None),
+    let own = match &arguments.launcher_socket {
+        Some(_) => None,
         None => {
             let program = match arguments.launcher {
                 Some(path) => path,
@@ -137,16 +137,21 @@ fn begin(arguments: Arguments, sockets: Result<Sockets, SocketsError>) -> anyhow
             };
             // Only a developer's installation may take policies that the daemon wrote itself.
             let flags = (!arguments.dev).then_some("--no-dev-grants");
-            let (client, launcher) =
-                pinfold_sandbox::client::spawn(&program, &place.launcher_config, flags)?;
-            (client, Some(launcher))
+            let config = &place.launcher_config;
+            Some(pinfold_sandbox::client::spawn(&program, config, flags)?)
         }
     };
     // A service's user is not one who owns it all: its unit has given up root.
-    let own_user = !is_root && launcher.is_some();
+    let own_user = !is_root && own.is_some();
     if is_root {
         privileges::become_user(&launcher_config.daemon_user).context("give up root")?;
     }
+    let (client, launcher) = match (own, &arguments.launcher_socket) {
+        (Some((client, launcher)), _) => (client, Some(launcher)),
+        // As the user whom that launcher serves.
+        (None, Some(socket)) => (pinfold_sandbox::client::connect(socket)?, None),
+        (None, None) => anyhow::bail!("there is no launcher"),
+    };
     // After rights were given up, which is for the one thread that there is until here.
     let _together = telemetry::write_together().context("start the log's thread")?;
     let runtime = crate::runtime::start(config.worker_threads).context("start the runtime")?;

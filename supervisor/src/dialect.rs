@@ -74,6 +74,9 @@ pub(crate) struct Process {
     pub(crate) generation: pinfold_policy::Generation,
     /// Where outputs go that the dialect finds.
     pub(crate) output: Arc<Drains>,
+    /// What [`Started::resume`] was with the daemon that started it, where that was another: it has said
+    /// its first words to that one.
+    pub(crate) resumed: Option<String>,
     /// Directory inside the jail in which its socket may lie, beside `/run/plugin`.
     pub(crate) tmp_directory: String,
     pub(crate) connect: Arc<dyn Connect>,
@@ -137,6 +140,9 @@ pub(crate) struct Started {
     pub(crate) asked: Option<Permissions>,
     /// Version it registered with.
     pub(crate) version: String,
+    /// What another daemon needs to speak with it in this one's place, one line; none where only this
+    /// one can.
+    pub(crate) resume: Option<String>,
 }
 
 /// An instance that can be ended in its contract's own way.

@@ -25,6 +25,10 @@ pub(crate) enum EventKind {
     Reloaded,
     /// A newer version was not taken: the old one goes on.
     Rejected,
+    /// The instance that the daemon before left serves on.
+    TakenOver,
+    /// The instance that the daemon before left was ended, and is started anew.
+    Replaced,
 }
 
 impl EventKind {
@@ -34,6 +38,8 @@ impl EventKind {
             Self::StateChanged => "state-changed",
             Self::Reloaded => "reloaded",
             Self::Rejected => "rejected",
+            Self::TakenOver => "taken-over",
+            Self::Replaced => "replaced",
         }
     }
 }
@@ -183,6 +189,10 @@ impl Event {
         }
         match (self.kind, self.to) {
             (EventKind::Reloaded, _) => log!(info, "plugin reloaded"),
+            (EventKind::TakenOver, _) => log!(info, "plugin taken over from the daemon before"),
+            (EventKind::Replaced, _) => {
+                log!(warn, "plugin left by the daemon before is started anew");
+            }
             (EventKind::Rejected, _) => log!(error, "new version not taken, the old one goes on"),
             (EventKind::StateChanged, to) => match to {
                 Some(State::Ready) => log!(info, "plugin ready"),

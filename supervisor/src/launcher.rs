@@ -8,10 +8,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use nix::sys::socket::{Shutdown, shutdown};
-use pinfold_policy::InstanceId;
+use pinfold_policy::{Digest, InstanceId, PluginId};
 use pinfold_sandbox::client::{Client, ClientError};
 use pinfold_sandbox::protocol::{
-    ControlChange, Event, ExitCause, Failure, Incoming, KillHow, Loopback, Reply, Request,
+    Adopted, ControlChange, Event, ExitCause, Failure, Incoming, KillHow, Loopback, Reply, Request,
     RequestId,
 };
 use tokio::io::Interest;
@@ -159,10 +159,8 @@ impl Launcher {
             Incoming::Reply { id, result } => {
                 let mut state = self.state();
                 // Known before whoever asked is: its end cannot be missed.
-                if let Ok(Reply::Launched(launched)) = &result {
-                    state
-                        .exits
-                        .insert(launched.instance, watch::Sender::new(None));
+                if let Some(instance) = begun(&result) {
+                    state.exits.insert(instance, watch::Sender::new(None));
                 }
                 let waiting = state.pending.remove(&id);
                 drop(state);
@@ -171,8 +169,8 @@ impl Launcher {
                     Some(waiting) => waiting.send(answer).err(),
                     None => Some(answer),
                 };
-                if let Some(Ok(Reply::Launched(launched))) = unclaimed.as_deref() {
-                    self.abandon(launched.instance);
+                if let Some(instance) = unclaimed.as_deref().and_then(begun) {
+                    self.abandon(instance);
                 }
             }
             Incoming::Event(Event::Exited { instance, cause }) => {
@@ -278,7 +276,44 @@ impl Launcher {
         }
     }
 
-    /// Waits for the end of an instance that this connection started.
+    /// Says that another daemon is to come: what [`Self::keep`] names from now on goes on until it does,
+    /// and no longer than what is given back.
+    pub(crate) async fn hand_over(&self) -> Result<Duration, LauncherError> {
+        match self.ask(Request::Handover).await? {
+            Reply::HandingOver { limit } => Ok(limit),
+            _ => Err(LauncherError::Confused),
+        }
+    }
+
+    /// Has an instance kept for the next daemon, with what that one is to know of it.
+    pub(crate) async fn keep(
+        &self,
+        instance: InstanceId,
+        note: String,
+    ) -> Result<(), LauncherError> {
+        match self.ask(Request::Keep { instance, note }).await? {
+            Reply::Kept => Ok(()),
+            _ => Err(LauncherError::Confused),
+        }
+    }
+
+    /// Takes over what the daemon before has kept of a plugin, if these are its files.
+    pub(crate) async fn adopt(
+        &self,
+        plugin: PluginId,
+        digest: Digest,
+    ) -> Result<Kept, LauncherError> {
+        match self.ask(Request::Adopt { plugin, digest }).await? {
+            Reply::Adopted(adopted) => Ok(Kept::Adopted(Box::new(adopted))),
+            Reply::NotKept {
+                reason: Some(reason),
+            } => Ok(Kept::Ended(reason)),
+            Reply::NotKept { reason: None } => Ok(Kept::Nothing),
+            _ => Err(LauncherError::Confused),
+        }
+    }
+
+    /// Waits for the end of an instance that this connection started or took over.
     pub(crate) async fn exited(&self, instance: InstanceId) -> ExitCause {
         let exit = self
             .state()
@@ -297,6 +332,25 @@ impl Launcher {
     /// Forgets an instance whose end was seen.
     pub(crate) fn forget(&self, instance: InstanceId) {
         self.state().exits.remove(&instance);
+    }
+}
+
+/// What the daemon before has kept of a plugin.
+pub(crate) enum Kept {
+    /// An instance, which is this daemon's from now on.
+    Adopted(Box<Adopted>),
+    /// One that the launcher has ended: why.
+    Ended(String),
+    /// None.
+    Nothing,
+}
+
+/// The instance that is this daemon's by this answer.
+fn begun(answer: &Result<Reply, Failure>) -> Option<InstanceId> {
+    match answer {
+        Ok(Reply::Launched(launched)) => Some(launched.instance),
+        Ok(Reply::Adopted(adopted)) => Some(adopted.launched.instance),
+        _ => None,
     }
 }
 

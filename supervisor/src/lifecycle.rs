@@ -26,7 +26,7 @@ mod turns;
 mod way_out;
 
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::time::Duration;
 
 use futures_util::StreamExt as _;
@@ -98,6 +98,8 @@ struct Serving {
     pulse: Pulse,
     /// Cancelled when nobody holds its place in the table any more.
     released: CancellationToken,
+    /// What another daemon has to know to go on with it; none where none can.
+    resume: Option<String>,
     since: Instant,
     times: Times,
 }
@@ -166,6 +168,7 @@ impl Lifecycle {
             snapshot,
             log,
             generations: AtomicU64::new(0),
+            asked_for_left: AtomicBool::new(false),
         });
         let lifecycle = Self {
             shared,

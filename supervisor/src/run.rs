@@ -149,7 +149,8 @@ where
     }
 }
 
-/// Runs until SIGTERM or SIGINT, or until the launcher is gone.
+/// Runs until SIGTERM or SIGINT, until SIGUSR2, after which it leaves its plugins to the next daemon
+/// where the launcher keeps them, or until the launcher is gone.
 ///
 /// # Errors
 /// [`RunError`].
@@ -303,7 +304,7 @@ async fn serve(start: Start, child: &mut Option<Child>) -> Result<(), RunError> 
     tokio::pin!(asked);
     let early = tokio::select! {
         () = starting => None,
-        () = &mut asked => Some(End::Asked),
+        how = &mut asked => Some(how),
         gone = &mut receiving => Some(End::LauncherGone(gone.unwrap_or(ClientError::Closed))),
     };
     started.cancel();
@@ -313,7 +314,7 @@ async fn serve(start: Start, child: &mut Option<Child>) -> Result<(), RunError> 
         None => {
             manager::ready(&serves(address));
             tokio::select! {
-                () = asked => End::Asked,
+                how = asked => how,
                 gone = &mut receiving => End::LauncherGone(gone.unwrap_or(ClientError::Closed)),
                 never = reload.keep() => match never {},
             }
@@ -327,6 +328,7 @@ async fn serve(start: Start, child: &mut Option<Child>) -> Result<(), RunError> 
     watching.await.unwrap_or_default();
     match end {
         End::Asked => catalogue.stop().await,
+        End::HandOver => catalogue.hand_over().await,
         End::LauncherGone(_) => {}
     }
     // Their plugins are gone, and so they end.
@@ -342,7 +344,7 @@ async fn serve(start: Start, child: &mut Option<Child>) -> Result<(), RunError> 
     if let Ok(Err(error)) = served.await {
         return Err(begin("serve the gateway")(error));
     }
-    // It then ends every jail and itself.
+    // It then ends every jail and itself, but for what it keeps.
     receiving.abort();
     launcher.hang_up();
     alive.abort();
@@ -351,7 +353,7 @@ async fn serve(start: Start, child: &mut Option<Child>) -> Result<(), RunError> 
         None => None,
     };
     match end {
-        End::Asked => Ok(()),
+        End::Asked | End::HandOver => Ok(()),
         // It has said why it gave up.
         End::LauncherGone(_) if was_starting && status.is_some_and(|s| s.code().is_some()) => {
             Err(RunError::LauncherNotStarted)
@@ -408,6 +410,8 @@ fn lock(state: &Path) -> Result<File, RunError> {
 /// Why the daemon ends.
 enum End {
     Asked,
+    /// Asked, because another daemon comes.
+    HandOver,
     LauncherGone(ClientError),
 }
 
@@ -558,18 +562,21 @@ fn serves(address: SocketAddr) -> String {
     format!("serves on http://{address}")
 }
 
-async fn asked_to_stop() {
+async fn asked_to_stop() -> End {
     let signals = (
         signal(SignalKind::terminate()),
         signal(SignalKind::interrupt()),
+        signal(SignalKind::user_defined2()),
     );
-    let (Ok(mut terminate), Ok(mut interrupt)) = signals else {
+    let (Ok(mut terminate), Ok(mut interrupt), Ok(mut restart)) = signals else {
         tracing::error!("signals cannot be received: only SIGKILL ends this process");
         return std::future::pending().await;
     };
     tokio::select! {
-        _ = terminate.recv() => {}
-        _ = interrupt.recv() => {}
+        _ = terminate.recv() => End::Asked,
+        _ = interrupt.recv() => End::Asked,
+        // What the unit has systemd send in place of SIGTERM where it starts it again at once.
+        _ = restart.recv() => End::HandOver,
     }
 }
 

@@ -123,6 +123,29 @@ pub(crate) struct Snapshot {
     pub(crate) health: Option<Health>,
     /// A newer version that was not taken, while the old one goes on.
     pub(crate) rejected: Option<Rejected>,
+    /// What became of the instance that the daemon before this one left, where it did.
+    pub(crate) left: Option<Left>,
+}
+
+/// What became of an instance that the daemon before left to this one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Left {
+    /// It serves, or has served, on.
+    TakenOver,
+    /// It was ended, and another started in its place: why.
+    Replaced(String),
+}
+
+impl Left {
+    /// Each, as the metrics write it.
+    pub(crate) const OUTCOMES: [&'static str; 2] = ["taken-over", "replaced"];
+
+    pub(crate) const fn as_str(&self) -> &'static str {
+        match self {
+            Self::TakenOver => Self::OUTCOMES[0],
+            Self::Replaced(_) => Self::OUTCOMES[1],
+        }
+    }
 }
 
 /// How an instance answers when it is asked whether it lives.
@@ -155,6 +178,8 @@ pub(crate) struct RunningProcess {
     pub(crate) missing: Vec<String>,
     /// What the trust in it rests on, in the launcher's words.
     pub(crate) trust: String,
+    /// Whether the daemon before this one started it.
+    pub(crate) taken_over: bool,
     /// Until when each of its system calls is noted, where they are.
     pub(crate) watched_until: Option<Moment>,
 }
@@ -189,6 +214,7 @@ impl Snapshot {
             next_start: None,
             health: None,
             rejected: None,
+            left: None,
         }
     }
 

@@ -16,6 +16,7 @@ mod daemon;
 mod flags;
 mod gateways;
 mod generations;
+mod handover;
 mod host_calls;
 mod hostile;
 mod http;

@@ -10,7 +10,7 @@ use pinfold_policy::{Moment, PluginId, RequireSignatures, Wanted};
 use pinfold_sandbox::posture::{Posture, State as Found};
 use pinfold_sandbox::protocol::{ControlChange, Stats};
 
-use crate::state::{Health, Rejected, Snapshot};
+use crate::state::{Health, Left, Rejected, Snapshot};
 
 pub(super) fn warnings(posture: &Posture) -> Vec<String> {
     let mut warnings = Vec::new();
@@ -242,6 +242,13 @@ pub(super) fn posture_view(plugin: Option<PluginId>, posture: Posture) -> Postur
             .chain(advice)
             .chain(stages)
             .collect(),
+    }
+}
+
+pub(super) fn handover(left: &Left) -> String {
+    match left {
+        Left::TakenOver => "taken over".into(),
+        Left::Replaced(reason) => format!("replaced: {reason}"),
     }
 }
 

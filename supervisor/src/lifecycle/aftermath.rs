@@ -136,6 +136,17 @@ impl Lifecycle {
         }
     }
 
+    /// Leaves what serves to the next daemon, and ends whatever starts.
+    pub(super) fn leave_serving(&mut self, note: String) {
+        let serving = self.serving.take();
+        self.stop_all();
+        if let Some(serving) = serving {
+            self.shared.enter(State::Draining, None, |_| {});
+            let left = end::hand_over(Arc::clone(&self.shared), serving, note);
+            self.endings.push(left.boxed());
+        }
+    }
+
     /// Ends whatever runs or starts.
     pub(super) fn stop_all(&mut self) {
         self.due = None;

@@ -5,20 +5,22 @@
 
 use std::sync::Arc;
 
+use pinfold_gateway::admin::dto::LogLevel;
 use pinfold_policy::{Digest, Generation};
-use pinfold_sandbox::protocol::{Launched, Reply, Request};
+use pinfold_sandbox::protocol::{Adopted, Launched, Reply, Request};
 use tokio_util::sync::CancellationToken;
 
 use super::Serving;
-use super::introduce::introduce;
+use super::introduce::{Begun, introduce};
 use super::not_started::{NotStarted, refused};
 use super::shared::Shared;
 use crate::chain::Chain;
 use crate::development::DevelopmentError;
 use crate::dialect::{Dialect, Manifest, Started};
-use crate::launcher::LauncherError;
+use crate::events::EventKind;
+use crate::launcher::{Kept, LauncherError};
 use crate::stage::StageFiles;
-use crate::state::{RunningProcess, State};
+use crate::state::{Left, RunningProcess, State};
 
 /// Why an attempt is made, from the least to the most. One that takes the place of another is made
 /// for the greater of their reasons.
@@ -170,6 +172,9 @@ async fn start(plan: &Plan, files: Files) -> Outcome {
             .of(digest, None)
             .into();
     }
+    if let Some(outcome) = Box::pin(take_over(plan, &files)).await {
+        return outcome;
+    }
     let generation = shared.next_generation();
     if plan.shown {
         shared.enter(State::Starting, None, |snapshot| {
@@ -181,11 +186,93 @@ async fn start(plan: &Plan, files: Files) -> Outcome {
         Ok(launched) => launched,
         Err(not_started) => return not_started.of(digest, Some(generation)).into(),
     };
-    let instance = launched.instance;
+    let begun = Begun {
+        generation,
+        launched,
+        resumed: None,
+    };
+    introduced(plan, files, begun).await
+}
+
+/// Goes on with what the daemon before has left of the plugin, where it has and that can be; where it
+/// cannot, that is ended, and another is to be started.
+async fn take_over(plan: &Plan, files: &Files) -> Option<Outcome> {
+    let shared = &plan.shared;
+    if !shared.may_be_left() {
+        return None;
+    }
+    let launcher = shared.catalogue.launcher();
+    let kept = launcher.adopt(shared.plugin.clone(), files.digest).await;
+    let Adopted {
+        launched,
+        generation,
+        note,
+    } = match kept {
+        Ok(Kept::Adopted(adopted)) => *adopted,
+        Ok(Kept::Nothing) => return None,
+        Ok(Kept::Ended(reason)) => {
+            replaced(shared, shared.snapshot().generation, reason);
+            return None;
+        }
+        Err(error) => {
+            replaced(
+                shared,
+                shared.snapshot().generation,
+                Chain(&error).to_string(),
+            );
+            return None;
+        }
+    };
+    shared.count_on_from(generation);
+    if plan.shown {
+        shared.enter(State::Starting, None, |snapshot| {
+            snapshot.generation = generation;
+        });
+    }
+    let begun = Begun {
+        generation,
+        launched,
+        resumed: Some(note),
+    };
+    match introduced(plan, files.clone(), begun).await {
+        Outcome::Failed(not_started) => {
+            replaced(shared, generation, not_started.text());
+            None
+        }
+        outcome @ Outcome::Serves(_) => {
+            let cause = "left by the daemon before".to_owned();
+            shared.change(|snapshot| snapshot.left = Some(Left::TakenOver));
+            shared.tell(EventKind::TakenOver, generation, cause);
+            Some(outcome)
+        }
+        outcome => Some(outcome),
+    }
+}
+
+/// What the daemon before left of the plugin is gone.
+fn replaced(shared: &Shared, generation: Generation, reason: String) {
+    shared.change(|snapshot| snapshot.left = Some(Left::Replaced(reason.clone())));
+    let line = format!("not taken over from the daemon before, started anew: {reason}");
+    shared.note(generation, LogLevel::Warn, &line);
+    let subject = format!("generation {}", generation.0);
+    shared.audit(
+        "plugin.end",
+        subject,
+        "error",
+        format!("not taken over: {reason}"),
+    );
+    shared.tell(EventKind::Replaced, generation, reason);
+}
+
+/// From a process to an instance that can serve. One that does not come to that is ended.
+async fn introduced(plan: &Plan, files: Files, begun: Begun) -> Outcome {
+    let shared = &plan.shared;
+    let digest = files.digest;
+    let (instance, generation) = (begun.launched.instance, begun.generation);
     let introduced = tokio::select! {
         biased;
         () = plan.cancel.cancelled() => None,
-        introduced = introduce(shared, files, generation, launched, plan.shown) => Some(introduced),
+        introduced = introduce(shared, files, begun, plan.shown) => Some(introduced),
     };
     if let Some(Ok(candidate)) = introduced {
         return Outcome::Serves(Box::new(candidate));

@@ -23,6 +23,8 @@ pub(crate) enum Command {
     Disable(oneshot::Sender<()>),
     /// End it and the task.
     Stop(oneshot::Sender<()>),
+    /// End the task, and leave the instance that serves to the next daemon.
+    HandOver(oneshot::Sender<()>),
 }
 
 /// How others reach a plugin's task.
@@ -147,6 +149,10 @@ impl Lifecycle {
                 self.waiting.push(done);
                 self.begin_leaving();
             }
+            Command::HandOver(done) => {
+                self.waiting.push(done);
+                self.begin_handing_over();
+            }
         }
     }
 
@@ -154,6 +160,18 @@ impl Lifecycle {
         if !self.leaving {
             self.leaving = true;
             self.stop_all();
+        }
+    }
+
+    /// One that cannot be left to another daemon is ended.
+    fn begin_handing_over(&mut self) {
+        let note = self.serving.as_ref().and_then(|one| one.resume.clone());
+        match (note, self.leaving) {
+            (Some(note), false) => {
+                self.leaving = true;
+                self.leave_serving(note);
+            }
+            _ => self.begin_leaving(),
         }
     }
 

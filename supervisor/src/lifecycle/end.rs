@@ -7,6 +7,7 @@ use pinfold_gateway::admin::dto::LogLevel;
 
 use super::shared::Shared;
 use super::{Ended, Serving};
+use crate::chain::Chain;
 
 /// How much longer than a call may take whoever makes it can hold the instance: the gateway gives
 /// up calls a moment after their deadline.
@@ -22,26 +23,44 @@ pub(super) enum Ending {
     Reaped,
 }
 
+/// Leaves an instance to the next daemon, once calls under way are answered: it is told nothing, and its
+/// connection ends. Where that cannot be, it is ended.
+pub(super) async fn hand_over(shared: Arc<Shared>, mut serving: Serving, note: String) -> Ending {
+    let launcher = shared.catalogue.launcher();
+    let generation = serving.generation;
+    drained(&shared, &mut serving).await;
+    if let Err(error) = launcher.keep(serving.instance, note).await {
+        tracing::warn!(plugin.id = %shared.plugin, plugin.generation = generation.0, error = %Chain(&error), "plugin not left to the next daemon");
+        stop(shared, serving).await;
+        return Ending::Reaped;
+    }
+    launcher.forget(serving.instance);
+    // What it has printed and nobody has read yet is the next daemon's.
+    serving.output.leave().await;
+    shared.note(
+        generation,
+        LogLevel::Info,
+        "goes on, left to the next daemon",
+    );
+    let subject = format!("generation {}", generation.0);
+    let detail = "left to the next daemon".to_owned();
+    shared.audit("plugin.end", subject, "allow", detail);
+    Ending::Reaped
+}
+
 /// Ends an instance that is out of the table, in order: calls under way are answered, then its
 /// contract's own way, SIGTERM, the whole jail.
-pub(super) async fn stop(shared: Arc<Shared>, serving: Serving) -> String {
+pub(super) async fn stop(shared: Arc<Shared>, mut serving: Serving) -> String {
+    drained(&shared, &mut serving).await;
     let launcher = shared.catalogue.launcher();
     let Serving {
         instance,
         generation,
         running,
         output,
-        released,
         times,
         ..
     } = serving;
-    tokio::select! {
-        () = released.cancelled() => {}
-        () = tokio::time::sleep(times.call + HOLD_GRACE) => {
-            tracing::warn!(plugin.id = %shared.plugin, plugin.generation = generation.0, "calls outlast their deadline, ended with their instance");
-        }
-        _ = launcher.exited(instance) => {}
-    }
     running.set_cause("stopped on request".into());
     running.shutdown(times.shutdown).await;
     let exited = tokio::time::timeout(times.quit, launcher.exited(instance)).await;
@@ -56,6 +75,17 @@ pub(super) async fn stop(shared: Arc<Shared>, serving: Serving) -> String {
     let subject = format!("generation {}", generation.0);
     shared.audit("plugin.end", subject, "allow", cause.clone());
     cause
+}
+
+/// Waits until nobody has a call under way to an instance that is out of the table.
+async fn drained(shared: &Shared, serving: &mut Serving) {
+    tokio::select! {
+        () = serving.released.cancelled() => {}
+        () = tokio::time::sleep(serving.times.call + HOLD_GRACE) => {
+            tracing::warn!(plugin.id = %shared.plugin, plugin.generation = serving.generation.0, "calls outlast their deadline, ended with their instance");
+        }
+        _ = shared.catalogue.launcher().exited(serving.instance) => {}
+    }
 }
 
 /// Finds out why an instance ended that was not asked to, and ends what is left of it.

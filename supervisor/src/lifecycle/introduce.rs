@@ -34,15 +34,28 @@ const POLICY_LIMIT_BYTES: usize = pinfold_policy::document::DOCUMENT_LIMIT_BYTES
 /// How long what a plugin said before its end may take to be read.
 const LAST_WORDS_LIMIT: Duration = Duration::from_millis(500);
 
+/// A process, started now or left by the daemon before.
+pub(super) struct Begun {
+    pub(super) generation: Generation,
+    pub(super) launched: Launched,
+    /// What that daemon left to be known, where it was that one that started it.
+    pub(super) resumed: Option<String>,
+}
+
 /// Speaks with a started process until it can serve. Whoever calls this ends the process where it
 /// fails, or where it is given up.
 pub(super) async fn introduce(
     shared: &Shared,
     files: Files,
-    generation: Generation,
-    launched: Launched,
+    begun: Begun,
     shown: bool,
 ) -> Result<Candidate, NotStarted> {
+    let Begun {
+        generation,
+        launched,
+        resumed,
+    } = begun;
+    let taken_over = resumed.is_some();
     let Launched {
         instance,
         pid,
@@ -64,6 +77,7 @@ pub(super) async fn introduce(
         generation,
         digest: files.digest,
         trust: &trust,
+        taken_over,
         watched_until,
         policy: policy_digest,
     };
@@ -78,6 +92,7 @@ pub(super) async fn introduce(
         pid,
         missing,
         trust,
+        taken_over,
         watched_until,
     };
     if let Some(until) = watched_until {
@@ -108,6 +123,7 @@ pub(super) async fn introduce(
         policy: policy.clone(),
         generation,
         output: Arc::clone(&output),
+        resumed,
         tmp_directory,
         connect: Arc::new(JailSockets {
             launcher: Arc::clone(&launcher),
@@ -148,7 +164,10 @@ pub(super) async fn introduce(
     shared.note(
         generation,
         LogLevel::Info,
-        &format!("started, process {pid}"),
+        &match taken_over {
+            true => format!("taken over, process {pid}"),
+            false => format!("started, process {pid}"),
+        },
     );
     let times = Times {
         call: policy.timeouts.call.0,
@@ -165,6 +184,7 @@ pub(super) async fn introduce(
         output,
         // Of its own until it is put into the table.
         released: CancellationToken::new(),
+        resume: started.resume.clone(),
         since: Instant::now(),
         times,
     };

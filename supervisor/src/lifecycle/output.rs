@@ -77,6 +77,13 @@ impl Drains {
         self.log.push(origin, message.as_bytes(), Map::new());
     }
 
+    /// Reads no further: what is unread stays where it is, for another reader.
+    pub(crate) async fn leave(&self) {
+        self.tasks.close();
+        self.stop.cancel();
+        self.tasks.wait().await;
+    }
+
     /// Waits a moment for the last lines.
     pub(crate) async fn finish(&self) {
         self.tasks.close();

@@ -1,7 +1,7 @@
 //! What a plugin's task shares with the work that it has under way.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use chrono::Utc;
@@ -31,12 +31,24 @@ pub(super) struct Shared {
     pub(super) snapshot: watch::Sender<Arc<Snapshot>>,
     pub(super) log: Arc<PluginLog>,
     pub(super) generations: AtomicU64,
+    /// Whether the launcher was asked for what the daemon before has left.
+    pub(super) asked_for_left: AtomicBool,
 }
 
 impl Shared {
     /// Number of the next instance.
     pub(super) fn next_generation(&self) -> Generation {
         Generation(self.generations.fetch_add(1, Ordering::Relaxed) + 1)
+    }
+
+    /// Has the numbers go on after this one, which the daemon before gave.
+    pub(super) fn count_on_from(&self, generation: Generation) {
+        self.generations.fetch_max(generation.0, Ordering::Relaxed);
+    }
+
+    /// Whether the daemon before may have left an instance: asked once.
+    pub(super) fn may_be_left(&self) -> bool {
+        !self.asked_for_left.swap(true, Ordering::Relaxed)
     }
 
     /// The newest snapshot.

@@ -14,7 +14,7 @@ use prometheus_client::registry::{Registry, Unit};
 
 use super::{PluginSample, Sample};
 use crate::meters::{DECISIONS, SERVICES};
-use crate::state::State;
+use crate::state::{Left, State};
 
 /// OpenMetrics text of a sample, with its end mark.
 pub(crate) fn expose(sample: Sample) -> String {
@@ -52,6 +52,7 @@ impl Collector for Exposition {
         let encoder = &mut encoder;
         self.about_the_build(encoder)?;
         self.about_states(encoder)?;
+        self.about_handovers(encoder)?;
         self.about_calls(encoder)?;
         self.about_host_calls(encoder)?;
         self.about_resources(encoder)?;
@@ -103,6 +104,20 @@ impl Exposition {
                 })
             },
         )
+    }
+
+    fn about_handovers(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
+        let about = "Instances of the plugin that the daemon before left, by what became of them";
+        let family = family("pinfold_plugin_handovers", about);
+        counters(encoder, &family, |metric| {
+            self.each(|plugin, name| {
+                let left = plugin.snapshot.left.as_ref().map(Left::as_str);
+                each(Left::OUTCOMES.iter(), |outcome| {
+                    let count = u64::from(left == Some(*outcome));
+                    counter(metric, &[("plugin", name), ("outcome", outcome)], count)
+                })
+            })
+        })
     }
 
     fn about_calls(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {

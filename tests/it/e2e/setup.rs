@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -26,6 +27,10 @@ pub(super) struct Setup {
     open_files: Option<u32>,
     /// A program with arguments that starts the daemon in its own place.
     through: Vec<String>,
+    /// Further arguments of the daemon.
+    arguments: Vec<String>,
+    /// What its standard input is, instead of nothing.
+    stdin: Option<OwnedFd>,
 }
 
 impl Setup {
@@ -37,6 +42,8 @@ impl Setup {
             uid: None,
             open_files: None,
             through: Vec::new(),
+            arguments: Vec::new(),
+            stdin: None,
         }
     }
 
@@ -108,6 +115,18 @@ impl Setup {
     /// A program with its first arguments that starts the daemon, by executing what follows them.
     pub(super) fn through(mut self, program: &[&str]) -> Self {
         self.through = program.iter().map(|&part| part.to_owned()).collect();
+        self
+    }
+
+    /// Further arguments of the daemon.
+    pub(super) fn arguments(mut self, arguments: &[&str]) -> Self {
+        self.arguments = arguments.iter().map(|&one| one.to_owned()).collect();
+        self
+    }
+
+    /// What is passed to it, or to the program that starts it, as standard input.
+    pub(super) fn stdin(mut self, stdin: OwnedFd) -> Self {
+        self.stdin = Some(stdin);
         self
     }
 
@@ -200,6 +219,7 @@ cpu = 'preferred'
         };
         command.args(["--dev", "--listen", "127.0.0.1:0"]);
         command.arg("--dev-dir").arg(self.base());
+        command.args(&self.arguments);
         for plugin in &self.plugins {
             command.arg("--with-plugin").arg(plugin);
         }
@@ -215,7 +235,10 @@ cpu = 'preferred'
             .env("PATH", "/usr/bin:/bin")
             .env("HOME", self.place.path())
             .envs(&self.environment)
-            .stdin(Stdio::null())
+            .stdin(match &self.stdin {
+                Some(stdin) => Stdio::from(stdin.try_clone().unwrap()),
+                None => Stdio::null(),
+            })
             .stdout(self.output("stdout"))
             .stderr(self.output("stderr"))
             .spawn()

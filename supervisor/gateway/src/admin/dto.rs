@@ -36,6 +36,10 @@ pub struct StatusView {
     pub listeners: Vec<String>,
     /// Number of plugins by state.
     pub plugins: BTreeMap<String, usize>,
+    /// How many of them the daemon before this one left, by what became of that: `taken-over`,
+    /// `replaced`.
+    #[serde(default)]
+    pub handover: BTreeMap<String, usize>,
     /// What an operator should know: development grants, missing controls.
     pub warnings: Vec<String>,
     /// What the daemon's own log goes by; absent in what an earlier version says.
@@ -126,6 +130,13 @@ pub struct PluginDetail {
     pub trust_lost: Option<String>,
     /// Process id on the host of the plugin's own process.
     pub pid: Option<u32>,
+    /// Whether that process was started by the daemon before this one, and was taken over.
+    #[serde(default)]
+    pub taken_over: bool,
+    /// What became of the instance that the daemon before this one left, where it did: `taken over`, or
+    /// `replaced` and why.
+    #[serde(default)]
+    pub handover: Option<String>,
     /// What the manifest says, by key, as text for people.
     pub manifest: BTreeMap<String, String>,
     /// What the manifest asks for, a line each.

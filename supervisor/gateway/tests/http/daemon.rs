@@ -68,6 +68,8 @@ fn detail(name: &str, state: &str) -> PluginDetail {
         digest: Some("sha256:00".into()),
         trust_lost: None,
         pid: Some(42),
+        taken_over: false,
+        handover: None,
         manifest: BTreeMap::new(),
         asked_by_manifest: vec!["db read".into()],
         asked_by_registration: None,
@@ -108,6 +110,7 @@ impl Control for Daemon {
             mode: "development".into(),
             listeners: vec![],
             plugins: BTreeMap::from([("ready".into(), 1), ("disabled".into(), 1)]),
+            handover: BTreeMap::new(),
             warnings: vec![],
             log: None,
         }

@@ -57,8 +57,16 @@ fn page(detail: &PluginDetail, events: &[EventView]) -> Page {
     .field("generation", view.generation)
     .field(
         "process",
-        detail.pid.map_or_else(String::new, |pid| pid.to_string()),
+        detail.pid.map_or_else(String::new, |pid| {
+            let start = if detail.taken_over {
+                ", taken over"
+            } else {
+                ""
+            };
+            format!("{pid}{start}")
+        }),
     )
+    .field("handover", detail.handover.as_deref().unwrap_or_default())
     .field("digest", detail.digest.as_deref().unwrap_or_default())
     .field("trust", view.trust.as_deref().unwrap_or_default())
     .field(

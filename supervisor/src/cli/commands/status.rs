@@ -1,5 +1,7 @@
 //! `pinfold status`: the daemon at a glance, and what to do first.
 
+use std::collections::BTreeMap;
+
 use chrono::Utc;
 use pinfold_gateway::admin::dto::{PluginView, StatusView, TokenView};
 
@@ -37,7 +39,8 @@ fn page(status: &StatusView, plugins: &[PluginView]) -> Page {
         .field("process", status.pid)
         .field("since", time::with_age(status.since, Utc::now()))
         .field("gateway", status.listeners.join(", "))
-        .field("plugins", counts(status))
+        .field("plugins", counts(&status.plugins, "none"))
+        .field("handover", counts(&status.handover, ""))
         .field(
             "log",
             status
@@ -58,12 +61,11 @@ fn page(status: &StatusView, plugins: &[PluginView]) -> Page {
     page
 }
 
-fn counts(status: &StatusView) -> String {
-    if status.plugins.is_empty() {
-        return "none".into();
+fn counts(counted: &BTreeMap<String, usize>, none: &str) -> String {
+    if counted.is_empty() {
+        return none.into();
     }
-    let counts: Vec<String> = status
-        .plugins
+    let counts: Vec<String> = counted
         .iter()
         .map(|(state, count)| format!("{count} {state}"))
         .collect();

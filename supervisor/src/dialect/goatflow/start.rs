@@ -13,7 +13,7 @@ use pinfold_rpc::handshake::{Address, Expectation, FirstLine, HandshakeLine};
 use pinfold_rpc::netrpc::{self, Body, Client, End};
 use pinfold_rpc::session::{PluginSession, SessionConfig, Stdio};
 use pinfold_rpc::yamux::{self, SessionError};
-use pinfold_sandbox::protocol::{Loopback, SocketDirectory};
+use pinfold_sandbox::protocol::{Loopback, NOTE_LIMIT_BYTES, SocketDirectory};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite};
 use tokio::net::unix::pipe;
 use tokio::net::{TcpStream, UnixStream};
@@ -44,9 +44,13 @@ pub(super) async fn start(
     mut stdout: pipe::Receiver,
 ) -> Result<Started, DialectError> {
     let limit = process.timeouts().handshake;
-    let line = timeout(limit.0, first_line(&mut stdout))
-        .await
-        .map_err(|_| DialectError::HandshakeDeadline { limit })??;
+    let line = match &process.resumed {
+        // It prints one in its life.
+        Some(line) => line.clone().into_bytes(),
+        None => timeout(limit.0, first_line(&mut stdout))
+            .await
+            .map_err(|_| DialectError::HandshakeDeadline { limit })??,
+    };
     let handshake = HandshakeLine::parse(&line, &Expectation::net_rpc(vec![PROTOCOL_VERSION]))
         .map_err(DialectError::Handshake)?;
     let place = place(&handshake.address, &process.tmp_directory)?;
@@ -98,7 +102,15 @@ pub(super) async fn start(
         offer,
         asked,
         version,
+        resume: resume(line),
     })
+}
+
+/// What its next host has to know of a plugin: the handshake line. Each launch is given the same
+/// environment, and no certificate, so nothing else is between it and its host.
+fn resume(line: Vec<u8>) -> Option<String> {
+    let line = String::from_utf8(line).ok()?;
+    (line.len() <= NOTE_LIMIT_BYTES).then_some(line)
 }
 
 /// The first line of standard output.

@@ -14,6 +14,8 @@ pub(crate) struct Start<'a> {
     pub(crate) digest: Digest,
     /// What the trust in it rests on.
     pub(crate) trust: &'a str,
+    /// Whether the daemon before started it, and left it to this one.
+    pub(crate) taken_over: bool,
     /// Until when it is watched, where it is.
     pub(crate) watched_until: Option<Moment>,
     /// SHA-256 of the policy file's bytes as used.
@@ -28,6 +30,7 @@ impl Store {
             generation,
             digest,
             trust,
+            taken_over,
             watched_until,
             policy,
         } = start;
@@ -59,8 +62,9 @@ impl Store {
         };
         let entry = Entry {
             detail: Some(format!(
-                "generation {}, {trust}, {}policy {policy}",
+                "generation {}, {}{trust}, {}policy {policy}",
                 generation.0,
+                if *taken_over { "taken over, " } else { "" },
                 watched_until
                     .map(|until| format!("WATCHED until {until}, "))
                     .unwrap_or_default()
