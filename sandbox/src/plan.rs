@@ -80,6 +80,10 @@ impl PlanWriter {
         );
     }
 
+    pub(crate) fn processor(&mut self, number: u16) {
+        self.record(Tag::Processor, &[&number.to_le_bytes(), &[0, 0]]);
+    }
+
     pub(crate) fn directory(&mut self, path: &str, mode: u32) -> Result<(), PlanError> {
         let path = text("path", path)?;
         self.record(Tag::Directory, &[&mode.to_le_bytes(), &path]);

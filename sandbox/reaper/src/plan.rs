@@ -18,7 +18,7 @@ pub use settings::{Fault, Identities, Settings, Wish};
 pub const MAGIC: u32 = u32::from_le_bytes(*b"PFPL");
 
 /// Version of this format. Launcher and reaper are built together: no other is accepted.
-pub const VERSION: u32 = 5;
+pub const VERSION: u32 = 6;
 
 /// Bytes before the first record.
 pub const HEADER_BYTES: usize = 12;
@@ -40,6 +40,9 @@ pub const TASKS_LIMIT: u32 = 16;
 
 /// Most listeners that are made in a jail's network.
 pub const LISTENERS_LIMIT: usize = 4;
+
+/// Processors that a plan can name: as many as there are places in the set of sched_setaffinity(2).
+pub const PROCESSORS_LIMIT: u16 = 1024;
 
 /// Descriptors of the reaper at its start; 0 to 2 are `/dev/null`.
 pub mod descriptor {
@@ -120,6 +123,8 @@ pub enum Tag {
     LandlockRule = 15,
     /// Number (`u8`), zero (`u8`), TCP port on 127.0.0.1 (`u16`).
     Listener = 16,
+    /// Number of a processor (`u16`), zero (`u16`): one of those that the jail may run on.
+    Processor = 17,
 }
 
 impl Tag {
@@ -143,6 +148,7 @@ impl Tag {
             14 => Self::Landlock,
             15 => Self::LandlockRule,
             16 => Self::Listener,
+            17 => Self::Processor,
             _ => return None,
         })
     }

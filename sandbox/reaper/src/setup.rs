@@ -5,7 +5,7 @@ use core::ffi::CStr;
 use rustix::fd::{AsFd, BorrowedFd};
 use rustix::io::Errno;
 use rustix::process::{DumpableBehavior, Signal};
-use rustix::thread::UnshareFlags;
+use rustix::thread::{CpuSet, UnshareFlags, sched_setaffinity};
 
 use crate::capabilities;
 use crate::failure::{During, Failure};
@@ -221,6 +221,16 @@ fn limits(setup: &Setup) -> Result<(), Failure> {
     sys::clear_priority().during(step, "ordinary priority")?;
     for limit in setup.plan.limits() {
         sys::set_limit(limit.resource, limit.value).during(step, resource_name(limit.resource))?;
+    }
+    let mut processors = CpuSet::new();
+    let mut is_bound = false;
+    for number in setup.plan.processors() {
+        processors.set(number.into());
+        is_bound = true;
+    }
+    // The launcher looks whether it has them all: the kernel leaves out what it has not.
+    if is_bound {
+        sched_setaffinity(None, &processors).during(step, "processors")?;
     }
     // Without a proc of our own the value stays the launcher's; R9 has reported that there is none.
     if let Some(proc) = &setup.proc {

@@ -4,7 +4,7 @@
 use std::fs;
 
 use super::error::JailError;
-use super::look::{PRIVILEGES, Status};
+use super::look::{PRIVILEGES, PROCESSORS, Status};
 
 /// One thing that was read of a process.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -63,6 +63,13 @@ pub fn seen_at_rest(pid: u32) -> Result<Vec<Seen>, JailError> {
     for kind in NAMESPACES {
         seen.push(namespace(pid, kind));
     }
+    seen.push(Seen {
+        what: "processors".into(),
+        found: status.field(PROCESSORS)?,
+        planned: "those of limits.cpu-affinity, if it is set",
+        // Which the policy names is not known here; before the launch was answered it was looked at.
+        holds: None,
+    });
     if let Ok(limits) = fs::read_to_string(format!("/proc/{pid}/limits")) {
         let line = limits
             .lines()

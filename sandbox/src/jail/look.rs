@@ -79,6 +79,9 @@ fn status(jail: &Jail, spec: &JailSpec) -> Result<(), JailError> {
     for (field, planned) in PRIVILEGES {
         plugin.expect(field, planned)?;
     }
+    if !spec.limits.cpu_affinity.is_empty() {
+        plugin.expect(PROCESSORS, &spec.limits.processors())?;
+    }
     let listener = |is_there| if is_there { "held" } else { "absent" };
     equal(
         "the filter's listener",
@@ -102,6 +105,9 @@ pub(super) const PRIVILEGES: [(&str, &str); 7] = [
     ("NoNewPrivs", "1"),
     ("Seccomp", "2"),
 ];
+
+/// The processors that a process may run on (proc_pid_status(5)).
+pub(super) const PROCESSORS: &str = "Cpus_allowed_list";
 
 pub(super) struct Status(String);
 

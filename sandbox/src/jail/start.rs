@@ -217,6 +217,9 @@ fn write_plan(
     }
     plan.limit(resource::FILES, u64::from(spec.limits.files));
     plan.limit(resource::FILE_SIZE, spec.limits.file_size.0);
+    for number in &spec.limits.cpu_affinity {
+        plan.processor(*number);
+    }
     layout::write(spec, handles, plugin_id, &mut plan)?;
     plan.host_name(spec.plugin.as_str())?;
     plan.working_directory(&spec.working_directory)?;

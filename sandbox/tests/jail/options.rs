@@ -163,3 +163,43 @@ fn a_core_of_its_own_is_had_or_missed_by_name() {
         );
     }
 }
+
+#[test]
+fn a_plugin_runs_on_the_processors_of_its_policy_and_chooses_no_others() {
+    let test = "a_plugin_runs_on_the_processors_of_its_policy_and_chooses_no_others";
+    if !ability::root(test) {
+        return;
+    }
+    let own = std::fs::read_to_string("/proc/self/status").unwrap();
+    let own = own
+        .lines()
+        .find_map(|line| line.strip_prefix("Cpus_allowed_list:"));
+    let has_two = own.unwrap().trim() == "0-1";
+    if !ability::has(test, "two-processors", has_two, "these are not 0 and 1") {
+        return;
+    }
+    let acts = ["processors", "run-on:0,1", "processors"];
+    let both = "Cpus_allowed_list: 0-1\n";
+    assert_eq!(outside(&acts), format!("{both}run-on:0,1 ok\n{both}"));
+    let second = "Cpus_allowed_list: 1\n";
+    let chosen = ["processors", "run-on:1", "processors"];
+    assert_eq!(outside(&chosen), format!("{both}run-on:1 ok\n{second}"));
+
+    let mut spec = spec(&acts);
+    // What is in the plan is the plugin's: its own proc shows it the same.
+    spec.limits.cpu_affinity = vec![1];
+    assert_eq!(inside(&spec), format!("{second}run-on:0,1 1\n{second}"));
+    let mut waits = super::harness::spec(&["wait"]);
+    waits.limits.cpu_affinity = vec![1];
+    let jail = launch(&waits).unwrap();
+    jail.look(&waits).unwrap();
+    // One that is not there is none of them, or left out.
+    waits.limits.cpu_affinity = vec![0, 1];
+    assert_eq!(
+        jail.look(&waits).unwrap_err().to_string(),
+        "P10 look: Cpus_allowed_list is 1, planned was 0-1"
+    );
+    waits.limits.cpu_affinity = vec![900];
+    let error = launch(&waits).unwrap_err().to_string();
+    assert!(error.starts_with("R14 limits: processors: "), "{error}");
+}

@@ -46,6 +46,11 @@ fn speak(act: &str, rest: &str) -> bool {
             seconds[1] += &format!(" {}", info[0]);
             println!("clocks {}", seconds.join(" "));
         }
+        "processors" => {
+            let status = fs::read_to_string("/proc/self/status").unwrap();
+            let line = status.lines().find(|line| line.starts_with("Cpus_allowed_list:"));
+            println!("{}", line.unwrap().replace('\t', " "));
+        }
         "cwd" => println!("{}", env::current_dir().unwrap().display()),
         "cat" => match fs::read_to_string(rest) {
             Ok(text) => print!("{text}"),
@@ -175,6 +180,13 @@ fn attempt(act: &str, rest: &str) -> io::Result<()> {
             check(unsafe { chown(path.as_ptr(), 0, 0) }.into())
         }
         "nice" => check(unsafe { setpriority(0, 0, rest.parse().unwrap()) }.into()),
+        "run-on" => {
+            let mut set = [0_u64; 16];
+            for number in rest.split(',').map(|number| number.parse::<usize>().unwrap()) {
+                set[number / 64] |= 1 << (number % 64);
+            }
+            check(unsafe { sched_setaffinity(0, size_of_val(&set), set.as_ptr()) }.into())
+        }
         "forks" => {
             let mut made = 0;
             let refused = loop {
@@ -294,6 +306,7 @@ unsafe extern "C" {
         offset: i64,
     ) -> *mut c_void;
     fn mprotect(at: *mut c_void, length: usize, rights: c_int) -> c_int;
+    fn sched_setaffinity(pid: c_int, size: usize, set: *const u64) -> c_int;
     fn sethostname(name: *const c_char, length: usize) -> c_int;
     fn setpriority(which: c_int, who: u32, priority: c_int) -> c_int;
     fn setsid() -> c_int;

@@ -164,9 +164,40 @@ pub struct Limits {
     pub state: ByteSize,
     /// Files and directories in it.
     pub state_files: u32,
+    /// The processors that it may run on, by number; empty is all of them.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub cpu_affinity: Vec<u16>,
     /// Reads and writes at the disk of the plugin's own directory; absent is unlimited.
     #[serde(skip_serializing_if = "IoLimits::is_empty")]
     pub io: IoLimits,
+}
+
+impl Limits {
+    /// The processors that it may run on as the kernel writes a set of them (cpuset(7), "List format"):
+    /// `0-1,3`; `all` where any will do.
+    #[must_use]
+    pub fn processors(&self) -> String {
+        let mut numbers = self.cpu_affinity.clone();
+        numbers.sort_unstable();
+        let mut ranges: Vec<(u16, u16)> = Vec::new();
+        for number in numbers {
+            match ranges.last_mut() {
+                Some((_, last)) if last.checked_add(1) == Some(number) => *last = number,
+                _ => ranges.push((number, number)),
+            }
+        }
+        let texts: Vec<String> = ranges
+            .into_iter()
+            .map(|(first, last)| match first == last {
+                true => first.to_string(),
+                false => format!("{first}-{last}"),
+            })
+            .collect();
+        match texts.is_empty() {
+            true => "all".into(),
+            false => texts.join(","),
+        }
+    }
 }
 
 impl Default for Limits {
@@ -180,6 +211,7 @@ impl Default for Limits {
             file_size: ByteSize::mebibytes(64),
             state: ByteSize::mebibytes(1024),
             state_files: 65_536,
+            cpu_affinity: Vec::new(),
             io: IoLimits::default(),
         }
     }
@@ -284,6 +316,7 @@ const KEYS: &KnownKeys = &[
             "file-size",
             "state",
             "state-files",
+            "cpu-affinity",
             "io",
         ],
     ),

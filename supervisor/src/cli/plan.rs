@@ -280,6 +280,7 @@ pub(super) fn lines(policy: &PolicyFile) -> [(&'static str, Vec<String>); 6] {
         format!("file-size {}", limits.file_size),
         format!("state {}", limits.state),
         format!("state-files {}", limits.state_files),
+        format!("processors {}", limits.processors()),
         format!("io {}", limits.io),
     ];
     resources.extend(

@@ -5,7 +5,7 @@ use core::fmt;
 
 use super::{
     ARGUMENTS_LIMIT, HEADER_BYTES, LIMIT_BYTES, LISTENERS_LIMIT, Landlock, MAGIC, MOUNTS_LIMIT,
-    Rule, Settings, TASKS_LIMIT, Tag, VARIABLES_LIMIT, VERSION, Wish,
+    PROCESSORS_LIMIT, Rule, Settings, TASKS_LIMIT, Tag, VARIABLES_LIMIT, VERSION, Wish,
 };
 
 /// A plan that was found whole.
@@ -165,6 +165,9 @@ impl<'p> Plan<'p> {
                 Tag::LandlockRule => {
                     rule(record.payload).ok_or(malformed)?;
                 }
+                Tag::Processor => {
+                    processor(record.payload).ok_or(malformed)?;
+                }
                 Tag::Listener => {
                     listener(record.payload).ok_or(malformed)?;
                     listeners += 1;
@@ -238,6 +241,13 @@ impl<'p> Plan<'p> {
         Records(self.records)
             .filter(|record| record.tag == Some(Tag::Listener))
             .filter_map(|record| listener(record.payload))
+    }
+
+    /// Processors that the jail may run on; all of them where there is none.
+    pub fn processors(&self) -> impl Iterator<Item = u16> + use<'p> {
+        Records(self.records)
+            .filter(|record| record.tag == Some(Tag::Processor))
+            .filter_map(|record| processor(record.payload))
     }
 
     /// What to make in the new root, in order.
@@ -370,6 +380,14 @@ fn listener(payload: &[u8]) -> Option<Listener> {
     };
     let port = u16::from_le_bytes([low, high]);
     (port != 0).then_some(Listener { number, port })
+}
+
+fn processor(payload: &[u8]) -> Option<u16> {
+    let [low, high, 0, 0] = *payload else {
+        return None;
+    };
+    let number = u16::from_le_bytes([low, high]);
+    (number < PROCESSORS_LIMIT).then_some(number)
 }
 
 fn operation(tag: Tag, payload: &[u8]) -> Option<Operation<'_>> {

@@ -126,6 +126,14 @@ impl PolicyFile {
             let state_files = limits.state_files.to_string();
             faults.value("limits.state-files", state_files, "write at least 16");
         }
+        let processors = &limits.cpu_affinity;
+        let is_wrong = |number: &u16| *number >= PROCESSORS_LIMIT;
+        if processors.iter().any(is_wrong)
+            || BTreeSet::from_iter(processors).len() < processors.len()
+        {
+            let value = format!("{processors:?}");
+            faults.value("limits.cpu-affinity", value, "each once, 0 to 1023");
+        }
         for (key, value, why) in limits.io.faults() {
             faults.value(key, value, why);
         }
@@ -142,6 +150,9 @@ const LEAST_STATE: ByteSize = ByteSize::mebibytes(1);
 
 /// And is one of these.
 const LEAST_STATE_FILES: u32 = 16;
+
+/// Processors that sched_setaffinity(2) knows by the set of fixed size.
+const PROCESSORS_LIMIT: u16 = 1024;
 
 struct Faults(Vec<PolicyFault>);
 

@@ -28,6 +28,23 @@ fn with(from: &str, to: &str) -> Result<PolicyFile, PolicyError> {
 }
 
 #[test]
+fn processors_are_written_as_the_kernel_writes_them() {
+    // Of /proc/PID/status, Cpus_allowed_list, on machines with as many.
+    for (numbers, text) in [
+        (vec![], "all"),
+        (vec![2], "2"),
+        (vec![3, 0, 1], "0-1,3"),
+        (vec![0, 1, 2, 3, 8, 1023], "0-3,8,1023"),
+    ] {
+        let limits = Limits {
+            cpu_affinity: numbers,
+            ..Limits::default()
+        };
+        assert_eq!(limits.processors(), text);
+    }
+}
+
+#[test]
 fn making_code_is_forbidden_by_default_but_to_node() {
     let wanted = |more: &str| {
         let text = format!(

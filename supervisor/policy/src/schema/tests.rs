@@ -52,6 +52,7 @@ files = 256
 file-size = "64MiB"
 state = "1GiB"
 state-files = 1000
+cpu-affinity = [0, 3]
 io = { read = "20MiB", write = "10MiB", read-ops = 500, write-ops = 200 }
 [timeouts]
 handshake = "10s"
@@ -221,6 +222,10 @@ const BAD: &[Edit] = &[
     ("processes = 64", "processes = \"64\""),
     ("files = 256", "files = 15"),
     ("state-files = 1000", "state-files = 15"),
+    ("[0, 3]", "[0, 1024]"),
+    ("[0, 3]", "[-1]"),
+    ("[0, 3]", "[0, 0]"),
+    ("[0, 3]", "0"),
     ("state = \"1GiB\"", "state = 1"),
     ("read-ops = 500", "read-ops = 9"),
     ("read-ops = 500", "read-opts = 500"),

@@ -12,7 +12,7 @@ fn what_a_running_plugin_has_is_read_of_its_process() {
     }
     let daemon = Setup::new()
         .plugin("g4", "goatflow-g4")
-        .policy("g4", "")
+        .policy("g4", "[limits]\ncpu-affinity = [0]\n")
         .start();
     let pid = daemon.plugin_pid("g4");
     let posture = |more: &[&str]| {
@@ -40,6 +40,8 @@ fn what_a_running_plugin_has_is_read_of_its_process() {
         assert_eq!(one["holds"], true, "{one}");
         assert!(found.is_none_or(|found| one["found"] == found), "{one}");
     }
+    let processors = seen.iter().find(|one| one["what"] == "processors");
+    assert_eq!(processors.unwrap()["found"], "0", "{live}");
     let (status, view, said) = posture(&[]);
     assert_eq!((status, &view["live"]), (Some(0), &Value::Null), "{said}");
 }

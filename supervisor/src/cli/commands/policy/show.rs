@@ -183,6 +183,7 @@ impl Rows<'_> {
             self.row("limits.file-size", limits.file_size),
             self.row("limits.state", limits.state),
             self.row("limits.state-files", limits.state_files),
+            self.row("limits.cpu-affinity", limits.processors()),
             self.row("limits.io.read", or_unlimited(io.read.map(size))),
             self.row("limits.io.write", or_unlimited(io.write.map(size))),
             self.row("limits.io.read-ops", or_unlimited(io.read_ops.map(count))),
