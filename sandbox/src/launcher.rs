@@ -38,6 +38,7 @@ mod outbox;
 mod poller;
 mod probe;
 mod quota;
+mod reading;
 mod requests;
 pub mod review;
 mod rights;

@@ -19,6 +19,7 @@ use super::instance::{Instance, names};
 use super::launch;
 use super::log;
 use super::poller::Source;
+use super::reading::WentBy;
 use super::sealed;
 use super::serve::Launcher;
 use crate::protocol::{Adopted, Failure, FailureKind, Launched, Listener, ListenerPurpose, Reply};
@@ -30,6 +31,8 @@ pub(super) struct Held {
     pub(super) policy: Policy,
     pub(super) tmp_directory: String,
     pub(super) missing: Vec<pinfold_policy::Control>,
+    /// What it was launched by beside its policy.
+    pub(super) went_by: WentBy,
     /// What the jail's listeners are for, in their order.
     pub(super) purposes: Vec<ListenerPurpose>,
 }
@@ -271,7 +274,7 @@ impl Launcher {
 
     /// What the trust in an instance rests on, where a launch of these files would now be the one that it
     /// came from; or why it would not.
-    fn trust_in_kept(&self, id: InstanceId, digest: &Digest) -> Result<String, String> {
+    fn trust_in_kept(&mut self, id: InstanceId, digest: &Digest) -> Result<String, String> {
         let instance = self.instances.get(&id).ok_or("it has ended")?;
         let held = instance.running().and_then(|running| running.held.as_ref());
         let held = held.ok_or("it has ended")?;
@@ -288,6 +291,8 @@ impl Launcher {
         if (&then.bytes, then.is_development) != (&now.bytes, now.is_development) {
             return Err("its policy has changed".into());
         }
+        let of = (&instance.plugin, &policy.file);
+        held.went_by.holds(&mut self.ground, &self.findings, of)?;
         Ok(basis.to_string())
     }
 

@@ -20,8 +20,9 @@ use super::ground::Ground;
 use super::handover::Held;
 use super::instance::{Instance, Phase, Running, Wish, give, names};
 use super::quota::Uncounted;
+use super::reading::{self, Reading, WentBy};
 use super::watching::{self, Watcher};
-use super::{failure, log, quota, runtime, sealed};
+use super::{failure, log, quota, sealed};
 use crate::cgroup::{self, Disk, Leaf, Removal, WatchKind};
 use crate::jail::{self, GroupFds, Ids, Jail, JailError, JailSpec, Progress, Starting, Step};
 use crate::posture;
@@ -53,6 +54,7 @@ pub(super) struct Launching {
     policy: Policy,
     basis: Basis,
     missing: Vec<Control>,
+    went_by: WentBy,
     /// What the spec's listeners are for, in their order.
     purposes: Vec<ListenerPurpose>,
     watched_until: Option<Moment>,
@@ -173,6 +175,7 @@ impl Launching {
                     policy: self.policy,
                     tmp_directory: self.spec.tmp_directory,
                     missing,
+                    went_by: self.went_by,
                     purposes: self.purposes,
                 })
             }),
@@ -251,10 +254,12 @@ pub(super) fn start(
     let plugin = &wanting.plugin;
     let (policy, basis) = judge(ground, plugin, stage.digest(), &signatures)?;
     let file = &policy.file;
-    let template = ground
-        .files
-        .template(&file.dialect)
-        .map_err(|error| failure::of(FailureKind::Policy, &error))?;
+    let Reading {
+        template,
+        filter,
+        runtime,
+        digest,
+    } = reading::read(ground, file)?;
     let env = template
         .environment(TemplateInput {
             plugin,
@@ -265,17 +270,6 @@ pub(super) fn start(
         })
         .map_err(|error| template_failure(&error))?;
     check_loopback(&template, file)?;
-    let filter = ground
-        .files
-        .filter(ProfileUse::of(file))
-        .map_err(|error| failure::of(FailureKind::Policy, &error))?;
-    let runtime = match &file.runtime {
-        Some(named) => Some(
-            runtime::open(&ground.files, &ground.config, named)
-                .map_err(|error| failure::of(FailureKind::Policy, &error))?,
-        ),
-        None => None,
-    };
     let is_interpreted = runtime
         .as_ref()
         .is_some_and(|runtime| runtime.interpreter.is_some());
@@ -396,6 +390,11 @@ pub(super) fn start(
             policy,
             basis,
             missing,
+            went_by: WentBy {
+                digest,
+                applied,
+                this,
+            },
             purposes,
             watched_until,
             watch,

@@ -1,10 +1,12 @@
 //! The runtime that a policy names: opened like everything of the operator's, step by step and
 //! without links, and refused where somebody else could change it or where it is no plugin's to see.
 
+use std::fs::Metadata;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 use pinfold_policy::{LauncherConfig, Runtime};
+use sha2::{Digest as _, Sha256};
 
 use super::files::Files;
 use crate::jail;
@@ -40,38 +42,54 @@ pub(super) fn roots() -> Vec<TrustedDir> {
         .collect()
 }
 
-/// Opens and checks all of it.
+/// Opens and checks all of it. With it comes what stands for what lies there: another file or directory
+/// in the place of one, or a change of one, makes it another (SHA-256; what lies deeper in a directory
+/// does not count).
 pub(super) fn open(
     files: &Files,
     config: &LauncherConfig,
     named: &Runtime,
-) -> Result<jail::Runtime, RuntimeError> {
+) -> Result<(jail::Runtime, [u8; 32]), RuntimeError> {
+    let mut stamp = Sha256::new();
     let mut mounts = Vec::new();
     for path in named.mounts() {
         let entry = entry(files, config, path)?;
         let is_program = named.programs().any(|program| program == path);
+        let entry = match is_program {
+            true => program(entry, path)?,
+            false => directory(entry, path)?,
+        };
+        add(&mut stamp, path, &entry.metadata);
         mounts.push(jail::RuntimeMount {
             path: path.to_owned(),
             is_directory: !is_program,
-            source: match is_program {
-                true => program(entry, path)?.descriptor,
-                false => directory(entry, path)?.descriptor,
-            },
+            source: entry.descriptor,
         });
     }
     // Those that lie in one of the directories are executed too.
     let mut interpreter = None;
     for path in named.programs() {
         let found = program(entry(files, config, path)?, path)?;
+        add(&mut stamp, path, &found.metadata);
         if named.interpreter.as_deref() == Some(path) {
             interpreter = Some((found.metadata.dev(), found.metadata.ino()));
         }
     }
-    Ok(jail::Runtime {
+    let runtime = jail::Runtime {
         named: named.clone(),
         mounts,
         interpreter,
-    })
+    };
+    Ok((runtime, stamp.finalize().into()))
+}
+
+/// A write, and a change of owner or mode, changes the time of the last change, which nobody can set.
+fn add(stamp: &mut Sha256, path: &str, found: &Metadata) {
+    stamp.update(Sha256::digest(path));
+    stamp.update(found.dev().to_le_bytes());
+    stamp.update(found.ino().to_le_bytes());
+    stamp.update(found.ctime().to_le_bytes());
+    stamp.update(found.ctime_nsec().to_le_bytes());
 }
 
 /// What a posture says of it: each path with its owner, or why it is refused.

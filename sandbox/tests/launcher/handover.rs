@@ -1,8 +1,9 @@
 //! One daemon after another on the same launcher: what is kept between them, what is not, and what a
 //! daemon that lies about it gets.
 
-use std::fs;
+use std::fs::{self, Permissions};
 use std::os::fd::OwnedFd;
+use std::os::unix::fs::PermissionsExt;
 use std::time::Instant;
 
 use pinfold_policy::{Digest, Generation};
@@ -226,7 +227,7 @@ fn what_no_launch_would_make_any_more_is_not_adopted_and_ends() {
         return;
     }
     type Change = fn(&Machine);
-    let changes: [(&str, Change); 4] = [
+    let changes: [(&str, Change); 8] = [
         ("its policy has changed", |machine| {
             machine.add_policy("kept", &["wait"], "[limits]\nprocesses = 30\n");
         }),
@@ -240,9 +241,23 @@ fn what_no_launch_would_make_any_more_is_not_adopted_and_ends() {
         ("its files have changed", |machine| {
             fs::write(machine.path("plugins/kept/more"), "x").unwrap();
         }),
+        (ANOTHER_READ, |machine| {
+            put_data(machine, "profiles/default.toml", LESS);
+        }),
+        (ANOTHER_READ, |machine| {
+            let own = include_str!("../../dialects/goatflow.toml");
+            let other = own.replace("http-proxy-port = 3128", "http-proxy-port = 3129");
+            put_data(machine, "dialects/goatflow.toml", &other);
+        }),
+        ("syscall profile:", |machine| {
+            put_data(machine, "profiles/default.toml", "no profile");
+        }),
+        ("it is to be watched", |machine| {
+            crate::watched::order(machine, "kept", 60);
+        }),
     ];
     for (why, change) in changes {
-        let mut machine = service("");
+        let mut machine = service("watched-runs = true\n");
         let (launched, _) = listening(&machine, "kept");
         hand_over(&machine, &[&launched]);
         machine.reconnect();
@@ -253,6 +268,65 @@ fn what_no_launch_would_make_any_more_is_not_adopted_and_ends() {
         ends(launched.pid, why);
         assert_eq!(adopt(&machine, "kept", digest).unwrap_err(), None);
     }
+}
+
+const ANOTHER_READ: &str = "its launch template, syscall profile or runtime has changed";
+
+/// Another in place of the default: without calls of sockets.
+const LESS: &str = r#"
+schema = 1
+name = "default"
+arch = ["x86_64", "aarch64"]
+default = "enosys"
+[use]
+base = "static"
+include = ["@exit-signal", "@memory", "@threads", "@process", "@io", "@file"]
+"#;
+
+/// A file of `data-dir`.
+fn put_data(machine: &Machine, name: &str, text: &str) {
+    let path = machine.path("data").join(name);
+    let directory = path.parent().unwrap();
+    fs::create_dir_all(directory).unwrap();
+    fs::set_permissions(directory, Permissions::from_mode(0o755)).unwrap();
+    fs::write(&path, text).unwrap();
+    fs::set_permissions(&path, Permissions::from_mode(0o644)).unwrap();
+}
+
+#[test]
+fn what_runs_by_a_runtime_that_was_replaced_is_not_adopted() {
+    if !has_root("what_runs_by_a_runtime_that_was_replaced_is_not_adopted") {
+        return;
+    }
+    // Not beneath /tmp, where a jail has a directory of its own.
+    let place = tempfile::tempdir_in("/var/tmp").unwrap();
+    fs::set_permissions(place.path(), Permissions::from_mode(0o755)).unwrap();
+    let put = |name: &str| {
+        let path = place.path().join(name);
+        fs::copy("/usr/bin/env", &path).unwrap();
+        path
+    };
+    let loader = put("loader");
+    let more = format!("[runtime]\nloader = {loader:?}\n");
+    let mut machine = service("");
+    machine.add_plugin("kept");
+    machine.add_policy("kept", &["wait"], &more);
+    let (digest, _) = machine.stage("kept").unwrap();
+    let mut kept = machine.launch_with("kept", digest, &[]).unwrap();
+    for is_replaced in [false, true] {
+        hand_over(&machine, &[&kept]);
+        machine.reconnect();
+        if is_replaced {
+            fs::rename(put("new"), &loader).unwrap();
+        }
+        machine.stage("kept").unwrap();
+        match adopt(&machine, "kept", digest) {
+            Ok(adopted) if !is_replaced => kept = adopted.launched,
+            Err(Some(reason)) if is_replaced => assert_eq!(reason, ANOTHER_READ),
+            other => panic!("{is_replaced}: {other:?}"),
+        }
+    }
+    ends(kept.pid, "its runtime is another");
 }
 
 #[test]
@@ -372,7 +446,7 @@ fn only_the_daemons_user_comes_after_the_daemon() {
     hand_over(&machine, &[&kept]);
     machine.close();
     let path = machine.path("launcher.sock");
-    fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o777)).unwrap();
+    fs::set_permissions(&path, Permissions::from_mode(0o777)).unwrap();
     #[expect(
         clippy::disallowed_methods,
         reason = "the test connects as another user"

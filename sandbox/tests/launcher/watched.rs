@@ -28,7 +28,7 @@ fn now() -> Moment {
 }
 
 /// Orders that a plugin is watched for so long.
-fn order(machine: &Machine, plugin: &str, seconds: u64) {
+pub(crate) fn order(machine: &Machine, plugin: &str, seconds: u64) {
     let order = WatchOrder::new("r1".into(), now(), seconds).unwrap();
     write_order(machine, plugin, &order.to_toml());
 }
