@@ -373,7 +373,7 @@ async fn take_pending(store: &Store, directory: &Path) {
     let records = match records {
         Ok(records) => records,
         Err(error) => {
-            tracing::error!(error = %Chain(&error), "records for the audit trail not taken");
+            tracing::error!(error = %Chain(&error), "record for the audit trail not taken");
             return;
         }
     };
@@ -384,7 +384,7 @@ async fn take_pending(store: &Store, directory: &Path) {
         Err(error) => tracing::error!(
             error = %Chain(&error),
             hint = error.hint(),
-            "records for the audit trail not taken"
+            "record for the audit trail not taken"
         ),
     }
 }

@@ -92,7 +92,7 @@ pub enum HttpError {
     /// The host's name has no address, or cannot be looked up.
     #[error("the host is not found")]
     NotFound,
-    /// No connection. Where this machine's kernel refuses it, as under the unit's `IPAddressDeny=`, it is
+    /// No connection. Where this machine forbids it, by a firewall of its own say, it is
     /// `PermissionDenied`.
     #[error("cannot connect: {}", connect_reason(*.kind))]
     Connect {

@@ -129,8 +129,8 @@ fn named(value: &str) -> Option<&str> {
 
 impl Config {
     /// The same with the credentials that it names: what `pinfold.toml` may give as `credential:NAME` are
-    /// the values of `hostapi.config`, a database's `url`, and `hostapi.http.extra-roots`, which is
-    /// then the credential's file.
+    /// the values of `hostapi.config`, and `hostapi.http.extra-roots`, which is then the credential's
+    /// file.
     ///
     /// # Errors
     /// [`ConfigError::Credential`] with the key.
@@ -149,12 +149,6 @@ impl Config {
             Ok::<_, ConfigError>(())
         };
         fill(&mut self.hostapi.config)?;
-        for (name, database) in &mut self.hostapi.database {
-            if let Some(credential) = named(&database.url) {
-                let key = format!("hostapi.database.{name}.url");
-                database.url = credentials.text(credential).map_err(failed(key))?;
-            }
-        }
         if let Some(roots) = &mut self.hostapi.http.extra_roots
             && let Some(credential) = roots.to_str().and_then(named)
         {
@@ -173,7 +167,6 @@ mod tests {
     use crate::chain::Chain;
 
     const TEXT: &str = "[hostapi.config]\napi-key = 'credential:api-key'\nplain = 'credentials'\n\
-                        [hostapi.database.main]\nurl = 'credential:main'\n\
                         [hostapi.http]\nextra-roots = 'credential:roots.pem'\n";
 
     fn config(text: &str) -> Config {
@@ -184,16 +177,14 @@ mod tests {
     fn values_come_from_the_service_managers_directory() {
         let directory = tempfile::tempdir().unwrap();
         let put = |name: &str, text: &str| fs::write(directory.path().join(name), text).unwrap();
-        // One of the unit's directory, two of a drop-in's.
+        // One of the unit's directory, one of a drop-in's.
         put("pinfold_api-key", "s3cret\n");
-        put("main", "sqlite:///srv/main.db");
         put("roots.pem", "");
         let credentials = Credentials(Some(directory.path().into()));
         let path = Path::new("pinfold.toml");
         let filled = config(TEXT).with(&credentials, path).unwrap();
         assert_eq!(filled.hostapi.config["api-key"], "s3cret");
         assert_eq!(filled.hostapi.config["plain"], "credentials");
-        assert_eq!(filled.hostapi.database["main"].url, "sqlite:///srv/main.db");
         let roots = directory.path().join("roots.pem");
         assert_eq!(filled.hostapi.http.extra_roots, Some(roots));
     }

@@ -102,7 +102,9 @@ impl Administration {
                 request_id: why.record.map(String::from),
                 ..Entry::admin(actor_text(&actor), action, subject)
             };
-            commit(&store, entry).await?;
+            // One that was written down may be in the trail since a start meanwhile.
+            let recorded = store.audit_once(entry).await;
+            recorded.map_err(|error| not_recorded(&error))?;
             let settled = tokio::select! {
                 settled = catalogue.rescan(plugin.as_ref()) => settled.map_err(not_read)?,
                 // Nothing is lost: the next start looks at all of them.

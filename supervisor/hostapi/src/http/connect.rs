@@ -103,7 +103,7 @@ mod tests {
 
     #[test]
     fn a_way_that_this_machine_closes_is_the_operators_to_open() {
-        // What connect(2) gives where the control group's IPAddressDeny= drops its first packet.
+        // What connect(2) gives where this machine forbids the connection itself.
         let kind = io::Error::from_raw_os_error(EPERM).kind();
         let error = HostError::from(HttpError::Connect { kind });
         assert_eq!(error.fault(), Fault::Operator);

@@ -8,7 +8,7 @@ use sqlx::SqliteConnection;
 
 use super::chain::Part;
 use super::rows::Appender;
-use super::{Entry, OPERATION, Told};
+use super::{Entry, OPERATION, Told, insert};
 use crate::pending::PendingRecord;
 use crate::store::{Store, StoreError, failed};
 
@@ -48,6 +48,24 @@ impl KnownRecords {
 }
 
 impl Store {
+    /// Commits one record as [`Store::audit`] does, unless it has the id of one that was written down and
+    /// is in the trail.
+    pub(crate) async fn audit_once(&self, entry: Entry) -> Result<(), StoreError> {
+        let mut transaction = self.begin(OPERATION).await?;
+        if let Some(id) = &entry.request_id {
+            let known = KnownRecords::read(&mut transaction).await;
+            let texts = [id, &entry.actor, &entry.action, &entry.subject];
+            let this: Known = texts.map(ToString::to_string).into();
+            if known.map_err(failed(OPERATION))?.0.contains(&this) {
+                return Ok(());
+            }
+        }
+        let told = insert(&mut transaction, &entry).await?;
+        transaction.commit().await.map_err(failed(OPERATION))?;
+        told.tell();
+        Ok(())
+    }
+
     /// Commits what of `records` is not in the trail yet, each with the time at which it was written down
     /// and with `detail`. Gives how many that were.
     pub(crate) async fn audit_written_down(
@@ -147,6 +165,13 @@ mod tests {
             ]
         );
         reader.verify(&BTreeMap::new()).await.unwrap();
+        // The command that wrote the third down tells of it only now.
+        let late = Entry {
+            request_id: Some(id("3").to_string()),
+            ..Entry::admin("uid:0 pid:7".into(), "admin.plugin.grant", "p3".into())
+        };
+        store.audit_once(late).await.unwrap();
+        assert_eq!(reader.list(&wanted).await.unwrap().len(), records.len());
         let known = reader.written_down().await.unwrap();
         assert!(waiting.iter().all(|(id, record)| known.has(id, record)));
         assert!(!known.has(&id("1"), &record("p2")));

@@ -42,7 +42,7 @@ fn mend(is_there: bool) -> String {
     if is_there {
         return load;
     }
-    format!("sudo install -m 644 {SHIPPED} {FILE} && {load}")
+    format!("sudo ln -s {SHIPPED} {FILE} && {load}")
 }
 
 fn has(profiles: &str, name: &str) -> bool {
@@ -61,7 +61,7 @@ mod tests {
         assert!(!has(profiles, PROFILE));
         assert!(has(&format!("{profiles}{PROFILE} (unconfined)\n"), PROFILE));
         assert!(!mend(true).contains("install"));
-        assert!(mend(false).starts_with("sudo install"));
+        assert!(mend(false).starts_with("sudo ln -s"));
         let shipped = include_str!("../../../../../packaging/apparmor/pinfold-launcher");
         assert!(shipped.contains(&format!("\nprofile {PROFILE} /usr/libexec/")));
     }

@@ -23,8 +23,8 @@ pub(super) fn look(patient: &Patient<'_>, found: &mut Findings) {
     match (is_closed(&unit), plugins.is_empty()) {
         (true, true) => found.note(
             CHECK,
-            "pinfoldd may speak with this machine alone (IPAddressDeny=any of its unit); no plugin is \
-             granted http",
+            "pinfoldd may speak with this machine, and with what IPAddressAllow= of its unit names, alone \
+             (IPAddressDeny=any); no plugin is granted http",
         ),
         (true, false) => {
             let plugins: Vec<&str> = plugins.iter().map(PluginId::as_str).collect();
@@ -32,8 +32,8 @@ pub(super) fn look(patient: &Patient<'_>, found: &mut Findings) {
                 CHECK,
                 format!(
                     "{} may send HTTP requests, and IPAddressDeny=any of {} lets pinfoldd speak with \
-                     this machine alone: requests to others fail, and so do look-ups of names by a \
-                     server elsewhere",
+                     this machine alone, and with what IPAddressAllow= names: requests to others fail or \
+                     get no answer, and so do look-ups of names by a server elsewhere",
                     plugins.join(", "),
                     unit::DAEMON
                 ),
