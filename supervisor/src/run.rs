@@ -1,5 +1,7 @@
 //! The daemon: its parts built, run, and ended in order.
 
+mod asked;
+
 use std::fs::{File, TryLockError};
 use std::io::Write as _;
 use std::net::SocketAddr;
@@ -18,11 +20,11 @@ use pinfold_hostapi::{Cache, Databases, HostApi, HttpClient, Services};
 use pinfold_policy::{LauncherConfig, User};
 use pinfold_sandbox::client::{Client, ClientError};
 use tokio::net::{TcpListener, UnixListener};
-use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use self::asked::Asked;
 use crate::catalogue::{Catalogue, Parts};
 use crate::chain::Chain;
 use crate::config::{Config, PluginList};
@@ -176,6 +178,7 @@ async fn serve(start: Start, child: &mut Option<Child>) -> Result<(), RunError> 
         development,
         own_user,
     } = start;
+    let mut asked = Asked::listen().map_err(begin("receive signals"))?;
     let _held = lock(&place.state)?;
     let marker = place.unfinished_restore();
     if marker.exists() {
@@ -300,11 +303,9 @@ async fn serve(start: Start, child: &mut Option<Child>) -> Result<(), RunError> 
     let discovery = Discovery::begin(Arc::clone(&catalogue)).await;
     let watching = tokio::spawn(discovery.run(stop.clone()));
     let starting = begin_plugins(&catalogue, &administration, &tokens, &place, development);
-    let asked = asked_to_stop();
-    tokio::pin!(asked);
     let early = tokio::select! {
         () = starting => None,
-        how = &mut asked => Some(how),
+        how = asked.wait() => Some(how),
         gone = &mut receiving => Some(End::LauncherGone(gone.unwrap_or(ClientError::Closed))),
     };
     started.cancel();
@@ -314,7 +315,7 @@ async fn serve(start: Start, child: &mut Option<Child>) -> Result<(), RunError> 
         None => {
             manager::ready(&serves(address));
             tokio::select! {
-                how = asked => how,
+                how = asked.wait() => how,
                 gone = &mut receiving => End::LauncherGone(gone.unwrap_or(ClientError::Closed)),
                 never = reload.keep() => match never {},
             }
@@ -560,24 +561,6 @@ async fn when_started<T>(started: Option<CancellationToken>, serve: impl Future<
 /// What `systemctl status` says.
 fn serves(address: SocketAddr) -> String {
     format!("serves on http://{address}")
-}
-
-async fn asked_to_stop() -> End {
-    let signals = (
-        signal(SignalKind::terminate()),
-        signal(SignalKind::interrupt()),
-        signal(SignalKind::user_defined2()),
-    );
-    let (Ok(mut terminate), Ok(mut interrupt), Ok(mut restart)) = signals else {
-        tracing::error!("signals cannot be received: only SIGKILL ends this process");
-        return std::future::pending().await;
-    };
-    tokio::select! {
-        _ = terminate.recv() => End::Asked,
-        _ = interrupt.recv() => End::Asked,
-        // What the unit has systemd send in place of SIGTERM where it starts it again at once.
-        _ = restart.recv() => End::HandOver,
-    }
 }
 
 /// Waits for a launcher that this daemon started; its end is bounded by its own limits.

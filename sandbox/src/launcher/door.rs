@@ -64,12 +64,14 @@ impl Door {
     }
 }
 
-/// The first of those who wait that is of user `uid`, if there is one; others before it are sent away.
+/// The first of those who wait that is of user `uid` and still there, if there is one; others before it are sent away.
 /// The listener does not block.
 pub(super) fn accept(listener: &OwnedFd, uid: u32) -> io::Result<Option<OwnedFd>> {
     loop {
         match rustix::net::accept_with(listener, SocketFlags::CLOEXEC) {
             Ok(connected) => match refusal(&connected, uid) {
+                // A daemon that has ended meanwhile must not stand for the one that comes after it.
+                None if has_hung_up(&connected)? => {}
                 None => return Ok(Some(connected)),
                 Some(refusal) => log::line(&refusal),
             },
@@ -78,6 +80,14 @@ pub(super) fn accept(listener: &OwnedFd, uid: u32) -> io::Result<Option<OwnedFd>
             Err(errno) => return Err(errno.into()),
         }
     }
+}
+
+/// Whether the peer has closed its end.
+fn has_hung_up(connected: &OwnedFd) -> io::Result<bool> {
+    let mut polled = [PollFd::new(connected, PollFlags::empty())];
+    rustix::io::retry_on_intr(|| poll(&mut polled, Some(&Timespec::default())))?;
+    let [polled] = polled;
+    Ok(polled.revents().contains(PollFlags::HUP))
 }
 
 fn wait(listener: &OwnedFd, manager: &mut Manager) -> io::Result<()> {
@@ -124,6 +134,30 @@ mod tests {
     fn closed(client: &OwnedFd) -> bool {
         let mut byte = [0];
         rustix::io::read(client, &mut byte).unwrap() == 0
+    }
+
+    #[test]
+    fn who_has_ended_while_it_waited_is_passed_over() {
+        let directory = tempfile::tempdir().unwrap();
+        let address = SocketAddrUnix::new(directory.path().join("socket")).unwrap();
+        let listener = packets();
+        bind(&listener, &address).unwrap();
+        listen(&listener, 8).unwrap();
+        rustix::io::ioctl_fionbio(&listener, true).unwrap();
+        let own = rustix::process::geteuid().as_raw();
+        let [gone, said, there] = [(), (), ()].map(|()| {
+            let client = packets();
+            connect(&client, &address).unwrap();
+            client
+        });
+        rustix::io::write(&said, b"request").unwrap();
+        rustix::io::write(&there, b"there").unwrap();
+        drop((gone, said));
+        let served = accept(&listener, own).unwrap().unwrap();
+        let mut bytes = [0; 8];
+        let count = rustix::io::read(&served, &mut bytes).unwrap();
+        assert_eq!(bytes.get(..count), Some(&b"there"[..]));
+        assert!(accept(&listener, own).unwrap().is_none());
     }
 
     #[test]

@@ -5,6 +5,7 @@
 //! is the end of every jail; after it, of every jail that was not named; and what is kept is ended
 //! where nobody adopts it in time, or where a launch of the same files would not be the same any more.
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, Read};
 use std::os::fd::{AsFd, OwnedFd};
@@ -55,6 +56,9 @@ pub(super) struct Between {
     asked: bool,
     /// Until when the next one is waited for, while there is none.
     until: Option<Instant>,
+    /// How what was kept has ended since, for the daemon that asks for it: no more than was kept when
+    /// the last connection ended.
+    ended: BTreeMap<PluginId, String>,
 }
 
 impl Between {
@@ -78,6 +82,11 @@ impl Between {
 
     pub(super) fn deadline(&self) -> Option<Instant> {
         self.until
+    }
+
+    /// Notes how an instance has ended that no daemon has.
+    pub(super) fn note_end(&mut self, plugin: PluginId, how: String) {
+        self.ended.insert(plugin, how);
     }
 }
 
@@ -140,7 +149,8 @@ impl Launcher {
     pub(super) fn adopt(&mut self, plugin: &PluginId, digest: &Digest) -> Result<Reply, Failure> {
         let waiting = self.waiting_of(plugin);
         let Some((id, others)) = waiting.split_last() else {
-            return Ok(Reply::NotKept { reason: None });
+            let reason = self.between.ended.remove(plugin);
+            return Ok(Reply::NotKept { reason });
         };
         for other in others {
             self.end_kept(*other, "another instance of its plugin is taken over");
@@ -167,6 +177,7 @@ impl Launcher {
 
     /// Ends what is kept of a plugin of which another instance is launched.
     pub(super) fn replace_kept(&mut self, plugin: &PluginId) {
+        self.between.ended.remove(plugin);
         for id in self.waiting_of(plugin) {
             self.end_kept(id, "another is started in its place");
         }
@@ -187,6 +198,7 @@ impl Launcher {
         self.drop_connection();
         let until = Instant::now() + self.ground.config.handover_limit.0;
         self.between.until = Some(until);
+        self.between.ended.clear();
         let ids: Vec<InstanceId> = self.instances.keys().copied().collect();
         let mut count = 0_usize;
         for id in ids {
@@ -225,6 +237,11 @@ impl Launcher {
         else {
             return;
         };
+        // Who waits is left to the launcher that should run.
+        if is_replaced() || self.ground.is_configured_as_read().is_err() {
+            return self
+                .end("launcher or configuration are others by now: the next one is to start");
+        }
         let socket = match super::door::accept(door, self.ground.reader.uid()) {
             Ok(Some(socket)) => socket,
             Ok(None) => return,
@@ -237,6 +254,15 @@ impl Launcher {
         self.between.until = None;
         log::line("another daemon has come");
         self.manager.status("serves pinfoldd");
+    }
+
+    /// This launcher ends: who connects now is the next one's. The service manager has the socket too, so
+    /// that closing it does not take it out of the poller.
+    pub(super) fn shut_door(&mut self) {
+        self.between.until = None;
+        if let Some(door) = self.between.door.take() {
+            drop(self.poller.remove(door));
+        }
     }
 
     pub(super) fn handover_on_time(&mut self, now: Instant) {
@@ -253,7 +279,12 @@ impl Launcher {
             .map(|(id, _)| *id)
             .collect();
         for id in late {
-            self.end_kept(id, "it was not taken over within handover-limit");
+            let reason = "it was not taken over within handover-limit";
+            if let Some(instance) = self.instances.get(&id) {
+                let plugin = instance.plugin.clone();
+                self.between.note_end(plugin, reason.to_owned());
+            }
+            self.end_kept(id, reason);
         }
     }
 

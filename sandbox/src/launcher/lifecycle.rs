@@ -129,8 +129,14 @@ impl Launcher {
         }
         let cause = instance.cause(status);
         log::line(&format!("instance {id} of {} {cause}", instance.plugin));
-        // Of what no daemon has, none hears.
-        if !self.is_ending() && !instance.is_waiting() {
+        // Of what no daemon has, none hears before it asks; and where the launcher has ended it, who asked
+        // knows why.
+        if instance.is_waiting() {
+            if instance.reason.is_none() {
+                let plugin = instance.plugin.clone();
+                self.between.note_end(plugin, cause.to_string());
+            }
+        } else if !self.is_ending() {
             self.outbox.event(&Event::Exited {
                 instance: id,
                 cause,

@@ -191,6 +191,7 @@ impl Launcher {
         self.ground.say_ending();
         self.ending = Some(Instant::now() + END_LIMIT);
         self.drop_connection();
+        self.shut_door();
         self.abandon_probe();
         let ids: Vec<InstanceId> = self.instances.keys().copied().collect();
         for id in ids {
@@ -260,9 +261,9 @@ impl Launcher {
             .chain(
                 self.outbox
                     .deadline()
-                    .filter(|_| !self.between.is_waiting()),
+                    .filter(|_| self.ending.is_none() && !self.between.is_waiting()),
             )
-            .chain(self.between.deadline().filter(|_| self.ending.is_none()))
+            .chain(self.between.deadline())
             .chain(self.manager.deadline())
             .chain(self.ending)
             .min()

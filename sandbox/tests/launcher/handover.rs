@@ -12,6 +12,8 @@ use pinfold_sandbox::protocol::{
     Reply, Request, SocketDirectory,
 };
 
+use rustix::process::{Pid, Signal, kill_process};
+
 use crate::machine::{Machine, PATIENCE, Setup, eventually, has_root, id, lines_until};
 use crate::ports::echoes;
 
@@ -413,6 +415,94 @@ fn what_the_next_daemon_does_not_adopt_ends_at_the_limit_and_no_handover_prolong
     machine.close();
     assert_eq!(machine.child.wait().unwrap().code(), Some(0));
     ends(kept.pid, "its daemon ended without Handover");
+}
+
+/// Whether somebody waits on the socket, where the launcher has ended.
+fn somebody_waits(machine: &Machine) -> bool {
+    let listener = machine.listener.as_ref().unwrap();
+    rustix::io::ioctl_fionbio(listener, true).unwrap();
+    rustix::net::accept(listener).is_ok()
+}
+
+#[test]
+fn a_launcher_that_ends_leaves_who_connects_to_the_next_one() {
+    if !has_root("a_launcher_that_ends_leaves_who_connects_to_the_next_one") {
+        return;
+    }
+    let mut machine = service("");
+    let (kept, _) = listening(&machine, "kept");
+    let (other, _) = listening(&machine, "other");
+    hand_over(&machine, &[&kept]);
+    machine.close();
+    ends(other.pid, "the launcher waits for another daemon");
+    // Stopped, it finds both when it goes on: first that it is to end, then who comes.
+    let launcher = Pid::from_child(&machine.child);
+    let stat = format!("/proc/{}/stat", machine.child.id());
+    kill_process(launcher, Signal::STOP).unwrap();
+    eventually("it is stopped", || {
+        fs::read_to_string(&stat).unwrap().contains(") T ")
+    });
+    kill_process(launcher, Signal::TERM).unwrap();
+    machine.reconnect();
+    kill_process(launcher, Signal::CONT).unwrap();
+    assert_eq!(machine.child.wait().unwrap().code(), Some(0));
+    ends(kept.pid, "the launcher ends");
+    assert!(somebody_waits(&machine));
+}
+
+#[test]
+fn a_launcher_that_should_be_another_by_now_leaves_who_connects_to_that() {
+    if !has_root("a_launcher_that_should_be_another_by_now_leaves_who_connects_to_that") {
+        return;
+    }
+    type Change = fn(&Machine);
+    let changes: [Change; 2] = [
+        |machine| {
+            let path = machine.path("launcher.toml");
+            let text = fs::read_to_string(&path).unwrap();
+            fs::write(&path, format!("require-signatures = true\n{text}")).unwrap();
+        },
+        |machine| {
+            let new = machine.path("new");
+            fs::write(&new, "new").unwrap();
+            fs::rename(new, machine.path("pinfold-launcher")).unwrap();
+        },
+    ];
+    for change in changes {
+        let mut machine = service("");
+        let (kept, _) = listening(&machine, "kept");
+        hand_over(&machine, &[&kept]);
+        machine.close();
+        change(&machine);
+        machine.reconnect();
+        assert_eq!(machine.child.wait().unwrap().code(), Some(0));
+        ends(kept.pid, "the launcher is to be another");
+        assert!(somebody_waits(&machine));
+    }
+}
+
+#[test]
+fn how_a_kept_plugin_has_ended_is_told_to_who_asks_for_it_once() {
+    if !has_root("how_a_kept_plugin_has_ended_is_told_to_who_asks_for_it_once") {
+        return;
+    }
+    let mut machine = service("");
+    let (kept, _) = listening(&machine, "kept");
+    let (ended, digest) = listening(&machine, "ended");
+    let groups = crate::aftermath::groups(ended.pid);
+    hand_over(&machine, &[&kept, &ended]);
+    machine.close();
+    let plugin = Pid::from_raw(ended.pid.try_into().unwrap()).unwrap();
+    kill_process(plugin, Signal::SEGV).unwrap();
+    eventually("nothing of it is left", || {
+        !lives(ended.pid) && groups.iter().all(|group| !group.exists())
+    });
+    machine.reconnect();
+    machine.stage("ended").unwrap();
+    let reason = adopt(&machine, "ended", digest).unwrap_err();
+    assert_eq!(reason, Some(ExitCause::Signal(libc::SIGSEGV).to_string()));
+    assert_eq!(adopt(&machine, "ended", digest).unwrap_err(), None);
+    assert!(lives(kept.pid));
 }
 
 #[test]

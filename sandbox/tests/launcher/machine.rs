@@ -37,6 +37,8 @@ pub(crate) struct Machine {
     root: tempfile::TempDir,
     pub(crate) client: Client,
     pub(crate) child: Child,
+    /// A service's listening socket, which the service manager keeps too.
+    pub(crate) listener: Option<OwnedFd>,
 }
 
 /// What a test may change of the configuration before the launcher starts.
@@ -75,6 +77,7 @@ impl Machine {
             root,
             client,
             child,
+            listener: None,
         }
     }
 
@@ -92,6 +95,7 @@ impl Machine {
         let listener = rustix::net::socket_with(AddressFamily::UNIX, kind, flags, None).unwrap();
         rustix::net::bind(&listener, &SocketAddrUnix::new(&path).unwrap()).unwrap();
         rustix::net::listen(&listener, 8).unwrap();
+        let managers = listener.try_clone().unwrap();
         #[expect(
             clippy::disallowed_methods,
             reason = "the test starts it in a service manager's place"
@@ -114,6 +118,7 @@ impl Machine {
             root,
             client,
             child,
+            listener: Some(managers),
         }
     }
 

@@ -198,7 +198,8 @@ async fn start(plan: &Plan, files: Files) -> Outcome {
 /// cannot, that is ended, and another is to be started.
 async fn take_over(plan: &Plan, files: &Files) -> Option<Outcome> {
     let shared = &plan.shared;
-    if !shared.may_be_left() {
+    // Somebody who wants it started anew does not want that one; and it is not asked for later either.
+    if !shared.may_be_left() || plan.trigger == Trigger::Restart {
         return None;
     }
     let launcher = shared.catalogue.launcher();

@@ -31,7 +31,7 @@ pub(super) async fn hand_over(shared: Arc<Shared>, mut serving: Serving, note: S
     drained(&shared, &mut serving).await;
     if let Err(error) = launcher.keep(serving.instance, note).await {
         tracing::warn!(plugin.id = %shared.plugin, plugin.generation = generation.0, error = %Chain(&error), "plugin not left to the next daemon");
-        stop(shared, serving).await;
+        end_in_order(shared, serving).await;
         return Ending::Reaped;
     }
     launcher.forget(serving.instance);
@@ -52,6 +52,11 @@ pub(super) async fn hand_over(shared: Arc<Shared>, mut serving: Serving, note: S
 /// contract's own way, SIGTERM, the whole jail.
 pub(super) async fn stop(shared: Arc<Shared>, mut serving: Serving) -> String {
     drained(&shared, &mut serving).await;
+    end_in_order(shared, serving).await
+}
+
+/// The same once nobody has a call under way.
+async fn end_in_order(shared: Arc<Shared>, serving: Serving) -> String {
     let launcher = shared.catalogue.launcher();
     let Serving {
         instance,
