@@ -424,12 +424,13 @@ async fn begin_plugins(
     place: &Place,
     development: bool,
 ) {
+    // Before the first plugin serves: who has seen that asks for the token.
+    if development && let Err(error) = development_token(tokens, place).await {
+        tracing::error!(error = %Chain(error.as_ref()), "no development token");
+    }
     administration.learn_posture().await;
     if let Err(error) = catalogue.rescan(None).await {
         tracing::error!(error = %Chain(&error), "plugins not started");
-    }
-    if development && let Err(error) = development_token(tokens, place).await {
-        tracing::error!(error = %Chain(error.as_ref()), "no development token");
     }
     administration.phase.set(DaemonState::Ready);
     if development {
