@@ -21,6 +21,9 @@ use crate::pending::{self, PENDING_LIMIT, Pending, PendingError, PendingRecord};
 use crate::store::StoreError;
 use crate::store::audit::reader::Reader;
 
+/// From so many files on, those that are in the trail are taken away first.
+const TIDY_FROM: usize = 64;
+
 /// An act is not recorded, and so not done.
 #[derive(Debug, thiserror::Error)]
 #[error("nothing was done: it cannot be written down for the audit trail")]
@@ -158,13 +161,13 @@ fn make_directory(path: &Path, installation: &Installation) -> Result<(), Why> {
     Ok(())
 }
 
-/// Takes away what is in the trail already: once that has let go of it, it would be told anew.
+/// Takes away what is in the trail already, where there is much of it.
 async fn make_room(directory: &Path, database: &Path) -> Result<(), Why> {
     let Some(pending) = Pending::open(directory)? else {
         return Ok(());
     };
     let ids = pending.ids()?;
-    if ids.is_empty() {
+    if ids.len() < TIDY_FROM {
         return Ok(());
     }
     if let Err(error) = tidy(&pending, directory, database).await {
