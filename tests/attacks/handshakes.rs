@@ -68,7 +68,7 @@ fn outside(bait: &Bait, mode: &str) -> String {
     host.kill().unwrap();
     host.wait().unwrap();
     for pid in plugin {
-        super::super::process::signal(pid, nix::sys::signal::Signal::SIGKILL);
+        super::super::process::end(pid);
     }
     match is_taken {
         true => "ok".to_owned(),

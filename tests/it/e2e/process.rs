@@ -157,6 +157,15 @@ pub(super) fn signal(pid: u32, signal: Signal) {
     kill(Pid::from_raw(pid.try_into().unwrap()), signal).unwrap();
 }
 
+/// Kills what may be ending by itself.
+pub(super) fn end(pid: u32) {
+    let killed = kill(Pid::from_raw(pid.try_into().unwrap()), Signal::SIGKILL);
+    assert!(
+        matches!(killed, Ok(()) | Err(nix::errno::Errno::ESRCH)),
+        "{killed:?}"
+    );
+}
+
 /// Waits until every one of these is gone.
 pub(super) fn all_gone(what: &str, pids: impl IntoIterator<Item = u32>) {
     for pid in pids {
