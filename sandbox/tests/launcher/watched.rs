@@ -261,7 +261,8 @@ fn a_watched_instance_ends_with_its_run() {
         return;
     }
     let machine = Machine::with(ALLOWED);
-    order(&machine, "hello", 2);
+    // An emulated machine may take seconds until the start, and an order that is over by then is none.
+    order(&machine, "hello", 10);
     let launched = machine.run("hello", &["wait"], "").unwrap();
     match machine.exited(launched.instance) {
         ExitCause::Launcher(reason) => assert!(reason.contains("watched"), "{reason}"),
