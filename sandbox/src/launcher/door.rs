@@ -119,6 +119,8 @@ fn refusal(connected: &OwnedFd, uid: u32) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
     use rustix::net::{
         AddressFamily, SocketAddrUnix, SocketType, bind, connect, listen, socket_with,
     };
@@ -131,6 +133,14 @@ mod tests {
         socket_with(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None).unwrap()
     }
 
+    fn listening(directory: &Path) -> (OwnedFd, SocketAddrUnix) {
+        let address = SocketAddrUnix::new(directory.join("socket")).unwrap();
+        let listener = packets();
+        bind(&listener, &address).unwrap();
+        listen(&listener, 8).unwrap();
+        (listener, address)
+    }
+
     fn closed(client: &OwnedFd) -> bool {
         let mut byte = [0];
         rustix::io::read(client, &mut byte).unwrap() == 0
@@ -139,10 +149,7 @@ mod tests {
     #[test]
     fn who_has_ended_while_it_waited_is_passed_over() {
         let directory = tempfile::tempdir().unwrap();
-        let address = SocketAddrUnix::new(directory.path().join("socket")).unwrap();
-        let listener = packets();
-        bind(&listener, &address).unwrap();
-        listen(&listener, 8).unwrap();
+        let (listener, address) = listening(directory.path());
         rustix::io::ioctl_fionbio(&listener, true).unwrap();
         let own = rustix::process::geteuid().as_raw();
         let [gone, said, there] = [(), (), ()].map(|()| {
@@ -163,10 +170,7 @@ mod tests {
     #[test]
     fn only_the_daemons_user_is_served() {
         let directory = tempfile::tempdir().unwrap();
-        let address = SocketAddrUnix::new(directory.path().join("socket")).unwrap();
-        let listener = packets();
-        bind(&listener, &address).unwrap();
-        listen(&listener, 8).unwrap();
+        let (listener, address) = listening(directory.path());
         let client = packets();
         connect(&client, &address).unwrap();
 

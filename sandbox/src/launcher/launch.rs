@@ -1,6 +1,8 @@
 //! `Launch`: from a request to a running jail. Everything about the jail is read here, from the
 //! files of the launcher's own configuration; the request only chooses among them.
 
+mod half;
+
 use std::collections::BTreeMap;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::rc::Rc;
@@ -12,6 +14,7 @@ use pinfold_policy::{
 };
 use rustix::fs::{FileType, Mode, OFlags, ResolveFlags};
 
+use self::half::Half;
 use super::controls::{self, Findings, Tried, control_of};
 use super::decide::{Basis, Question, decide};
 use super::ending::ends_soon;
@@ -23,8 +26,8 @@ use super::quota::Uncounted;
 use super::reading::{self, Reading, WentBy};
 use super::watching::{self, Watcher};
 use super::{failure, log, quota, sealed};
-use crate::cgroup::{self, Disk, Leaf, Removal, WatchKind};
-use crate::jail::{self, GroupFds, Ids, Jail, JailError, JailSpec, Progress, Starting, Step};
+use crate::cgroup::{self, Disk, WatchKind};
+use crate::jail::{self, Ids, Jail, JailError, JailSpec, Progress, Starting, Step};
 use crate::posture;
 use crate::protocol::{Failure, FailureKind, Launched, Listener, ListenerPurpose, RequestId};
 use crate::stage::{Signatures, Stage};
@@ -448,85 +451,6 @@ fn user_namespace(ids: Ids, findings: &Findings, file: &PolicyFile) -> Wanted {
         (Ids::User, _) => Wanted::Required,
         (Ids::Root { .. }, Wanted::Preferred) if !is_there => Wanted::Off,
         (Ids::Root { .. }, wanted) => wanted,
-    }
-}
-
-/// What a launch has taken so far; given back if it goes no further.
-struct Half<'a> {
-    leaf: Option<Leaf>,
-    reaper_uid: Option<u32>,
-    ground: &'a mut Ground,
-}
-
-impl Half<'_> {
-    fn ids(&mut self, plugin: Option<u32>) -> Result<Ids, Failure> {
-        let (Some(plugin), Some(uids)) = (plugin, &mut self.ground.uids) else {
-            return Ok(Ids::User);
-        };
-        let reaper = uids
-            .reaper()
-            .map_err(|error| failure::of(FailureKind::Host, &error))?;
-        self.reaper_uid = Some(reaper);
-        Ok(Ids::Root { plugin, reaper })
-    }
-
-    /// A prepared network namespace, which is then this jail's, where there is one.
-    fn network(&mut self, file: &PolicyFile) -> Result<Option<OwnedFd>, Failure> {
-        let control = Control::NetworkPool;
-        let wanted = file.wanted(control);
-        match wanted {
-            Wanted::Off => return Ok(None),
-            Wanted::Required if !file.loopback => {
-                let reason = "those that are prepared have a loopback: the policy wants none";
-                return Err(controls::refused(control, &Tried::missing(reason)));
-            }
-            _ if !file.loopback => return Ok(None),
-            _ => {}
-        }
-        match (self.ground.networks.take(), wanted) {
-            (None, Wanted::Required) => {
-                let reason = "all that were prepared are used: others follow at once";
-                Err(controls::refused(control, &Tried::missing(reason)))
-            }
-            (taken, _) => Ok(taken),
-        }
-    }
-
-    fn group_files(&self) -> Result<GroupFds, Failure> {
-        let Some(leaf) = &self.leaf else {
-            return Ok(GroupFds::default());
-        };
-        let files = leaf
-            .enter_files()
-            .map_err(|error| failure::of(FailureKind::Host, &error))?;
-        Ok(GroupFds {
-            v1_tasks: files.tasks,
-            v2_dir: files.birth,
-        })
-    }
-
-    fn whole(mut self) -> Result<(Leaf, Option<u32>), Failure> {
-        let reaper_uid = self.reaper_uid.take();
-        self.leaf
-            .take()
-            .map(|leaf| (leaf, reaper_uid))
-            .ok_or_else(|| failure::new(FailureKind::Host, "the group is gone"))
-    }
-}
-
-impl Drop for Half<'_> {
-    fn drop(&mut self) {
-        if let Some(uid) = self.reaper_uid
-            && let Some(uids) = &mut self.ground.uids
-        {
-            uids.release_reaper(uid);
-        }
-        // Nobody has entered it: `jail::start` waits for the end of what it could not start.
-        match self.leaf.as_mut().map(Leaf::remove) {
-            None | Some(Ok(Removal::Gone)) => {}
-            Some(Ok(Removal::Busy)) => log::line("a group of a failed launch stays for the sweep"),
-            Some(Err(error)) => log::line(&log::chain(&error)),
-        }
     }
 }
 
