@@ -58,10 +58,7 @@ impl Drains {
         let (log, generation) = (Arc::clone(&self.log), self.generation);
         let stop = self.stop.clone();
         self.tasks.spawn(async move {
-            tokio::select! {
-                () = drain(stream, output, &log, generation) => {}
-                () = stop.cancelled() => {}
-            }
+            drain(stream, output, &log, generation, &stop).await;
         });
     }
 
@@ -108,6 +105,7 @@ async fn drain(
     mut output: impl AsyncRead + Unpin,
     log: &PluginLog,
     generation: Generation,
+    stop: &CancellationToken,
 ) {
     let mut reader = LogReader::new();
     let mut buffer = vec![0; QUIET_READ_BYTES];
@@ -135,7 +133,16 @@ async fn drain(
         );
     };
     let mut pace = Pace::new();
-    while let Ok(count @ 1..) = output.read(&mut buffer).await {
+    loop {
+        // What has been read is kept: who stops leaves to another reader what is still in the pipe.
+        let count = tokio::select! {
+            biased;
+            () = stop.cancelled() => break,
+            read = output.read(&mut buffer) => match read {
+                Ok(count @ 1..) => count,
+                Ok(0) | Err(_) => break,
+            },
+        };
         let bytes = buffer.get(..count).unwrap_or_default();
         for (part, others) in bytes.chunks(PART_BYTES).zip(0_u32..) {
             if others > 0 {
@@ -152,7 +159,10 @@ async fn drain(
         if buffer.len() != wanted {
             buffer = vec![0; wanted];
         }
-        pace.wait().await;
+        tokio::select! {
+            () = stop.cancelled() => {}
+            () = pace.wait() => {}
+        }
     }
     reader.finish(keep);
 }
