@@ -32,8 +32,8 @@ pub(super) fn look(patient: &Patient<'_>, found: &mut Findings) {
                 CHECK,
                 format!(
                     "{} may send HTTP requests, and IPAddressDeny=any of {} lets pinfoldd speak with \
-                     this machine alone, and with what IPAddressAllow= names: requests to others fail or \
-                     get no answer, and so do look-ups of names by a server elsewhere",
+                     this machine alone, and with what IPAddressAllow= names: requests to others end by \
+                     hostapi.http.timeout, and names that a server elsewhere knows are not found",
                     plugins.join(", "),
                     unit::DAEMON
                 ),
