@@ -24,6 +24,7 @@ mod door;
 mod ending;
 mod failure;
 mod files;
+mod given;
 mod ground;
 mod handover;
 mod instance;

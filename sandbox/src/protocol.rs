@@ -111,6 +111,12 @@ pub enum Request {
         /// The stage of its files as they are now.
         digest: Digest,
     },
+    /// One of those that the daemon before has kept, and nobody has adopted, is to end. What has become
+    /// of all of them is known once the answer names none.
+    Discard {
+        /// Of this plugin; none: of any.
+        plugin: Option<PluginId>,
+    },
 }
 
 impl Request {
@@ -202,11 +208,22 @@ pub enum Reply {
     Kept,
     /// To `Adopt`.
     Adopted(Adopted),
-    /// To `Adopt`, where there is nothing to adopt.
+    /// To `Adopt`, where there is nothing to adopt, and to `Discard`.
     NotKept {
-        /// Why what was kept has been ended; none where nothing was kept.
-        reason: Option<String>,
+        /// What was kept and has been ended, or has ended; none where there is no such.
+        ended: Option<EndedKept>,
     },
+}
+
+/// An instance that one daemon has kept and no other has.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EndedKept {
+    /// Whose it was.
+    pub plugin: PluginId,
+    /// Which instance of its plugin it was, as the daemon counted that started it.
+    pub generation: Generation,
+    /// Why it has ended, as one clause.
+    pub reason: String,
 }
 
 /// An instance that one daemon has kept and another has adopted.

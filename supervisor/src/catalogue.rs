@@ -2,6 +2,7 @@
 
 mod change;
 mod entry;
+mod left;
 mod scan;
 
 use std::collections::{BTreeMap, BTreeSet};

@@ -11,8 +11,8 @@ use nix::sys::socket::{Shutdown, shutdown};
 use pinfold_policy::{Digest, InstanceId, PluginId};
 use pinfold_sandbox::client::{Client, ClientError};
 use pinfold_sandbox::protocol::{
-    Adopted, ControlChange, Event, ExitCause, Failure, Incoming, KillHow, Loopback, Reply, Request,
-    RequestId,
+    Adopted, ControlChange, EndedKept, Event, ExitCause, Failure, Incoming, KillHow, Loopback,
+    Reply, Request, RequestId,
 };
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
@@ -305,10 +305,20 @@ impl Launcher {
     ) -> Result<Kept, LauncherError> {
         match self.ask(Request::Adopt { plugin, digest }).await? {
             Reply::Adopted(adopted) => Ok(Kept::Adopted(Box::new(adopted))),
-            Reply::NotKept {
-                reason: Some(reason),
-            } => Ok(Kept::Ended(reason)),
-            Reply::NotKept { reason: None } => Ok(Kept::Nothing),
+            Reply::NotKept { ended: Some(ended) } => Ok(Kept::Ended(ended)),
+            Reply::NotKept { ended: None } => Ok(Kept::Nothing),
+            _ => Err(LauncherError::Confused),
+        }
+    }
+
+    /// Has one end of what the daemon before has kept and this one has not asked for, of a plugin or of
+    /// any; `None` where there is no more.
+    pub(crate) async fn discard(
+        &self,
+        plugin: Option<PluginId>,
+    ) -> Result<Option<EndedKept>, LauncherError> {
+        match self.ask(Request::Discard { plugin }).await? {
+            Reply::NotKept { ended } => Ok(ended),
             _ => Err(LauncherError::Confused),
         }
     }
@@ -339,8 +349,8 @@ impl Launcher {
 pub(crate) enum Kept {
     /// An instance, which is this daemon's from now on.
     Adopted(Box<Adopted>),
-    /// One that the launcher has ended: why.
-    Ended(String),
+    /// One that has ended, or that the launcher has.
+    Ended(EndedKept),
     /// None.
     Nothing,
 }

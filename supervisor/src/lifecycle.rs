@@ -16,6 +16,7 @@ mod attempt;
 mod backoff;
 mod commands;
 mod end;
+mod generations;
 mod health;
 mod introduce;
 mod not_started;
@@ -26,12 +27,12 @@ mod turns;
 mod way_out;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64};
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
-use futures_util::StreamExt as _;
 use futures_util::future::BoxFuture;
 use futures_util::stream::FuturesUnordered;
+use futures_util::{FutureExt as _, StreamExt as _};
 use pinfold_policy::{Digest, Generation, InstanceId, PluginId};
 use pinfold_sandbox::protocol::ExitCause;
 use tokio::sync::{mpsc, oneshot, watch};
@@ -52,6 +53,7 @@ pub(crate) use turns::Turns;
 use attempt::{Files, Outcome};
 use backoff::Crashes;
 use end::Ending;
+use generations::Generations;
 use health::{Beat, Pulse};
 use shared::Shared;
 
@@ -167,7 +169,7 @@ impl Lifecycle {
             catalogue,
             snapshot,
             log,
-            generations: AtomicU64::new(0),
+            generations: Generations::default(),
             asked_for_left: AtomicBool::new(false),
         });
         let lifecycle = Self {
@@ -193,6 +195,9 @@ impl Lifecycle {
     pub(crate) async fn run(mut self, trigger: Trigger) {
         if self.shared.snapshot().enabled {
             self.begin(trigger);
+        } else {
+            let unwanted = end::unwanted(Arc::clone(&self.shared));
+            self.endings.push(unwanted.boxed());
         }
         self.settle();
         while !self.is_over() {

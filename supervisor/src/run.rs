@@ -429,8 +429,9 @@ async fn begin_plugins(
         tracing::error!(error = %Chain(error.as_ref()), "no development token");
     }
     administration.learn_posture().await;
-    if let Err(error) = catalogue.rescan(None).await {
-        tracing::error!(error = %Chain(&error), "plugins not started");
+    match catalogue.rescan(None).await {
+        Ok(_) => catalogue.discard_all_left().await,
+        Err(error) => tracing::error!(error = %Chain(&error), "plugins not started"),
     }
     administration.phase.set(DaemonState::Ready);
     if development {

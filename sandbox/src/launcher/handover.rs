@@ -15,35 +15,33 @@ use pinfold_policy::{Digest, InstanceId, PluginId};
 use rustix::event::epoll::EventFlags;
 
 use super::failure;
-use super::files::Policy;
-use super::instance::{Instance, names};
+use super::given::Ends;
+use super::instance::Instance;
 use super::launch;
 use super::log;
 use super::poller::Source;
-use super::reading::WentBy;
-use super::sealed;
 use super::serve::Launcher;
-use crate::protocol::{Adopted, Failure, FailureKind, Launched, Listener, ListenerPurpose, Reply};
+use crate::protocol::{Adopted, EndedKept, Failure, FailureKind, Reply};
 
-/// What the next daemon is given with an instance, beside the descriptors that the jail itself has.
+/// Whose an instance is.
 #[derive(Debug)]
-pub(super) struct Held {
-    /// The policy by which it was launched.
-    pub(super) policy: Policy,
-    pub(super) tmp_directory: String,
-    pub(super) missing: Vec<pinfold_policy::Control>,
-    /// What it was launched by beside its policy.
-    pub(super) went_by: WentBy,
-    /// What the jail's listeners are for, in their order.
-    pub(super) purposes: Vec<ListenerPurpose>,
-}
-
-/// That an instance is for the next daemon.
-#[derive(Debug)]
-pub(super) struct Kept {
-    note: String,
-    /// Until when it waits to be adopted; none while the daemon that keeps it is still there.
-    until: Option<Instant>,
+pub(super) enum Whose {
+    /// The daemon's that is connected, with whose connection it ends.
+    Daemons,
+    /// The same, but that it outlives the connection, for the next one.
+    ThenTheNexts {
+        /// What that one is to know of it.
+        note: String,
+    },
+    /// The next daemon's that asks for it in time: until then nobody can ask for anything of it.
+    Waits {
+        /// What that one is to know of it.
+        note: String,
+        /// In time.
+        until: Instant,
+    },
+    /// Nobody's: its daemon is gone and did not keep it, and its end is under way.
+    Nobodys,
 }
 
 /// How it stands between daemons.
@@ -58,7 +56,7 @@ pub(super) struct Between {
     until: Option<Instant>,
     /// How what was kept has ended since, for the daemon that asks for it: no more than was kept when
     /// the last connection ended.
-    ended: BTreeMap<PluginId, String>,
+    ended: BTreeMap<PluginId, EndedKept>,
 }
 
 impl Between {
@@ -76,7 +74,7 @@ impl Between {
     }
 
     /// Whether no daemon is connected.
-    pub(super) fn is_waiting(&self) -> bool {
+    pub(super) fn has_no_daemon(&self) -> bool {
         self.until.is_some()
     }
 
@@ -85,21 +83,46 @@ impl Between {
     }
 
     /// Notes how an instance has ended that no daemon has.
-    pub(super) fn note_end(&mut self, plugin: PluginId, how: String) {
-        self.ended.insert(plugin, how);
+    pub(super) fn note_end(&mut self, ended: EndedKept) {
+        self.ended.insert(ended.plugin.clone(), ended);
+    }
+
+    /// How one has ended, of a plugin or of any; told once.
+    fn take_ended(&mut self, plugin: Option<&PluginId>) -> Option<EndedKept> {
+        match plugin {
+            Some(plugin) => self.ended.remove(plugin),
+            None => self.ended.pop_first().map(|(_, ended)| ended),
+        }
     }
 }
 
 impl Instance {
-    /// Whether it waits to be adopted: until then no daemon can ask for anything of it.
-    pub(super) fn is_waiting(&self) -> bool {
-        self.kept.as_ref().is_some_and(|kept| kept.until.is_some())
+    /// Whether the daemon that is connected may ask for something of it.
+    pub(super) fn is_daemons(&self) -> bool {
+        matches!(self.whose, Whose::Daemons | Whose::ThenTheNexts { .. })
     }
 
-    /// Until when, if it does and its end is not under way.
+    /// Until when it can be adopted, where it waits for that and its end is not under way.
     pub(super) fn adoptable_until(&self) -> Option<Instant> {
-        let kept = self.kept.as_ref().filter(|_| self.kill_again.is_none());
-        kept.and_then(|kept| kept.until)
+        match self.whose {
+            Whose::Waits { until, .. } if self.kill_again.is_none() => Some(until),
+            _ => None,
+        }
+    }
+
+    /// What is told of its end to the daemon that asks for it.
+    pub(super) fn ended_kept(&self, reason: String) -> EndedKept {
+        EndedKept {
+            plugin: self.plugin.clone(),
+            generation: self.generation,
+            reason,
+        }
+    }
+
+    /// Whether it is to go on without the daemon that is connected.
+    fn outlives_daemon(&self) -> bool {
+        let is_kept = matches!(self.whose, Whose::ThenTheNexts { .. } | Whose::Waits { .. });
+        is_kept && self.kill_again.is_none()
     }
 }
 
@@ -140,52 +163,56 @@ impl Launcher {
                 refused(format!("instance {id} is watched, and is not kept"))
             }
             Some(_) => {
-                instance.kept = Some(Kept { note, until: None });
+                instance.whose = Whose::ThenTheNexts { note };
                 Ok(Reply::Kept)
             }
         }
     }
 
-    pub(super) fn adopt(&mut self, plugin: &PluginId, digest: &Digest) -> Result<Reply, Failure> {
-        let waiting = self.waiting_of(plugin);
+    pub(super) fn adopt(&mut self, plugin: &PluginId, digest: &Digest) -> Reply {
+        let waiting = self.waiting_of(Some(plugin));
         let Some((id, others)) = waiting.split_last() else {
-            let reason = self.between.ended.remove(plugin);
-            return Ok(Reply::NotKept { reason });
+            let ended = self.between.take_ended(Some(plugin));
+            return Reply::NotKept { ended };
         };
         for other in others {
             self.end_kept(*other, "another instance of its plugin is taken over");
         }
-        let trust = match self.trust_in_kept(*id, digest) {
-            Ok(trust) => trust,
-            Err(reason) => {
-                self.end_kept(*id, &reason);
-                let reason = Some(reason);
-                return Ok(Reply::NotKept { reason });
-            }
-        };
-        match self.given_over(*id, trust) {
+        let given = self
+            .trust_in_kept(*id, digest)
+            .and_then(|trust| self.given_over(*id, trust));
+        match given {
             Ok(adopted) => {
                 log::line(&format!("instance {id} of {plugin} is taken over"));
-                Ok(Reply::Adopted(adopted))
+                Reply::Adopted(adopted)
             }
-            Err(failure) => {
-                self.end_kept(*id, &failure.message);
-                Err(failure)
-            }
+            Err(reason) => Reply::NotKept {
+                ended: self.end_kept(*id, &reason),
+            },
         }
+    }
+
+    /// Ends one of those that wait to be adopted, of a plugin or of any, or tells of one that has ended by
+    /// itself.
+    pub(super) fn discard(&mut self, plugin: Option<&PluginId>) -> Reply {
+        let ended = match self.waiting_of(plugin).first() {
+            Some(id) => self.end_kept(*id, "the next daemon does not go on with it"),
+            None => self.between.take_ended(plugin),
+        };
+        Reply::NotKept { ended }
     }
 
     /// Ends what is kept of a plugin of which another instance is launched.
     pub(super) fn replace_kept(&mut self, plugin: &PluginId) {
         self.between.ended.remove(plugin);
-        for id in self.waiting_of(plugin) {
+        for id in self.waiting_of(Some(plugin)) {
             self.end_kept(id, "another is started in its place");
         }
     }
 
     /// The daemon's connection has ended: with it every jail, or every one that it did not name.
     pub(super) fn hung_up(&mut self, why: &str) {
-        let is_kept = self.instances.values().any(|one| one.kept.is_some());
+        let is_kept = self.instances.values().any(Instance::outlives_daemon);
         let asked = std::mem::take(&mut self.between.asked);
         match self.between.door.as_ref().map(AsFd::as_fd) {
             Some(door) if asked && is_kept => {
@@ -200,25 +227,28 @@ impl Launcher {
         self.between.until = Some(until);
         self.between.ended.clear();
         let ids: Vec<InstanceId> = self.instances.keys().copied().collect();
-        let mut count = 0_usize;
         for id in ids {
             let Some(instance) = self.instances.get_mut(&id) else {
                 continue;
             };
-            // One that the daemon before this one kept waits no longer for that.
-            if let Some(kept) = &mut instance.kept {
-                kept.until.get_or_insert(until);
-                count += 1;
-            } else if instance.running().is_some() {
-                // Nor is it any other daemon's.
-                let note = String::new();
-                let until = Some(until);
-                instance.kept = Some(Kept { note, until });
-                instance.end(id, "its daemon has ended, and did not keep it");
-            } else {
-                self.abandon(id);
-            }
+            instance.whose = match std::mem::replace(&mut instance.whose, Whose::Nobodys) {
+                Whose::ThenTheNexts { note } => Whose::Waits { note, until },
+                // One that the daemon before this one kept waits no longer for that.
+                whose @ (Whose::Waits { .. } | Whose::Nobodys) => whose,
+                Whose::Daemons => {
+                    match instance.running().is_some() {
+                        true => instance.end(id, "its daemon has ended, and did not keep it"),
+                        false => self.abandon(id),
+                    }
+                    continue;
+                }
+            };
         }
+        let waiting = self
+            .instances
+            .values()
+            .filter_map(Instance::adoptable_until);
+        let count = waiting.count();
         let limit = self.ground.config.handover_limit;
         log::line(&format!(
             "{why}: keeps {count} instances for the next, at most {limit}"
@@ -233,7 +263,7 @@ impl Launcher {
             .between
             .door
             .as_ref()
-            .filter(|_| self.between.is_waiting())
+            .filter(|_| self.between.has_no_daemon())
         else {
             return;
         };
@@ -280,27 +310,25 @@ impl Launcher {
             .collect();
         for id in late {
             let reason = "it was not taken over within handover-limit";
-            if let Some(instance) = self.instances.get(&id) {
-                let plugin = instance.plugin.clone();
-                self.between.note_end(plugin, reason.to_owned());
+            if let Some(ended) = self.end_kept(id, reason) {
+                self.between.note_end(ended);
             }
-            self.end_kept(id, reason);
         }
     }
 
-    /// The instances that wait for a daemon to adopt them, oldest first.
-    fn waiting_of(&self, plugin: &PluginId) -> Vec<InstanceId> {
+    /// The instances that wait for a daemon to adopt them, of a plugin or of all, oldest first.
+    fn waiting_of(&self, plugin: Option<&PluginId>) -> Vec<InstanceId> {
         let waiting = self.instances.iter().filter(|(_, one)| {
             let is_there = one.adoptable_until().is_some() && one.running().is_some();
-            &one.plugin == plugin && is_there
+            is_there && plugin.is_none_or(|plugin| &one.plugin == plugin)
         });
         waiting.map(|(id, _)| *id).collect()
     }
 
-    fn end_kept(&mut self, id: InstanceId, reason: &str) {
-        if let Some(instance) = self.instances.get_mut(&id) {
-            instance.end(id, reason);
-        }
+    fn end_kept(&mut self, id: InstanceId, reason: &str) -> Option<EndedKept> {
+        let instance = self.instances.get_mut(&id)?;
+        instance.end(id, reason);
+        Some(instance.ended_kept(reason.to_owned()))
     }
 
     /// What the trust in an instance rests on, where a launch of these files would now be the one that it
@@ -327,56 +355,27 @@ impl Launcher {
         Ok(basis.to_string())
     }
 
-    /// What the daemon is given, whose instance it is from now on.
-    fn given_over(&mut self, id: InstanceId, trust: String) -> Result<Adopted, Failure> {
-        let gone = || failure::new(FailureKind::Request, format!("instance {id} has ended"));
-        let instance = self.instances.get_mut(&id).ok_or_else(gone)?;
-        let launched = instance.launched_anew(id, trust)?;
-        let kept = instance.kept.take().ok_or_else(gone)?;
-        Ok(Adopted {
-            launched,
-            generation: instance.generation,
-            note: kept.note,
-        })
-    }
-}
-
-impl Instance {
-    /// What a launch would have answered, with descriptors of the same pipes and sockets.
-    fn launched_anew(&self, id: InstanceId, trust: String) -> Result<Launched, Failure> {
-        let gone = || failure::new(FailureKind::Request, format!("instance {id} has ended"));
-        let running = self.running().ok_or_else(gone)?;
-        let held = running.held.as_ref().ok_or_else(gone)?;
-        let jail = &running.jail;
-        let host = |error: io::Error| failure::of(FailureKind::Host, &error);
-        let listeners = jail
-            .listeners
-            .iter()
-            .zip(&held.purposes)
-            .zip(&running.listening)
-            .map(|((socket, purpose), port)| {
-                Ok(Listener {
-                    purpose: *purpose,
-                    port: *port,
-                    socket: socket.try_clone()?,
-                })
-            })
-            .collect::<io::Result<_>>()
-            .map_err(host)?;
-        Ok(Launched {
-            instance: id,
-            pid: u32::try_from(jail.plugin_pid).unwrap_or(0),
-            pidfd: jail.plugin.try_clone().map_err(host)?,
-            stdout: jail.stdout.try_clone().map_err(host)?,
-            stderr: jail.stderr.try_clone().map_err(host)?,
-            policy: sealed::file("pinfold-policy", &held.policy.bytes).map_err(host)?,
-            tmp_directory: held.tmp_directory.clone(),
-            development_policy: held.policy.is_development,
-            missing: names(&held.missing),
-            trust,
-            watched_until: None,
-            listeners,
-        })
+    /// What the daemon is given, whose instance it is from now on; or why it cannot be given that.
+    fn given_over(&mut self, id: InstanceId, trust: String) -> Result<Adopted, String> {
+        const GONE: &str = "it has ended";
+        let instance = self.instances.get_mut(&id).ok_or(GONE)?;
+        let running = instance.running_mut().ok_or(GONE)?;
+        let held = running.held.as_ref().ok_or(GONE)?;
+        let has = (&mut running.jail, &running.listening[..]);
+        let launched = held
+            .launched(id, has, trust, Ends::Shared)
+            .map_err(|failure| failure.message)?;
+        match std::mem::replace(&mut instance.whose, Whose::Daemons) {
+            Whose::Waits { note, .. } => Ok(Adopted {
+                launched,
+                generation: instance.generation,
+                note,
+            }),
+            other => {
+                instance.whose = other;
+                Err("it does not wait for a daemon".into())
+            }
+        }
     }
 }
 

@@ -4,9 +4,10 @@ use std::os::fd::OwnedFd;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use pinfold_policy::{Control, Generation, PluginId};
+use pinfold_policy::{Generation, PluginId};
 
-use super::handover::{Held, Kept};
+use super::given::Given;
+use super::handover::Whose;
 use super::launch::Launching;
 use super::watching::Watcher;
 use crate::cgroup::{Leaf, Watch};
@@ -51,8 +52,7 @@ pub(super) struct Instance {
     pub(super) kill_again: Option<Instant>,
     /// When it ends because the run in which it is watched is over.
     pub(super) watched_until: Option<Instant>,
-    /// That it is for the next daemon, where it is.
-    pub(super) kept: Option<Kept>,
+    pub(super) whose: Whose,
 }
 
 /// Whether sockets to the plugin must refuse descriptors.
@@ -90,12 +90,19 @@ pub(super) struct Running {
     pub(super) watcher: Option<Watcher>,
     /// What another daemon is to be given with it, where it can be kept for one. The reading ends of
     /// its pipes and its listeners are then still in the jail's place here.
-    pub(super) held: Option<Box<Held>>,
+    pub(super) held: Option<Box<Given>>,
 }
 
 impl Instance {
     pub(super) fn running(&self) -> Option<&Running> {
         match &self.phase {
+            Phase::Running(running) => Some(running),
+            _ => None,
+        }
+    }
+
+    pub(super) fn running_mut(&mut self) -> Option<&mut Running> {
+        match &mut self.phase {
             Phase::Running(running) => Some(running),
             _ => None,
         }
@@ -196,27 +203,6 @@ impl Removing {
 
 /// After that many attempts, some minutes, a group is left to the next sweep.
 pub(super) const REMOVE_ATTEMPTS: u32 = 200;
-
-/// What a jail told of itself while it started: preferred controls that it could not have.
-pub(super) fn names(missing: &[Control]) -> Vec<String> {
-    missing.iter().map(|one| one.id().to_owned()).collect()
-}
-
-/// A descriptor that the daemon is to have: a copy, where another daemon may have to be given it too.
-pub(super) fn give(place: &mut OwnedFd, is_held: bool) -> std::io::Result<OwnedFd> {
-    match is_held {
-        true => place.try_clone(),
-        false => take(place),
-    }
-}
-
-/// Takes a descriptor out of its place and leaves `/dev/null` there: the reading end of a pipe
-/// that the daemon has must not stay open here, or the plugin would never hear of its end.
-fn take(place: &mut OwnedFd) -> std::io::Result<OwnedFd> {
-    use rustix::fs::{Mode, OFlags};
-    let null = rustix::fs::open("/dev/null", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?;
-    Ok(std::mem::replace(place, null))
-}
 
 #[cfg(test)]
 mod tests {

@@ -19,17 +19,18 @@ use super::controls::{self, Findings, Tried, control_of};
 use super::decide::{Basis, Question, decide};
 use super::ending::ends_soon;
 use super::files::{Filter, Policy, ProfileUse};
+use super::given::{Ends, Given};
 use super::ground::Ground;
-use super::handover::Held;
-use super::instance::{Instance, Phase, Running, Wish, give, names};
+use super::handover::Whose;
+use super::instance::{Instance, Phase, Running, Wish};
 use super::quota::Uncounted;
 use super::reading::{self, Reading, WentBy};
 use super::watching::{self, Watcher};
-use super::{failure, log, quota, sealed};
+use super::{failure, log, quota};
 use crate::cgroup::{self, Disk, WatchKind};
 use crate::jail::{self, Ids, Jail, JailError, JailSpec, Progress, Starting, Step};
 use crate::posture;
-use crate::protocol::{Failure, FailureKind, Launched, Listener, ListenerPurpose, RequestId};
+use crate::protocol::{Failure, FailureKind, Launched, ListenerPurpose, RequestId};
 use crate::stage::{Signatures, Stage};
 
 /// Time for the set-up of a jail.
@@ -134,36 +135,24 @@ impl Launching {
             }
         }
         missing.sort_unstable();
-        let host = |error: std::io::Error| failure::of(FailureKind::Host, &error);
+        let given = Given {
+            policy: self.policy,
+            tmp_directory: self.spec.tmp_directory,
+            missing,
+            went_by: self.went_by,
+            purposes: self.purposes,
+        };
         // A watched run is the daemon's that had it watched.
         let hold = hold && self.watched_until.is_none();
-        let sockets = match hold {
-            true => jail.listeners.iter().map(OwnedFd::try_clone).collect(),
-            false => Ok(std::mem::take(&mut jail.listeners)),
+        let ends = match hold {
+            true => Ends::Shared,
+            false => Ends::Moved,
         };
+        let listening = self.spec.listeners;
+        let trust = self.basis.to_string();
         let launched = Launched {
-            instance,
-            pid: u32::try_from(jail.plugin_pid).unwrap_or(0),
-            pidfd: jail.plugin.try_clone().map_err(host)?,
-            stdout: give(&mut jail.stdout, hold).map_err(host)?,
-            stderr: give(&mut jail.stderr, hold).map_err(host)?,
-            policy: sealed::file("pinfold-policy", &self.policy.bytes).map_err(host)?,
-            tmp_directory: self.spec.tmp_directory.clone(),
-            development_policy: self.policy.is_development,
-            missing: names(&missing),
-            trust: self.basis.to_string(),
             watched_until: self.watched_until,
-            listeners: sockets
-                .map_err(host)?
-                .into_iter()
-                .zip(self.purposes.iter().copied())
-                .zip(&self.spec.listeners)
-                .map(|((socket, purpose), port)| Listener {
-                    purpose,
-                    port: *port,
-                    socket,
-                })
-                .collect(),
+            ..given.launched(instance, (&mut jail, &listening), trust, ends)?
         };
         let network = self.spec.network.or_else(|| network_of(&jail));
         let running = Running {
@@ -171,17 +160,9 @@ impl Launching {
             pid_namespace,
             network,
             loopback: self.spec.loopback,
-            listening: self.spec.listeners,
+            listening,
             watcher: self.watcher,
-            held: hold.then(|| {
-                Box::new(Held {
-                    policy: self.policy,
-                    tmp_directory: self.spec.tmp_directory,
-                    missing,
-                    went_by: self.went_by,
-                    purposes: self.purposes,
-                })
-            }),
+            held: hold.then(|| Box::new(given)),
         };
         Ok((running, launched))
     }
@@ -410,7 +391,7 @@ pub(super) fn start(
         memory_look: None,
         kill_again: None,
         watched_until: watch_ends,
-        kept: None,
+        whose: Whose::Daemons,
     })
 }
 

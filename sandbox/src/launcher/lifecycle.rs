@@ -6,6 +6,7 @@ use std::time::Instant;
 use pinfold_policy::InstanceId;
 use rustix::event::epoll::EventFlags;
 
+use super::handover::Whose;
 use super::instance::{
     Instance, KILL_AGAIN, MEMORY_LOOK, MEMORY_LOOKS, Phase, REMOVE_ATTEMPTS, Removing, Running,
 };
@@ -131,16 +132,18 @@ impl Launcher {
         log::line(&format!("instance {id} of {} {cause}", instance.plugin));
         // Of what no daemon has, none hears before it asks; and where the launcher has ended it, who asked
         // knows why.
-        if instance.is_waiting() {
-            if instance.reason.is_none() {
-                let plugin = instance.plugin.clone();
-                self.between.note_end(plugin, cause.to_string());
+        match &instance.whose {
+            Whose::Waits { .. } if instance.reason.is_none() => {
+                let ended = instance.ended_kept(cause.to_string());
+                self.between.note_end(ended);
             }
-        } else if !self.is_ending() {
-            self.outbox.event(&Event::Exited {
-                instance: id,
-                cause,
-            });
+            _ if instance.is_daemons() && !self.is_ending() => {
+                self.outbox.event(&Event::Exited {
+                    instance: id,
+                    cause,
+                });
+            }
+            _ => {}
         }
         self.clear(id);
     }

@@ -86,7 +86,7 @@ impl Outbox {
     }
 
     /// Whether something waits for the socket to be writable.
-    pub(super) fn is_waiting(&self) -> bool {
+    pub(super) fn wants_room(&self) -> bool {
         !self.waiting.is_empty() && self.again.is_none()
     }
 

@@ -81,7 +81,8 @@ impl Launcher {
             Request::Trust { plugin, digest } => self.trust(&plugin, &digest).map(Some),
             Request::Handover => self.handover().map(Some),
             Request::Keep { instance, note } => self.keep(instance, note).map(Some),
-            Request::Adopt { plugin, digest } => self.adopt(&plugin, &digest).map(Some),
+            Request::Adopt { plugin, digest } => Ok(Some(self.adopt(&plugin, &digest))),
+            Request::Discard { plugin } => Ok(Some(self.discard(plugin.as_ref()))),
         };
         match answer {
             Ok(Some(reply)) => self.outbox.reply(id, Ok(reply)),
@@ -328,7 +329,7 @@ impl Launcher {
     pub(super) fn of_daemon(&mut self, id: InstanceId) -> Result<&mut Instance, Failure> {
         let instance = self.instances.get_mut(&id);
         instance
-            .filter(|instance| !instance.is_waiting())
+            .filter(|instance| instance.is_daemons())
             .ok_or_else(|| unknown(id))
     }
 

@@ -155,7 +155,7 @@ impl Launcher {
 
     fn on_socket(&mut self) {
         for _ in 0..REQUESTS_AT_ONCE {
-            let is_served = self.ending.is_none() && !self.between.is_waiting();
+            let is_served = self.ending.is_none() && !self.between.has_no_daemon();
             if !is_served || self.outbox.is_full() {
                 return;
             }
@@ -261,7 +261,7 @@ impl Launcher {
             .chain(
                 self.outbox
                     .deadline()
-                    .filter(|_| self.ending.is_none() && !self.between.is_waiting()),
+                    .filter(|_| self.ending.is_none() && !self.between.has_no_daemon()),
             )
             .chain(self.between.deadline())
             .chain(self.manager.deadline())
@@ -285,7 +285,7 @@ impl Launcher {
     }
 
     fn send(&mut self) -> io::Result<()> {
-        if self.ending.is_some() || self.between.is_waiting() {
+        if self.ending.is_some() || self.between.has_no_daemon() {
             return Ok(());
         }
         if let Err(errno) = self.outbox.flush() {
@@ -296,7 +296,7 @@ impl Launcher {
         if !self.outbox.is_full() {
             interest |= EventFlags::IN;
         }
-        if self.outbox.is_waiting() {
+        if self.outbox.wants_room() {
             interest |= EventFlags::OUT;
         }
         if interest != self.interest {

@@ -19,7 +19,7 @@ pub(crate) use answer::{decode_incoming, encode_event, encode_reply};
 pub(crate) use request::{decode_request, encode_request, request_id};
 
 /// Version of this encoding. Launcher and daemon are installed together, so there is one.
-const VERSION: u8 = 3;
+const VERSION: u8 = 4;
 
 /// Longest failure message, in bytes: a chain of causes with paths. Longer ones are cut.
 const MESSAGE_LIMIT_BYTES: usize = 4096;
@@ -112,8 +112,7 @@ mod kind {
     pub(super) const HANDOVER: u8 = 0x09;
     pub(super) const KEEP: u8 = 0x0a;
     pub(super) const ADOPT: u8 = 0x0b;
-    /// Only ever a reply: the other one to `ADOPT`.
-    pub(super) const NOT_KEPT: u8 = 0x0c;
+    pub(super) const DISCARD: u8 = 0x0c;
     /// A reply has the request's type with this bit; a connection's is `CONNECT`'s either way.
     pub(super) const REPLY: u8 = 0x40;
     pub(super) const FAILURE: u8 = 0x7f;

@@ -175,8 +175,8 @@ fn bytes_that_are_no_request_are_answered_or_end_the_launcher() {
         let flags = rustix::net::SendFlags::NOSIGNAL;
         rustix::net::send(machine.client.as_fd(), bytes, flags).unwrap();
     };
-    // Version 3, a type that there is not, request 7.
-    send(&machine, &[3, 0x3f, 0, 0, 0, 7]);
+    // Version 4, a type that there is not, request 7.
+    send(&machine, &[4, 0x3f, 0, 0, 0, 7]);
     match machine.client.receive().unwrap() {
         Incoming::Reply {
             id: 7,

@@ -60,6 +60,9 @@ pub(crate) fn requests() -> Vec<Request> {
             plugin: id("hello"),
             digest: Digest([9; 32]),
         },
+        Request::Discard {
+            plugin: Some(id("hello")),
+        },
     ]
 }
 

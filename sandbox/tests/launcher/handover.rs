@@ -8,8 +8,8 @@ use std::time::Instant;
 
 use pinfold_policy::{Digest, Generation};
 use pinfold_sandbox::protocol::{
-    Adopted, ExitCause, Failure, FailureKind, KillHow, Launched, ListenerPurpose, NOTE_LIMIT_BYTES,
-    Reply, Request, SocketDirectory,
+    Adopted, EndedKept, ExitCause, Failure, FailureKind, KillHow, Launched, ListenerPurpose,
+    NOTE_LIMIT_BYTES, Reply, Request, SocketDirectory,
 };
 
 use rustix::process::{Pid, Signal, kill_process};
@@ -61,7 +61,16 @@ fn adopt(machine: &Machine, plugin: &str, digest: Digest) -> Result<Adopted, Opt
     let plugin = id(plugin);
     match machine.call(&Request::Adopt { plugin, digest }).unwrap() {
         Reply::Adopted(adopted) => Ok(adopted),
-        Reply::NotKept { reason } => Err(reason),
+        Reply::NotKept { ended } => Err(ended.map(|ended| ended.reason)),
+        other => panic!("{other:?}"),
+    }
+}
+
+/// What has become of one that was kept and not adopted.
+fn discard(machine: &Machine, plugin: Option<&str>) -> Option<EndedKept> {
+    let plugin = plugin.map(id);
+    match machine.call(&Request::Discard { plugin }).unwrap() {
+        Reply::NotKept { ended } => ended,
         other => panic!("{other:?}"),
     }
 }
@@ -415,6 +424,50 @@ fn what_the_next_daemon_does_not_adopt_ends_at_the_limit_and_no_handover_prolong
     machine.close();
     assert_eq!(machine.child.wait().unwrap().code(), Some(0));
     ends(kept.pid, "its daemon ended without Handover");
+}
+
+#[test]
+fn what_the_next_daemon_discards_ends_at_once_and_what_is_a_daemons_does_not() {
+    if !has_root("what_the_next_daemon_discards_ends_at_once_and_what_is_a_daemons_does_not") {
+        return;
+    }
+    let mut machine = service("");
+    let (kept, digest) = listening(&machine, "kept");
+    let (off, _) = listening(&machine, "off");
+    let (gone, _) = listening(&machine, "gone");
+    let (ended, _) = listening(&machine, "ended");
+    let groups = crate::aftermath::groups(ended.pid);
+    // Before there is anything that waits for another daemon.
+    assert_eq!(discard(&machine, None), None);
+    assert_eq!(discard(&machine, Some("kept")), None);
+    hand_over(&machine, &[&kept, &off, &gone, &ended]);
+    assert_eq!(discard(&machine, None), None);
+    machine.close();
+    let plugin = Pid::from_raw(ended.pid.try_into().unwrap()).unwrap();
+    kill_process(plugin, Signal::SEGV).unwrap();
+    eventually("nothing of it is left", || {
+        !lives(ended.pid) && groups.iter().all(|group| !group.exists())
+    });
+    machine.reconnect();
+    let told = |plugin: &str, reason: &str| EndedKept {
+        plugin: id(plugin),
+        generation: Generation(1),
+        reason: reason.into(),
+    };
+    let why = "the next daemon does not go on with it";
+    assert_eq!(discard(&machine, Some("off")), Some(told("off", why)));
+    ends(off.pid, "it is discarded");
+    assert_eq!(discard(&machine, Some("off")), None, "twice");
+    assert_eq!(discard(&machine, Some("absent")), None);
+    assert!(lives(kept.pid) && lives(gone.pid));
+    machine.stage("kept").unwrap();
+    let adopted = adopt(&machine, "kept", digest).unwrap();
+    assert_eq!(discard(&machine, None), Some(told("gone", why)));
+    ends(gone.pid, "nobody asks for it");
+    let by_itself = ExitCause::Signal(libc::SIGSEGV).to_string();
+    assert_eq!(discard(&machine, None), Some(told("ended", &by_itself)));
+    assert_eq!(discard(&machine, None), None);
+    connects(&machine, &adopted.launched);
 }
 
 /// Whether somebody waits on the socket, where the launcher has ended.

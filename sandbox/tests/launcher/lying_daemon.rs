@@ -69,7 +69,7 @@ fn lies(others: Digest, running: InstanceId) -> Vec<(String, Forged)> {
     else {
         panic!("one of each kind");
     };
-    let [.., keep, adopt] = &requests()[..] else {
+    let [.., keep, adopt, discard] = &requests()[..] else {
         panic!("one of each kind");
     };
     let like = Forged::like;
@@ -97,6 +97,10 @@ fn lies(others: Digest, running: InstanceId) -> Vec<(String, Forged)> {
             (
                 format!("keep {shown:?}"),
                 like(keep).u64(running.0).text(&name),
+            ),
+            (
+                format!("discard {shown:?}"),
+                like(discard).bytes(&[1]).text(&name),
             ),
         ]);
     }
@@ -168,6 +172,10 @@ fn lies(others: Digest, running: InstanceId) -> Vec<(String, Forged)> {
             (
                 format!("probe flag {odd}"),
                 like(probe).bytes(&[odd]).text(b"hello"),
+            ),
+            (
+                format!("discard flag {odd}"),
+                like(discard).bytes(&[odd]).text(b"hello"),
             ),
         ]);
     }

@@ -175,7 +175,7 @@ async fn start(plan: &Plan, files: Files) -> Outcome {
     if let Some(outcome) = Box::pin(take_over(plan, &files)).await {
         return outcome;
     }
-    let generation = shared.next_generation();
+    let generation = shared.generations.next();
     if plan.shown {
         shared.enter(State::Starting, None, |snapshot| {
             snapshot.generation = generation;
@@ -211,20 +211,24 @@ async fn take_over(plan: &Plan, files: &Files) -> Option<Outcome> {
     } = match kept {
         Ok(Kept::Adopted(adopted)) => *adopted,
         Ok(Kept::Nothing) => return None,
-        Ok(Kept::Ended(reason)) => {
-            replaced(shared, shared.snapshot().generation, reason);
+        Ok(Kept::Ended(ended)) => {
+            // Its number is not another's.
+            shared.generations.go_on_after(ended.generation);
+            replaced(shared, Some(ended.generation), ended.reason);
             return None;
         }
         Err(error) => {
-            replaced(
-                shared,
-                shared.snapshot().generation,
-                Chain(&error).to_string(),
-            );
+            replaced(shared, None, Chain(&error).to_string());
             return None;
         }
     };
-    shared.count_on_from(generation);
+    if !shared.generations.go_on_after(generation) {
+        shared.kill(launched.instance).await;
+        launcher.forget(launched.instance);
+        let reason = "no daemon gives an instance this number".to_owned();
+        replaced(shared, Some(generation), reason);
+        return None;
+    }
     if plan.shown {
         shared.enter(State::Starting, None, |snapshot| {
             snapshot.generation = generation;
@@ -237,7 +241,7 @@ async fn take_over(plan: &Plan, files: &Files) -> Option<Outcome> {
     };
     match introduced(plan, files.clone(), begun).await {
         Outcome::Failed(not_started) => {
-            replaced(shared, generation, not_started.text());
+            replaced(shared, Some(generation), not_started.text());
             None
         }
         outcome @ Outcome::Serves(_) => {
@@ -250,12 +254,17 @@ async fn take_over(plan: &Plan, files: &Files) -> Option<Outcome> {
     }
 }
 
-/// What the daemon before left of the plugin is gone.
-fn replaced(shared: &Shared, generation: Generation, reason: String) {
+/// What the daemon before left of the plugin is gone. Which instance that was is not known where the
+/// launcher did not answer.
+fn replaced(shared: &Shared, generation: Option<Generation>, reason: String) {
     shared.change(|snapshot| snapshot.left = Some(Left::Replaced(reason.clone())));
+    let subject = match generation {
+        Some(generation) => format!("generation {}", generation.0),
+        None => "unknown generation".into(),
+    };
+    let generation = generation.unwrap_or_else(|| shared.snapshot().generation);
     let line = format!("not taken over from the daemon before, started anew: {reason}");
     shared.note(generation, LogLevel::Warn, &line);
-    let subject = format!("generation {}", generation.0);
     shared.audit(
         "plugin.end",
         subject,

@@ -48,6 +48,14 @@ pub(super) async fn hand_over(shared: Arc<Shared>, mut serving: Serving, note: S
     Ending::Reaped
 }
 
+/// Ends what the daemon before has left of a plugin that is not to run.
+pub(super) async fn unwanted(shared: Arc<Shared>) -> Ending {
+    if shared.may_be_left() {
+        shared.catalogue.discard_left(Some(&shared.plugin)).await;
+    }
+    Ending::Reaped
+}
+
 /// Ends an instance that is out of the table, in order: calls under way are answered, then its
 /// contract's own way, SIGTERM, the whole jail.
 pub(super) async fn stop(shared: Arc<Shared>, mut serving: Serving) -> String {

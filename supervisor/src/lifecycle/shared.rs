@@ -1,7 +1,7 @@
 //! What a plugin's task shares with the work that it has under way.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use chrono::Utc;
@@ -10,6 +10,7 @@ use pinfold_policy::{Generation, InstanceId, PluginId};
 use pinfold_sandbox::protocol::{ExitCause, KillHow, Request};
 use tokio::sync::watch;
 
+use super::generations::Generations;
 use crate::catalogue::Catalogue;
 use crate::chain::Chain;
 use crate::events::{EventKind, Happening};
@@ -30,22 +31,12 @@ pub(super) struct Shared {
     pub(super) catalogue: Arc<Catalogue>,
     pub(super) snapshot: watch::Sender<Arc<Snapshot>>,
     pub(super) log: Arc<PluginLog>,
-    pub(super) generations: AtomicU64,
+    pub(super) generations: Generations,
     /// Whether the launcher was asked for what the daemon before has left.
     pub(super) asked_for_left: AtomicBool,
 }
 
 impl Shared {
-    /// Number of the next instance.
-    pub(super) fn next_generation(&self) -> Generation {
-        Generation(self.generations.fetch_add(1, Ordering::Relaxed) + 1)
-    }
-
-    /// Has the numbers go on after this one, which the daemon before gave.
-    pub(super) fn count_on_from(&self, generation: Generation) {
-        self.generations.fetch_max(generation.0, Ordering::Relaxed);
-    }
-
     /// Whether the daemon before may have left an instance: asked once.
     pub(super) fn may_be_left(&self) -> bool {
         !self.asked_for_left.swap(true, Ordering::Relaxed)

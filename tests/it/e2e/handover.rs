@@ -16,8 +16,10 @@ use pinfold_tests::{binary, wait_for};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
+use super::audit::records;
 use super::daemon::Daemon;
 use super::http::Server;
+use super::maintenance::change_database;
 use super::process;
 use super::setup::Setup;
 
@@ -262,11 +264,15 @@ fn what_cannot_be_taken_over_is_started_anew_and_the_rest_goes_on() {
         .plugin("policy", "goatflow-g4")
         .plugin("files", "goatflow-g3")
         .plugin("gone", "goatflow-g2")
+        .plugin("off", "goatflow-g1")
         .policy("policy", "");
-    let (mut manager, setup) = installed(plugins, |text| text);
+    // What ends because nobody goes on with it does not wait for this.
+    let longer = |text: String| text.replace("handover-limit = \"30s\"", "handover-limit = \"1h\"");
+    let (mut manager, setup) = installed(plugins, longer);
     manager.start_launcher();
     let mut daemon = manager.serve(setup).start();
-    let before = ["kept", "policy", "files", "gone"].map(|name| daemon.plugin_pid(name));
+    let names = ["kept", "policy", "files", "gone", "off"];
+    let before = names.map(|name| daemon.plugin_pid(name));
     daemon.signal(Signal::SIGUSR2);
     assert!(daemon.wait().success());
     assert!(before.iter().all(|pid| process::lives(*pid)));
@@ -274,6 +280,10 @@ fn what_cannot_be_taken_over_is_started_anew_and_the_rest_goes_on() {
     daemon.add_policy("policy", "[limits]\nprocesses = 50\n");
     fs::write(base.join("plugins/files/more"), "x").unwrap();
     fs::remove_dir_all(base.join("plugins/gone")).unwrap();
+    change_database(
+        &base,
+        "INSERT INTO plugin_flag (id, enabled, changed) VALUES ('off', 0, '2026-11-22T00:00:00Z')",
+    );
     let daemon = daemon.again().start();
     assert_eq!(daemon.plugin_pid("kept"), before[0]);
     for (name, pid, why) in [
@@ -287,14 +297,38 @@ fn what_cannot_be_taken_over_is_started_anew_and_the_rest_goes_on() {
             (&json!(false), &json!(why))
         );
         assert!(kinds(&daemon, name).contains(&"replaced".to_owned()));
+        // The number of the one that it replaces is not its own.
+        assert_eq!(shown["generation"], 2);
         process::all_gone(name, [pid]);
     }
     assert_eq!(
         daemon.status()["handover"],
         json!({"taken-over": 1, "replaced": 2})
     );
-    // Nobody asks for it: it goes when the time is over.
+    // Nobody goes on with these.
     process::all_gone("the plugin that was removed", [before[3]]);
+    process::all_gone("the plugin that was switched off", [before[4]]);
+    let ends = || {
+        let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+        let told = |it: &Value| ["plugin", "subject", "detail"].map(|key| text(&it[key]));
+        let records = records(&base, &["--action", "plugin.end"]);
+        records.iter().map(told).collect::<Vec<_>>()
+    };
+    for (name, detail) in [
+        ("policy", "not taken over: its policy has changed"),
+        ("files", "not taken over: its files have changed"),
+        (
+            "gone",
+            "left by the daemon before: the next daemon does not go on with it",
+        ),
+        (
+            "off",
+            "left by the daemon before: the next daemon does not go on with it",
+        ),
+    ] {
+        let wanted = [name, "generation 1", detail].map(str::to_owned);
+        wait_for("the audit trail", || ends().contains(&wanted).then_some(()));
+    }
 }
 
 #[test]

@@ -178,15 +178,7 @@ fn doctor_finds_what_is_broken_and_says_how_to_mend_each() {
     let database = base.join("state/pinfold.db");
     fs::set_permissions(&database, fs::Permissions::from_mode(0o644)).unwrap();
     let sql = "UPDATE audit SET subject = 'somebody else' WHERE number = 2";
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build();
-    runtime.unwrap().block_on(async {
-        use sqlx::ConnectOptions as _;
-        let options = sqlx::sqlite::SqliteConnectOptions::new().filename(&database);
-        let mut connection = options.connect().await.unwrap();
-        sqlx::raw_sql(sql).execute(&mut connection).await.unwrap();
-    });
+    change_database(&base, sql);
     let (code, state, findings) = look();
     assert_eq!((code, state), (Some(2), "down".into()));
     let errors = errors(&findings);
@@ -204,6 +196,20 @@ fn doctor_finds_what_is_broken_and_says_how_to_mend_each() {
     let people = pinfold(&base, &["doctor"]);
     assert!(said(&people).contains("mend: "), "{}", said(&people));
     drop(setup);
+}
+
+/// Changes the database of an installation whose daemon does not run.
+pub(super) fn change_database(base: &Path, sql: &'static str) {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build();
+    runtime.unwrap().block_on(async {
+        use sqlx::ConnectOptions as _;
+        let database = base.join("state/pinfold.db");
+        let options = sqlx::sqlite::SqliteConnectOptions::new().filename(database);
+        let mut connection = options.connect().await.unwrap();
+        sqlx::raw_sql(sql).execute(&mut connection).await.unwrap();
+    });
 }
 
 #[test]

@@ -10,8 +10,8 @@ use super::request::check_note;
 use super::{CodecError, MESSAGE_LIMIT_BYTES, kind};
 use crate::protocol::packet::{LAUNCHED_DESCRIPTORS, Packet};
 use crate::protocol::{
-    Adopted, ControlChange, Event, ExitCause, Failure, FailureKind, Incoming, LISTENERS_LIMIT,
-    Launched, Listener, ListenerPurpose, RefusedCall, Reply, RequestId, Stats,
+    Adopted, ControlChange, EndedKept, Event, ExitCause, Failure, FailureKind, Incoming,
+    LISTENERS_LIMIT, Launched, Listener, ListenerPurpose, RefusedCall, Reply, RequestId, Stats,
 };
 
 /// A reply as a packet.
@@ -45,10 +45,13 @@ pub(crate) fn encode_reply(
             out.text("note", &adopted.note)?;
             descriptors = out.launched(adopted.launched)?;
         }
-        Ok(Reply::NotKept { reason }) => {
-            out.header(kind::NOT_KEPT | kind::REPLY, id);
-            out.option(reason.as_deref(), |out, reason| {
-                out.text("reason", cut(reason))
+        // Also where it is the answer to `Adopt`: that type is of what is given.
+        Ok(Reply::NotKept { ended }) => {
+            out.header(kind::DISCARD | kind::REPLY, id);
+            out.option(ended.as_ref(), |out, ended| {
+                out.plugin(&ended.plugin)?;
+                out.u64(ended.generation.0);
+                out.text("reason", cut(&ended.reason))
             })?;
         }
         Ok(Reply::HandingOver { limit }) => {
@@ -383,7 +386,7 @@ impl Reader<'_> {
         const HANDING_OVER: u8 = kind::HANDOVER | kind::REPLY;
         const KEPT: u8 = kind::KEEP | kind::REPLY;
         const ADOPTED: u8 = kind::ADOPT | kind::REPLY;
-        const NOT_KEPT: u8 = kind::NOT_KEPT | kind::REPLY;
+        const NOT_KEPT: u8 = kind::DISCARD | kind::REPLY;
         match kind {
             LAUNCHED => return Ok(Reply::Launched(self.launched(descriptors)?)),
             ADOPTED => {
@@ -413,7 +416,13 @@ impl Reader<'_> {
             KILLED => Reply::Killed,
             KEPT => Reply::Kept,
             NOT_KEPT => Reply::NotKept {
-                reason: self.option("reason", |read| read.text("reason"))?,
+                ended: self.option("ended", |read| {
+                    Ok(EndedKept {
+                        plugin: read.plugin()?,
+                        generation: Generation(read.u64("generation")?),
+                        reason: read.text("reason")?,
+                    })
+                })?,
             },
             HANDING_OVER => Reply::HandingOver {
                 limit: Duration::from_millis(self.u64("limit")?),

@@ -19,7 +19,7 @@ pub(crate) fn encode_request(id: RequestId, request: &Request) -> Result<Vec<u8>
     match request {
         Request::Probe { plugin } => {
             out.header(kind::PROBE, id);
-            out.option(plugin.as_ref(), |out, plugin| out.plugin(plugin))?;
+            out.option(plugin.as_ref(), Writer::plugin)?;
         }
         Request::Stage { plugin } => {
             out.header(kind::STAGE, id);
@@ -95,6 +95,10 @@ pub(crate) fn encode_request(id: RequestId, request: &Request) -> Result<Vec<u8>
             out.header(kind::ADOPT, id);
             out.plugin(plugin)?;
             out.bytes.extend(digest.0);
+        }
+        Request::Discard { plugin } => {
+            out.header(kind::DISCARD, id);
+            out.option(plugin.as_ref(), Writer::plugin)?;
         }
     }
     out.finish()
@@ -182,6 +186,9 @@ pub(crate) fn decode_request(packet: Packet) -> Result<(RequestId, Request), Cod
         kind::ADOPT => Request::Adopt {
             plugin: read.plugin()?,
             digest: Digest(read.array("digest")?),
+        },
+        kind::DISCARD => Request::Discard {
+            plugin: read.option("plugin", Reader::plugin)?,
         },
         value => {
             let field = "type";

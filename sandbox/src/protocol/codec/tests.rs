@@ -8,7 +8,7 @@ use pinfold_policy::{Control, Digest, FROM_DAEMON_LIMIT_BYTES, Generation, Insta
 
 use super::*;
 use crate::protocol::{
-    Adopted, ControlChange, Event, ExitCause, Failure, FailureKind, Incoming, KillHow,
+    Adopted, ControlChange, EndedKept, Event, ExitCause, Failure, FailureKind, Incoming, KillHow,
     LISTENERS_LIMIT, Launched, Listener, ListenerPurpose, Loopback, NOTE_LIMIT_BYTES, RefusedCall,
     Reply, Request, SocketDirectory, Stats,
 };
@@ -77,6 +77,7 @@ fn request() -> impl Strategy<Value = Request> {
             plugin,
             digest: Digest(digest),
         }),
+        proptest::option::of(plugin()).prop_map(|plugin| Request::Discard { plugin }),
         (plugin(), any::<[u8; 32]>()).prop_map(|(plugin, digest)| Request::Trust {
             plugin,
             digest: Digest(digest),
@@ -258,7 +259,7 @@ fn a_port_of_a_jail_has_these_bytes_and_is_never_zero() {
         port: 0x1234.try_into().unwrap(),
     };
     let mut bytes = encode_request(5, &request).unwrap();
-    assert_eq!(bytes, b"\x03\x08\0\0\0\x05\0\0\0\0\0\0\0\x02\x01\x12\x34");
+    assert_eq!(bytes, b"\x04\x08\0\0\0\x05\0\0\0\0\0\0\0\x02\x01\x12\x34");
     bytes.truncate(15);
     bytes.extend([0, 0]);
     let descriptors = Vec::new();
@@ -279,15 +280,15 @@ fn what_is_said_of_a_handover_has_these_bytes_and_comes_back_the_same() {
     };
     assert_eq!(
         encode_request(5, &Request::Handover).unwrap(),
-        b"\x03\x09\0\0\0\x05"
+        b"\x04\x09\0\0\0\x05"
     );
     assert_eq!(
         encode_request(5, &keep("n")).unwrap(),
-        b"\x03\x0a\0\0\0\x05\0\0\0\0\0\0\0\x02\0\x01n"
+        b"\x04\x0a\0\0\0\x05\0\0\0\0\0\0\0\x02\0\x01n"
     );
     let limit = std::time::Duration::from_millis(30_000);
     let packet = encode_reply(5, Ok(Reply::HandingOver { limit })).unwrap();
-    assert_eq!(packet.bytes, b"\x03\x49\0\0\0\x05\0\0\0\0\0\0\x75\x30");
+    assert_eq!(packet.bytes, b"\x04\x49\0\0\0\x05\0\0\0\0\0\0\x75\x30");
     let read = |reply| {
         let packet = encode_reply(5, Ok(reply)).unwrap();
         match decode_incoming(packet).unwrap() {
@@ -298,12 +299,24 @@ fn what_is_said_of_a_handover_has_these_bytes_and_comes_back_the_same() {
     let reply = read(Reply::HandingOver { limit });
     assert!(matches!(reply, Reply::HandingOver { limit: read } if read == limit));
     assert!(matches!(read(Reply::Kept), Reply::Kept));
-    for reason in [None, Some("its files have changed".to_owned())] {
+    let one = EndedKept {
+        plugin: PluginId::parse("a").unwrap(),
+        generation: Generation(9),
+        reason: "its files have changed".into(),
+    };
+    for ended in [None, Some(one)] {
         let reply = read(Reply::NotKept {
-            reason: reason.clone(),
+            ended: ended.clone(),
         });
-        assert!(matches!(reply, Reply::NotKept { reason: read } if read == reason));
+        assert!(matches!(reply, Reply::NotKept { ended: read } if read == ended));
     }
+    let any = Request::Discard { plugin: None };
+    assert_eq!(encode_request(5, &any).unwrap(), b"\x04\x0c\0\0\0\x05\0");
+    let plugin = PluginId::parse("a").ok();
+    assert_eq!(
+        encode_request(5, &Request::Discard { plugin }).unwrap(),
+        b"\x04\x0c\0\0\0\x05\x01\0\x01a"
+    );
     let adopted = |note: &str| Adopted {
         launched: started(1),
         generation: Generation(9),
@@ -368,12 +381,12 @@ fn what_is_said_of_trust_has_these_bytes() {
         plugin: "ab".parse().unwrap(),
         digest: Digest([9; 32]),
     };
-    let mut bytes = vec![3, 7, 0, 0, 0, 5, 0, 2, b'a', b'b'];
+    let mut bytes = vec![4, 7, 0, 0, 0, 5, 0, 2, b'a', b'b'];
     bytes.extend([9; 32]);
     assert_eq!(encode_request(5, &request).unwrap(), bytes);
     let basis = "unsigned".to_owned();
     let answer = encode_reply(5, Ok(Reply::Trusted { basis })).unwrap();
-    assert_eq!(answer.bytes, b"\x03\x47\0\0\0\x05\0\x08unsigned");
+    assert_eq!(answer.bytes, b"\x04\x47\0\0\0\x05\0\x08unsigned");
     assert!(matches!(
         decode_incoming(answer).unwrap(),
         Incoming::Reply { id: 5, result: Ok(Reply::Trusted { basis }) } if basis == "unsigned"
@@ -384,7 +397,7 @@ fn what_is_said_of_trust_has_these_bytes() {
         hint: None,
     };
     let answer = encode_reply(5, Err(refused.clone())).unwrap();
-    assert_eq!(answer.bytes, b"\x03\x7f\0\0\0\x05\x06\0\x02no\0");
+    assert_eq!(answer.bytes, b"\x04\x7f\0\0\0\x05\x06\0\x02no\0");
     assert!(matches!(
         decode_incoming(answer).unwrap(),
         Incoming::Reply { id: 5, result: Err(failure) } if failure == refused
