@@ -19,6 +19,8 @@ use tokio::sync::Semaphore;
 
 pub(crate) use obstacle::Obstacle;
 
+use audit::afterwards::WrittenDown;
+
 /// Why the daemon's state cannot be read or written.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -120,6 +122,7 @@ pub(crate) struct Store {
     pool: SqlitePool,
     /// Whose turn it is to write.
     turns: Arc<Semaphore>,
+    written_down: WrittenDown,
 }
 
 impl Store {
@@ -155,7 +158,11 @@ impl Store {
             );
         }
         let turns = Arc::new(Semaphore::new(1));
-        Ok(Self { pool, turns })
+        Ok(Self {
+            pool,
+            turns,
+            written_down: WrittenDown::default(),
+        })
     }
 
     /// Writes back and closes.

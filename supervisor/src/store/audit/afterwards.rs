@@ -2,13 +2,15 @@
 //! however often.
 
 use std::collections::HashSet;
+use std::sync::Arc;
 
 use pinfold_gateway::admin::dto::RecordId;
 use sqlx::SqliteConnection;
+use tokio::sync::{Mutex, MutexGuard};
 
 use super::chain::Part;
 use super::rows::Appender;
-use super::{Entry, OPERATION, Told, insert};
+use super::{Entry, KEPT_RECORDS, OPERATION, Told, insert};
 use crate::pending::PendingRecord;
 use crate::store::{Store, StoreError, failed};
 
@@ -34,16 +36,56 @@ impl KnownRecords {
 
     /// Whether it has this one.
     pub(crate) fn has(&self, id: &RecordId, record: &PendingRecord) -> bool {
-        let PendingRecord {
-            actor,
-            action,
-            subject,
-            ..
-        } = record;
-        let texts = (id.to_string(), actor, action, subject);
-        let (id, actor, action, subject) = texts;
-        self.0
-            .contains(&(id, actor.clone(), action.clone(), subject.clone()))
+        self.0.contains(&known(id, record))
+    }
+}
+
+fn known(id: &RecordId, record: &PendingRecord) -> Known {
+    let PendingRecord {
+        actor,
+        action,
+        subject,
+        ..
+    } = record;
+    let texts = [&id.to_string(), actor, action, subject];
+    texts.map(Clone::clone).into()
+}
+
+/// The same for those who commit such records: read from the trail when the first of them does, and kept
+/// from then on. They take turns at it, from the look to the commit.
+#[derive(Clone, Debug, Default)]
+pub(in crate::store) struct WrittenDown(Arc<Mutex<Option<KnownRecords>>>);
+
+/// Somebody's turn.
+struct Turn<'a>(MutexGuard<'a, Option<KnownRecords>>);
+
+impl WrittenDown {
+    async fn turn(&self) -> Turn<'_> {
+        Turn(self.0.lock().await)
+    }
+}
+
+impl Turn<'_> {
+    async fn known(
+        &mut self,
+        connection: &mut SqliteConnection,
+    ) -> Result<&KnownRecords, sqlx::Error> {
+        let known = match self.0.take() {
+            Some(known) => known,
+            None => KnownRecords::read(connection).await?,
+        };
+        Ok(self.0.insert(known))
+    }
+
+    /// These are committed. What is kept is no more than a trail has: past that it is read again.
+    fn add(&mut self, committed: impl IntoIterator<Item = Known>) {
+        let Some(known) = &mut *self.0 else {
+            return;
+        };
+        known.0.extend(committed);
+        if i64::try_from(known.0.len()).is_ok_and(|count| count > KEPT_RECORDS) {
+            *self.0 = None;
+        }
     }
 }
 
@@ -51,17 +93,20 @@ impl Store {
     /// Commits one record as [`Store::audit`] does, unless it has the id of one that was written down and
     /// is in the trail.
     pub(crate) async fn audit_once(&self, entry: Entry) -> Result<(), StoreError> {
+        let Some(id) = &entry.request_id else {
+            return self.audit(entry).await;
+        };
+        let texts = [id, &entry.actor, &entry.action, &entry.subject];
+        let this: Known = texts.map(Clone::clone).into();
+        let mut turn = self.written_down.turn().await;
         let mut transaction = self.begin(OPERATION).await?;
-        if let Some(id) = &entry.request_id {
-            let known = KnownRecords::read(&mut transaction).await;
-            let texts = [id, &entry.actor, &entry.action, &entry.subject];
-            let this: Known = texts.map(ToString::to_string).into();
-            if known.map_err(failed(OPERATION))?.0.contains(&this) {
-                return Ok(());
-            }
+        let known = turn.known(&mut transaction).await;
+        if known.map_err(failed(OPERATION))?.0.contains(&this) {
+            return Ok(());
         }
         let told = insert(&mut transaction, &entry).await?;
         transaction.commit().await.map_err(failed(OPERATION))?;
+        turn.add([this]);
         told.tell();
         Ok(())
     }
@@ -76,12 +121,13 @@ impl Store {
         if records.is_empty() {
             return Ok(0);
         }
+        let mut turn = self.written_down.turn().await;
         let mut transaction = self.begin(OPERATION).await?;
         let append = async {
-            let known = KnownRecords::read(&mut transaction).await?;
+            let trail = turn.known(&mut transaction).await?;
             let mut appender = Appender::begin(&mut transaction).await?;
-            let (mut told, mut count) = (Told::default(), 0);
-            for (id, record) in records.iter().filter(|(id, it)| !known.has(id, it)) {
+            let (mut told, mut committed) = (Told::default(), Vec::new());
+            for (id, record) in records.iter().filter(|(id, it)| !trail.has(id, it)) {
                 let entry = Entry {
                     plugin: record.plugin.as_ref().map(ToString::to_string),
                     detail: detail.map(str::to_owned),
@@ -92,12 +138,14 @@ impl Store {
                     .append(Part::Control, record.time, &entry, 1)
                     .await?;
                 told.push(head, &entry, 1);
-                count += 1;
+                committed.push(known(id, record));
             }
-            Ok::<_, sqlx::Error>((told, count))
+            Ok::<_, sqlx::Error>((told, committed))
         };
-        let (told, count) = append.await.map_err(failed(OPERATION))?;
+        let (told, committed) = append.await.map_err(failed(OPERATION))?;
         transaction.commit().await.map_err(failed(OPERATION))?;
+        let count = committed.len();
+        turn.add(committed);
         told.tell();
         Ok(count)
     }
@@ -175,6 +223,28 @@ mod tests {
         let known = reader.written_down().await.unwrap();
         assert!(waiting.iter().all(|(id, record)| known.has(id, record)));
         assert!(!known.has(&id("1"), &record("p2")));
+        store.close().await;
+    }
+
+    #[tokio::test]
+    async fn what_is_in_the_trail_is_read_once_and_known_from_then_on() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("pinfold.db");
+        let store = Store::open(&path).await.unwrap();
+        let one = [(id("1"), record("p1"))];
+        assert_eq!(store.audit_written_down(&one, None).await.unwrap(), 1);
+        // Behind its back: it is not looked for there again.
+        sqlx::query("DELETE FROM audit")
+            .execute(&store.pool)
+            .await
+            .unwrap();
+        assert_eq!(store.audit_written_down(&one, None).await.unwrap(), 0);
+        let two = [(id("2"), record("p2"))];
+        assert_eq!(store.audit_written_down(&two, None).await.unwrap(), 1);
+        store.close().await;
+        let store = Store::open(&path).await.unwrap();
+        assert_eq!(store.audit_written_down(&two, None).await.unwrap(), 0);
+        assert_eq!(store.audit_written_down(&one, None).await.unwrap(), 1);
         store.close().await;
     }
 }
