@@ -231,6 +231,21 @@ impl Profile {
         }
     }
 
+    /// Whether it allows a call, if only with some arguments.
+    #[must_use]
+    pub fn may_allow(&self, call: &str) -> bool {
+        match self.find(call) {
+            None => self.default == Action::Allow,
+            Some((group, call)) => match group.decision_of(call) {
+                Effective::Always(action) => action == Action::Allow,
+                Effective::Rules(rules, otherwise) => {
+                    let mut actions = rules.iter().map(|rule| rule.action);
+                    otherwise == Action::Allow || actions.any(|action| action == Action::Allow)
+                }
+            },
+        }
+    }
+
     /// SHA-256 that stands for the profile in posture and caches. For a profile without base and
     /// without groups switched on later it is the digest of the file itself, so that a reviewer
     /// can compare it with `sha256sum`; otherwise it covers the file's digest, the groups that

@@ -5,7 +5,7 @@ mod io_limits;
 
 use std::collections::BTreeMap;
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::document::{self, DocumentError, KnownKeys};
 use crate::{
@@ -164,8 +164,11 @@ pub struct Limits {
     pub state: ByteSize,
     /// Files and directories in it.
     pub state_files: u32,
-    /// The processors that it may run on, by number; empty is all of them.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
+    /// The processors that it may run on, by number; empty is all of them, and is not written.
+    #[serde(
+        skip_serializing_if = "Vec::is_empty",
+        deserialize_with = "some_processors"
+    )]
     pub cpu_affinity: Vec<u16>,
     /// Reads and writes at the disk of the plugin's own directory; absent is unlimited.
     #[serde(skip_serializing_if = "IoLimits::is_empty")]
@@ -197,6 +200,17 @@ impl Limits {
             true => "all".into(),
             false => texts.join(","),
         }
+    }
+}
+
+/// All of them is said by saying nothing: a list of none may be meant otherwise.
+fn some_processors<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<u16>, D::Error> {
+    let numbers = Vec::deserialize(deserializer)?;
+    match numbers.is_empty() {
+        true => Err(serde::de::Error::custom(
+            "cpu-affinity names no processor: name at least one, or take the key away for all of them",
+        )),
+        false => Ok(numbers),
     }
 }
 

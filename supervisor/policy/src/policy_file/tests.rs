@@ -45,6 +45,17 @@ fn processors_are_written_as_the_kernel_writes_them() {
 }
 
 #[test]
+fn a_list_of_no_processors_is_refused_with_what_is_meant_by_none() {
+    let error = with("processes = 64", "cpu-affinity = []").unwrap_err();
+    let text = error.to_string();
+    assert!(text.contains("line 15"), "{text}");
+    assert!(
+        text.contains("name at least one, or take the key away"),
+        "{text}"
+    );
+}
+
+#[test]
 fn making_code_is_forbidden_by_default_but_to_node() {
     let wanted = |more: &str| {
         let text = format!(

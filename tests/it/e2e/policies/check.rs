@@ -203,6 +203,24 @@ fn profiles_are_checked_by_the_rules_that_the_launcher_has() {
         is_found(&checked, "profile-risk", "warning", Some(4)),
         "{checked}"
     );
+    let undone = |checked: &Value| {
+        let all = found(checked).into_iter();
+        let of_rule = all.filter(|(rule, ..)| rule == "affinity-undone");
+        of_rule.map(|(_, _, line)| line).collect::<Vec<_>>()
+    };
+    assert!(undone(&checked).is_empty(), "{checked}");
+    let free = POLICY.replace("[limits]", "[limits]\ncpu-affinity = [0]");
+    assert_ne!(free, POLICY);
+    installation.policy(&free);
+    let (_, checked) = check();
+    assert!(undone(&checked).is_empty(), "no shipped profile allows it");
+    installation.policy(&free.replace("[trust]", "profile = \"own\"\n[trust]"));
+    let (_, checked) = check();
+    assert!(undone(&checked).is_empty(), "nor one that does not name it");
+    let calls = "\"read\", \"sched_setaffinity\"";
+    let checked = profile(calls, accepted, "\"@own\"");
+    let lines = undone(&checked);
+    assert!(matches!(lines[..], [Some(_)]), "{checked}");
 }
 
 #[test]

@@ -341,6 +341,18 @@ fn profile(files: &Files, policy: &PolicyFile, places: &Places, found: &mut Vec<
             found.push(Finding::new(Rule::ProfileRisk, message, help).at(place));
         }
     }
+    // The launcher chooses before the plugin's program runs; the program may choose again.
+    let choose = "sched_setaffinity";
+    if !policy.limits.cpu_affinity.is_empty() && reviewed.profile.may_allow(choose) {
+        let finding = Finding::new(
+            Rule::AffinityUndone,
+            format!(
+                "the syscall profile {name:?} allows {choose}: the plugin may run on any processor"
+            ),
+            "take the call out of the profile, or limits.cpu-affinity away",
+        );
+        found.push(finding.at(places.nearest("limits.cpu-affinity")));
+    }
 }
 
 fn template(files: &Files, policy: &PolicyFile, places: &Places, found: &mut Vec<Finding>) {
