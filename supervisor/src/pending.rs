@@ -112,6 +112,8 @@ pub(crate) fn file_name(id: &RecordId) -> String {
 pub(crate) struct Pending {
     directory: OwnedFd,
     path: PathBuf,
+    /// Whose files count, beside root's.
+    user: u32,
 }
 
 impl Pending {
@@ -120,6 +122,14 @@ impl Pending {
     /// # Errors
     /// [`PendingError`] where somebody else may write there.
     pub(crate) fn open(path: &Path) -> Result<Option<Self>, PendingError> {
+        Self::open_as(path, rustix::process::geteuid().as_raw())
+    }
+
+    /// The same as this user's daemon does it.
+    ///
+    /// # Errors
+    /// Those of [`Self::open`].
+    pub(crate) fn open_as(path: &Path, user: u32) -> Result<Option<Self>, PendingError> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let directory = match rustix::fs::open(path, flags, Mode::empty()) {
             Err(rustix::io::Errno::NOENT) => return Ok(None),
@@ -128,9 +138,13 @@ impl Pending {
                 source: errno.into(),
             })?,
         };
-        check_owner(&directory, path)?;
+        check_owner(&directory, path, user)?;
         let path = path.to_owned();
-        Ok(Some(Self { directory, path }))
+        Ok(Some(Self {
+            directory,
+            path,
+            user,
+        }))
     }
 
     /// The ids of what is there, the oldest first.
@@ -169,7 +183,7 @@ impl Pending {
             path: path.clone(),
             source: errno.into(),
         })?;
-        check_owner(&opened, &path)?;
+        check_owner(&opened, &path, self.user)?;
         let file = File::from(opened);
         let failed = |source| PendingError::Read {
             path: path.clone(),
@@ -207,15 +221,14 @@ impl Pending {
     }
 }
 
-/// Only root and this process's own user write here.
-fn check_owner(opened: &OwnedFd, path: &Path) -> Result<(), PendingError> {
+/// Only root and this user write here.
+fn check_owner(opened: &OwnedFd, path: &Path, user: u32) -> Result<(), PendingError> {
     let stat = rustix::fs::fstat(opened).map_err(|errno| PendingError::Read {
         path: path.into(),
         source: errno.into(),
     })?;
-    let own = rustix::process::geteuid().as_raw();
     let mode = stat.st_mode & 0o7777;
-    if (stat.st_uid == 0 || stat.st_uid == own) && mode & 0o022 == 0 {
+    if (stat.st_uid == 0 || stat.st_uid == user) && mode & 0o022 == 0 {
         return Ok(());
     }
     Err(PendingError::Owner {

@@ -179,6 +179,14 @@ fn doctor_finds_what_is_broken_and_says_how_to_mend_each() {
     fs::set_permissions(&database, fs::Permissions::from_mode(0o644)).unwrap();
     let sql = "UPDATE audit SET subject = 'somebody else' WHERE number = 2";
     change_database(&base, sql);
+    let pending = base.join("etc/pending-audit");
+    if !pending.exists() {
+        fs::create_dir(&pending).unwrap();
+    }
+    fs::set_permissions(&pending, fs::Permissions::from_mode(0o755)).unwrap();
+    let record = pending.join(format!("{}.json", "0".repeat(32)));
+    fs::write(&record, "no record").unwrap();
+    fs::set_permissions(&record, fs::Permissions::from_mode(0o644)).unwrap();
     let (code, state, findings) = look();
     assert_eq!((code, state), (Some(2), "down".into()));
     let errors = errors(&findings);
@@ -188,6 +196,7 @@ fn doctor_finds_what_is_broken_and_says_how_to_mend_each() {
         ("policies", "other.toml"),
         ("signatures", "key gone"),
         ("audit trail", "record 2"),
+        ("pending audit", "is no record"),
         ("sockets", "does not answer"),
     ] {
         let is_it = |one: &String| one.contains(check) && one.contains(said);

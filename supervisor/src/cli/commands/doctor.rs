@@ -8,6 +8,7 @@ mod database;
 mod files;
 mod groups;
 mod kernel;
+mod pending;
 mod plugins;
 mod sockets;
 mod unit;
@@ -126,6 +127,7 @@ pub(super) async fn run(context: &Context) -> Result<(), Failure> {
     plugins::look(&patient, &mut found)?;
     way_out::look(&patient, &mut found);
     database::look(&patient, &mut found).await;
+    pending::look(&patient, &mut found).await;
     sockets::look(&patient, answer.err(), &mut found);
     clock::look(&patient, &mut found).await;
     daemon::look(&patient, &mut found).await;

@@ -20,27 +20,43 @@ pub(super) fn look(patient: &Patient<'_>, found: &mut Findings) {
         return;
     };
     let plugins = patient.review.as_ref().map(granted).unwrap_or_default();
-    match (is_closed(&unit), plugins.is_empty()) {
-        (true, true) => found.note(
-            CHECK,
-            "pinfoldd may speak with this machine, and with what IPAddressAllow= of its unit names, alone \
-             (IPAddressDeny=any); no plugin is granted http",
+    let plugins: Vec<&str> = plugins.iter().map(PluginId::as_str).collect();
+    let who = match plugins.is_empty() {
+        true => "no plugin is granted http".to_owned(),
+        false => format!(
+            "requests of {} to others end by hostapi.http.timeout, and names that a server elsewhere knows are not found",
+            plugins.join(", ")
         ),
-        (true, false) => {
-            let plugins: Vec<&str> = plugins.iter().map(PluginId::as_str).collect();
-            found.warn(
-                CHECK,
-                format!(
-                    "{} may send HTTP requests, and IPAddressDeny=any of {} lets pinfoldd speak with \
-                     this machine alone, and with what IPAddressAllow= names: requests to others end by \
-                     hostapi.http.timeout, and names that a server elsewhere knows are not found",
-                    plugins.join(", "),
-                    unit::DAEMON
-                ),
-                OPEN,
-            );
-        }
-        (false, _) => found.fine(CHECK, "the unit lets pinfoldd speak with other machines"),
+    };
+    match way(&unit) {
+        Way::Closed if plugins.is_empty() => found.note(
+            CHECK,
+            format!("pinfoldd may speak with this machine alone (IPAddressDeny=any); {who}"),
+        ),
+        Way::Closed => found.warn(
+            CHECK,
+            format!(
+                "IPAddressDeny=any of {} lets pinfoldd speak with this machine alone: {who}",
+                unit::DAEMON
+            ),
+            OPEN,
+        ),
+        // Somebody has decided on each.
+        Way::To(allowed) => found.note(
+            CHECK,
+            format!(
+                "pinfoldd may speak with this machine and with {} (IPAddressAllow=) alone; {who}",
+                allowed.join(", ")
+            ),
+        ),
+        Way::AllBut(denied) => found.note(
+            CHECK,
+            format!(
+                "pinfoldd may speak with other machines, but not with {} (IPAddressDeny=)",
+                denied.join(", ")
+            ),
+        ),
+        Way::Open => found.fine(CHECK, "the unit lets pinfoldd speak with other machines"),
     }
 }
 
@@ -56,25 +72,60 @@ fn granted(review: &Review) -> Vec<PluginId> {
     plugins.into_iter().filter(has_http).collect()
 }
 
-/// Whether all addresses but those of this machine are refused (systemd.resource-control(5)): the
-/// lists of all lines together, an empty one takes back what was before.
-fn is_closed(unit: &str) -> bool {
-    let has_any = |key: &str| {
-        let mut any = false;
-        let values = unit.lines().filter_map(|line| {
-            let (name, value) = line.trim().split_once('=')?;
-            (name.trim() == key).then_some(value.trim())
-        });
-        for value in values {
-            any = !value.is_empty() && (any || value.split_whitespace().any(is_everything));
+/// With whom a unit lets its service speak, beside this machine.
+#[derive(Debug, PartialEq, Eq)]
+enum Way<'u> {
+    /// Nobody.
+    Closed,
+    /// These.
+    To(Vec<&'u str>),
+    /// Everybody but these.
+    AllBut(Vec<&'u str>),
+    /// Everybody.
+    Open,
+}
+
+/// What a unit says of it (systemd.resource-control(5)): what is allowed counts before what is denied.
+fn way(unit: &str) -> Way<'_> {
+    let (allowed, denied) = (
+        addresses(unit, "IPAddressAllow"),
+        addresses(unit, "IPAddressDeny"),
+    );
+    if denied.is_empty() || allowed.iter().any(|one| is_everything(one)) {
+        return Way::Open;
+    }
+    let allowed: Vec<&str> = allowed.into_iter().filter(|one| !is_here(one)).collect();
+    match denied.iter().any(|one| is_everything(one)) {
+        false => Way::AllBut(denied),
+        true if allowed.is_empty() => Way::Closed,
+        true => Way::To(allowed),
+    }
+}
+
+/// The lists of all lines together, an empty one takes back what was before.
+fn addresses<'u>(unit: &'u str, key: &str) -> Vec<&'u str> {
+    let mut all = Vec::new();
+    for line in unit.lines() {
+        match line.trim().split_once('=') {
+            Some((name, value)) if name.trim() == key => match value.trim() {
+                "" => all.clear(),
+                value => all.extend(value.split_whitespace()),
+            },
+            _ => {}
         }
-        any
-    };
-    has_any("IPAddressDeny") && !has_any("IPAddressAllow")
+    }
+    all
 }
 
 fn is_everything(addresses: &str) -> bool {
     matches!(addresses, "any" | "0.0.0.0/0" | "::/0")
+}
+
+fn is_here(addresses: &str) -> bool {
+    matches!(
+        addresses,
+        "localhost" | "127.0.0.0/8" | "127.0.0.1" | "127.0.0.1/32" | "::1" | "::1/128"
+    )
 }
 
 #[cfg(test)]
@@ -85,18 +136,29 @@ mod tests {
     fn the_shipped_unit_is_closed_and_the_shipped_drop_in_opens_it() {
         let unit = include_str!("../../../../../systemd/pinfold.service");
         let drop_in = include_str!("../../../../../systemd/network.conf");
-        assert!(is_closed(unit));
-        assert!(!is_closed(&format!("{unit}\n{drop_in}")));
+        assert_eq!(way(unit), Way::Closed);
+        assert_eq!(way(&format!("{unit}\n{drop_in}")), Way::Open);
         assert!(drop_in.contains("/usr/share/pinfold/systemd/network.conf"));
-        for (text, closed) in [
-            ("", false),
-            ("IPAddressDeny=any\nIPAddressAllow=any", false),
-            ("IPAddressDeny=any\nIPAddressAllow=10.0.0.0/8", true),
-            ("IPAddressDeny=10.0.0.0/8", false),
-            ("IPAddressDeny = 0.0.0.0/0 ::/0", true),
-            ("#IPAddressDeny=any", false),
+    }
+
+    #[test]
+    fn a_way_that_is_open_to_some_is_neither_open_nor_closed() {
+        for (text, expected) in [
+            ("", Way::Open),
+            ("IPAddressDeny=any\nIPAddressAllow=any", Way::Open),
+            (
+                "IPAddressDeny=any\nIPAddressAllow=localhost 10.0.0.0/8\nIPAddressAllow=2001:db8::1",
+                Way::To(vec!["10.0.0.0/8", "2001:db8::1"]),
+            ),
+            ("IPAddressDeny=10.0.0.0/8", Way::AllBut(vec!["10.0.0.0/8"])),
+            ("IPAddressDeny = 0.0.0.0/0 ::/0", Way::Closed),
+            (
+                "IPAddressDeny=any\nIPAddressAllow=10.0.0.0/8\nIPAddressAllow=",
+                Way::Closed,
+            ),
+            ("#IPAddressDeny=any", Way::Open),
         ] {
-            assert_eq!(is_closed(text), closed, "{text}");
+            assert_eq!(way(text), expected, "{text}");
         }
     }
 }
