@@ -100,7 +100,7 @@ fn lies(others: Digest, running: InstanceId) -> Vec<(String, Forged)> {
             ),
             (
                 format!("discard {shown:?}"),
-                like(discard).bytes(&[1]).text(&name),
+                like(discard).bytes(&[1]).text(&name).bytes(&[0]),
             ),
         ]);
     }
