@@ -1,6 +1,7 @@
 //! The daemon as the administration API sees it.
 
 mod change;
+mod posture;
 mod view;
 
 use std::cmp::Reverse;
@@ -22,7 +23,7 @@ use pinfold_gateway::admin::{Control, ControlError, ControlFuture, Following, Lo
 use pinfold_gateway::{Actor, CallError, Shared};
 use pinfold_policy::{CallContext, PluginId};
 use pinfold_sandbox::posture::Posture;
-use pinfold_sandbox::protocol::{ControlChange, Reply, Request};
+use pinfold_sandbox::protocol::{Reply, Request};
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -36,7 +37,6 @@ use crate::metrics::{self, Resources, Sample};
 use crate::state::Snapshot;
 use crate::store::Store;
 use crate::store::StoreError;
-use crate::store::audit::{Entry, Trail};
 use crate::tokens::KnownTokens;
 
 use change::Change;
@@ -371,69 +371,6 @@ impl Administration {
             Option::as_ref(&posture),
         )
         .await
-    }
-
-    /// What is in force here, or for one plugin.
-    pub(crate) async fn probe(&self, plugin: Option<PluginId>) -> Result<Posture, LauncherError> {
-        let Reply::Posture { toml } = self
-            .catalogue
-            .launcher()
-            .ask(Request::Probe { plugin })
-            .await?
-        else {
-            return Err(LauncherError::Confused);
-        };
-        crate::posture::read(toml)
-    }
-
-    /// Finds out what this machine gives, and says what an operator should know of it.
-    pub(crate) async fn learn_posture(&self) {
-        match self.probe(None).await {
-            Ok(posture) => self.posture.store(Arc::new(Some(posture))),
-            Err(error) => tracing::error!(error = %Chain(&error), "posture unknown"),
-        }
-        for warning in self.warnings() {
-            tracing::warn!(%warning, "posture");
-        }
-    }
-
-    /// Takes in what the launcher's probes find otherwise than before, until `stop`: into the log, the
-    /// audit trail and the posture.
-    pub(crate) async fn follow_controls(&self, trail: Trail, stop: CancellationToken) {
-        let Some(mut changes) = self.catalogue.launcher().changes() else {
-            return;
-        };
-        loop {
-            let change = tokio::select! {
-                () = stop.cancelled() => return,
-                change = changes.recv() => change,
-            };
-            let Some(change) = change else {
-                return;
-            };
-            let ControlChange {
-                control,
-                is_in_force,
-                reason,
-            } = &change;
-            if *is_in_force {
-                tracing::info!(%control, "control in force again");
-            } else {
-                tracing::error!(%control, reason, "control in force no more");
-            }
-            trail.note(Entry {
-                decision: if *is_in_force { "allow" } else { "error" },
-                detail: (!is_in_force).then(|| reason.clone()),
-                ..Entry::of_daemon("control.change", control.to_string())
-            });
-            self.posture.rcu(|known| {
-                let mut known = Option::clone(known);
-                if let Some(posture) = &mut known {
-                    view::change(posture, &change);
-                }
-                known
-            });
-        }
     }
 
     fn warnings(&self) -> Vec<String> {

@@ -1,15 +1,16 @@
 //! The daemon: its parts built, run, and ended in order.
 
 mod asked;
+mod error;
+mod sockets;
 
 use std::fs::{File, TryLockError};
 use std::io::Write as _;
 use std::net::SocketAddr;
-use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
-use std::path::{Path, PathBuf};
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::Path;
 use std::process::{Child, ExitStatus};
 use std::sync::Arc;
-use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use chrono::Utc;
@@ -19,12 +20,15 @@ use pinfold_gateway::{Compat, Gateway, GatewayConfig, ListForm, Table};
 use pinfold_hostapi::{Cache, Databases, HostApi, HttpClient, Services};
 use pinfold_policy::{LauncherConfig, User};
 use pinfold_sandbox::client::{Client, ClientError};
-use tokio::net::{TcpListener, UnixListener};
+use tokio::net::UnixListener;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use self::asked::Asked;
+pub use self::error::RunError;
+use self::error::begin;
+use self::sockets::{admin_socket, gateway_listener, when_started};
 use crate::catalogue::{Catalogue, Parts};
 use crate::chain::Chain;
 use crate::config::{Config, PluginList};
@@ -44,7 +48,7 @@ use crate::place::Place;
 use crate::plugin_calls::TableCalls;
 use crate::recorder::Recorder;
 use crate::reload::Reload;
-use crate::store::{self, Store, StoreError};
+use crate::store::{self, Store};
 use crate::telemetry::LogControl;
 use crate::tokens::KnownTokens;
 
@@ -69,86 +73,6 @@ pub struct Start {
     /// Whether everything belongs to the user who started it: no root was given up, and the
     /// administration socket is that user's alone.
     pub own_user: bool,
-}
-
-/// Why the daemon ended otherwise than on request.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum RunError {
-    /// The launcher is gone: both must be started again.
-    #[error("the launcher is gone")]
-    LauncherGone(#[source] ClientError),
-    /// The launcher refused to start: starting both again would change nothing.
-    #[error("the launcher did not start: it says why above")]
-    LauncherNotStarted,
-    /// Another daemon runs on the same state.
-    #[error("another pinfoldd uses the state directory {}", .state.display())]
-    InUse {
-        /// The directory.
-        state: PathBuf,
-    },
-    /// A service manager's socket is open to the network, and nothing here has TLS.
-    #[error(
-        "the gateway's socket {address} is not on loopback: this version has no TLS: listen on \
-         loopback (ListenStream= of pinfold-gateway.socket), or set behind-proxy = true"
-    )]
-    Exposed {
-        /// Its address.
-        address: SocketAddr,
-    },
-    /// A restore was cut off: part of the installation is the backup's, part is what was there before.
-    #[error("a restore was cut off: {} is there", .marker.display())]
-    Unfinished {
-        /// What says so.
-        marker: PathBuf,
-    },
-    /// The state cannot be opened.
-    #[error("open the daemon's state")]
-    Store(#[source] StoreError),
-    /// Something that is needed to begin is not to be had.
-    #[error("{step}")]
-    Begin {
-        /// What was attempted.
-        step: String,
-        /// Why it failed.
-        #[source]
-        source: Box<dyn std::error::Error + Send + Sync>,
-    },
-}
-
-impl RunError {
-    /// What the operator can do, where there is something.
-    #[must_use]
-    pub fn hint(&self) -> Option<String> {
-        match self {
-            Self::Store(error) => error.hint(),
-            Self::Unfinished { .. } => {
-                Some("run the same `pinfold restore` again; what was there before is kept".into())
-            }
-            _ => None,
-        }
-    }
-
-    /// Whether starting again changes nothing until somebody has done something: a database of a
-    /// later version, an unfinished restore, a listener that the configuration forbids.
-    #[must_use]
-    pub fn is_final(&self) -> bool {
-        matches!(
-            self,
-            Self::Store(StoreError::Schema { .. }) | Self::Unfinished { .. } | Self::Exposed { .. }
-        )
-    }
-}
-
-fn begin<E>(step: impl Into<String>) -> impl FnOnce(E) -> RunError
-where
-    E: Into<Box<dyn std::error::Error + Send + Sync>>,
-{
-    let step = step.into();
-    move |error| RunError::Begin {
-        step,
-        source: error.into(),
-    }
 }
 
 /// Runs until SIGTERM or SIGINT, until SIGUSR2, after which it leaves its plugins to the next daemon
@@ -504,60 +428,6 @@ fn gateway_config(config: &Config) -> GatewayConfig {
         },
         ..GatewayConfig::default()
     }
-}
-
-/// The gateway's socket and its address. One that a service manager made counts, whatever the
-/// configuration's `listen` is; what is asked of that one holds for it too.
-async fn gateway_listener(
-    config: &Config,
-    passed: Option<std::net::TcpListener>,
-) -> Result<(TcpListener, SocketAddr), RunError> {
-    let listener = match passed {
-        Some(passed) => TcpListener::from_std(passed).map_err(begin("take the passed socket"))?,
-        None => TcpListener::bind(config.listen)
-            .await
-            .map_err(begin(format!("listen on {}", config.listen)))?,
-    };
-    let address = listener.local_addr().map_err(begin("name the listener"))?;
-    if !address.ip().is_loopback() && !config.behind_proxy {
-        return Err(RunError::Exposed { address });
-    }
-    Ok((listener, address))
-}
-
-/// The administration socket. Its mode is the check of who may use it: root and the daemon's
-/// group, or the developer alone.
-fn admin_socket(place: &Place, shared: bool) -> Result<UnixListener, RunError> {
-    let path = place.admin_socket();
-    let mode = if shared { 0o660 } else { 0o600 };
-    match std::fs::remove_file(&path) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-            return Err(begin(format!("replace {}", path.display()))(error));
-        }
-        _ => {}
-    }
-    // Made unreachable first, so that there is no moment with a wider mode.
-    let umask = nix::sys::stat::umask(nix::sys::stat::Mode::from_bits_truncate(0o177));
-    let listener = UnixListener::bind(&path);
-    nix::sys::stat::umask(umask);
-    let listener = listener.map_err(begin(format!("listen on {}", path.display())))?;
-    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode))
-        .map_err(begin(format!("set the mode of {}", path.display())))?;
-    Ok(listener)
-}
-
-/// Longest time for which requests wait in a socket that was there before the daemon.
-const HELD: Duration = Duration::from_secs(30);
-
-/// Serves once the plugins are there, where clients could connect before: after a restart their
-/// requests find every route again. A plugin that is slow to start does not hold up the others for
-/// longer than [`HELD`].
-async fn when_started<T>(started: Option<CancellationToken>, serve: impl Future<Output = T>) -> T {
-    if let Some(started) = started {
-        let waited = tokio::time::timeout(HELD, started.cancelled()).await;
-        waited.unwrap_or_default();
-    }
-    serve.await
 }
 
 /// What `systemctl status` says.

@@ -1,0 +1,89 @@
+//! Why the daemon does not begin, or ends otherwise than on request.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use pinfold_sandbox::client::ClientError;
+
+use crate::store::StoreError;
+
+/// Why the daemon ended otherwise than on request.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum RunError {
+    /// The launcher is gone: both must be started again.
+    #[error("the launcher is gone")]
+    LauncherGone(#[source] ClientError),
+    /// The launcher refused to start: starting both again would change nothing.
+    #[error("the launcher did not start: it says why above")]
+    LauncherNotStarted,
+    /// Another daemon runs on the same state.
+    #[error("another pinfoldd uses the state directory {}", .state.display())]
+    InUse {
+        /// The directory.
+        state: PathBuf,
+    },
+    /// A service manager's socket is open to the network, and nothing here has TLS.
+    #[error(
+        "the gateway's socket {address} is not on loopback: this version has no TLS: listen on \
+         loopback (ListenStream= of pinfold-gateway.socket), or set behind-proxy = true"
+    )]
+    Exposed {
+        /// Its address.
+        address: SocketAddr,
+    },
+    /// A restore was cut off: part of the installation is the backup's, part is what was there before.
+    #[error("a restore was cut off: {} is there", .marker.display())]
+    Unfinished {
+        /// What says so.
+        marker: PathBuf,
+    },
+    /// The state cannot be opened.
+    #[error("open the daemon's state")]
+    Store(#[source] StoreError),
+    /// Something that is needed to begin is not to be had.
+    #[error("{step}")]
+    Begin {
+        /// What was attempted.
+        step: String,
+        /// Why it failed.
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+}
+
+impl RunError {
+    /// What the operator can do, where there is something.
+    #[must_use]
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Self::Store(error) => error.hint(),
+            Self::Unfinished { .. } => {
+                Some("run the same `pinfold restore` again; what was there before is kept".into())
+            }
+            _ => None,
+        }
+    }
+
+    /// Whether starting again changes nothing until somebody has done something: a database of a
+    /// later version, an unfinished restore, a listener that the configuration forbids.
+    #[must_use]
+    pub fn is_final(&self) -> bool {
+        matches!(
+            self,
+            Self::Store(StoreError::Schema { .. }) | Self::Unfinished { .. } | Self::Exposed { .. }
+        )
+    }
+}
+
+/// Names what was attempted.
+pub(super) fn begin<E>(step: impl Into<String>) -> impl FnOnce(E) -> RunError
+where
+    E: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
+    let step = step.into();
+    move |error| RunError::Begin {
+        step,
+        source: error.into(),
+    }
+}
