@@ -12,6 +12,10 @@ const OPEN: &str = "sudo install -D -m 644 -t /etc/systemd/system/pinfold.servic
                     /usr/share/pinfold/systemd/network.conf && sudo systemctl daemon-reload && \
                     sudo systemctl restart pinfold";
 
+/// What comes of a request to whom it is not open.
+const FAIL: &str = "requests to others end by hostapi.http.timeout, and names that a server elsewhere \
+                    knows are not found";
+
 pub(super) fn look(patient: &Patient<'_>, found: &mut Findings) {
     if !patient.is_service {
         return;
@@ -23,10 +27,7 @@ pub(super) fn look(patient: &Patient<'_>, found: &mut Findings) {
     let plugins: Vec<&str> = plugins.iter().map(PluginId::as_str).collect();
     let who = match plugins.is_empty() {
         true => "no plugin is granted http".to_owned(),
-        false => format!(
-            "requests of {} to others end by hostapi.http.timeout, and names that a server elsewhere knows are not found",
-            plugins.join(", ")
-        ),
+        false => format!("{} may send HTTP requests", plugins.join(", ")),
     };
     match way(&unit) {
         Way::Closed if plugins.is_empty() => found.note(
@@ -36,7 +37,7 @@ pub(super) fn look(patient: &Patient<'_>, found: &mut Findings) {
         Way::Closed => found.warn(
             CHECK,
             format!(
-                "IPAddressDeny=any of {} lets pinfoldd speak with this machine alone: {who}",
+                "{who}, and IPAddressDeny=any of {} lets pinfoldd speak with this machine alone: {FAIL}",
                 unit::DAEMON
             ),
             OPEN,
@@ -45,7 +46,7 @@ pub(super) fn look(patient: &Patient<'_>, found: &mut Findings) {
         Way::To(allowed) => found.note(
             CHECK,
             format!(
-                "pinfoldd may speak with this machine and with {} (IPAddressAllow=) alone; {who}",
+                "{who}; pinfoldd may speak with this machine and with {} (IPAddressAllow=) alone: {FAIL}",
                 allowed.join(", ")
             ),
         ),
