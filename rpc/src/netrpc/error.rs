@@ -76,6 +76,12 @@ pub enum End {
         /// The limit.
         limit: usize,
     },
+    /// The peer has sent too many replies that answer nothing.
+    #[error("more than {limit} replies to no call")]
+    Unasked {
+        /// The limit.
+        limit: usize,
+    },
     /// This side ended it.
     #[error("closed")]
     Closed,

@@ -50,6 +50,16 @@ pub(super) struct Pending {
     closed: bool,
 }
 
+/// What a reply answers.
+pub(super) enum Taken {
+    /// A call that is waited for.
+    Waited(Box<dyn Waiting>),
+    /// One that nobody waits for any more: the peer could not know.
+    GivenUp,
+    /// None: it was never made, or has its reply.
+    Unknown,
+}
+
 enum Call {
     Waited(Box<dyn Waiting>),
     /// Nobody waits any more. The peer could answer until the deadline: before it, the call says
@@ -75,14 +85,15 @@ impl Pending {
         true
     }
 
-    /// Takes a call that has its reply; nothing for one that is unknown or given up.
-    pub(super) fn take(&mut self, seq: u64) -> Option<Box<dyn Waiting>> {
-        match self.calls.remove(&seq)? {
-            Call::Waited(waiting) => Some(waiting),
-            Call::GivenUp { .. } => {
+    /// Takes a call that has its reply.
+    pub(super) fn take(&mut self, seq: u64) -> Taken {
+        match self.calls.remove(&seq) {
+            Some(Call::Waited(waiting)) => Taken::Waited(waiting),
+            Some(Call::GivenUp { .. }) => {
                 self.given_up = self.given_up.saturating_sub(1);
-                None
+                Taken::GivenUp
             }
+            None => Taken::Unknown,
         }
     }
 

@@ -9,7 +9,12 @@ use super::body::Body;
 use super::client::Shared;
 use super::error::{CallError, End};
 use super::header::ResponseHeader;
+use super::pending::Taken;
 use crate::yamux::{Consumer, StreamError};
+
+/// Replies that answer no call, in the life of a conversation. An honest peer sends none, for a call that was given up is
+/// known until it is answered; but nothing else would end them, and they are less work for the peer than for this side.
+const UNASKED_LIMIT: usize = 1000;
 
 /// Hands each reply to who waits for it.
 pub(super) struct Replies {
@@ -17,6 +22,8 @@ pub(super) struct Replies {
     decoder: Decoder,
     /// Of the reply whose body is not there as a whole yet.
     header: Option<ResponseHeader>,
+    /// Replies so far that answered nothing.
+    unasked: usize,
 }
 
 impl Replies {
@@ -25,11 +32,12 @@ impl Replies {
             shared,
             decoder: Decoder::new(limits),
             header: None,
+            unasked: 0,
         }
     }
 
-    /// Takes the next bytes. Whatever is wrong with a header ends the conversation, and so does a body whose end cannot
-    /// be found.
+    /// Takes the next bytes. Whatever is wrong with a header ends the conversation, and so do a body whose end cannot be
+    /// found and too many replies to nothing. Of those that are left, no more are taken at once than calls were made.
     pub(super) fn take(&mut self, bytes: &[u8]) -> Result<(), End> {
         self.decoder.push(bytes);
         while self.take_reply()? {}
@@ -64,8 +72,19 @@ impl Replies {
             Err(source) if self.decoder.is_broken() => return Err(End::Decode { source }),
             Err(source) => Err(source),
         };
-        let Some(waiting) = self.shared.pending().take(header.seq) else {
-            return Ok(true);
+        let taken = self.shared.pending().take(header.seq);
+        let waiting = match taken {
+            Taken::Waited(waiting) => waiting,
+            Taken::GivenUp => return Ok(true),
+            Taken::Unknown => {
+                self.unasked = self.unasked.saturating_add(1);
+                let limit = UNASKED_LIMIT;
+                return if self.unasked > limit {
+                    Err(End::Unasked { limit })
+                } else {
+                    Ok(true)
+                };
+            }
         };
         match body {
             // What comes instead of a reply says nothing.

@@ -1,9 +1,14 @@
-//! Frames that bring nothing: how many are taken from a peer before it has to wait.
+//! Frames that bring nothing or next to nothing: how many are taken from a peer before it has to wait.
 use std::time::Duration;
 
 /// What one frame without data takes of the time: ten thousand a second. Ours and Go's grant a window in halves of 256 KiB, so that even a stream of a gigabyte
 /// a second comes with no more.
 const EACH: Duration = Duration::from_micros(100);
+/// What one frame with a few bytes of data takes: a million a second. Such are honest, and no peer that makes each for a
+/// purpose comes near; but a window holds back bytes alone, and a hundred thousand of them fit into the room of one.
+const EACH_SMALL: Duration = Duration::from_micros(1);
+/// Data of fewer bytes is small.
+const SMALL_BYTES: u32 = 256;
 /// How many of them may come at once, as the time in which they are allowed.
 const BURST: Duration = Duration::from_secs(1);
 /// Once there were too many, the socket is left alone until as many are allowed as in this time.
@@ -19,9 +24,20 @@ pub(super) struct Control {
 }
 
 impl Control {
-    /// Counts one.
+    /// Counts one without data, or with data for nobody.
     pub(super) fn count(&mut self, now: Duration) {
-        self.paid = self.paid.max(now).saturating_add(EACH);
+        self.pay(EACH, now);
+    }
+
+    /// Counts one with so many bytes of data.
+    pub(super) fn count_data(&mut self, bytes: u32, now: Duration) {
+        if bytes < SMALL_BYTES {
+            self.pay(EACH_SMALL, now);
+        }
+    }
+
+    fn pay(&mut self, price: Duration, now: Duration) {
+        self.paid = self.paid.max(now).saturating_add(price);
         if self.paid > now.saturating_add(BURST) {
             self.until = Some(self.paid.saturating_sub(BURST).saturating_add(AT_ONCE));
         }

@@ -21,6 +21,9 @@ use super::shared::Shared;
 const READ_SIZE: usize = 68 * 1024;
 /// Reads in a row before other tasks get their turn.
 const TURNS: usize = 16;
+/// Frames after which other tasks get their turn before the next read: as many bytes are more work the smaller the frames
+/// are that they come in, and a peer can fill each read with thousands.
+const FRAMES: usize = 1024;
 /// An empty write buffer above this is given back at once, one below when the connection is idle.
 const KEPT_CAPACITY: usize = 256 * 1024;
 /// A connection on which fewer bytes passed since the last deadline is idle: pings and their answers.
@@ -47,6 +50,8 @@ pub(super) struct Driver<S> {
     gathering: Gathering,
     consumers: Consumers,
     handed: Vec<Handed>,
+    /// Received since other tasks had their turn.
+    frames: usize,
     /// Bytes read and written since the last deadline.
     passed: usize,
     timer: Pin<Box<Sleep>>,
@@ -66,6 +71,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
             gathering: Gathering::default(),
             consumers: Consumers::default(),
             handed: Vec::new(),
+            frames: 0,
             passed: 0,
             timer,
             armed: None,
@@ -152,10 +158,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
         let input = buffer.filled();
         self.passed = self.passed.saturating_add(input.len());
         let handed = &mut self.handed;
-        let (outcome, consumers) = self.shared.drive(|state| {
+        let (outcome, consumers, frames) = self.shared.drive(|state| {
             let outcome = state.session.receive(input, now);
-            (outcome, state.take_handed(handed))
+            let frames = state.session.take_frames();
+            (outcome, state.take_handed(handed), frames)
         });
+        self.frames = self.frames.saturating_add(frames);
         self.consumers.add(consumers);
         self.consumers.show(&mut self.handed, input);
         Poll::Ready(outcome)
@@ -219,6 +227,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Future for Driver<S> {
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<SessionError> {
         let this = &mut *self;
+        this.frames = 0;
         for _ in 0..TURNS {
             if let Poll::Ready(Err(error)) = this.poll_flush(cx) {
                 return Poll::Ready(error);
@@ -237,6 +246,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Future for Driver<S> {
             };
             if let Err(error) = outcome {
                 return Poll::Ready(error);
+            }
+            if this.frames >= FRAMES {
+                break;
             }
         }
         cx.waker().wake_by_ref();

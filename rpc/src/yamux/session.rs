@@ -98,6 +98,8 @@ pub struct Session {
     handed: Vec<Handed>,
     liveness: Liveness,
     control: Control,
+    /// Received since they were last taken.
+    frames: usize,
     peer_gone_away: bool,
     gone_away: bool,
     ended: bool,
@@ -125,6 +127,7 @@ impl Session {
             handed: Vec::new(),
             liveness,
             control: Control::default(),
+            frames: 0,
             peer_gone_away: false,
             gone_away: false,
             ended: false,
@@ -350,8 +353,13 @@ impl Session {
         outcome
     }
 
+    /// How many frames have begun since the last call: what they were to take apart, whatever they brought.
+    pub fn take_frames(&mut self) -> usize {
+        std::mem::take(&mut self.frames)
+    }
+
     /// Whether more should be read from the socket; false while the peer does not take our answers, and until a
-    /// [deadline](Self::next_deadline) where it has sent more frames without data than any purpose needs.
+    /// [deadline](Self::next_deadline) where it has sent more frames without data, or with next to none, than any purpose needs.
     pub fn wants_input(&self) -> bool {
         self.outgoing.len() < OUTGOING_LIMIT && self.control.until().is_none()
     }

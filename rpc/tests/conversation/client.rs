@@ -265,6 +265,47 @@ async fn reply_with_an_unknown_number_is_passed_over() {
 }
 
 #[tokio::test]
+async fn a_flood_of_replies_that_answer_nothing_ends_the_conversation() {
+    let (client, mut peer) = Peer::connect(ClientConfig::default()).await;
+    let flood = async {
+        let (seq, number) = peer.request().await;
+        for unasked in 0..1000 {
+            peer.respond(seq + 1000 + unasked, "", 7_i64).await;
+        }
+        peer.respond(seq, "", number).await;
+        peer.request().await;
+        // To a call that has its reply.
+        peer.respond(seq, "", number).await;
+    };
+    let calls = async {
+        assert_eq!(echo(&client, 1, soon()).await.unwrap(), 1);
+        echo(&client, 2, soon()).await
+    };
+    let (outcome, ()) = tokio::join!(calls, flood);
+    let Err(CallError::Closed { cause }) = outcome else {
+        panic!("{outcome:?}")
+    };
+    assert!(matches!(*cause, End::Unasked { limit: 1000 }), "{cause:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn late_replies_to_calls_that_were_given_up_end_nothing() {
+    let (client, mut peer) = Peer::connect(ClientConfig::default()).await;
+    for number in 0..3000 {
+        let outcome = echo(&client, number, Instant::now() + Duration::from_millis(1)).await;
+        assert!(matches!(outcome, Err(CallError::Deadline)), "{outcome:?}");
+        let (seq, number) = peer.request().await;
+        peer.respond(seq, "", number).await;
+    }
+    let answered = async {
+        let (seq, number) = peer.request().await;
+        peer.respond(seq, "", number).await;
+    };
+    let (outcome, ()) = tokio::join!(echo(&client, 1, soon()), answered);
+    assert_eq!(outcome.unwrap(), 1);
+}
+
+#[tokio::test]
 async fn argument_that_cannot_be_encoded_sends_nothing() {
     let (client, mut peer) = Peer::connect(ClientConfig::default()).await;
     // A map whose encoder is told that it is a number.

@@ -1,7 +1,14 @@
 //! Connections over in-memory sockets.
+use std::future::poll_fn;
+use std::ops::ControlFlow;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::Poll;
 use std::time::Duration;
 
-use pinfold_rpc::yamux::{Config, Connection, Incoming, OpenError, Role, SessionError, Stream};
+use pinfold_rpc::yamux::{
+    Config, Connection, Consumer, Incoming, OpenError, Role, SessionError, Stream,
+};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
 
 fn pair() -> (Connection, Connection) {
@@ -213,4 +220,44 @@ async fn a_long_write_on_a_stream_that_the_peer_has_dropped_comes_to_its_end() {
     let mut nothing = Vec::new();
     ours.read_to_end(&mut nothing).await.unwrap();
     assert!(nothing.is_empty());
+}
+
+/// Counts what it is shown.
+struct Counting(Arc<AtomicUsize>);
+
+impl Consumer for Counting {
+    fn consume(&mut self, bytes: &[u8]) -> ControlFlow<()> {
+        self.0.fetch_add(bytes.len(), Ordering::Relaxed);
+        ControlFlow::Continue(())
+    }
+
+    fn reset(&mut self) {}
+
+    fn idle(&mut self) {}
+}
+
+#[tokio::test]
+async fn other_tasks_have_their_turn_among_frames_of_one_byte_however_many_have_come() {
+    const FLOOD: usize = 80_000;
+    let (ours, mut theirs) = duplex(4 << 20);
+    let client = Connection::start(ours, Role::Client, Config::default());
+    let stream = client.open().await.unwrap();
+    let seen = Arc::new(AtomicUsize::new(0));
+    stream.inbound().consume(Box::new(Counting(seen.clone())));
+    let frame = [0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0, 1, 7];
+    theirs.write_all(&frame.repeat(FLOOD)).await.unwrap();
+    let (mut before, mut most) = (0, 0);
+    let other = poll_fn(move |cx| {
+        let now = seen.load(Ordering::Relaxed);
+        most = most.max(now - before);
+        before = now;
+        if now == FLOOD {
+            return Poll::Ready(most);
+        }
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    });
+    let most = tokio::spawn(other).await.unwrap();
+    // What one read brings: that alone is more frames than are taken in a row.
+    assert!(most <= 70 * 1024 / frame.len(), "{most} in one turn");
 }

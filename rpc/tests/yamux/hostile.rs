@@ -230,3 +230,49 @@ fn a_flood_of_frames_without_data_is_read_no_faster_than_any_purpose_needs() {
         assert!((100..=112).contains(&taken), "{taken} thousand in 10 s");
     }
 }
+
+/// The first stream of a client, with all that arrives on it handed on at once, and a thousand frames for it.
+fn handed_over(bytes: u32) -> (Session, Vec<u8>) {
+    let mut session = Session::new(Role::Client, Config::default());
+    let key = session.open(Duration::ZERO).unwrap();
+    session.hand_over(key);
+    let mut frame = [&[0; 4][..], &1_u32.to_be_bytes(), &bytes.to_be_bytes()].concat();
+    frame.resize(frame.len() + usize::try_from(bytes).unwrap(), 7);
+    (session, frame.repeat(1000))
+}
+
+fn take(session: &mut Session, frames: &[u8], now: Duration) {
+    session.receive(frames, now).unwrap();
+    session.take_outgoing(&mut Vec::new());
+    let mut handed = Vec::new();
+    session.take_handed(&mut handed);
+    assert_eq!((handed.len(), session.take_frames()), (1000, 1000));
+}
+
+#[test]
+fn a_flood_of_frames_with_next_to_no_data_has_to_wait() {
+    let (mut session, frames) = handed_over(1);
+    let mut now = Duration::ZERO;
+    let mut taken = 0;
+    while now < Duration::from_secs(1) {
+        if session.wants_input() {
+            take(&mut session, &frames, now);
+            taken += 1;
+        } else {
+            now = session.next_deadline().unwrap();
+            session.handle_deadline(now).unwrap();
+        }
+    }
+    // A million a second, and as many at once in the beginning.
+    assert!((1900..=2110).contains(&taken), "{taken} thousand in 1 s");
+}
+
+#[test]
+fn more_small_replies_than_a_daemon_can_ask_for_never_wait() {
+    let (mut session, frames) = handed_over(100);
+    // Half a million a second.
+    for turn in 0..1500 {
+        take(&mut session, &frames, Duration::from_millis(2) * turn);
+        assert!(session.wants_input());
+    }
+}

@@ -61,7 +61,10 @@ impl Session {
         let brings = header.kind == FrameType::Data && header.length > 0;
         if !brings || self.table.find(header.stream).is_none() {
             self.control.count(now);
+        } else {
+            self.control.count_data(header.length, now);
         }
+        self.frames = self.frames.saturating_add(1);
         match header.kind {
             FrameType::Ping if header.flags.contains(Flags::SYN) => {
                 self.push(FrameType::Ping, Flags::ACK, 0, header.length);
