@@ -26,7 +26,8 @@ pub const CACHE_VALUE_LIMIT_BYTES: usize = 1024 * 1024;
 /// Room of one plugin, in bytes; past it its own least recently used entries go.
 pub const CACHE_PLUGIN_LIMIT_BYTES: u64 = 16 * 1024 * 1024;
 
-/// Room of all plugins together, in bytes; past it new entries are refused.
+/// Room of all plugins together, in bytes; past it what makes them hold more is refused. A plugin at
+/// its own limit makes room as it goes, and may pass this by less than one value.
 pub const CACHE_TOTAL_LIMIT_BYTES: u64 = 256 * 1024 * 1024;
 
 /// Longest time to live: a year, past which the clock's arithmetic is not worth trusting.
@@ -77,10 +78,13 @@ impl Cache {
             stored: Instant::now(),
         };
         let weight = u64::from(weigh(&key, &entry));
+        let replaced = space.entries.get(&key).await;
+        let replaced = replaced.map_or(0, |entry| u64::from(weigh(&key, &entry)));
+        let growth = weight.saturating_sub(replaced);
         // A plugin at its own limit makes room by what it holds itself; another's never gives way.
-        let full = self.total.load(Ordering::Relaxed) + weight > CACHE_TOTAL_LIMIT_BYTES;
-        let grows = space.used.load(Ordering::Relaxed) + weight <= CACHE_PLUGIN_LIMIT_BYTES;
-        if full && grows && !space.entries.contains_key(&key) {
+        let full = self.total.load(Ordering::Relaxed) + growth > CACHE_TOTAL_LIMIT_BYTES;
+        let grows = space.used.load(Ordering::Relaxed) + growth <= CACHE_PLUGIN_LIMIT_BYTES;
+        if full && grows && growth > 0 {
             return Err(HostError::CacheFull);
         }
         space.used.fetch_add(weight, Ordering::Relaxed);

@@ -116,6 +116,22 @@ async fn the_total_is_bounded_and_counted_back_when_a_plugin_goes() {
 }
 
 #[tokio::test]
+async fn an_entry_that_is_replaced_grows_no_further_than_the_total_allows() {
+    let cache = Cache::new();
+    set(&cache, "a", "k", b"small").await;
+    cache
+        .total
+        .fetch_add(CACHE_TOTAL_LIMIT_BYTES - 2000, Ordering::Relaxed);
+    set(&cache, "a", "k", &[1; 1000]).await;
+    let a = fresh("a");
+    let refused = cache.set(a.owner(), "k".into(), &[2; 5000], None).await;
+    assert!(matches!(refused, Err(HostError::CacheFull)), "{refused:?}");
+    assert_eq!(get(&cache, "a", "k").await.unwrap(), [1; 1000][..]);
+    set(&cache, "a", "k", &[3; 1000]).await;
+    set(&cache, "a", "k", b"less").await;
+}
+
+#[tokio::test]
 async fn replacing_and_deleting_give_room_back() {
     let cache = Cache::new();
     set(&cache, "a", "k", &[0; 1000]).await;
