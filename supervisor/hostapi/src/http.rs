@@ -262,6 +262,8 @@ impl HttpClient {
                 }
                 Some(next) => hop = next,
             }
+            // A server could otherwise have ten requests made for each one that is counted.
+            caller.allowance.meters.draw_request()?;
             subject.push_str(" -> ");
             subject.push_str(&hop.described());
         }

@@ -82,9 +82,19 @@ impl Meters {
         meter.draw().map_err(limited)?;
         match (service, &self.queries) {
             ("db", Some(queries)) => queries.draw().map_err(limited),
-            ("http", _) => self.requests.draw().map_err(limited),
+            ("http", _) => self.draw_request(),
             _ => Ok(()),
         }
+    }
+
+    /// Takes what one HTTP request costs that is part of a call: where a redirect leads.
+    pub(crate) fn draw_request(&self) -> Result<(), HostError> {
+        self.requests
+            .draw()
+            .map_err(|retry_after| HostError::RateLimited {
+                service: "http",
+                retry_after,
+            })
     }
 }
 

@@ -2,9 +2,12 @@
 
 use std::sync::atomic::Ordering;
 
+use pinfold_hostapi::Decision;
+use pinfold_policy::Rates;
+
 use super::server::{Names, Server, redirect, text};
 use super::{config, get, granted, send};
-use crate::world::World;
+use crate::world::{World, caller_with};
 
 #[tokio::test]
 async fn a_chain_is_followed_and_what_is_secret_stays_with_its_origin() {
@@ -107,4 +110,21 @@ async fn a_chain_without_end_is_given_up() {
         "HTTP request failed: stopped after 10 redirects"
     );
     assert_eq!(server.connections.load(Ordering::SeqCst), 11);
+}
+
+#[tokio::test]
+async fn each_redirect_counts_as_a_request() {
+    let server = Server::start("127.0.0.2", |_| redirect(302, "/again")).await;
+    let world = World::with_http(&config(), Names::new(&["a.test=127.0.0.2"]));
+    let rates = Rates {
+        http_requests_per_minute: Some(3),
+        ..Rates::default()
+    };
+    let granted = r#"{ "http": [{ "hosts": ["a.test:*"], "addresses": ["127.0.0.2"] }] }"#;
+    let plugin = caller_with("p", granted, &rates);
+    let url = format!("http://a.test:{}/", server.port());
+    let limited = get(&world, &plugin, &url).await.unwrap_err();
+    assert_eq!(limited.code(), "hostapi.rate-limited");
+    assert_eq!(server.connections.load(Ordering::SeqCst), 3);
+    assert_eq!(world.last_record().decision, Decision::Limit);
 }
