@@ -7,6 +7,7 @@ use pinfold_policy::{ByteSize, Span};
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::{self, PemObject};
 use rustls::{ClientConfig, RootCertStore};
+use rustls_native_certs::CertificateResult;
 use serde::{Deserialize, Serialize};
 
 /// Outgoing HTTP, for all plugins.
@@ -78,6 +79,12 @@ pub enum HttpSetupError {
         /// Why.
         source: RootsError,
     },
+    /// The system's certification authorities cannot be used, so that what it trusts is not known.
+    #[error("the certification authorities that this system trusts cannot be read")]
+    SystemRoots {
+        /// The first error, where reading brought one; without one none that was read is usable.
+        source: Option<rustls_native_certs::Error>,
+    },
     /// TLS itself.
     #[error("set up TLS for outgoing HTTP")]
     Tls(#[source] rustls::Error),
@@ -107,24 +114,16 @@ pub enum RootsError {
 /// certificate, nothing that the environment could change.
 pub(super) fn tls(config: &HttpConfig) -> Result<Arc<ClientConfig>, HttpSetupError> {
     let mut roots = RootCertStore::empty();
-    if config.roots == Roots::System {
-        let found = rustls_native_certs::load_native_certs();
-        for error in &found.errors {
-            tracing::warn!(error = %error, "system certificates not read");
-        }
-        roots.add_parsable_certificates(found.certs);
-        if roots.is_empty() {
-            tracing::info!("no system certificates, bundled ones used for outgoing HTTP");
-        }
-    }
-    if config.roots == Roots::Bundled || (config.roots == Roots::System && roots.is_empty()) {
-        roots.extend(webpki_roots::TLS_SERVER_ROOTS.iter().cloned());
-    }
     if let Some(path) = &config.extra_roots {
         add_file(&mut roots, path).map_err(|source| HttpSetupError::ExtraRoots {
             path: path.clone(),
             source,
         })?;
+    }
+    match config.roots {
+        Roots::System => add_system(&mut roots, rustls_native_certs::load_native_certs())?,
+        Roots::Bundled => add_bundled(&mut roots),
+        Roots::None => {}
     }
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let client = ClientConfig::builder_with_provider(provider)
@@ -133,6 +132,29 @@ pub(super) fn tls(config: &HttpConfig) -> Result<Arc<ClientConfig>, HttpSetupErr
         .with_root_certificates(roots)
         .with_no_client_auth();
     Ok(Arc::new(client))
+}
+
+/// Those of the system; the bundled ones where it has none. Where that cannot be told none are added: an operator may
+/// have taken authorities out of the system's that are among the bundled.
+fn add_system(roots: &mut RootCertStore, found: CertificateResult) -> Result<(), HttpSetupError> {
+    for error in &found.errors {
+        tracing::warn!(error = %error, "system certificates not read");
+    }
+    if found.certs.is_empty() && found.errors.is_empty() {
+        tracing::info!("no system certificates, bundled ones used for outgoing HTTP");
+        add_bundled(roots);
+        return Ok(());
+    }
+    match roots.add_parsable_certificates(found.certs) {
+        (0, _) => Err(HttpSetupError::SystemRoots {
+            source: found.errors.into_iter().next(),
+        }),
+        _ => Ok(()),
+    }
+}
+
+fn add_bundled(roots: &mut RootCertStore) {
+    roots.extend(webpki_roots::TLS_SERVER_ROOTS.iter().cloned());
 }
 
 fn add_file(roots: &mut RootCertStore, path: &PathBuf) -> Result<(), RootsError> {
@@ -148,4 +170,36 @@ fn add_file(roots: &mut RootCertStore, path: &PathBuf) -> Result<(), RootsError>
         return Err(RootsError::Empty);
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+
+    fn added(found: CertificateResult) -> Result<usize, HttpSetupError> {
+        let mut roots = RootCertStore::empty();
+        add_system(&mut roots, found).map(|()| roots.len())
+    }
+
+    #[test]
+    fn bundled_authorities_stand_in_for_a_system_without_any_and_not_for_one_that_cannot_be_read() {
+        let none = CertificateResult::default();
+        assert_eq!(added(none).unwrap(), webpki_roots::TLS_SERVER_ROOTS.len());
+        let absent = Path::new("/nonexistent/roots.pem");
+        let unreadable = rustls_native_certs::load_certs_from_paths(Some(absent), None);
+        let refused = added(unreadable).unwrap_err();
+        assert!(
+            matches!(refused, HttpSetupError::SystemRoots { source: Some(_) }),
+            "{refused:?}"
+        );
+        let mut unusable = CertificateResult::default();
+        unusable.certs.push(CertificateDer::from(vec![1, 2, 3]));
+        let refused = added(unusable).unwrap_err();
+        assert!(
+            matches!(refused, HttpSetupError::SystemRoots { source: None }),
+            "{refused:?}"
+        );
+    }
 }
