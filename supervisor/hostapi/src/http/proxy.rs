@@ -7,11 +7,13 @@
 //! about.
 
 mod answer;
+mod pace;
 mod problem;
 
 use std::convert::Infallible;
 use std::io;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -27,6 +29,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use self::answer::Answer;
+use self::pace::Pace;
 use super::request::{HEADER_LIMIT, HEADERS_LIMIT_BYTES, URL_LIMIT_BYTES};
 use crate::{Caller, HostApi};
 
@@ -63,10 +66,11 @@ pub async fn serve_proxy(
     let _cut = cut.clone().drop_guard();
     let tasks = TaskTracker::new();
     let places = Arc::new(Semaphore::new(CONNECTIONS));
+    let pace = Arc::new(Pace::new());
     loop {
         let accepted = tokio::select! {
             () = stop.cancelled() => break,
-            accepted = accept(&listener, &places) => accepted,
+            accepted = accept(&listener, &places, &pace) => accepted,
         };
         let Some((stream, place)) = accepted else {
             continue;
@@ -77,6 +81,8 @@ pub async fn serve_proxy(
             tasks: tasks.clone(),
             cut: cut.child_token(),
             place: Arc::new(place),
+            pace: Arc::clone(&pace),
+            asked: Arc::default(),
         };
         tasks.spawn(connection.serve(stream));
     }
@@ -90,7 +96,9 @@ pub async fn serve_proxy(
 async fn accept(
     listener: &TcpListener,
     places: &Arc<Semaphore>,
+    pace: &Pace,
 ) -> Option<(TcpStream, OwnedSemaphorePermit)> {
+    pace.allowed().await;
     let place = Arc::clone(places).acquire_owned().await.ok()?;
     match listener.accept().await {
         Ok((stream, _)) => {
@@ -117,11 +125,15 @@ struct Connection {
     cut: CancellationToken,
     /// Its place, also as a tunnel's.
     place: Arc<OwnedSemaphorePermit>,
+    pace: Arc<Pace>,
+    /// It has brought a request.
+    asked: Arc<AtomicBool>,
 }
 
 impl Connection {
     async fn serve(self, stream: TcpStream) {
         let cut = self.cut.clone();
+        let (pace, asked) = (Arc::clone(&self.pace), Arc::clone(&self.asked));
         let (taking, taken) = watch::channel(None);
         let taking = Arc::new(taking);
         // An answer counts as under way until it is taken, for which there is as long as there was for
@@ -143,15 +155,23 @@ impl Connection {
             .serve_connection(TokioIo::new(stream), service)
             .with_upgrades();
         tokio::select! {
-            result = served => if let Err(error) = result {
-                tracing::debug!(%error, "proxy connection ended early");
-            },
+            result = served => {
+                // What is no HTTP, and what says nothing, costs a connection without being a request.
+                if result.is_err() || !asked.load(Ordering::Relaxed) {
+                    pace.refused();
+                }
+                if let Err(error) = result {
+                    tracing::debug!(%error, "proxy connection ended early");
+                }
+            }
             () = overdue(taken) => tracing::debug!("proxy answer not taken in time"),
             () = cut.cancelled() => {}
         }
     }
 
     async fn answer(&self, request: Request<Incoming>) -> Response<Answer> {
+        self.asked.store(true, Ordering::Relaxed);
+        self.pace.allowed().await;
         let caller = Arc::clone(&self.caller.borrow());
         if request.method() == Method::CONNECT {
             return self.connect(&caller, request).await;
@@ -163,7 +183,10 @@ impl Connection {
                     .response
                     .map(|body| Answer::new(body, Some(places)))
             }
-            Err(error) => problem::response(&error),
+            Err(error) => {
+                self.pace.refused();
+                problem::response(&error)
+            }
         }
     }
 
@@ -173,7 +196,10 @@ impl Connection {
         let authority = uri.authority().filter(|_| uri.scheme().is_none());
         let tunnel = match self.host.tunnel(caller, authority).await {
             Ok(tunnel) => tunnel,
-            Err(error) => return problem::with_reason(&error),
+            Err(error) => {
+                self.pace.refused();
+                return problem::with_reason(&error);
+            }
         };
         let (plugin, generation) = (caller.plugin.clone(), caller.generation);
         let (cut, place) = (self.cut.clone(), Arc::clone(&self.place));

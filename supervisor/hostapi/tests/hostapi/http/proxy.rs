@@ -11,7 +11,7 @@ use http_body_util::Full;
 use pinfold_hostapi::{Caller, Decision, HttpConfig, Roots, SystemResolver, serve_proxy};
 use pinfold_policy::{ByteSize, Rates, Span};
 use serde_json::Value;
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -545,6 +545,47 @@ async fn a_client_that_dawdles_is_cut_off() {
             "{answer}"
         );
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_jail_that_is_refused_too_often_has_to_wait() {
+    let world = World::with_http(&config(), Names::new(&[]));
+    let proxy = Proxy::start(&world, granted(r#""a.test""#, "")).await;
+    let begin = tokio::time::Instant::now();
+    let (reading, mut writing) = proxy.connect().await.into_split();
+    let pipelined = tokio::spawn(async move {
+        for _ in 0..2500 {
+            let request = b"GET http://b.test/ HTTP/1.1\r\nHost: x\r\n\r\n";
+            writing.write_all(request).await.unwrap();
+        }
+        writing
+    });
+    let mut answers = BufReader::new(reading);
+    for _ in 0..2500 {
+        let mut answer = Vec::new();
+        // Its body is a JSON object without another in it.
+        answers.read_until(b'}', &mut answer).await.unwrap();
+        assert!(answer.starts_with(b"HTTP/1.1 4"), "{answer:?}");
+    }
+    assert!(begin.elapsed() >= Duration::from_millis(1400));
+    drop(pipelined.await.unwrap());
+
+    // Over all its connections, whatever they bring.
+    let begin = tokio::time::Instant::now();
+    for bytes in [
+        &b"no HTTP\r\n\r\n"[..],
+        b"GET http://b.test/ HTTP/1.0\r\n\r\n",
+    ] {
+        for _ in 0..500 {
+            proxy.say(bytes).await;
+        }
+    }
+    for _ in 0..500 {
+        let mut silent = proxy.connect().await;
+        silent.shutdown().await.unwrap();
+        silent.read_to_end(&mut Vec::new()).await.unwrap();
+    }
+    assert!(begin.elapsed() >= Duration::from_millis(1400));
 }
 
 #[tokio::test]
