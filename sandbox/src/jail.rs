@@ -18,6 +18,7 @@ mod at_rest;
 mod channels;
 mod error;
 mod host_files;
+mod host_mount;
 mod interpreters;
 mod landlock;
 mod layout;
@@ -39,8 +40,9 @@ use pinfold_reaper::plan::descriptor;
 pub use at_rest::{Seen, seen_at_rest};
 pub use error::JailError;
 pub(crate) use host_files::{descriptor as host_files_descriptor, read as read_host_files};
+pub use host_mount::HostMount;
 pub use interpreters::of as interpreters_of;
-pub use landlock::{FileAccess, FilePlaces, landlock_abi, place_of_access};
+pub use landlock::{FileAccess, FilePlaces, MountPlace, landlock_abi, place_of_access};
 pub(crate) use landlock::{
     NEWEST as NEWEST_LANDLOCK, handled as landlock_handled, lacks as landlock_lacks,
 };
@@ -50,6 +52,7 @@ pub use pinfold_reaper::step::Step;
 pub(crate) use reaper::reaper_program;
 pub use reaper::{Reaper, sealed_reaper};
 pub use running::Jail;
+pub(crate) use runtime::loader_link;
 pub use runtime::{Runtime, RuntimeMount};
 pub use start::{start, start_with_fault};
 pub use starting::{Progress, Starting};
@@ -91,6 +94,8 @@ pub struct JailSpec {
     pub args: Vec<String>,
     /// What of the host it runs on.
     pub runtime: Option<Runtime>,
+    /// What of the host it is shown beside that.
+    pub mounts: Vec<HostMount>,
     /// Its environment, all of it.
     pub env: BTreeMap<String, String>,
     /// Absolute path of its working directory, made read-only in the root.

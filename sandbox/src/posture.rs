@@ -31,6 +31,9 @@ pub struct Posture {
     /// What of the host that plugin runs on.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub runtime: Vec<RuntimeState>,
+    /// What of the host that plugin is shown beside that.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub mounts: Vec<MountState>,
     /// Every control, in the order of [`Control::ALL`].
     pub controls: Vec<ControlState>,
     /// Settings of the host that would add to the walls. Advice only.
@@ -49,6 +52,27 @@ pub struct RuntimeState {
     pub path: String,
     /// Whether the plugin may execute it, and not only read it.
     pub is_executed: bool,
+    /// Who owns it: a user id, as the launcher sees it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub owner: Option<u32>,
+    /// Its permission bits, in octal.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mode: Option<String>,
+    /// Why a launch with it is refused; empty: it is not.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub problem: String,
+}
+
+/// One mount of a plugin's policy.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct MountState {
+    /// Where it is in the host.
+    pub source: String,
+    /// Where it is in the jail.
+    pub target: String,
+    /// Whether the plugin may write there.
+    pub is_writable: bool,
     /// Who owns it: a user id, as the launcher sees it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub owner: Option<u32>,
@@ -215,6 +239,14 @@ mod tests {
                 owner: Some(0),
                 mode: Some("0755".into()),
                 problem: String::new(),
+            }],
+            mounts: vec![MountState {
+                source: "/srv/geo".into(),
+                target: "/data/geo".into(),
+                is_writable: false,
+                owner: None,
+                mode: None,
+                problem: "open \"/srv/geo\"".into(),
             }],
             controls: Control::ALL
                 .iter()

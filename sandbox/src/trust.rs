@@ -104,8 +104,19 @@ struct Owners(Vec<u32>);
 
 impl Owners {
     fn check(&self, path: &Path, owner: u32, mode: u32) -> Result<(), TrustError> {
+        self.check_or(path, owner, mode, |_| false)
+    }
+
+    /// The same, where whom `may_own` takes may own it too.
+    fn check_or(
+        &self,
+        path: &Path,
+        owner: u32,
+        mode: u32,
+        may_own: impl Fn(u32) -> bool,
+    ) -> Result<(), TrustError> {
         let mode = mode & 0o7777;
-        if !self.0.contains(&owner) {
+        if !self.0.contains(&owner) && !may_own(owner) {
             let allowed = self
                 .0
                 .iter()
@@ -244,11 +255,15 @@ impl TrustedDir {
         Ok(here)
     }
 
-    /// A file or directory in this one, opened for its place alone.
+    /// A file or directory in this one, opened for its place alone. Whom `may_own` takes may own it too.
     ///
     /// # Errors
     /// [`TrustError`]; a symbolic link is none.
-    pub(crate) fn entry(&self, name: impl AsRef<OsStr>) -> Result<TrustedEntry, TrustError> {
+    pub(crate) fn entry(
+        &self,
+        name: impl AsRef<OsStr>,
+        may_own: impl Fn(u32) -> bool,
+    ) -> Result<TrustedEntry, TrustError> {
         let path = self.path.join(name.as_ref());
         let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let descriptor = open_beneath(&self.descriptor, name.as_ref(), flags)
@@ -262,7 +277,8 @@ impl TrustedDir {
         if metadata.is_symlink() {
             return Err(open_error(&path, rustix::io::Errno::LOOP));
         }
-        self.owners.check(&path, metadata.uid(), metadata.mode())?;
+        self.owners
+            .check_or(&path, metadata.uid(), metadata.mode(), may_own)?;
         Ok(TrustedEntry {
             descriptor: file.into(),
             metadata,

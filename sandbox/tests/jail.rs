@@ -21,6 +21,7 @@ mod jail {
     pub(crate) mod harness;
     mod layers;
     mod lesser_kernels;
+    mod mounts;
     mod options;
     mod seen_inside;
     mod seen_outside;

@@ -20,6 +20,8 @@ mod lies;
 mod lying_daemon;
 #[path = "launcher/machine.rs"]
 mod machine;
+#[path = "launcher/mounts.rs"]
+mod mounts;
 #[path = "launcher/networks.rs"]
 mod networks;
 #[path = "launcher/options.rs"]

@@ -34,6 +34,7 @@ pub(crate) fn as_asked(dialect: &str, manifest: &Manifest, trust: Trust) -> Poli
         syscall_groups: Vec::new(),
         loopback: true,
         runtime: None,
+        mounts: Vec::new(),
         trust,
         permissions: manifest.asked.clone(),
         limits,

@@ -9,7 +9,7 @@ use std::os::fd::AsFd;
 use pinfold_policy::Runtime;
 use pinfold_reaper::plan::Landlock;
 
-use super::{JailSpec, RUN_DIRECTORY, STAGE_DIRECTORY, STATE_DIRECTORY};
+use super::{HostMount, JailSpec, RUN_DIRECTORY, STAGE_DIRECTORY, STATE_DIRECTORY};
 use crate::plan::{PlanError, PlanWriter};
 
 /// The version of Landlock's interface that the running kernel has; `None` where it has none, or it is
@@ -25,11 +25,14 @@ mod right {
     pub(super) const WRITE_FILE: u64 = 1 << 1;
     pub(super) const READ_FILE: u64 = 1 << 2;
     pub(super) const READ_DIR: u64 = 1 << 3;
+    pub(super) const REMOVE_DIR: u64 = 1 << 4;
     pub(super) const REMOVE_FILE: u64 = 1 << 5;
     pub(super) const MAKE_CHAR: u64 = 1 << 6;
+    pub(super) const MAKE_DIR: u64 = 1 << 7;
     pub(super) const MAKE_REG: u64 = 1 << 8;
     pub(super) const MAKE_SOCK: u64 = 1 << 9;
     pub(super) const MAKE_BLOCK: u64 = 1 << 11;
+    pub(super) const REFER: u64 = 1 << 13;
     pub(super) const TRUNCATE: u64 = 1 << 14;
     pub(super) const IOCTL_DEV: u64 = 1 << 15;
     pub(super) const RESOLVE_UNIX: u64 = 1 << 16;
@@ -52,6 +55,19 @@ const RUN: u64 = READ
     | right::MAKE_SOCK
     | right::REMOVE_FILE
     | right::RESOLVE_UNIX;
+
+/// Writing to a file of the host's.
+const HOST_FILE: u64 = right::READ_FILE | right::WRITE_FILE | right::TRUNCATE;
+
+/// Writing to a directory of the host's: files and directories, neither links nor sockets nor pipes, in
+/// which whoever of the host looks there could be caught.
+const HOST_DIRECTORY: u64 = HOST_FILE
+    | READ
+    | right::MAKE_REG
+    | right::MAKE_DIR
+    | right::REMOVE_FILE
+    | right::REMOVE_DIR
+    | right::REFER;
 
 /// A device node.
 const DEVICE: u64 = right::READ_FILE | right::WRITE_FILE;
@@ -120,6 +136,7 @@ pub(super) fn write(
     plan: &mut PlanWriter,
 ) -> Result<(), PlanError> {
     plan.landlock(landlock);
+    let mounts: Vec<MountPlace<'_>> = spec.mounts.iter().map(MountPlace::of).collect();
     let places = FilePlaces {
         entry: &spec.entry,
         executes_stage: spec.executes_stage,
@@ -127,6 +144,7 @@ pub(super) fn write(
         tmp_directory: &spec.tmp_directory,
         has_state: spec.state.is_some(),
         runtime: spec.runtime.as_ref().map(|runtime| &runtime.named),
+        mounts: &mounts,
     };
     rules(&places)
         .into_iter()
@@ -148,6 +166,38 @@ pub struct FilePlaces<'a> {
     pub has_state: bool,
     /// What of the host it runs on.
     pub runtime: Option<&'a Runtime>,
+    /// What of the host it is shown beside that.
+    pub mounts: &'a [MountPlace<'a>],
+}
+
+/// A directory or file of the host, where it is in the jail.
+#[derive(Clone, Copy, Debug)]
+pub struct MountPlace<'a> {
+    /// Absolute path in the jail.
+    pub target: &'a str,
+    /// Whether it is a directory.
+    pub is_directory: bool,
+    /// Whether the plugin may write there.
+    pub is_writable: bool,
+}
+
+impl<'a> MountPlace<'a> {
+    fn of(mount: &'a HostMount) -> Self {
+        Self {
+            target: &mount.target,
+            is_directory: mount.is_directory,
+            is_writable: mount.is_writable,
+        }
+    }
+
+    const fn rights(&self) -> u64 {
+        match (self.is_directory, self.is_writable) {
+            (true, true) => HOST_DIRECTORY,
+            (true, false) => READ,
+            (false, true) => HOST_FILE,
+            (false, false) => right::READ_FILE,
+        }
+    }
 }
 
 /// What is done to a file.
@@ -211,6 +261,9 @@ fn rules(places: &FilePlaces<'_>) -> Vec<(String, u64)> {
             rule(program, EXECUTE);
         }
     }
+    for mount in places.mounts {
+        rule(mount.target, mount.rights());
+    }
     rule("/etc", READ);
     rule("/proc", READ);
     rule(RUN_DIRECTORY, RUN);
@@ -270,6 +323,7 @@ mod tests {
             tmp_directory: "/tmp/own",
             has_state: true,
             runtime: None,
+            mounts: &[],
         };
         use FileAccess::{Execute, Read, Write};
         for (access, path, place) in [
@@ -323,6 +377,26 @@ mod tests {
             (Read, "/usr/bin/perl", None),
         ] {
             let found = place_of_access(&interpreted, access, path);
+            assert_eq!(found.as_deref(), place, "{access:?} {path}");
+        }
+        let mount = |target, is_writable| MountPlace {
+            target,
+            is_directory: true,
+            is_writable,
+        };
+        let shown = FilePlaces {
+            mounts: &[mount("/data/in", false), mount("/data/out", true)],
+            ..places
+        };
+        for (access, path, place) in [
+            (Read, "/data/in/x", Some("/data/in")),
+            (Write, "/data/in/x", None),
+            (Read, "/data/out/x", Some("/data/out")),
+            (Write, "/data/out/x", Some("/data/out")),
+            (Execute, "/data/out/x", None),
+            (Read, "/data/x", None),
+        ] {
+            let found = place_of_access(&shown, access, path);
             assert_eq!(found.as_deref(), place, "{access:?} {path}");
         }
     }

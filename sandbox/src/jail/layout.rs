@@ -9,7 +9,8 @@ use pinfold_reaper::step::Step;
 use super::error::{During, JailError};
 use super::host_files::host_files;
 use super::mounts::{self, DEVICES, INERT, PLAIN, READ_ONLY, clone_of};
-use super::{JailSpec, RUN_DIRECTORY, Runtime, STAGE_DIRECTORY, STATE_DIRECTORY};
+use super::runtime::loader_link;
+use super::{JailSpec, RUN_DIRECTORY, STAGE_DIRECTORY, STATE_DIRECTORY};
 use crate::plan::{PlanError, PlanWriter};
 
 /// Size of `/dev/shm`, in bytes: room for Python's locks and semaphores.
@@ -39,6 +40,8 @@ pub(super) struct Handles {
     mounts: Vec<(String, OwnedFd)>,
     /// Those that are mounted over a file.
     files: BTreeSet<String>,
+    /// Those before this one are made of what the jail has of its own; the others are the policy's.
+    first_extra: usize,
 }
 
 impl Handles {
@@ -89,9 +92,18 @@ impl Handles {
             }
             handles.push((path, tree));
         }
+        let first_extra = handles.len();
+        for mount in &spec.mounts {
+            let path = relative(&mount.target).to_owned();
+            if !mount.is_directory {
+                files.insert(path.clone());
+            }
+            handles.push((path, mount.handle()?));
+        }
         Ok(Self {
             mounts: handles,
             files,
+            first_extra,
         })
     }
 
@@ -137,27 +149,29 @@ pub(super) fn write(
     if let Some(zone) = &host_files().time_zone {
         made.plan.file("etc/localtime", FILE_MODE, zone)?;
     }
-    for (number, (path, _)) in (0_u32..).zip(&handles.mounts) {
-        match handles.files.contains(path) {
-            true => {
-                made.parents(path)?;
-                made.plan.file(path, COVERED_MODE, b"")?;
-            }
-            false => made.directory(path, COVERED_MODE)?,
-        }
-        made.plan.mount(path, number)?;
+    let mut numbered = (0_u32..).zip(&handles.mounts);
+    for (number, (path, _)) in numbered.by_ref().take(handles.first_extra) {
+        made.mount(handles, path, number)?;
     }
     made.directory(relative(&spec.working_directory), DIRECTORY_MODE)?;
     for (path, target) in DEVICE_LINKS {
         made.plan.link(path, target)?;
     }
-    if let Some((path, target)) = spec.runtime.as_ref().and_then(Runtime::loader_link) {
+    if let Some((path, target)) = spec
+        .runtime
+        .as_ref()
+        .and_then(|runtime| loader_link(&runtime.named))
+    {
         made.parents(relative(&path))?;
         made.plan.link(relative(&path), target)?;
     }
     for (path, target) in &spec.links {
         made.parents(relative(path))?;
         made.plan.link(relative(path), target)?;
+    }
+    // Last: nothing is ever made where one of these may be written to.
+    for (number, (path, _)) in numbered {
+        made.mount(handles, path, number)?;
     }
     Ok(())
 }
@@ -175,6 +189,18 @@ impl Made<'_> {
             self.plan.directory(path, mode)?;
         }
         Ok(())
+    }
+
+    /// Attaches a handle, over a file or directory made for it.
+    fn mount(&mut self, handles: &Handles, path: &str, number: u32) -> Result<(), PlanError> {
+        match handles.files.contains(path) {
+            true => {
+                self.parents(path)?;
+                self.plan.file(path, COVERED_MODE, b"")?;
+            }
+            false => self.directory(path, COVERED_MODE)?,
+        }
+        self.plan.mount(path, number)
     }
 
     fn parents(&mut self, path: &str) -> Result<(), PlanError> {

@@ -33,19 +33,17 @@ const NAMED_AT: [(&str, &str); 4] = [
     ("ld-musl-aarch64.so.1", "/lib"),
 ];
 
-impl Runtime {
-    /// The link by which programs find the loader, where it lies elsewhere: path and target.
-    pub(super) fn loader_link(&self) -> Option<(String, &str)> {
-        let loader = self.named.loader.as_deref()?;
-        let (_, name) = loader.rsplit_once('/')?;
-        let (_, directory) = NAMED_AT.iter().find(|(known, _)| *known == name)?;
-        let path = format!("{directory}/{name}");
-        let is_there = self.named.mounts().any(|mount| {
-            let rest = path.strip_prefix(mount);
-            rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
-        });
-        (!is_there).then_some((path, loader))
-    }
+/// The link by which programs find the loader, where it lies elsewhere: path and target.
+pub(crate) fn loader_link(named: &pinfold_policy::Runtime) -> Option<(String, &str)> {
+    let loader = named.loader.as_deref()?;
+    let (_, name) = loader.rsplit_once('/')?;
+    let (_, directory) = NAMED_AT.iter().find(|(known, _)| *known == name)?;
+    let path = format!("{directory}/{name}");
+    let is_there = named.mounts().any(|mount| {
+        let rest = path.strip_prefix(mount);
+        rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+    });
+    (!is_there).then_some((path, loader))
 }
 
 #[cfg(test)]
@@ -53,16 +51,12 @@ mod tests {
     use super::*;
 
     fn link(loader: &str, paths: &[&str]) -> Option<(String, String)> {
-        let runtime = Runtime {
-            named: pinfold_policy::Runtime {
-                loader: Some(loader.to_owned()),
-                paths: paths.iter().map(|path| (*path).to_owned()).collect(),
-                ..pinfold_policy::Runtime::default()
-            },
-            mounts: vec![],
-            interpreter: None,
+        let named = pinfold_policy::Runtime {
+            loader: Some(loader.to_owned()),
+            paths: paths.iter().map(|path| (*path).to_owned()).collect(),
+            ..pinfold_policy::Runtime::default()
         };
-        let (path, target) = runtime.loader_link()?;
+        let (path, target) = loader_link(&named)?;
         Some((path, target.to_owned()))
     }
 

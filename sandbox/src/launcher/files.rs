@@ -64,8 +64,10 @@ pub(super) struct Files {
     pub(super) development_policies: Option<Place>,
     pub(super) data: Option<Place>,
     pub(super) keys: Keys,
-    /// Beneath what runtimes lie for a launcher without root; none: anywhere.
-    pub(super) runtime_roots: Option<Vec<TrustedDir>>,
+    /// Beneath what paths of the host lie for a launcher without root; none: anywhere.
+    pub(super) host_roots: Option<Vec<TrustedDir>>,
+    /// Where something was mounted that the launcher has let go.
+    pub(super) let_go: Vec<PathBuf>,
     filters: BTreeMap<[u8; 32], Filter>,
 }
 
@@ -283,7 +285,8 @@ impl Files {
             development_policies,
             data,
             keys: Keys(keys),
-            runtime_roots: None,
+            host_roots: None,
+            let_go: Vec::new(),
             filters: BTreeMap::new(),
         }
     }
@@ -313,7 +316,7 @@ impl Files {
         }
         // Mounts are made of what lies in the mount namespace of now. One that is another meanwhile
         // was not checked.
-        if let Some(roots) = &mut self.runtime_roots {
+        if let Some(roots) = &mut self.host_roots {
             roots.retain_mut(|root| {
                 let before = root.identity();
                 root.enter_user_namespace();
@@ -361,6 +364,23 @@ impl Files {
             bytes: bytes.map_err(FilesError::Trust)?,
             is_development,
         })
+    }
+
+    /// What the mounts of the operator's policies are made of, as they lie there now. Those that are refused
+    /// name nothing.
+    pub(super) fn mount_sources(&self) -> Vec<PathBuf> {
+        let Ok(names) = self.policies.with(|place| place.names(POLICIES_LIMIT)) else {
+            return Vec::new();
+        };
+        let policies = names
+            .iter()
+            .filter(|name| name.ends_with(".toml"))
+            .filter_map(|name| read(&self.policies, name).ok())
+            .filter_map(|bytes| PolicyFile::parse(&bytes).ok());
+        policies
+            .flat_map(|policy| policy.mounts)
+            .map(|mount| mount.source.into())
+            .collect()
     }
 
     /// The launch template of a dialect: one of `data-dir`, or else the built-in one.
@@ -457,6 +477,9 @@ fn not_compiled(profile: &Profile, source: CompileError) -> FilesError {
         source,
     }
 }
+
+/// Most names in the directory of the policies that are looked at: as many as there can be plugins.
+const POLICIES_LIMIT: usize = 4096;
 
 /// Largest such file.
 const LIMIT_BYTES: u64 = pinfold_policy::document::DOCUMENT_LIMIT_BYTES as u64;

@@ -21,7 +21,7 @@ use super::door::Door;
 use super::files::{Files, Place};
 use super::manager::{Manager, Told};
 use super::networks::Networks;
-use super::{log, namespace, rights, runtime};
+use super::{host_path, log, namespace, rights};
 use crate::activation::{self, ActivationError};
 use crate::cgroup::{self, CgroupError, Disk, Hierarchy, Parent, ProcPaths};
 use crate::jail::{self, JailError};
@@ -249,7 +249,7 @@ impl Ground {
         let state = open("state-dir", &config.state_dir)?;
         let mut files = places(&config, mode, &reader)?;
         if mode == Mode::Root {
-            detach_others(&config)?;
+            files.let_go = detach_others(&config, &files.mount_sources())?;
         }
         if mode == Mode::User {
             namespace::own_users().map_err(step("enter a user namespace"))?;
@@ -352,12 +352,12 @@ fn places(config: &LauncherConfig, mode: Mode, reader: &Reader) -> Result<Files,
         keys.map(|path| place("keys-dir", path, None)).transpose()?,
     );
     if mode == Mode::User {
-        files.runtime_roots = Some(runtime::roots());
+        files.host_roots = Some(host_path::roots());
     }
     Ok(files)
 }
 
-fn detach_others(config: &LauncherConfig) -> Result<(), StartError> {
+fn detach_others(config: &LauncherConfig, sources: &[PathBuf]) -> Result<Vec<PathBuf>, StartError> {
     let mut trees = vec![
         config.plugin_dir.as_path(),
         &config.policy_dir,
@@ -367,6 +367,7 @@ fn detach_others(config: &LauncherConfig) -> Result<(), StartError> {
     ];
     trees.extend(config.data_dir.as_deref());
     trees.extend(config.dev_policy_dir.as_deref());
+    trees.extend(sources.iter().map(PathBuf::as_path));
     namespace::detach_others(&trees).map_err(step("detach mounts that no launch needs"))
 }
 

@@ -23,6 +23,7 @@ use super::given::{Ends, Given};
 use super::ground::Ground;
 use super::handover::Whose;
 use super::instance::{Instance, Phase, Running, Wish};
+use super::mounts::MountError;
 use super::quota::Uncounted;
 use super::reading::{self, Reading, WentBy};
 use super::watching::{self, Watcher};
@@ -238,12 +239,16 @@ pub(super) fn start(
     let plugin = &wanting.plugin;
     let (policy, basis) = judge(ground, plugin, stage.digest(), &signatures)?;
     let file = &policy.file;
+    if policy.is_development && !file.mounts.is_empty() {
+        return Err(failure::of(FailureKind::Policy, &MountError::Development));
+    }
     let Reading {
         template,
         filter,
         runtime,
+        mounts,
         digest,
-    } = reading::read(ground, file)?;
+    } = reading::read(ground, plugin, file)?;
     let env = template
         .environment(TemplateInput {
             plugin,
@@ -313,6 +318,7 @@ pub(super) fn start(
         executes_stage: file.exec == Exec::Stage,
         args: file.args.clone(),
         runtime,
+        mounts,
         env,
         working_directory: template.working_directory.clone(),
         tmp_directory: template.tmp_directory(plugin),

@@ -46,8 +46,8 @@ const NEEDED: [&str; 5] = ["/proc", "/dev", "/etc", "/usr", "/opt"];
 
 /// Detaches every mount that no launch needs, in the launcher's own mount namespace: each jail begins
 /// with a copy of this table, and pays for its length. Kept are the control groups, what `trees` lie
-/// on, and what is mounted beneath them.
-pub(super) fn detach_others(trees: &[&Path]) -> io::Result<()> {
+/// on, and what is mounted beneath them. Gives where those were that are gone.
+pub(super) fn detach_others(trees: &[&Path]) -> io::Result<Vec<PathBuf>> {
     let trees: Vec<PathBuf> = trees
         .iter()
         .map(|path| fs::canonicalize(path).unwrap_or_else(|_| path.to_path_buf()))
@@ -57,6 +57,7 @@ pub(super) fn detach_others(trees: &[&Path]) -> io::Result<()> {
         .split(|byte| *byte == b'\n')
         .filter_map(parse)
         .collect();
+    let mut gone = Vec::new();
     // The last ones first: they lie on the others.
     for (point, is_group) in mounts.iter().rev() {
         let leads_to = |path: &Path| path.starts_with(point);
@@ -68,14 +69,17 @@ pub(super) fn detach_others(trees: &[&Path]) -> io::Result<()> {
             || mounts
                 .iter()
                 .any(|(other, is_group)| *is_group && leads_to(other));
-        if !is_needed && let Err(errno) = umount2(point, MntFlags::MNT_DETACH) {
+        if is_needed {
+            continue;
+        }
+        match umount2(point, MntFlags::MNT_DETACH) {
+            Ok(()) => gone.push(point.clone()),
             // Gone with the one that it lay on, or kept by the kernel: a longer table, no more.
-            if errno != nix::errno::Errno::EINVAL {
-                super::log::line(&format!("detach {point:?}: {errno}"));
-            }
+            Err(nix::errno::Errno::EINVAL) => {}
+            Err(errno) => super::log::line(&format!("detach {point:?}: {errno}")),
         }
     }
-    Ok(())
+    Ok(gone)
 }
 
 /// Mount point of a line of proc_pid_mountinfo(5), and whether control groups are mounted there.

@@ -1,5 +1,5 @@
 //! What a launch goes by beside the plugin's files, its policy and the trust in them: the launch template,
-//! the syscall profile and the runtime that the policy names, and the controls in force. Whether it would
+//! the syscall profile, the runtime and the mounts that the policy names, and the controls in force. Whether it would
 //! go by the same now is what a kept instance is asked before another daemon has it.
 
 use std::error::Error;
@@ -10,7 +10,7 @@ use sha2::{Digest as _, Sha256};
 use super::controls::{self, Findings};
 use super::files::{Filter, ProfileUse};
 use super::ground::Ground;
-use super::{failure, runtime, watching};
+use super::{failure, mounts, runtime, watching};
 use crate::cgroup::Applied;
 use crate::jail;
 use crate::protocol::{Failure, FailureKind};
@@ -21,12 +21,17 @@ pub(super) struct Reading {
     pub(super) template: LaunchTemplate,
     pub(super) filter: Filter,
     pub(super) runtime: Option<jail::Runtime>,
-    /// Stands for all three: SHA-256.
+    pub(super) mounts: Vec<jail::HostMount>,
+    /// Stands for all of them: SHA-256.
     pub(super) digest: [u8; 32],
 }
 
 /// Reads all of it.
-pub(super) fn read(ground: &mut Ground, file: &PolicyFile) -> Result<Reading, Failure> {
+pub(super) fn read(
+    ground: &mut Ground,
+    plugin: &PluginId,
+    file: &PolicyFile,
+) -> Result<Reading, Failure> {
     let unusable = |error: &dyn Error| failure::of(FailureKind::Policy, error);
     let (template, text, _) = ground
         .files
@@ -48,10 +53,19 @@ pub(super) fn read(ground: &mut Ground, file: &PolicyFile) -> Result<Reading, Fa
         }
         None => None,
     };
+    let of = mounts::Of {
+        plugin,
+        policy: file,
+        template: &template,
+    };
+    let (mounts, stamp) =
+        mounts::open(&ground.files, &ground.config, of).map_err(|error| unusable(&error))?;
+    hash.update(stamp);
     Ok(Reading {
         template,
         filter,
         runtime,
+        mounts,
         digest: hash.finalize().into(),
     })
 }
@@ -78,9 +92,11 @@ impl WentBy {
         findings: &Findings,
         (plugin, file): (&PluginId, &PolicyFile),
     ) -> Result<(), String> {
-        let reading = read(ground, file).map_err(|failure| failure.message)?;
+        let reading = read(ground, plugin, file).map_err(|failure| failure.message)?;
         if reading.digest != self.digest {
-            return Err("its launch template, syscall profile or runtime has changed".into());
+            return Err(
+                "its launch template, syscall profile, runtime or mounts have changed".into(),
+            );
         }
         // What the group had at the launch, it has still.
         controls::missing(findings, &self.applied, &self.this, ground.mode, file)

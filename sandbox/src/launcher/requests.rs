@@ -11,12 +11,13 @@ use rustix::event::epoll::EventFlags;
 use super::connect::{self, CONNECTING_LIMIT};
 use super::connect_port::{PORTS_LIMIT, PORTS_PER_INSTANCE, PortConnecting};
 use super::controls::{self, Findings};
+use super::files::Policy;
 use super::instance::{Instance, KILL_AGAIN};
 use super::launch::{self, INSTANCES_LIMIT, Wanting};
 use super::poller::Source;
 use super::probe::{Probing, advice};
 use super::serve::Launcher;
-use super::{failure, log, runtime, sealed, watching};
+use super::{failure, log, mounts, runtime, sealed, watching};
 use crate::posture::{PolicyTrust, Posture, StageState};
 use crate::protocol::packet::Packet;
 use crate::protocol::{
@@ -157,8 +158,7 @@ impl Launcher {
                 self.ground
                     .files
                     .policy(plugin)
-                    .map_err(|error| failure::of(FailureKind::Policy, &error))?
-                    .file,
+                    .map_err(|error| failure::of(FailureKind::Policy, &error))?,
             ),
             None => None,
         };
@@ -185,13 +185,30 @@ impl Launcher {
                 .as_ref()
                 .and_then(|plugin| watching::order(&self.ground, plugin))
                 .map(|order| order.until),
+            mounts: plugin
+                .as_ref()
+                .zip(policy.as_ref())
+                .map(
+                    |(
+                        plugin,
+                        Policy {
+                            file,
+                            is_development,
+                            ..
+                        },
+                    )| {
+                        let (files, config) = (&self.ground.files, &self.ground.config);
+                        mounts::states(files, config, (plugin, file), *is_development)
+                    },
+                )
+                .unwrap_or_default(),
             plugin: plugin.map(String::from),
             runtime: policy
                 .iter()
-                .filter_map(|policy| policy.runtime.as_ref())
+                .filter_map(|policy| policy.file.runtime.as_ref())
                 .flat_map(|named| runtime::states(&self.ground.files, &self.ground.config, named))
                 .collect(),
-            controls: controls::states(&self.findings, policy.as_ref()),
+            controls: controls::states(&self.findings, policy.as_ref().map(|policy| &policy.file)),
             host: advice(),
             stages: stages.collect(),
         };

@@ -3,11 +3,11 @@
 
 use std::path::PathBuf;
 
-use pinfold_policy::{LaunchTemplate, LauncherConfig, PluginId, Runtime};
+use pinfold_policy::{LaunchTemplate, LauncherConfig, PluginId, PolicyFile, Runtime};
 
 use super::files::{self, Files, Place, PolicyBytes};
-use super::runtime;
-use crate::posture::RuntimeState;
+use super::{host_path, mounts, runtime};
+use crate::posture::{MountState, RuntimeState};
 use crate::seccomp::{Profile, Program};
 
 pub use super::files::{FilesError, ProfileUse};
@@ -72,7 +72,7 @@ impl Review {
             None,
         );
         if launcher != 0 {
-            files.runtime_roots = Some(runtime::roots());
+            files.host_roots = Some(host_path::roots());
         }
         Self { files }
     }
@@ -119,6 +119,18 @@ impl Review {
     #[must_use]
     pub fn runtime(&self, config: &LauncherConfig, named: &Runtime) -> Vec<RuntimeState> {
         runtime::states(&self.files, config, named)
+    }
+
+    /// What a launch would say of each mount of a plugin's policy, in the installation of `config`; none
+    /// where there is no launch template for its dialect.
+    #[must_use]
+    pub fn mounts(
+        &self,
+        config: &LauncherConfig,
+        (plugin, policy): (&PluginId, &PolicyFile),
+        is_development: bool,
+    ) -> Vec<MountState> {
+        mounts::states(&self.files, config, (plugin, policy), is_development)
     }
 
     /// A syscall profile, compiled.

@@ -3,43 +3,25 @@
 
 use std::fs::Metadata;
 use std::os::unix::fs::MetadataExt as _;
-use std::path::{Path, PathBuf};
 
 use pinfold_policy::{LauncherConfig, Runtime};
 use sha2::{Digest as _, Sha256};
 
 use super::files::Files;
+use super::host_path::{self, HostPathError};
 use crate::jail;
 use crate::posture::RuntimeState;
-use crate::trust::{TrustError, TrustedDir, TrustedEntry};
-
-/// Where a launcher without root finds runtimes: what it may look at it must have opened before it
-/// entered its user namespace, in which everybody else's files look alike.
-const ROOTS: [&str; 2] = ["/usr", "/opt"];
+use crate::trust::TrustedEntry;
 
 /// Why a runtime is not mounted.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum RuntimeError {
     #[error("the runtime cannot be used")]
-    Untrusted(#[source] TrustError),
-    #[error("{path:?} of the runtime lies in or around {other:?}, which no plugin sees")]
-    Ours { path: String, other: PathBuf },
+    Path(#[source] HostPathError),
     #[error("{path:?} of the runtime is no directory: only interpreter and loader are files")]
     NoDirectory { path: String },
     #[error("{path:?} of the runtime is no program: not a regular file that may be executed")]
     NoProgram { path: String },
-    #[error(
-        "{path:?} of the runtime: a launcher without root mounts only what lies in /usr or /opt"
-    )]
-    Elsewhere { path: String },
-}
-
-/// Those of them that are there and root's.
-pub(super) fn roots() -> Vec<TrustedDir> {
-    let roots = ROOTS.iter().map(Path::new);
-    roots
-        .filter_map(|path| TrustedDir::open(path, None).ok())
-        .collect()
 }
 
 /// Opens and checks all of it. With it comes what stands for what lies there: another file or directory
@@ -122,47 +104,8 @@ pub(super) fn states(files: &Files, config: &LauncherConfig, named: &Runtime) ->
         .collect()
 }
 
-/// One path, opened and checked all the way.
 fn entry(files: &Files, config: &LauncherConfig, path: &str) -> Result<TrustedEntry, RuntimeError> {
-    let at = Path::new(path);
-    let ours = [
-        &config.state_dir,
-        &config.policy_dir,
-        &config.keys_dir,
-        &config.plugin_dir,
-        &config.uid_lease_dir,
-    ];
-    let ours = ours
-        .into_iter()
-        .chain(&config.data_dir)
-        .chain(&config.dev_policy_dir);
-    for other in ours {
-        if other.starts_with(at) || at.starts_with(other) {
-            return Err(RuntimeError::Ours {
-                path: path.to_owned(),
-                other: other.clone(),
-            });
-        }
-    }
-    let (Some(parent), Some(name)) = (at.parent(), at.file_name()) else {
-        return Err(RuntimeError::Untrusted(TrustError::Path {
-            path: at.into(),
-        }));
-    };
-    let Some(roots) = &files.runtime_roots else {
-        return TrustedDir::open(parent, None)
-            .and_then(|directory| directory.entry(name))
-            .map_err(RuntimeError::Untrusted);
-    };
-    let elsewhere = || RuntimeError::Elsewhere {
-        path: path.to_owned(),
-    };
-    let root = roots.iter().find(|root| parent.starts_with(root.path()));
-    let root = root.ok_or_else(elsewhere)?;
-    let rest = parent.strip_prefix(root.path()).map_err(|_| elsewhere())?;
-    root.beneath(rest)
-        .and_then(|directory| directory.entry(name))
-        .map_err(RuntimeError::Untrusted)
+    host_path::open(files, config, path, |_| false).map_err(RuntimeError::Path)
 }
 
 fn directory(entry: TrustedEntry, path: &str) -> Result<TrustedEntry, RuntimeError> {

@@ -103,6 +103,7 @@ pub(crate) fn spec(acts: &[&str]) -> JailSpec {
         executes_stage: false,
         args: acts.iter().map(|act| (*act).to_owned()).collect(),
         runtime: None,
+        mounts: Vec::new(),
         env: BTreeMap::from([("HOME".to_owned(), "/tmp/probe-home".to_owned())]),
         working_directory: "/app".to_owned(),
         tmp_directory: "/tmp/probe-home".to_owned(),

@@ -281,7 +281,7 @@ fn what_no_launch_would_make_any_more_is_not_adopted_and_ends() {
     }
 }
 
-const ANOTHER_READ: &str = "its launch template, syscall profile or runtime has changed";
+const ANOTHER_READ: &str = "its launch template, syscall profile, runtime or mounts have changed";
 
 /// Another in place of the default: without calls of sockets.
 const LESS: &str = r#"
@@ -616,4 +616,40 @@ fn only_the_daemons_user_comes_after_the_daemon() {
     assert!(["0", "reset"].contains(&said.trim()), "{nobody:?}");
     machine.reconnect();
     connects(&machine, &adopt(&machine, "kept", digest).unwrap().launched);
+}
+
+#[test]
+fn what_is_shown_a_directory_that_was_replaced_is_not_adopted() {
+    if !has_root("what_is_shown_a_directory_that_was_replaced_is_not_adopted") {
+        return;
+    }
+    let mut machine = service("");
+    let make = |machine: &Machine, name: &str| {
+        let path = machine.path(name);
+        fs::create_dir(&path).unwrap();
+        fs::set_permissions(&path, Permissions::from_mode(0o755)).unwrap();
+        path
+    };
+    let shown = make(&machine, "shown");
+    let more = format!("[[mounts]]\nsource = {shown:?}\ntarget = \"/data\"\n");
+    machine.add_plugin("kept");
+    machine.add_policy("kept", &["wait"], &more);
+    let (digest, _) = machine.stage("kept").unwrap();
+    let mut kept = machine.launch_with("kept", digest, &[]).unwrap();
+    for is_replaced in [false, true] {
+        hand_over(&machine, &[&kept]);
+        machine.reconnect();
+        // What is put into it does not count.
+        fs::write(shown.join(is_replaced.to_string()), "").unwrap();
+        if is_replaced {
+            fs::rename(&shown, machine.path("before")).unwrap();
+            make(&machine, "shown");
+        }
+        machine.stage("kept").unwrap();
+        match adopt(&machine, "kept", digest) {
+            Ok(adopted) if !is_replaced => kept = adopted.launched,
+            Err(Some(reason)) if is_replaced => assert_eq!(reason, ANOTHER_READ),
+            other => panic!("{is_replaced}: {other:?}"),
+        }
+    }
 }

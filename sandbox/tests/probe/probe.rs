@@ -148,6 +148,7 @@ fn attempt(act: &str, rest: &str) -> io::Result<()> {
             let listener = std::net::TcpListener::bind("127.0.0.1:0")?;
             TcpStream::connect(listener.local_addr()?).map(drop)
         }
+        "connect" => UnixStream::connect(rest).map(drop),
         "abstract" => UnixStream::connect_addr(&SocketAddr::from_abstract_name(rest)?).map(drop),
         "socket" => {
             let mut numbers = rest.split(',').map(|number| number.parse().unwrap());

@@ -15,6 +15,7 @@ mod digest;
 pub mod document;
 mod grain;
 mod hex;
+mod host_path;
 mod http_grant;
 mod id;
 mod key;
@@ -22,6 +23,7 @@ mod launcher_config;
 pub mod lint;
 mod model;
 mod moment;
+mod mount;
 mod network;
 mod package;
 mod permission;
@@ -53,6 +55,7 @@ pub use launcher_config::{
 };
 pub use model::{CallContext, Middleware, Offer, Route, RouteMethod, User};
 pub use moment::{Moment, MomentError};
+pub use mount::{MOUNTS_LIMIT, Mount};
 pub use network::{Network, NetworkError};
 pub use package::{
     CLOCK_LEEWAY_SECONDS, PACKAGE_SIGNATURE_FILE, PACKAGE_SIGNATURE_LIMIT_BYTES, PackageSignature,

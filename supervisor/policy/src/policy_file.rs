@@ -9,7 +9,8 @@ use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::document::{self, DocumentError, KnownKeys};
 use crate::{
-    ByteSize, Control, CpuShare, Digest, KeyName, Permissions, Runtime, Span, Version, Wanted,
+    ByteSize, Control, CpuShare, Digest, KeyName, Mount, Permissions, Runtime, Span, Version,
+    Wanted,
 };
 
 pub use check::PolicyFault;
@@ -44,6 +45,9 @@ pub struct PolicyFile {
     /// What of the host it needs to run.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub runtime: Option<Runtime>,
+    /// What of the host it is shown beside that.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub mounts: Vec<Mount>,
     /// What makes the bytes trusted.
     pub trust: Trust,
     /// What is granted.
@@ -290,6 +294,7 @@ const KEYS: &KnownKeys = &[
             "syscall-groups",
             "loopback",
             "runtime",
+            "mounts",
             "trust",
             "permissions",
             "limits",
@@ -300,6 +305,7 @@ const KEYS: &KnownKeys = &[
         ],
     ),
     ("runtime", &["interpreter", "args", "loader", "paths"]),
+    ("mounts", &["source", "target", "rw"]),
     (
         "trust",
         &[

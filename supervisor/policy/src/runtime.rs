@@ -2,6 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::host_path::{PATH_LIMIT_BYTES, is_in, of_host_fault};
+
 /// What of the host a plugin needs to run: an interpreter, the loader of shared libraries, and the
 /// trees with what they load. Everything is at the same path in the jail, read-only, and belongs to
 /// the host's owner; nothing of it is covered by the plugin's digest or signature.
@@ -27,11 +29,9 @@ pub struct Runtime {
 pub const RUNTIME_PATHS_LIMIT: usize = 16;
 /// Most of [`Runtime::args`].
 const ARGS_LIMIT: usize = 16;
-/// Longest argument and path, in bytes.
-const TEXT_LIMIT_BYTES: usize = 512;
+/// Longest argument, in bytes.
+const TEXT_LIMIT_BYTES: usize = PATH_LIMIT_BYTES;
 
-/// Directories of the host that are in no jail: neither they nor what lies in them.
-const NEVER: [&str; 6] = ["/proc", "/sys", "/dev", "/run", "/etc", "/boot"];
 /// Directories that a jail has of its own.
 const OWN: [&str; 4] = ["/plugin", "/state", "/tmp", "/app"];
 
@@ -129,26 +129,11 @@ impl Runtime {
     }
 }
 
-/// Whether `path` is `tree` or lies in it. Both are plain absolute paths.
-fn is_in(path: &str, tree: &str) -> bool {
-    path.strip_prefix(tree)
-        .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
-}
-
 fn path_fault(path: &str) -> Option<&'static str> {
-    let plain = path
-        .strip_prefix('/')
-        .is_some_and(|rest| rest.split('/').all(|part| !matches!(part, "" | "." | "..")));
-    if !plain || path.len() > TEXT_LIMIT_BYTES || path.contains('\0') {
-        return Some("write an absolute path without \".\", \"..\" and empty parts; / is none");
-    }
-    if NEVER.iter().any(|tree| is_in(path, tree)) {
-        return Some("nothing of that directory is in any jail");
-    }
-    if OWN.iter().any(|tree| is_in(path, tree)) {
-        return Some("the jail has a directory of its own there");
-    }
-    None
+    of_host_fault(path).or_else(|| {
+        let is_own = OWN.iter().any(|tree| is_in(path, tree));
+        is_own.then_some("the jail has a directory of its own there")
+    })
 }
 
 #[cfg(test)]

@@ -6,7 +6,7 @@ mod trust;
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 
-use pinfold_policy::{ControlWish, Exec, PolicyFile, Trust};
+use pinfold_policy::{ControlWish, Exec, Mount, PolicyFile, Trust};
 use serde::Serialize;
 
 use super::output::Page;
@@ -226,6 +226,7 @@ pub(super) fn lines(policy: &PolicyFile) -> [(&'static str, Vec<String>); 6] {
         syscall_groups,
         loopback,
         runtime,
+        mounts,
         trust,
         permissions,
         limits,
@@ -250,6 +251,7 @@ pub(super) fn lines(policy: &PolicyFile) -> [(&'static str, Vec<String>); 6] {
     if let Some(runtime) = runtime {
         program.extend(runtime.lines());
     }
+    program.extend(mounts.iter().map(Mount::line));
     // A value may be a secret, and a grant changes none.
     program.extend(env.keys().map(|name| format!("env {name}")));
     let mut trusted = Vec::new();

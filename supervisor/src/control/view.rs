@@ -212,6 +212,20 @@ pub(super) fn posture_view(plugin: Option<PluginId>, posture: Posture) -> Postur
             _ => format!("runtime {}: refused: {}", one.path, one.problem),
         }
     });
+    let mounts = posture.mounts.iter().map(|one| {
+        let how = if one.is_writable {
+            "read and WRITTEN"
+        } else {
+            "read-only"
+        };
+        let (source, target) = (&one.source, &one.target);
+        match (&one.owner, &one.mode) {
+            (Some(owner), Some(mode)) => {
+                format!("mount {source} at {target}: {how}; uid {owner}, mode {mode}")
+            }
+            _ => format!("mount {source} at {target}: refused: {}", one.problem),
+        }
+    });
     let watched = posture.watched_until.iter().map(|until| {
         format!("WATCHED until {until}: each system call of an instance that starts is noted")
     });
@@ -239,6 +253,7 @@ pub(super) fn posture_view(plugin: Option<PluginId>, posture: Posture) -> Postur
             .chain(trust)
             .chain(required)
             .chain(runtime)
+            .chain(mounts)
             .chain(advice)
             .chain(stages)
             .collect(),

@@ -3,6 +3,7 @@
 
 mod answers;
 mod check;
+mod mounts;
 mod posture;
 
 use std::fs;

@@ -111,6 +111,7 @@ fn spec(
         executes_stage: false,
         args: vec![ARGUMENT.to_owned()],
         runtime: None,
+        mounts: Vec::new(),
         env: BTreeMap::new(),
         working_directory: "/".to_owned(),
         tmp_directory: "/tmp/own".to_owned(),

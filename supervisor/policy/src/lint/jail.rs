@@ -57,6 +57,24 @@ pub(super) fn look(policy: &PolicyFile, found: &mut Found<'_>) {
             "keep the host's programs up to date, and the paths few",
         );
     }
+    for (at, mount) in policy.mounts.iter().enumerate() {
+        let path = format!("mounts[{at}]");
+        let (source, target) = (&mount.source, &mount.target);
+        match mount.rw {
+            true => found.add(
+                Rule::MountWritable,
+                &path,
+                format!("{source} of the host, which the plugin has at {target}, may be written"),
+                "take rw away, or see to it that nothing of the host trusts what lies there",
+            ),
+            false => found.add(
+                Rule::MountOfHost,
+                &path,
+                format!("{source} of the host can be read at {target}: no digest covers it"),
+                "name no more of the host than the plugin needs",
+            ),
+        }
+    }
     for (id, wish) in &policy.controls {
         if let Some(control) = Control::from_id(id) {
             control_of(control, wish, found);

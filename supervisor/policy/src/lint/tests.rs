@@ -100,6 +100,20 @@ fn what_is_wide_or_weak_is_told_at_its_place() {
     let pinned = CLEAN.lines().nth(4).unwrap();
     let landlock = "landlock = \"required\"";
     for (from, to, rule, severity, text) in [
+        (
+            "[limits]",
+            "[[mounts]]\nsource = \"/srv/a\"\ntarget = \"/a\"\n[limits]",
+            "mount-of-host",
+            Note,
+            "[[mounts]]",
+        ),
+        (
+            "[limits]",
+            "[[mounts]]\nsource = \"/srv/a\"\ntarget = \"/a\"\nrw = true\n[limits]",
+            "mount-writable",
+            Warning,
+            "[[mounts]]",
+        ),
         ("\"items\"", "\"*\"", "tables-all", Warning, "\"*\""),
         (
             "[\"items\"], access = \"read\"",

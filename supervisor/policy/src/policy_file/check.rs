@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::{ControlWish, PolicyError, PolicyFile};
-use crate::{ByteSize, Control, KEYS_LIMIT, Runtime, SIGNATURE_SUFFIX, Wanted};
+use crate::{ByteSize, Control, KEYS_LIMIT, Runtime, SIGNATURE_SUFFIX, Wanted, mount};
 
 /// One thing for which a policy file is refused, and where in it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -94,6 +94,10 @@ impl PolicyFile {
         }
         if let Some((key, value, why)) = self.runtime.as_ref().and_then(Runtime::fault) {
             faults.value(key, value, why);
+        }
+        for (number, key, value, why) in mount::faults(&self.mounts, self.runtime.as_ref()) {
+            let path = key.replacen("mounts", &format!("mounts[{number}]"), 1);
+            faults.add(&path, PolicyError::Value { key, value, why });
         }
     }
 

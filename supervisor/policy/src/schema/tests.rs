@@ -34,6 +34,13 @@ interpreter = "/usr/bin/python3.11"
 args = ["-I"]
 loader = "/usr/lib/ld.so"
 paths = ["/usr/lib/python3.11"]
+[[mounts]]
+source = "/srv/geo"
+target = "/data/geo"
+[[mounts]]
+source = "/srv/inbox"
+target = "/data/inbox"
+rw = true
 [trust]
 signed-by = ["release"]
 [permissions]
@@ -93,6 +100,10 @@ const GOOD: &[Edit] = &[
     ("loader = \"/usr/lib/ld.so\"\n", ""),
     ("paths = [\"/usr/lib/python3.11\"]\n", ""),
     ("\"/usr/lib/python3.11\"", "\"/etcetera\", \"/opt/..x\""),
+    ("\"/srv/geo\"", "\"/etcetera/..x\""),
+    ("\"/data/geo\"", "\"/pluginx\""),
+    ("rw = true\n", ""),
+    ("rw = true", "rw = false"),
     ("signed-by = [\"release\"]", "unsigned = true"),
     (
         "signed-by = [\"release\"]",
@@ -174,6 +185,19 @@ const BAD: &[Edit] = &[
     ("\"/usr/lib/python3.11\"", "\"/tmp/x\""),
     ("\"/usr/lib/python3.11\"", "\"/opt/\""),
     ("loader = ", "lauder = "),
+    ("\"/srv/geo\"", "\"/\""),
+    ("\"/srv/geo\"", "\"srv/geo\""),
+    ("\"/srv/geo\"", "\"/srv/../etc\""),
+    ("\"/srv/geo\"", "\"/etc/ssl\""),
+    ("\"/srv/geo\"", "\"/proc/1/root\""),
+    ("\"/data/geo\"", "\"/\""),
+    ("\"/data/geo\"", "\"/plugin/x\""),
+    ("\"/data/geo\"", "\"/tmp\""),
+    ("\"/data/geo\"", "\"/a/b/c/d/e/f/g/h/i\""),
+    ("source = \"/srv/geo\"\n", ""),
+    ("target = \"/data/geo\"\n", ""),
+    ("rw = true", "rw = \"yes\""),
+    ("rw = true", "read-write = true"),
     ("signed-by = [\"release\"]", ""),
     ("signed-by = [\"release\"]", "signed-by = []"),
     ("signed-by = [\"release\"]", "unsigned = false"),
@@ -255,6 +279,9 @@ const BAD: &[Edit] = &[
 
 /// Refused by the parser alone: what holds between keys, or needs arithmetic.
 const BAD_FOR_THE_PARSER_ALONE: &[Edit] = &[
+    ("\"/srv/geo\"", "\"/srv/inbox\""),
+    ("\"/data/geo\"", "\"/data\""),
+    ("\"/data/geo\"", "\"/usr/lib\""),
     ("memory = \"256MiB\"", "memory = \"1MiB\""),
     ("tmp = \"16MiB\"", "tmp = \"128MiB\""),
     ("\"256MiB\"", "\"99999999999GiB\""),

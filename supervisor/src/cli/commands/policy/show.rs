@@ -149,6 +149,25 @@ impl Rows<'_> {
             rows.push(self.row("runtime.args", format_args!("{:?}", runtime.args)));
             rows.push(self.row("runtime.paths", format_args!("{:?}", runtime.paths)));
         }
+        for (at, mount) in file.mounts.iter().enumerate() {
+            let path = format!("mounts[{at}]");
+            let how = if mount.rw {
+                "read and written"
+            } else {
+                "read-only"
+            };
+            let place = self.policy.places.nearest(&path);
+            rows.push(Row {
+                key: path,
+                value: format!("{} of the host at {}, {how}", mount.source, mount.target),
+                origin: Origin::of(
+                    "policy",
+                    Some(&self.policy.path),
+                    &self.policy.places,
+                    place,
+                ),
+            });
+        }
         rows
     }
 

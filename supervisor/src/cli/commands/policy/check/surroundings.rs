@@ -1,6 +1,8 @@
 //! What only the surroundings of a policy tell: keys, profiles, templates, the plugin's own files.
 
 use std::fs;
+use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _};
+use std::path::{Path, PathBuf};
 
 use pinfold_policy::lint::{Finding, Rule};
 use pinfold_policy::{
@@ -40,6 +42,7 @@ impl Surroundings<'_> {
         if let Some(review) = self.review {
             if self.is_installed {
                 runtime(review, policy, places, &mut found);
+                self.mounts(review, policy, places, &mut found);
             }
             self.keys(review, policy, places, &mut found);
             if let (true, Some(plugin)) = (self.is_installed, self.plugin) {
@@ -47,6 +50,39 @@ impl Surroundings<'_> {
             }
         }
         found
+    }
+
+    /// Each mount, as a launch would look at it, and what lies in it.
+    fn mounts(
+        &self,
+        review: &Review,
+        policy: &PolicyFile,
+        places: &Places,
+        found: &mut Vec<Finding>,
+    ) {
+        let Some(plugin) = self.plugin else {
+            return;
+        };
+        let of = (plugin, policy);
+        let states = (review.files).mounts(&review.config, of, self.is_development);
+        for (at, state) in states.into_iter().enumerate() {
+            let place = places.nearest(&format!("mounts[{at}]"));
+            if !state.problem.is_empty() {
+                let help =
+                    "name a path by its real name, which root owns and nobody else can write";
+                let finding = Finding::new(Rule::MountRefused, state.problem, help);
+                found.push(finding.at(place));
+            } else if let Some(path) = talking(Path::new(&state.source)) {
+                let message = format!(
+                    "{} is a socket or pipe: what serves there may be reached from the jail, where its mode \
+                     lets the plugin's user",
+                    path.display()
+                );
+                let help = "keep sockets and pipes elsewhere: only Landlock of ABI 9 holds a plugin from them";
+                let finding = Finding::new(Rule::MountSockets, message, help);
+                found.push(finding.at(place));
+            }
+        }
     }
 
     fn keys(
@@ -227,6 +263,32 @@ fn runtime(review: &Review, policy: &PolicyFile, places: &Places, found: &mut Ve
         let finding = Finding::new(Rule::RuntimeRefused, state.problem, help);
         found.push(finding.at(places.nearest(&path)));
     }
+}
+
+/// Files and directories that are looked at for [`talking`].
+const LOOKED_AT: usize = 65_536;
+
+/// The first socket or pipe in a tree, as far as it is looked at: without links, and within its file system,
+/// which is what a mount shows of it.
+fn talking(tree: &Path) -> Option<PathBuf> {
+    let device = fs::symlink_metadata(tree).ok()?.dev();
+    let mut rest = vec![tree.to_owned()];
+    let mut left = LOOKED_AT;
+    while let Some(directory) = rest.pop() {
+        for entry in fs::read_dir(directory).into_iter().flatten().flatten() {
+            left = left.checked_sub(1)?;
+            let Ok(kind) = entry.file_type() else {
+                continue;
+            };
+            if kind.is_socket() || kind.is_fifo() {
+                return Some(entry.path());
+            }
+            if kind.is_dir() && entry.metadata().is_ok_and(|found| found.dev() == device) {
+                rest.push(entry.path());
+            }
+        }
+    }
+    None
 }
 
 /// Grants of which the manifest says nothing: they wait for whoever asks for them when it registers.

@@ -4,7 +4,7 @@ use std::fs::File;
 use std::os::fd::AsFd as _;
 
 use pinfold_policy::{Control, Exec, Places, PluginId};
-use pinfold_sandbox::jail::{FileAccess, FilePlaces, interpreters_of, place_of_access};
+use pinfold_sandbox::jail::{FileAccess, FilePlaces, MountPlace, interpreters_of, place_of_access};
 use pinfold_sandbox::launcher::review::FilesError;
 
 use super::{Decided, Decision};
@@ -63,6 +63,17 @@ pub(super) fn decide(
     let tmp_directory = template.tmp_directory(plugin);
     let interpreters = File::open(review.directory(plugin))
         .map(|directory| interpreters_of(directory.as_fd(), &policy.file.entry));
+    // What of the host each is made of is not looked at: of files the answer is the same.
+    let mounts: Vec<MountPlace<'_>> = policy
+        .file
+        .mounts
+        .iter()
+        .map(|mount| MountPlace {
+            target: &mount.target,
+            is_directory: true,
+            is_writable: mount.rw,
+        })
+        .collect();
     let places = FilePlaces {
         entry: &policy.file.entry,
         executes_stage: policy.file.exec == Exec::Stage,
@@ -71,11 +82,18 @@ pub(super) fn decide(
         tmp_directory: &tmp_directory,
         has_state: template.state,
         runtime: policy.file.runtime.as_ref(),
+        mounts: &mounts,
     };
-    let by = match real.as_str() {
-        state if template.state && is_beneath(state, "/state") => from_template("state"),
-        own if is_beneath(own, &tmp_directory) => from_template("tmp-directory"),
-        _ => Origin::default(),
+    let mut shown = policy.file.mounts.iter().enumerate();
+    let shown = shown.find(|(_, mount)| is_beneath(&real, &mount.target));
+    let by = match (shown, real.as_str()) {
+        (Some((at, _)), _) => {
+            let place = policy.places.nearest(&format!("mounts[{at}]"));
+            Origin::of("policy", Some(&policy.path), &policy.places, place)
+        }
+        (None, state) if template.state && is_beneath(state, "/state") => from_template("state"),
+        (None, own) if is_beneath(own, &tmp_directory) => from_template("tmp-directory"),
+        (None, _) => Origin::default(),
     };
     let verb = match access {
         FileAccess::Read => "read",
@@ -92,6 +110,12 @@ pub(super) fn decide(
             Decided::new(Decision::Refused, why, vec![Origin::default()])
         }
     };
+    if let Some((_, mount)) = shown {
+        notes.push(format!(
+            "that is {} of the host: the modes and owners of the files there count too",
+            mount.source
+        ));
+    }
     notes.push(format!(
         "the jail's mounts say so, and a second time {}, which is {} here",
         Control::Landlock,
