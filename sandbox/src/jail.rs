@@ -29,6 +29,7 @@ mod running;
 mod runtime;
 mod start;
 mod starting;
+mod whole_proc;
 
 use std::collections::BTreeMap;
 use std::os::fd::OwnedFd;
@@ -56,6 +57,7 @@ pub(crate) use runtime::loader_link;
 pub use runtime::{Runtime, RuntimeMount};
 pub use start::{start, start_with_fault};
 pub use starting::{Progress, Starting};
+pub use whole_proc::{MASKED_PROC, masked_proc};
 
 pub use crate::sys::notify::{Heard, Stopped};
 
@@ -139,6 +141,8 @@ pub struct JailSpec {
     pub core_scheduling: Wanted,
     /// `/proc`.
     pub proc: Wanted,
+    /// Whether that is the whole of it, with [`MASKED_PROC`] masked; else the plugin's own processes.
+    pub whole_proc: bool,
     /// The ban on executing anonymous memory files.
     pub memfd_noexec: Wanted,
     /// Time for the set-up.

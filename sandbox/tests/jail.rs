@@ -26,4 +26,5 @@ mod jail {
     mod seen_inside;
     mod seen_outside;
     mod user_mode;
+    mod whole_proc;
 }

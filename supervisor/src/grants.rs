@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 
 use pinfold_policy::{
-    ByteSize, Control, ControlWish, Exec, Limits, PolicyFile, Rates, Timeouts, Trust, Wanted,
+    ByteSize, Control, ControlWish, Exec, Limits, PolicyFile, ProcView, Rates, Timeouts, Trust,
+    Wanted,
 };
 
 use crate::dialect::Manifest;
@@ -33,6 +34,7 @@ pub(crate) fn as_asked(dialect: &str, manifest: &Manifest, trust: Trust) -> Poli
         exec: Exec::default(),
         syscall_groups: Vec::new(),
         loopback: true,
+        proc: ProcView::default(),
         runtime: None,
         mounts: Vec::new(),
         trust,

@@ -25,6 +25,7 @@ mod stage;
 pub mod step;
 mod sys;
 pub mod trial;
+pub mod whole_proc;
 
 pub use setup::run;
 pub use sys::abort;

@@ -18,7 +18,7 @@ pub use settings::{Fault, Identities, Settings, Wish};
 pub const MAGIC: u32 = u32::from_le_bytes(*b"PFPL");
 
 /// Version of this format. Launcher and reaper are built together: no other is accepted.
-pub const VERSION: u32 = 6;
+pub const VERSION: u32 = 7;
 
 /// Bytes before the first record.
 pub const HEADER_BYTES: usize = 12;

@@ -16,6 +16,7 @@ use crate::procfs::{Decimal, OwnProc, PROC_FLAGS};
 use crate::setup::{PRIVATE, Setup};
 use crate::step::Step;
 use crate::sys;
+use crate::whole_proc;
 
 /// Size of the root's own file system: directories, links and the generated files.
 const ROOT_SIZE: &CStr = c"256k";
@@ -146,18 +147,13 @@ fn plugin_proc(setup: &Setup, root: BorrowedFd<'_>) -> Result<(), Failure> {
     if wish == Wish::Off {
         return Ok(());
     }
-    match hidden_proc().and_then(|proc| attach(proc.as_fd(), root, c"proc")) {
-        Ok(()) => Ok(()),
-        Err(errno) => {
-            let failure = Failure {
-                step,
-                what: "mount proc",
-                path: None,
-                errno,
-            };
-            setup.optional(wish, Optional::Proc, failure)
-        }
-    }
+    let mounted = match setup.plan.settings().whole_proc {
+        true => whole_proc::mount(root)?,
+        false => hidden_proc()
+            .and_then(|proc| attach(proc.as_fd(), root, c"proc"))
+            .during(step, "mount proc"),
+    };
+    mounted.or_else(|failure| setup.optional(wish, Optional::Proc, failure))
 }
 
 fn hidden_proc() -> Result<OwnedFd, Errno> {
@@ -168,7 +164,7 @@ fn hidden_proc() -> Result<OwnedFd, Errno> {
     rustix::mount::fsmount(&proc, FsMountFlags::FSMOUNT_CLOEXEC, PROC_FLAGS)
 }
 
-fn tmpfs(size: &CStr, inodes: &CStr, mode: &CStr) -> Result<OwnedFd, Errno> {
+pub(crate) fn tmpfs(size: &CStr, inodes: &CStr, mode: &CStr) -> Result<OwnedFd, Errno> {
     let context = rustix::mount::fsopen(c"tmpfs", FsOpenFlags::FSOPEN_CLOEXEC)?;
     rustix::mount::fsconfig_set_string(&context, c"size", size)?;
     rustix::mount::fsconfig_set_string(&context, c"nr_inodes", inodes)?;
@@ -177,7 +173,12 @@ fn tmpfs(size: &CStr, inodes: &CStr, mode: &CStr) -> Result<OwnedFd, Errno> {
     rustix::mount::fsmount(&context, FsMountFlags::FSMOUNT_CLOEXEC, INERT)
 }
 
-fn file(root: BorrowedFd<'_>, path: &CStr, mode: u32, content: &[u8]) -> Result<(), Errno> {
+pub(crate) fn file(
+    root: BorrowedFd<'_>,
+    path: &CStr,
+    mode: u32,
+    content: &[u8],
+) -> Result<(), Errno> {
     let flags = OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let file = rustix::fs::openat(root, path, flags, Mode::from_raw_mode(mode))?;
     let mut rest = content;
@@ -188,7 +189,11 @@ fn file(root: BorrowedFd<'_>, path: &CStr, mode: u32, content: &[u8]) -> Result<
     Ok(())
 }
 
-fn attach(mount: BorrowedFd<'_>, root: BorrowedFd<'_>, path: &CStr) -> Result<(), Errno> {
+pub(crate) fn attach(
+    mount: BorrowedFd<'_>,
+    root: BorrowedFd<'_>,
+    path: &CStr,
+) -> Result<(), Errno> {
     let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
     let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let target = rustix::fs::openat2(root, path, flags, Mode::empty(), resolve)?;

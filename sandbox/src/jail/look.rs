@@ -1,12 +1,16 @@
 //! P10: believe nothing, look. What the plugin really has, read through proc from the launcher's
 //! side.
 
+use std::ffi::CString;
 use std::fs;
 use std::net::{Ipv4Addr, SocketAddrV4};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::os::unix::ffi::OsStrExt as _;
+use std::os::unix::fs::MetadataExt as _;
 
 use pinfold_policy::{Control, Wanted};
 use pinfold_reaper::step::Step;
+use pinfold_reaper::whole_proc::is_shown;
 use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::fs::{AtFlags, Mode, OFlags};
 use rustix::io::Errno;
@@ -23,6 +27,7 @@ pub(super) fn look(jail: &Jail, spec: &JailSpec) -> Result<(), JailError> {
         .and_then(|()| groups(jail, spec))
         .and_then(|()| core(jail, spec))
         .and_then(|()| program(jail, spec))
+        .and_then(|()| masks(jail, spec))
         .and_then(|()| listeners(jail, spec));
     // Last: only while the process is still there was the number its own.
     if has_ended(jail.plugin.as_fd()).during(STEP, "poll the plugin")? {
@@ -198,6 +203,39 @@ fn namespaces(jail: &Jail, spec: &JailSpec) -> Result<(), JailError> {
         }
     }
     Ok(())
+}
+
+/// Over every entry of the whole of `/proc` that is not shown lies something else.
+fn masks(jail: &Jail, spec: &JailSpec) -> Result<(), JailError> {
+    let is_missing = |control| jail.missing.iter().any(|(missing, _)| *missing == control);
+    if !spec.whole_proc || spec.proc == Wanted::Off || is_missing(Control::Proc) {
+        return Ok(());
+    }
+    let path = format!("/proc/{}/root/proc", jail.plugin_pid);
+    let failed = |error: std::io::Error| Errno::from_io_error(&error).unwrap_or(Errno::IO);
+    let look = || -> std::io::Result<Option<String>> {
+        let device = fs::metadata(&path)?.dev();
+        for entry in fs::read_dir(&path)? {
+            let entry = entry?;
+            let name = entry.file_name();
+            let is_masked = CString::new(name.as_bytes()).is_ok_and(|name| !is_shown(&name));
+            if is_masked && entry.metadata()?.dev() == device {
+                return Ok(Some(name.to_string_lossy().into_owned()));
+            }
+        }
+        Ok(None)
+    };
+    match look()
+        .map_err(failed)
+        .during(STEP, "look at the plugin's /proc")?
+    {
+        None => Ok(()),
+        Some(name) => Err(JailError::Mismatch {
+            what: format!("/proc/{name}"),
+            found: "the kernel's".to_owned(),
+            planned: "a mask".to_owned(),
+        }),
+    }
 }
 
 /// The plugin has a core scheduling cookie, where that was planned, and not the launcher's.

@@ -203,6 +203,7 @@ fn write_plan(
         processes,
         oom_score_adj: OOM_SCORE_ADJ,
         proc: wish(spec.proc),
+        whole_proc: spec.whole_proc,
         memfd_noexec: wish(spec.memfd_noexec),
         user_namespace: wish(spec.user_namespace),
         landlock: landlock.map_or(Wish::Off, |_| wish(spec.landlock)),

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use pinfold_policy::{Control, PolicyFile, Wanted};
+use pinfold_policy::{Control, PolicyFile, ProcView, Wanted};
 
 use super::failure;
 use crate::cgroup::{Applied, State as GroupState};
@@ -115,6 +115,10 @@ pub(super) fn changes(before: &Findings, now: &mut Findings) -> Vec<ControlChang
     changes
 }
 
+/// What a policy's `proc = "full"` leaves of that control.
+const WHOLE_PROC: &str = "by the policy's proc = \"full\" processors, memory, load and version of the \
+                          machine are seen, and the rest of the kernel's is masked";
+
 /// The controls of a posture: what is wanted beside what was found.
 pub(super) fn states(findings: &Findings, policy: Option<&PolicyFile>) -> Vec<ControlState> {
     Control::ALL
@@ -126,6 +130,12 @@ pub(super) fn states(findings: &Findings, policy: Option<&PolicyFile>) -> Vec<Co
                 && tried.state.satisfies()
             {
                 "nothing, loopback is down".clone_into(&mut tried.how);
+            }
+            if *control == Control::Proc
+                && policy.is_some_and(|policy| policy.proc == ProcView::Full)
+                && tried.state.satisfies()
+            {
+                tried = Tried::partial("hidepid, masks", WHOLE_PROC);
             }
             let backed_by = match tried.state {
                 State::Enforced => None,

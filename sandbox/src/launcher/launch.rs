@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use pinfold_policy::{
     Control, Digest, Exec, Generation, InstanceId, LaunchTemplate, Moment, PluginId, PolicyFile,
-    TemplateError, TemplateInput, Wanted,
+    ProcView, TemplateError, TemplateInput, Wanted,
 };
 use rustix::fs::{FileType, Mode, OFlags, ResolveFlags};
 
@@ -338,6 +338,7 @@ pub(super) fn start(
         time_namespace: file.wanted(Control::TimeNamespace),
         core_scheduling: file.wanted(Control::CoreScheduling),
         proc: file.wanted(Control::Proc),
+        whole_proc: file.proc == ProcView::Full,
         memfd_noexec: file.wanted(Control::MemfdNoexec),
         deadline: SET_UP,
     };

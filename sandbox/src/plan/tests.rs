@@ -18,6 +18,7 @@ fn settings() -> Settings {
         processes: 128,
         oom_score_adj: 500,
         proc: Wish::Required,
+        whole_proc: true,
         memfd_noexec: Wish::Preferred,
         user_namespace: Wish::Off,
         landlock: Wish::Required,

@@ -124,6 +124,7 @@ pub(crate) fn spec(acts: &[&str]) -> JailSpec {
         time_namespace: Wanted::Off,
         core_scheduling: Wanted::Off,
         proc: Wanted::Required,
+        whole_proc: false,
         memfd_noexec: Wanted::Preferred,
         landlock: Wanted::Preferred,
         write_xor_execute: Wanted::Preferred,

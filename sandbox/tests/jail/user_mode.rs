@@ -143,6 +143,14 @@ fn with_covered_proc() {
     spec.proc = Wanted::Required;
     let refused = launch(&spec).unwrap_err();
     assert_eq!(refused.to_string(), missing.1);
+    // The whole of it as little.
+    spec.whole_proc = true;
+    let refused = launch(&spec).unwrap_err();
+    assert_eq!(refused.to_string(), missing.1);
+    spec.proc = Wanted::Preferred;
+    let jail = launch(&spec).unwrap();
+    assert_eq!(lines(&jail).next().as_deref(), Some(""));
+    jail.look(&spec).unwrap();
 }
 
 fn user_spec(acts: &[&str]) -> JailSpec {
@@ -216,6 +224,24 @@ fn as_user() {
         inside(&unfiltered),
         "unshare:268435456 28\nunshare:131072 1\nmount:/tmp 1\n"
     );
+
+    let acts = [
+        "read:/proc/cpuinfo",
+        "read:/proc/sys/kernel",
+        "ls:/proc/sys",
+        "say:seen",
+        "wait",
+    ];
+    let mut whole = user_spec(&acts);
+    whole.whole_proc = true;
+    let jail = launch(&whole).unwrap();
+    let seen: Vec<_> = lines(&jail).take_while(|line| line != "seen").collect();
+    assert_eq!(
+        seen,
+        ["read:/proc/cpuinfo ok", "read:/proc/sys/kernel 2", ""]
+    );
+    jail.look(&whole).unwrap();
+    drop(jail);
 
     // The reaper has its user id here, and is out of its reach by landlock.
     let mut bare = user_spec(&["signal:1"]);

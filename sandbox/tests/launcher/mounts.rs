@@ -218,6 +218,8 @@ fn what_is_mounted_apart_is_shown_where_a_policy_named_it_at_the_launchers_start
 
     let machine = Machine::start();
     machine.add_plugin("hello");
+    // Answered, so it has started.
+    machine.posture(None);
     let failure = refused(&machine, &mounts);
     assert!(failure.contains("start the launcher anew"), "{failure}");
     drop(machine);
@@ -237,6 +239,7 @@ fn what_is_mounted_apart_is_shown_where_a_policy_named_it_at_the_launchers_start
         ..Setup::default()
     });
     machine.add_plugin("hello");
+    machine.posture(None);
     let text = said(&machine, &["read=/plain/f"], &mounts);
     assert_eq!(text, "read /plain/f: apart\n");
     let failure = refused(&machine, &section(&sealed.0, "/sealed", true));

@@ -123,3 +123,44 @@ fn options_that_are_off_are_shown_as_off_and_required_ones_hold_or_refuse() {
         }
     }
 }
+
+#[test]
+fn a_plugin_with_the_whole_of_proc_sees_the_machine_and_its_posture_says_so() {
+    if !has_root("a_plugin_with_the_whole_of_proc_sees_the_machine_and_its_posture_says_so") {
+        return;
+    }
+    let machine = Machine::start();
+    let acts = [
+        "read=/proc/version",
+        "read=/proc/sys/kernel/hostname",
+        "read=/proc/kallsyms",
+    ];
+    let full = "proc = \"full\"\n[trust]\nunsigned = true\n[controls]\nproc = \"required\"\n";
+    let whole = machine.run("whole", &acts, full).unwrap();
+    let text = output(whole.stdout);
+    let _ = machine.exited(whole.instance);
+    assert!(
+        text.starts_with("read /proc/version: Linux version"),
+        "{text}"
+    );
+    let rest = "read /proc/sys/kernel/hostname: No such file or directory\nread /proc/kallsyms: \n";
+    assert!(text.ends_with(rest), "{text}");
+    let of = |plugin| {
+        machine
+            .posture(plugin)
+            .control(Control::Proc)
+            .unwrap()
+            .clone()
+    };
+    let partial = of(Some("whole"));
+    assert_eq!(
+        (partial.state, partial.how.as_str()),
+        (State::Partial, "hidepid, masks")
+    );
+    assert!(
+        partial.reason.contains("proc = \"full\""),
+        "{}",
+        partial.reason
+    );
+    assert_eq!(of(None).state, State::Enforced);
+}

@@ -64,8 +64,8 @@ pub use package::{
 pub use permission::{Access, DbGrant, Pattern, Permissions};
 pub use places::{Place, Places};
 pub use policy_file::{
-    ControlWish, Exec, IoLimits, Limits, PolicyError, PolicyFault, PolicyFile, Rates, Timeouts,
-    Trust,
+    ControlWish, Exec, IoLimits, Limits, PolicyError, PolicyFault, PolicyFile, ProcView, Rates,
+    Timeouts, Trust,
 };
 pub use private_key::{PrivateKey, PrivateKeyError};
 pub use quantity::{ByteSize, CpuShare, QuantityError, Span};

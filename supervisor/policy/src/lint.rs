@@ -119,6 +119,7 @@ rules! {
     ExecStage "exec-stage" Note "Any of the plugin's own files may be executed.";
     ProfileGroups "profile-groups" Note "Optional groups of the syscall profile are switched on.";
     LoopbackNeeded "loopback-needed" Error "loopback = false beside a grant whose way out is on loopback.";
+    ProcFull "proc-full" Warning "The machine's processors, memory and load are seen in /proc, whose other entries are masked one by one.";
     RuntimeOfHost "runtime-of-host" Note "Programs and files of the host run the plugin, which no digest and no signature covers.";
     RuntimeRefused "runtime-refused" Error "A path of the runtime is refused: not there, not trusted, or no plugin's to see.";
     MountOfHost "mount-of-host" Note "The plugin is shown a directory or file of the host.";

@@ -42,6 +42,9 @@ pub struct PolicyFile {
     /// the interface nor a socket for it.
     #[serde(default = "default_loopback", skip_serializing_if = "is_true")]
     pub loopback: bool,
+    /// How much of `/proc` it sees.
+    #[serde(default, skip_serializing_if = "ProcView::is_pid")]
+    pub proc: ProcView,
     /// What of the host it needs to run.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub runtime: Option<Runtime>,
@@ -107,6 +110,28 @@ impl Exec {
     )]
     fn is_entry(&self) -> bool {
         *self == Self::Entry
+    }
+}
+
+/// How much of `/proc` a plugin sees.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ProcView {
+    /// Its own processes.
+    #[default]
+    Pid,
+    /// Its own processes and the machine's processors, memory, load and version; the rest of the
+    /// kernel's is masked.
+    Full,
+}
+
+impl ProcView {
+    #[expect(
+        clippy::trivially_copy_pass_by_ref,
+        reason = "serde hands a reference to what decides whether a field is written"
+    )]
+    fn is_pid(&self) -> bool {
+        *self == Self::Pid
     }
 }
 
@@ -293,6 +318,7 @@ const KEYS: &KnownKeys = &[
             "exec",
             "syscall-groups",
             "loopback",
+            "proc",
             "runtime",
             "mounts",
             "trust",

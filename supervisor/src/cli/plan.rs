@@ -6,7 +6,7 @@ mod trust;
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 
-use pinfold_policy::{ControlWish, Exec, Mount, PolicyFile, Trust};
+use pinfold_policy::{ControlWish, Exec, Mount, PolicyFile, ProcView, Trust};
 use serde::Serialize;
 
 use super::output::Page;
@@ -225,6 +225,7 @@ pub(super) fn lines(policy: &PolicyFile) -> [(&'static str, Vec<String>); 6] {
         exec,
         syscall_groups,
         loopback,
+        proc,
         runtime,
         mounts,
         trust,
@@ -248,6 +249,7 @@ pub(super) fn lines(policy: &PolicyFile) -> [(&'static str, Vec<String>); 6] {
             .map(|group| format!("syscall group {group}")),
     );
     program.extend((!loopback).then(|| "no loopback".to_owned()));
+    program.extend((*proc == ProcView::Full).then(|| "all of /proc, with masks".to_owned()));
     if let Some(runtime) = runtime {
         program.extend(runtime.lines());
     }

@@ -62,6 +62,8 @@ pub struct Settings {
     pub oom_score_adj: i32,
     /// `/proc` for the plugin.
     pub proc: Wish,
+    /// Whether that is all of it, with what is not [`crate::whole_proc::SHOWN`] masked.
+    pub whole_proc: bool,
     /// The ban on executing anonymous memory files.
     pub memfd_noexec: Wish,
     /// A user namespace of the plugin's own. Where the launcher is a user there always is one.
@@ -120,7 +122,7 @@ impl Settings {
             [
                 wish_number(self.time_namespace),
                 wish_number(self.core_scheduling),
-                0,
+                u8::from(self.whole_proc),
                 0,
             ],
             u32::from(step).to_le_bytes(),
@@ -167,7 +169,7 @@ impl Settings {
         };
         let [proc, memfd_noexec, network, filter_listener] = wishes;
         let [user_namespace, landlock, write_xor_execute, loopback] = late_wishes;
-        let [time_namespace, core_scheduling, _, _] = options;
+        let [time_namespace, core_scheduling, whole_proc, _] = options;
         let fault = match u32::from_le_bytes(step) {
             0 => None,
             number => Some(Fault {
@@ -185,6 +187,7 @@ impl Settings {
             processes: u32::from_le_bytes(processes),
             oom_score_adj: i32::from_le_bytes(oom),
             proc: wish(proc)?,
+            whole_proc: flag(whole_proc)?,
             memfd_noexec: wish(memfd_noexec)?,
             user_namespace: wish(user_namespace)?,
             landlock: wish(landlock)?,

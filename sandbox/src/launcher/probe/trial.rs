@@ -135,6 +135,7 @@ fn spec(
         time_namespace: wanted(Control::TimeNamespace),
         core_scheduling: wanted(Control::CoreScheduling),
         proc: wanted(Control::Proc),
+        whole_proc: false,
         memfd_noexec: wanted(Control::MemfdNoexec),
         deadline: PATIENCE,
     };

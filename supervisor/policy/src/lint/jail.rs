@@ -1,7 +1,7 @@
 //! What weakens the jail, or makes it too small.
 
 use super::{Found, Rule};
-use crate::{Control, ControlWish, Exec, PolicyFile, Wanted};
+use crate::{Control, ControlWish, Exec, PolicyFile, ProcView, Wanted};
 
 /// Fewer than this and some runtime does not start: Go needs 10, Node 16, and twice that leaves them
 /// room to work.
@@ -43,6 +43,16 @@ pub(super) fn look(policy: &PolicyFile, found: &mut Found<'_>) {
                 "group {group} of the syscall profile is switched on, which it is not by default"
             ),
             "take it away unless the plugin needs its calls",
+        );
+    }
+    if policy.proc == ProcView::Full {
+        found.add(
+            Rule::ProcFull,
+            "proc",
+            "what the machine is and how busy others are is seen in /proc; what a kernel adds there \
+             while the plugin runs is seen too"
+                .into(),
+            "take it away unless the plugin does not work without: most ask the scheduler instead",
         );
     }
     if let Some(runtime) = &policy.runtime {

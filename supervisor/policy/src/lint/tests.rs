@@ -101,6 +101,13 @@ fn what_is_wide_or_weak_is_told_at_its_place() {
     let landlock = "landlock = \"required\"";
     for (from, to, rule, severity, text) in [
         (
+            "entry = \"hello\"",
+            "entry = \"hello\"\nproc = \"full\"",
+            "proc-full",
+            Warning,
+            "\"full\"",
+        ),
+        (
             "[limits]",
             "[[mounts]]\nsource = \"/srv/a\"\ntarget = \"/a\"\n[limits]",
             "mount-of-host",

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::{ControlWish, PolicyError, PolicyFile};
-use crate::{ByteSize, Control, KEYS_LIMIT, Runtime, SIGNATURE_SUFFIX, Wanted, mount};
+use crate::{ByteSize, Control, KEYS_LIMIT, ProcView, Runtime, SIGNATURE_SUFFIX, Wanted, mount};
 
 /// One thing for which a policy file is refused, and where in it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -91,6 +91,10 @@ impl PolicyFile {
         } else if groups.len() > GROUPS_LIMIT || BTreeSet::from_iter(groups).len() < groups.len() {
             let long = format!("{} long", groups.len());
             faults.value("syscall-groups", long, "at most 16, each once");
+        }
+        if self.proc == ProcView::Full && self.wanted(Control::Proc) == Wanted::Off {
+            let why = "[controls] switches proc off: take one of the two away";
+            faults.value("proc", "\"full\"".to_owned(), why);
         }
         if let Some((key, value, why)) = self.runtime.as_ref().and_then(Runtime::fault) {
             faults.value(key, value, why);

@@ -29,6 +29,7 @@ profile = "default"
 exec = "entry"
 syscall-groups = ["@optional-watch"]
 loopback = true
+proc = "full"
 [runtime]
 interpreter = "/usr/bin/python3.11"
 args = ["-I"]
@@ -91,6 +92,8 @@ const GOOD: &[Edit] = &[
     ("[\"@optional-watch\"]", "[]"),
     ("[\"@optional-watch\"]", "[\"@a\", \"@optional-ipc\"]"),
     ("loopback = true", "loopback = false"),
+    ("proc = \"full\"", "proc = \"pid\""),
+    ("proc = \"full\"\n", ""),
     ("exec = \"entry\"", "exec = \"stage\""),
     ("exec = \"entry\"\n", ""),
     (
@@ -175,6 +178,8 @@ const BAD: &[Edit] = &[
     ("[\"@optional-watch\"]", "[\"@a\", \"@b\", \"@a\"]"),
     ("loopback = true", "loopback = \"no\""),
     ("exec = \"entry\"", "exec = \"all\""),
+    ("proc = \"full\"", "proc = \"none\""),
+    ("proc = \"full\"", "proc = true"),
     ("loopback = true", "loop-back = true"),
     ("interpreter = \"/usr/bin/python3.11\"\n", ""),
     ("\"/usr/bin/python3.11\"", "\"python3\""),
@@ -279,6 +284,7 @@ const BAD: &[Edit] = &[
 
 /// Refused by the parser alone: what holds between keys, or needs arithmetic.
 const BAD_FOR_THE_PARSER_ALONE: &[Edit] = &[
+    ("landlock = \"required\"", "proc = \"off\""),
     ("\"/srv/geo\"", "\"/srv/inbox\""),
     ("\"/data/geo\"", "\"/data\""),
     ("\"/data/geo\"", "\"/usr/lib\""),

@@ -27,7 +27,7 @@ fn mounts_are_looked_at_as_a_launch_does_and_for_sockets() {
     let path = |name: &str| installation.path(name).display().to_string();
     let (talking, open, keys) = (path("talking"), path("open"), path("etc/keys.d"));
     installation.policy(&policy(&[
-        ("/usr/lib", false),
+        ("/usr/bin", false),
         (&talking, true),
         (&open, false),
         (&keys, false),

@@ -4,7 +4,7 @@ mod jail;
 
 use pinfold_hostapi::{DEFAULT_CALLS_PER_SECOND, DEFAULT_REQUESTS_PER_MINUTE};
 use pinfold_policy::{
-    ByteSize, Control, ControlWish, Exec, Moment, PluginId, PolicyFile, RequireSignatures,
+    ByteSize, Control, ControlWish, Exec, Moment, PluginId, PolicyFile, ProcView, RequireSignatures,
 };
 use serde::Serialize;
 
@@ -136,6 +136,7 @@ impl Rows<'_> {
             self.row("exec", exec_word(file.exec)),
             self.row("syscall-groups", format_args!("{:?}", file.syscall_groups)),
             self.row("loopback", file.loopback),
+            self.row("proc", proc_word(file.proc)),
         ];
         if let Some(runtime) = &file.runtime {
             let programs = [
@@ -277,6 +278,13 @@ const fn exec_word(exec: Exec) -> &'static str {
     match exec {
         Exec::Entry => "entry",
         Exec::Stage => "stage",
+    }
+}
+
+const fn proc_word(proc: ProcView) -> &'static str {
+    match proc {
+        ProcView::Pid => "pid",
+        ProcView::Full => "full",
     }
 }
 

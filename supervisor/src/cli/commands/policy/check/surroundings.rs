@@ -266,7 +266,7 @@ fn runtime(review: &Review, policy: &PolicyFile, places: &Places, found: &mut Ve
 }
 
 /// Files and directories that are looked at for [`talking`].
-const LOOKED_AT: usize = 65_536;
+const LOOKED_AT: usize = 8192;
 
 /// The first socket or pipe in a tree, as far as it is looked at: without links, and within its file system,
 /// which is what a mount shows of it.

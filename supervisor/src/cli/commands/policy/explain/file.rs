@@ -3,8 +3,10 @@
 use std::fs::File;
 use std::os::fd::AsFd as _;
 
-use pinfold_policy::{Control, Exec, Places, PluginId};
-use pinfold_sandbox::jail::{FileAccess, FilePlaces, MountPlace, interpreters_of, place_of_access};
+use pinfold_policy::{Control, Exec, Places, PluginId, ProcView};
+use pinfold_sandbox::jail::{
+    FileAccess, FilePlaces, MountPlace, interpreters_of, masked_proc, place_of_access,
+};
 use pinfold_sandbox::launcher::review::FilesError;
 
 use super::{Decided, Decision};
@@ -115,6 +117,11 @@ pub(super) fn decide(
             "that is {} of the host: the modes and owners of the files there count too",
             mount.source
         ));
+    }
+    if policy.file.proc == ProcView::Full
+        && let Some(reason) = masked_proc(&real)
+    {
+        notes.push(format!("that is masked, by what is empty: {reason}"));
     }
     notes.push(format!(
         "the jail's mounts say so, and a second time {}, which is {} here",
