@@ -105,7 +105,7 @@ pub(super) async fn attempt(plan: Plan) -> Outcome {
         () = plan.cancel.cancelled() => return Outcome::GivenUp,
         turn = plan.shared.catalogue.turns().wait() => turn,
     };
-    turn.lasts(made(&plan)).await
+    Box::pin(turn.lasts(made(&plan))).await
 }
 
 async fn made(plan: &Plan) -> Outcome {
