@@ -88,7 +88,10 @@ impl Unit {
             self.all("IPAddressDeny").as_str(),
         ) {
             (true, _) => "none: a network namespace with nothing in it",
-            (false, "any") => "this machine's loopback; others with the drop-in `network.conf`",
+            (false, "any") => {
+                "asks this machine's loopback alone, others with the drop-in `network.conf`; serves whoever \
+                 reaches `pinfold-gateway.socket`"
+            }
             (false, _) => "open",
         }
     }
