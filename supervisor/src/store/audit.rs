@@ -11,7 +11,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use chrono::{DateTime, Utc};
 use pinfold_gateway::AuditRecord;
@@ -158,10 +158,11 @@ impl Group {
         self.noted.len() + self.counted.len()
     }
 
-    /// Takes what waits, and gives how many records found no place.
-    fn gather(&mut self, trail: &Trail) -> u64 {
+    /// Takes what waits, with what is held back where it is the last time, and gives how many records found no place.
+    fn gather(&mut self, trail: &Trail, last: bool) -> u64 {
+        let folded = trail.folded.take(Instant::now(), last);
         let mut lost = trail.requests.lost() + trail.noted.take(&mut self.noted);
-        for (entry, count) in trail.requests.take().chain(trail.folded.take()) {
+        for (entry, count) in trail.requests.take().chain(folded) {
             if self.counted.len() < KEPT_UNWRITTEN || self.counted.contains_key(&entry) {
                 *self.counted.entry(entry).or_default() += count;
             } else {
@@ -201,7 +202,7 @@ impl Writer {
                     () = stop.cancelled() => {}
                 }
             }
-            let lost = group.gather(&trail);
+            let lost = group.gather(&trail, ending);
             if lost > 0 {
                 tracing::warn!(lost, "audit records dropped");
             }

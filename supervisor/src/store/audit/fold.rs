@@ -3,6 +3,7 @@
 
 use std::borrow::Cow;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use pinfold_policy::PluginId;
 use tokio::sync::Notify;
@@ -12,6 +13,12 @@ use super::Entry;
 /// Different records of one plugin that are told apart within one group. Past it the subject and the
 /// missing permission are left out, and what remains is counted.
 const RECORDS_PER_PLUGIN: usize = 64;
+
+/// What one record of a plugin takes of the time: ten a second. The trail keeps a number of records for all plugins
+/// together, so that one whose calls are ever different would soon have taken the place of all others'.
+const EACH: Duration = Duration::from_millis(100);
+/// How many records of one plugin may come at once, as the time in which they are allowed.
+const BURST: Duration = Duration::from_secs(30);
 
 /// The subject of records that are no longer told apart.
 const OTHERS: &str = "(others)";
@@ -65,6 +72,8 @@ struct Own {
     actor: String,
     /// Few: a look-up goes through them, those that came first and are likely to come often first.
     counts: Mutex<Vec<(HostCall<'static>, i64)>>,
+    /// When all records that were taken will have been allowed.
+    paid: Mutex<Option<Instant>>,
 }
 
 impl HostCalls {
@@ -72,6 +81,7 @@ impl HostCalls {
         let own = Own {
             actor: format!("plugin:{plugin}"),
             counts: Mutex::default(),
+            paid: Mutex::default(),
         };
         Self {
             own: Arc::new(own),
@@ -115,6 +125,19 @@ fn count(counts: &mut [(HostCall<'static>, i64)], call: &HostCall<'_>) -> bool {
 }
 
 impl Own {
+    /// Takes what was counted, unless there were too many records: then it goes on being counted.
+    fn take(&self, now: Instant, all: bool) -> Option<Vec<(HostCall<'static>, i64)>> {
+        let mut paid = self.paid.lock().unwrap_or_else(PoisonError::into_inner);
+        let from = paid.map_or(now, |paid| paid.max(now));
+        if !all && from.saturating_duration_since(now) > BURST {
+            return None;
+        }
+        let counts = std::mem::take(&mut *self.counts());
+        let taken = u32::try_from(counts.len()).unwrap_or(u32::MAX);
+        *paid = from.checked_add(EACH.saturating_mul(taken));
+        Some(counts)
+    }
+
     fn counts(&self) -> std::sync::MutexGuard<'_, Vec<(HostCall<'static>, i64)>> {
         self.counts.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -135,14 +158,21 @@ impl Fold {
         self.filled.notify_one();
     }
 
-    /// Takes what is there.
-    pub(super) fn take(&self) -> impl Iterator<Item = (Entry, i64)> {
+    /// Takes what is there of the plugins that have not had too many records by `now`, or `all` of it. What is left is
+    /// there the next time, for which [`filled`](Self::filled) does not wait.
+    pub(super) fn take(&self, now: Instant, all: bool) -> impl Iterator<Item = (Entry, i64)> {
         let waiting = {
             let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
             std::mem::take(&mut *waiting)
         };
-        waiting.into_iter().flat_map(|own| {
-            let counts = std::mem::take(&mut *own.counts());
+        let mut taken = Vec::new();
+        for own in waiting {
+            match own.take(now, all) {
+                Some(counts) => taken.push((own, counts)),
+                None => self.wait_with(own),
+            }
+        }
+        taken.into_iter().flat_map(|(own, counts)| {
             let entry = move |(call, count): (HostCall<'_>, i64)| (call.entry(&own.actor), count);
             counts.into_iter().map(entry)
         })
@@ -172,6 +202,38 @@ mod tests {
         HostCalls::new(&name.parse().unwrap(), fold)
     }
 
+    fn all_of(fold: &Fold) -> impl Iterator<Item = (Entry, i64)> {
+        fold.take(Instant::now(), true)
+    }
+
+    #[test]
+    fn a_plugin_whose_calls_are_ever_different_has_no_more_records_for_it() {
+        let fold = Arc::new(Fold::default());
+        let (flooding, quiet) = (plugin("flood", &fold), plugin("quiet", &fold));
+        let start = Instant::now();
+        let (mut records, mut calls) = (0, 0);
+        let mut quiet_records = 0;
+        // Ten minutes of a group each second.
+        for second in 0..600 {
+            for n in 0..100 {
+                flooding.record(&call(format!("{second}-{n}"), "allow"));
+            }
+            quiet.record(&call("one".into(), "allow"));
+            for (entry, count) in fold.take(start + Duration::from_secs(second), false) {
+                if entry.actor == "plugin:flood" {
+                    records += 1;
+                    calls += count;
+                } else {
+                    quiet_records += 1;
+                }
+            }
+        }
+        assert!((6_000..=6_400).contains(&records), "{records}");
+        assert_eq!(quiet_records, 600, "each group has one of its own");
+        let left: i64 = all_of(&fold).map(|(_, count)| count).sum();
+        assert_eq!(calls + left, 60_000, "none is lost");
+    }
+
     #[test]
     fn a_flood_is_counted_in_bounded_room_and_leaves_others_alone() {
         let fold = Arc::new(Fold::default());
@@ -181,7 +243,7 @@ mod tests {
             flooding.record(&call("same".into(), "limit"));
         }
         quiet.record(&call("one".into(), "allow"));
-        let taken: Vec<_> = fold.take().collect();
+        let taken: Vec<_> = all_of(&fold).collect();
         let of = |actor: &str| {
             let records = taken.iter().filter(|(entry, _)| entry.actor == actor);
             records.collect::<Vec<_>>()
@@ -197,7 +259,7 @@ mod tests {
             (1, "one", 1)
         );
         assert_eq!(quiet[0].0.action, "hostapi.cache.get");
-        assert_eq!(fold.take().count(), 0);
+        assert_eq!(all_of(&fold).count(), 0);
     }
 
     #[test]
@@ -217,12 +279,12 @@ mod tests {
                 .collect();
             let mut taken = 0;
             while !recording.iter().all(|one| one.is_finished()) {
-                taken += fold.take().map(|(_, count)| count).sum::<i64>();
+                taken += all_of(&fold).map(|(_, count)| count).sum::<i64>();
             }
             taken
         });
         assert_eq!(
-            taken + fold.take().map(|(_, count)| count).sum::<i64>(),
+            taken + all_of(&fold).map(|(_, count)| count).sum::<i64>(),
             20_000
         );
     }

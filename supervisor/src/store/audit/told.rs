@@ -2,6 +2,7 @@
 //! where the daemon cannot write, in the journal or on another machine, the lines say what the
 //! trail has to hold.
 
+use std::collections::HashMap;
 use std::time::Duration;
 
 use super::chain::Part;
@@ -14,6 +15,8 @@ pub(super) const HEADS_EVERY: Duration = Duration::from_secs(600);
 /// Lines about one group's records of plugins and clients: how many there are is theirs to say. The
 /// trail has all of them.
 const TRAFFIC_LINES: usize = 50;
+/// Most of them about what one plugin or client did.
+const TRAFFIC_LINES_EACH: usize = 10;
 
 /// Records that are told once they are committed.
 #[derive(Debug, Default)]
@@ -21,6 +24,7 @@ const TRAFFIC_LINES: usize = 50;
 pub(in crate::store) struct Told {
     records: Vec<(Head, Entry, i64)>,
     traffic: usize,
+    by_actor: HashMap<String, usize>,
     left_out: usize,
 }
 
@@ -31,11 +35,13 @@ impl Told {
             if entry.decision == "allow" {
                 return;
             }
-            if self.traffic >= TRAFFIC_LINES {
+            let own = self.by_actor.get(&entry.actor).copied().unwrap_or(0);
+            if self.traffic >= TRAFFIC_LINES || own >= TRAFFIC_LINES_EACH {
                 self.left_out += 1;
                 return;
             }
             self.traffic += 1;
+            self.by_actor.insert(entry.actor.clone(), own + 1);
         }
         self.records.push((head, entry.clone(), count));
     }
@@ -91,5 +97,40 @@ impl Store {
                 tracing::warn!(error = %Chain(&error), "end of the audit trail not read");
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::chain::BEGINNING;
+    use super::*;
+
+    #[test]
+    fn one_that_is_refused_without_end_leaves_the_others_their_lines() {
+        let mut told = Told::default();
+        let refused = |actor: &str, n: i64| {
+            let entry = Entry {
+                decision: "deny",
+                ..Entry::admin(actor.into(), "hostapi.cache.get", n.to_string())
+            };
+            let head = Head {
+                part: Part::Traffic,
+                number: n,
+                hash: BEGINNING,
+            };
+            (head, entry)
+        };
+        for n in 0..100 {
+            let (head, entry) = refused("plugin:flood", n);
+            told.push(head, &entry, 1);
+        }
+        let (head, entry) = refused("plugin:quiet", 100);
+        told.push(head, &entry, 1);
+        let of = |actor: &str| {
+            let records = told.records.iter();
+            records.filter(|(_, entry, _)| entry.actor == actor).count()
+        };
+        assert_eq!((of("plugin:flood"), of("plugin:quiet")), (10, 1));
+        assert_eq!(told.left_out, 90);
     }
 }
