@@ -190,7 +190,7 @@ const KEYS: &KnownKeys = &[
     ("hostapi", &["database", "config", "http"]),
     (
         "hostapi.database.*",
-        &["url", "read-only", "create", "max-size"],
+        &["url", "read-only", "create", "max-size", "write-time"],
     ),
     (
         "hostapi.http",

@@ -151,10 +151,11 @@ pub(crate) fn set_up(base: &Path, plugins: &[PathBuf]) -> Result<Place, Developm
 fn configuration(place: &Place) -> Config {
     let mut config = Config::default();
     let database = DatabaseConfig {
-        url: format!("sqlite://{}", place.state.join("main.db").display()),
-        read_only: false,
-        create: false,
         max_size: pinfold_policy::ByteSize::mebibytes(64),
+        ..DatabaseConfig::new(format!(
+            "sqlite://{}",
+            place.state.join("main.db").display()
+        ))
     };
     config.hostapi.database.insert("main".into(), database);
     for (key, value) in [

@@ -5,7 +5,7 @@ use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use pinfold_policy::ByteSize;
+use pinfold_policy::{ByteSize, Span};
 use serde::{Deserialize, Serialize};
 
 use super::sqlite::{Settings, SqliteDatabase};
@@ -14,6 +14,10 @@ use super::{Databases, Engine};
 /// Largest size of a database that plugins may make it grow to, where the operator states none:
 /// enough for an application, less than fills a disk unnoticed.
 const DEFAULT_MAX_SIZE: ByteSize = ByteSize(8 * 1024 * 1024 * 1024);
+
+/// Longest time for one write, where the operator states none: two plugins in a row that write as
+/// long as they may leave the next one time for its own.
+const DEFAULT_WRITE_TIME: Span = Span::seconds(3);
 
 /// A database as configured: `[hostapi.database.NAME]`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -31,6 +35,14 @@ pub struct DatabaseConfig {
     /// does not grow. The application's own writes are not concerned.
     #[serde(default = "default_max_size")]
     pub max_size: ByteSize,
+    /// Longest time for one write of a plugin, from when it has its turn: as long all others wait.
+    /// The whole call has its own limit beside it.
+    #[serde(default = "default_write_time")]
+    pub write_time: Span,
+}
+
+fn default_write_time() -> Span {
+    DEFAULT_WRITE_TIME
 }
 
 fn default_max_size() -> ByteSize {
@@ -46,6 +58,7 @@ impl DatabaseConfig {
             read_only: false,
             create: false,
             max_size: DEFAULT_MAX_SIZE,
+            write_time: DEFAULT_WRITE_TIME,
         }
     }
 }
@@ -160,6 +173,7 @@ async fn open_one(
         read_only: config.read_only,
         create: created,
         max_size: config.max_size,
+        write_time: config.write_time.0,
     };
     let database = SqliteDatabase::open(settings)
         .await

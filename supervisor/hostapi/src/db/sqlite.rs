@@ -25,10 +25,10 @@ use super::sql::RowChanges;
 use super::{Approved, DatabaseError, RunError, StatementKind};
 use crate::HostError;
 
-/// Connections for queries.
-const READERS: usize = 4;
+/// Connections for queries: one more than two plugins can take that query without end.
+const READERS: usize = 5;
 
-/// Queries of one plugin that run at once: half, so that the others always have the rest.
+/// Queries of one plugin that run at once.
 const READERS_PER_PLUGIN: usize = 2;
 
 /// How long a connection waits for another's lock before the call fails. Within it most writers
@@ -65,6 +65,8 @@ pub(super) struct Settings {
     /// Make the file, which is not there.
     pub(super) create: bool,
     pub(super) max_size: ByteSize,
+    /// Longest time for one write, from when it has its turn.
+    pub(super) write_time: Duration,
 }
 
 /// An open SQLite database.
@@ -72,6 +74,7 @@ pub(super) struct Settings {
 pub(super) struct SqliteDatabase {
     readers: Lanes,
     writer: Option<Lanes>,
+    write_time: Duration,
     keys: KnownKeys,
 }
 
@@ -114,6 +117,7 @@ impl SqliteDatabase {
         Ok(Self {
             readers,
             writer,
+            write_time: settings.write_time,
             keys: KnownKeys::default(),
         })
     }
@@ -143,7 +147,8 @@ impl SqliteDatabase {
         let arguments = bind::arguments(parameters)?;
         let wildcard = classified.wildcard;
         let kept = sql.len() <= KEPT_LIMIT_BYTES;
-        run(&self.readers, plugin, deadline, kept, async move |lane| {
+        let until = Until::deadline(deadline);
+        run(&self.readers, plugin, until, kept, async move |lane| {
             guarded::query(lane, sql, wildcard, arguments).await
         })
         .await
@@ -164,7 +169,11 @@ impl SqliteDatabase {
         let arguments = bind::arguments(parameters)?;
         let changes_rows = classified.kind == StatementKind::Write;
         let kept = sql.len() <= KEPT_LIMIT_BYTES;
-        run(writer, plugin, deadline, kept, async move |lane| {
+        let until = Until {
+            deadline,
+            longest: Some(self.write_time),
+        };
+        run(writer, plugin, until, kept, async move |lane| {
             let query = sqlx::query_with(AssertSqlSafe(sql), arguments);
             let mut results = lane.connection.fetch_many(query);
             // Rows it has none; when its count is there it is committed.
@@ -191,7 +200,8 @@ impl SqliteDatabase {
         changes: RowChanges,
         deadline: Instant,
     ) -> Result<BTreeSet<String>, RunError> {
-        let keys = run(&self.readers, plugin, deadline, true, async |lane| {
+        let until = Until::deadline(deadline);
+        let keys = run(&self.readers, plugin, until, true, async |lane| {
             self.keys.current(&mut lane.connection).await
         });
         Ok(keys.await?.reached(table, changes))
@@ -206,7 +216,8 @@ impl SqliteDatabase {
         const SQL: &str = "SELECT lower(tbl_name) FROM main.sqlite_schema \
                            WHERE type = 'index' AND lower(name) = ?";
         let index = index.to_owned();
-        run(&self.readers, plugin, deadline, true, async move |lane| {
+        let until = Until::deadline(deadline);
+        run(&self.readers, plugin, until, true, async move |lane| {
             let query = sqlx::query_scalar(SQL).bind(index);
             Ok(query.fetch_optional(&mut lane.connection).await?)
         })
@@ -237,16 +248,38 @@ async fn inspect(options: &SqliteConnectOptions) -> Result<u64, sqlx::Error> {
     Ok(u64::try_from(bytes).unwrap_or(4096).max(512))
 }
 
-/// Runs `work` on a lane of `lanes`, until the deadline. `kept` says whether the lane may keep what
+/// When a statement is over.
+#[derive(Clone, Copy)]
+struct Until {
+    /// Of its call, waiting for a turn included.
+    deadline: Instant,
+    /// Longest time from its turn on.
+    longest: Option<Duration>,
+}
+
+impl Until {
+    fn deadline(deadline: Instant) -> Self {
+        Self {
+            deadline,
+            longest: None,
+        }
+    }
+}
+
+/// Runs `work` on a lane of `lanes`, as long as it may. `kept` says whether the lane may keep what
 /// it has prepared for it.
 async fn run<T>(
     lanes: &Lanes,
     plugin: &PluginId,
-    deadline: Instant,
+    until: Until,
     kept: bool,
     work: impl AsyncFnOnce(&mut Lane) -> Result<T, Failure>,
 ) -> Result<T, RunError> {
+    let Until { deadline, longest } = until;
     let mut taken = lanes.take(plugin, deadline).await?;
+    let deadline = longest
+        .and_then(|longest| Instant::now().checked_add(longest))
+        .map_or(deadline, |over| over.min(deadline));
     let lane = taken.lane();
     lane.stop.at(deadline);
     let outcome = within(deadline + GRACE, work(lane)).await;

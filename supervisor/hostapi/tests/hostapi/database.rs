@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use pinfold_hostapi::{DatabaseError, Decision, HostCall, HostError, NEEDLE_LIMIT_BYTES, Retry};
-use pinfold_policy::ByteSize;
+use pinfold_policy::{ByteSize, Span};
 use serde_json::{Value, json};
 
 use crate::world::{ALL, ITEMS, ITEMS_READ, World, caller, context, raw, script};
@@ -266,6 +266,46 @@ async fn a_statement_without_end_is_interrupted_at_its_deadline() {
             .unwrap(),
         1
     );
+}
+
+#[tokio::test]
+async fn two_plugins_that_query_without_end_leave_the_others_a_connection() {
+    let world = World::new().await;
+    let endless = |name: &'static str| query_for(&world, name, ENDLESS, 6_000);
+    let all = futures_util::future::join_all(["a", "b", "a", "b"].map(endless));
+    let other = query_for(&world, "c", "SELECT name FROM items", 3_000);
+    let (ended, other) = tokio::join!(all, other);
+    other.unwrap();
+    assert!(ended.iter().all(Result::is_err), "{ended:?}");
+}
+
+#[tokio::test]
+async fn a_write_without_end_leaves_the_next_one_its_time() {
+    let world = World::with(|config| config.write_time = Span(Duration::from_millis(300))).await;
+    let exec = async |name, sql: &str, deadline_ms| {
+        let call = HostCall::DbExec {
+            database: None,
+            sql: sql.into(),
+            parameters: Vec::new(),
+        };
+        world
+            .api
+            .call(&caller(name, ITEMS), call, &context(deadline_ms))
+            .await
+    };
+    let endless = "WITH RECURSIVE n(x) AS (SELECT 10 UNION ALL SELECT x FROM n) \
+                   DELETE FROM items WHERE id IN (SELECT x FROM n)";
+    let next = async {
+        for _ in 0..3 {
+            query_for(&world, "b", "SELECT name FROM items", 4_000)
+                .await
+                .unwrap();
+        }
+        exec("b", "DELETE FROM items WHERE id = 3", 4_000).await
+    };
+    let (ended, next) = tokio::join!(exec("a", endless, 8_000), next);
+    assert!(matches!(ended, Err(HostError::Deadline)), "{ended:?}");
+    next.unwrap();
 }
 
 #[tokio::test]

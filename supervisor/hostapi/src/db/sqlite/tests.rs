@@ -11,6 +11,7 @@ async fn database(dir: &std::path::Path) -> SqliteDatabase {
         read_only: false,
         create: true,
         max_size: ByteSize::mebibytes(64),
+        write_time: Duration::from_secs(20),
     };
     let database = SqliteDatabase::open(settings).await.unwrap();
     for sql in [
@@ -62,8 +63,8 @@ async fn the_connections_for_queries_cannot_write() {
     ] {
         // The guard around a query already takes no statement that is none.
         let plugin = PluginId::parse("p").unwrap();
-        let deadline = Instant::now() + Duration::from_secs(5);
-        let outcome = run(&database.readers, &plugin, deadline, true, async |lane| {
+        let until = Until::deadline(Instant::now() + Duration::from_secs(5));
+        let outcome = run(&database.readers, &plugin, until, true, async |lane| {
             Ok(lane
                 .connection
                 .execute(sqlx::raw_sql(AssertSqlSafe(sql)))
@@ -189,8 +190,8 @@ async fn long_statements_are_not_kept() {
     let database = database(dir.path()).await;
     let kept = async || {
         let plugin = PluginId::parse("p").unwrap();
-        let deadline = Instant::now() + Duration::from_secs(5);
-        run(&database.readers, &plugin, deadline, true, async |lane| {
+        let until = Until::deadline(Instant::now() + Duration::from_secs(5));
+        run(&database.readers, &plugin, until, true, async |lane| {
             // A result is not waited for to its end: the thread counts after that.
             sqlx::Connection::ping(&mut lane.connection).await?;
             Ok(sqlx::Connection::cached_statements_size(&lane.connection))
