@@ -53,7 +53,9 @@ impl From<AuditError> for Failure {
             }
             AuditError::Broken(_) => (
                 Exit::Failed,
-                "compare with the journal (journalctl -u pinfoldd), which has each record's hash",
+                "compare with the journal, which has each record's hash: journalctl -u pinfold \
+                 MESSAGE_ID=f3606f25720f4e8e8f92f52497bd6a6b -o verbose \
+                 --output-fields=PINFOLD_PART,PINFOLD_NUMBER,PINFOLD_HASH",
             ),
         };
         Self::new(exit, error).hint(hint)
