@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
-use pinfold_hostapi::{DatabaseConfig, HttpConfig};
+use pinfold_hostapi::{DatabaseConfig, HttpConfig, OpenFailure};
 use pinfold_policy::document::{self, DocumentError, KnownKeys};
 use pinfold_policy::{ByteSize, Span};
 use serde::{Deserialize, Serialize};
@@ -15,6 +15,8 @@ use serde::{Deserialize, Serialize};
 pub use credential::{CredentialError, Credentials};
 pub(crate) use life::LifeSettings;
 pub use life::{DiscoverySection, HealthSection, RestartSection};
+
+use crate::telemetry::{self, FilterError};
 
 /// The daemon's configuration. Every key has a default; unknown keys are refused.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -150,6 +152,8 @@ impl Default for Config {
 
 /// More would only wait for each other.
 const MAX_WORKER_THREADS: u16 = 256;
+/// Largest `gateway.body-limit`: what the gateway holds of all requests' bodies together.
+const MAX_BODY: ByteSize = ByteSize::mebibytes(256);
 
 const KEYS: &KnownKeys = &[
     (
@@ -242,6 +246,26 @@ pub enum ConfigError {
         #[source]
         source: CredentialError,
     },
+    /// Its log filter cannot be read.
+    #[error("{path}: log")]
+    Log {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: FilterError,
+    },
+    /// A database has a name or a URL that none can have.
+    #[error("{path}: hostapi.database.{name}")]
+    Database {
+        /// The file.
+        path: PathBuf,
+        /// Its name.
+        name: String,
+        /// What is wrong.
+        #[source]
+        source: OpenFailure,
+    },
     /// A value that would do harm.
     #[error("{path}: {key} is {value}: {why}")]
     Value {
@@ -291,8 +315,9 @@ impl Config {
             return refuse("worker-threads", threads, "at most 256");
         }
         let body = config.gateway.body_limit;
-        if body > ByteSize::mebibytes(1024) {
-            return refuse("gateway.body-limit", body.to_string(), "at most 1GiB");
+        if body > MAX_BODY {
+            let why = "at most 256MiB, which is what all bodies together may take";
+            return refuse("gateway.body-limit", body.to_string(), why);
         }
         for (key, places) in [
             ("gateway.connections", config.gateway.connections),
@@ -322,6 +347,19 @@ impl Config {
             if size > ByteSize::mebibytes(64) {
                 return refuse(key, size.to_string(), "at most 64MiB");
             }
+        }
+        telemetry::check(&config.log).map_err(|source| ConfigError::Log {
+            path: path.into(),
+            source,
+        })?;
+        for (name, database) in &config.hostapi.database {
+            database
+                .check(name)
+                .map_err(|source| ConfigError::Database {
+                    path: path.into(),
+                    name: name.clone(),
+                    source,
+                })?;
         }
         let life = life::fault(&config.restart, &config.health, &config.discovery);
         if let Some((key, value, why)) = life {
@@ -385,10 +423,36 @@ mod tests {
                 "[hostapi.database.main]\nurll = 'x'",
                 r#"pinfold.toml: line 2: unknown key "hostapi.database.main.urll", did you mean "url"?"#,
             ),
+            (
+                "log = 'pinfold=loud'",
+                r#"pinfold.toml: log: log filter "pinfold=loud": invalid filter directive"#,
+            ),
+            (
+                "[hostapi.database.main]\nurl = 'postgres://user:secret@db/main'",
+                r#"pinfold.toml: hostapi.database.main: url "postgres://db/main": this version opens sqlite:///absolute/path alone"#,
+            ),
+            (
+                "[hostapi.database.Main]\nurl = 'sqlite:///a.db'",
+                "pinfold.toml: hostapi.database.Main: a name is 1 to 63 of a-z, 0-9, _ and -",
+            ),
+            (
+                "[gateway]\nbody-limit = '257MiB'",
+                "pinfold.toml: gateway.body-limit is 257MiB: at most 256MiB, which is what all bodies together may take",
+            ),
         ] {
             assert_eq!(parse(text), Err(expected.to_owned()));
         }
         assert!(parse("listen = '0.0.0.0:80'\nbehind-proxy = true").is_ok());
+    }
+
+    #[test]
+    fn the_largest_body_that_is_taken_is_one_that_the_gateway_serves() {
+        let config = parse("[gateway]\nbody-limit = '256MiB'").unwrap();
+        let gateway = pinfold_gateway::GatewayConfig {
+            body_limit_bytes: usize::try_from(config.gateway.body_limit.0).unwrap(),
+            ..Default::default()
+        };
+        gateway.check().unwrap();
     }
 
     #[test]

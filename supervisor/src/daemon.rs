@@ -57,7 +57,8 @@ pub(crate) fn command() -> clap::Command {
 }
 
 /// Runs the daemon and gives its exit status: 0 asked to stop, 75 the launcher is gone (start
-/// again), 78 configuration refused, or a database of a later version, 1 anything else.
+/// again), 78 configuration refused (also sockets that the service manager passed), or a database of a
+/// later version, 1 anything else.
 #[must_use]
 #[expect(
     clippy::print_stderr,
@@ -78,6 +79,8 @@ pub fn main() -> ExitCode {
             let again = matches!(error.downcast_ref(), Some(RunError::LauncherGone(_)));
             let config = error.is::<crate::config::ConfigError>()
                 || error.is::<LauncherConfigError>()
+                || error.is::<UnreadLauncherConfig>()
+                || error.is::<SocketsError>()
                 || error.downcast_ref().is_some_and(RunError::is_final);
             ExitCode::from(if again {
                 EXIT_AGAIN
@@ -180,8 +183,20 @@ fn raise_descriptors() -> nix::Result<()> {
     Ok(())
 }
 
+/// `launcher.toml` is not there, or not readable for the daemon's user.
+#[derive(Debug, thiserror::Error)]
+#[error("read {}", .path.display())]
+struct UnreadLauncherConfig {
+    path: PathBuf,
+    #[source]
+    source: std::io::Error,
+}
+
 fn read_launcher_config(path: &Path) -> anyhow::Result<LauncherConfig> {
-    let bytes = std::fs::read(path).with_context(|| format!("read {}", path.display()))?;
+    let bytes = std::fs::read(path).map_err(|source| UnreadLauncherConfig {
+        path: path.into(),
+        source,
+    })?;
     LauncherConfig::parse(&bytes).with_context(|| path.display().to_string())
 }
 

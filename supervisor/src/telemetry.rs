@@ -23,7 +23,7 @@ pub(crate) use self::lines::write_together;
 /// A log filter cannot be read.
 #[derive(Debug, thiserror::Error)]
 #[error("log filter {filter:?}")]
-pub(crate) struct FilterError {
+pub struct FilterError {
     filter: String,
     #[source]
     source: ParseError,

@@ -61,6 +61,25 @@ impl DatabaseConfig {
             write_time: DEFAULT_WRITE_TIME,
         }
     }
+
+    /// Checks the name and the URL, and opens nothing.
+    ///
+    /// # Errors
+    /// [`OpenFailure`]: a name, engine or parameter that no database here can have.
+    pub fn check(&self, name: &str) -> Result<(), OpenFailure> {
+        self.path(name).map(drop)
+    }
+
+    fn path(&self, name: &str) -> Result<PathBuf, OpenFailure> {
+        let named = (1..=63).contains(&name.len())
+            && name
+                .bytes()
+                .all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || b"_-".contains(&c));
+        if !named {
+            return Err(OpenFailure::Name);
+        }
+        sqlite_path(&self.url)
+    }
 }
 
 /// Why a configured database is not opened.
@@ -129,6 +148,23 @@ pub enum OpenFailure {
     },
 }
 
+impl OpenFailure {
+    /// Whether trying again changes nothing: the configuration asks for what cannot be had, or for a
+    /// file that somebody has to make first.
+    #[must_use]
+    pub fn is_final(&self) -> bool {
+        match self {
+            Self::Name
+            | Self::Engine { .. }
+            | Self::Parameters { .. }
+            | Self::Missing { .. }
+            | Self::NotAFile { .. }
+            | Self::Own { .. } => true,
+            Self::Path { .. } | Self::Connect { .. } => false,
+        }
+    }
+}
+
 impl Databases {
     /// Opens every configured database. `forbidden` is Pinfold's own database: the same file under
     /// whatever name is refused. It needs not exist yet.
@@ -159,14 +195,7 @@ async fn open_one(
     config: &DatabaseConfig,
     forbidden: &Path,
 ) -> Result<Engine, OpenFailure> {
-    let named = (1..=63).contains(&name.len())
-        && name
-            .bytes()
-            .all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || b"_-".contains(&c));
-    if !named {
-        return Err(OpenFailure::Name);
-    }
-    let path = sqlite_path(&config.url)?;
+    let path = config.path(name)?;
     let (path, created) = resolve(&path, config.create && !config.read_only, forbidden)?;
     let settings = Settings {
         path: path.clone(),
