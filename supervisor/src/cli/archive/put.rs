@@ -1,4 +1,4 @@
-//! Old for new: each area by one rename, and all back where one fails.
+//! Old for new: each area by one step, and all back where one fails.
 
 use std::fs::{self, File, OpenOptions};
 use std::io;
@@ -19,9 +19,9 @@ pub(in crate::cli) struct Replaced {
 }
 
 /// A rename that was done.
-struct Done {
-    from: PathBuf,
-    to: PathBuf,
+enum Done {
+    Moved { from: PathBuf, to: PathBuf },
+    Exchanged { one: PathBuf, other: PathBuf },
 }
 
 /// Puts every area in its place. What was there is kept beside it, with `.before-STAMP` after its
@@ -79,25 +79,37 @@ fn mark(marker: &Path) -> Result<(), ArchiveError> {
 
 fn put_one(one: &Staged, stamp: &str, done: &mut Vec<Done>) -> io::Result<Option<PathBuf>> {
     let path = &one.area.path;
-    let mut move_away = |path: &Path| -> io::Result<Option<PathBuf>> {
-        match fs::symlink_metadata(path) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-            found => found?,
-        };
-        let back = with_end(path, &format!(".before-{stamp}"));
-        rename(path, &back, done)?;
-        Ok(Some(back))
-    };
+    let before = |path: &Path| with_end(path, &format!(".before-{stamp}"));
     if one.area.kind == AreaKind::Database {
         // What of the old one is not in its file yet must not come to be in the new one.
         for end in ["-wal", "-shm"] {
-            move_away(&with_end(path, end))?;
+            let beside = with_end(path, end);
+            if is_there(&beside)? {
+                rename(&beside, &before(&beside), done)?;
+            }
         }
     }
-    let kept = move_away(path)?;
-    rename(&one.at, path, done)?;
+    let kept = if is_there(path)? {
+        // The new one goes first under the name that the old one is to have, and then each takes the
+        // other's place in one step. Whenever this is cut off, one of them is in its place, as the command
+        // that is run again needs it, and nothing that was there is lost.
+        let kept = before(path);
+        rename(&one.at, &kept, done)?;
+        exchange(&kept, path, done)?;
+        Some(kept)
+    } else {
+        rename(&one.at, path, done)?;
+        None
+    };
     sync(parent(path))?;
     Ok(kept)
+}
+
+fn is_there(path: &Path) -> io::Result<bool> {
+    match fs::symlink_metadata(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+        found => found.map(|_| true),
+    }
 }
 
 fn with_end(path: &Path, end: &str) -> PathBuf {
@@ -110,17 +122,41 @@ fn with_end(path: &Path, end: &str) -> PathBuf {
 fn rename(from: &Path, to: &Path, done: &mut Vec<Done>) -> io::Result<()> {
     let flags = rustix::fs::RenameFlags::NOREPLACE;
     rustix::fs::renameat_with(rustix::fs::CWD, from, rustix::fs::CWD, to, flags)?;
-    done.push(Done {
+    done.push(Done::Moved {
         from: from.into(),
         to: to.into(),
     });
     Ok(())
 }
 
+/// Each takes the other's name, in one step.
+fn exchange(one: &Path, other: &Path, done: &mut Vec<Done>) -> io::Result<()> {
+    swap(one, other)?;
+    done.push(Done::Exchanged {
+        one: one.into(),
+        other: other.into(),
+    });
+    Ok(())
+}
+
+fn swap(one: &Path, other: &Path) -> io::Result<()> {
+    let flags = rustix::fs::RenameFlags::EXCHANGE;
+    Ok(rustix::fs::renameat_with(
+        rustix::fs::CWD,
+        one,
+        rustix::fs::CWD,
+        other,
+        flags,
+    )?)
+}
+
 /// Undoes renames, the last first; gives what stays where it should not be.
 fn roll_back(done: Vec<Done>) -> Result<(), PathBuf> {
-    for Done { from, to } in done.into_iter().rev() {
-        fs::rename(&to, &from).map_err(|_| to)?;
+    for done in done.into_iter().rev() {
+        match done {
+            Done::Moved { from, to } => fs::rename(&to, &from).map_err(|_| to)?,
+            Done::Exchanged { one, other } => swap(&one, &other).map_err(|_| one)?,
+        }
     }
     Ok(())
 }
