@@ -293,7 +293,8 @@ impl Config {
         Self::parse(&bytes, path)
     }
 
-    fn parse(bytes: &[u8], path: &Path) -> Result<Self, ConfigError> {
+    /// Takes the text of a file that is called `path`.
+    pub(crate) fn parse(bytes: &[u8], path: &Path) -> Result<Self, ConfigError> {
         let config: Self = document::read(bytes, KEYS).map_err(|source| ConfigError::Document {
             path: path.into(),
             source,

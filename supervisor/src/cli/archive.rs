@@ -14,6 +14,7 @@ pub(super) mod owners;
 pub(super) mod put;
 pub(super) mod read;
 pub(super) mod tree;
+mod work;
 pub(super) mod write;
 
 /// The manifest's name in an archive.

@@ -1,12 +1,15 @@
 //! What of an installation is backed up, and where it is.
 
 use std::borrow::Cow;
+use std::collections::{BTreeMap, BTreeSet};
+use std::io;
 use std::path::{Path, PathBuf};
 
+use pinfold_hostapi::DatabaseConfig;
 use pinfold_policy::LauncherConfig;
 
 use super::error::ArchiveError;
-use crate::config::Config;
+use crate::config::{Config, ConfigError};
 use crate::place::Place;
 
 /// A file or directory of the installation, under a name of its own in the archive.
@@ -53,10 +56,25 @@ pub(in crate::cli) const LAUNCHER_CONFIG: &str = "config/launcher.toml";
 /// `pinfold.toml`.
 pub(in crate::cli) const DAEMON_CONFIG: &str = "config/pinfold.toml";
 
-/// Every area of an installation, whether it is there or not.
+/// Databases for plugins, by name, as a `pinfold.toml` has them.
+pub(in crate::cli) type Databases = BTreeMap<String, DatabaseConfig>;
+
+/// The databases that this installation's configuration names; none where there is no such file.
+pub(in crate::cli) fn databases_here(place: &Place) -> Result<Databases, ArchiveError> {
+    match Config::read(&place.config) {
+        Ok(config) => Ok(config.hostapi.database),
+        Err(ConfigError::Read { source, .. }) if source.kind() == io::ErrorKind::NotFound => {
+            Ok(Databases::new())
+        }
+        Err(error) => Err(ArchiveError::Refused(error)),
+    }
+}
+
+/// Every area of an installation whose databases are these, whether it is there or not.
 pub(in crate::cli) fn all(
     place: &Place,
     config: &LauncherConfig,
+    databases: &Databases,
 ) -> Result<Vec<Area>, ArchiveError> {
     use AreaKind::{Database, Directory, File, Lasting};
     let mut areas = Vec::new();
@@ -78,24 +96,23 @@ pub(in crate::cli) fn all(
     add("plugins", config.plugin_dir.clone(), Directory);
     add(IDS, config.state_dir.join("uids.toml"), File);
     add("state", config.state_dir.join("state"), Lasting);
-    areas.extend(databases(place));
+    areas.extend(beside_ours(place, databases));
     apart(&areas)?;
     Ok(areas)
 }
 
 /// The databases for plugins that lie with the daemon's own. Others are another application's, whose
 /// backup has them.
-fn databases(place: &Place) -> Vec<Area> {
-    let Ok(config) = Config::read(&place.config) else {
-        return Vec::new();
-    };
-    let named = config.hostapi.database.iter();
-    let here = named.filter_map(|(name, database)| {
+fn beside_ours(place: &Place, databases: &Databases) -> Vec<Area> {
+    // Each file once, whatever names it has.
+    let mut taken = BTreeSet::from([place.database()]);
+    let here = databases.iter().filter_map(|(name, database)| {
         let path = Path::new(database.url.strip_prefix("sqlite://")?);
         let is_plain = name
             .bytes()
             .all(|it| it.is_ascii_alphanumeric() || b"-_".contains(&it));
-        (is_plain && path.parent() == Some(place.state.as_path())).then(|| Area {
+        let is_here = is_plain && path.parent() == Some(place.state.as_path());
+        (is_here && taken.insert(path.to_owned())).then(|| Area {
             name: format!("{DATABASES}/{name}.db").into(),
             path: path.to_owned(),
             kind: AreaKind::Database,

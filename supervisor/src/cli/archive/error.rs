@@ -4,6 +4,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use crate::cli::exit::{Exit, Failure, of_io};
+use crate::config::ConfigError;
 use crate::store::StoreError;
 use crate::store::audit::reader::BrokenTrail;
 
@@ -19,6 +20,14 @@ pub(in crate::cli) enum ArchiveError {
     },
     #[error("{path} is there already: a backup overwrites nothing")]
     Exists { path: PathBuf },
+    #[error("another backup is being made in {path}")]
+    Busy { path: PathBuf },
+    #[error("which databases there are is not known")]
+    Refused(#[source] ConfigError),
+    #[error(
+        "entry {entry:?} of the backup has no place: its configuration has no such database in the daemon's state directory"
+    )]
+    NoPlace { entry: String },
     #[error("{inner} lies in {outer}, which is backed up by itself")]
     Nested { inner: PathBuf, outer: PathBuf },
     #[error("{path} became shorter while it was read")]
@@ -92,6 +101,16 @@ impl From<ArchiveError> for Failure {
                 exit => (exit, None),
             },
             E::Exists { .. } => (Exit::CannotCreate, Some("give another name".into())),
+            E::Busy { .. } => (Exit::Temporary, Some("wait for its end, or make this one in another directory".into())),
+            E::Refused(ConfigError::Read { source, .. }) => match of_io(Exit::Config, source) {
+                Exit::NoPermission => (Exit::NoPermission, Some("run it with sudo".to_owned())),
+                exit => (exit, None),
+            },
+            E::Refused(_) => (Exit::Config, Some("nothing was done: mend pinfold.toml first".into())),
+            E::NoPlace { .. } => (
+                Exit::Config,
+                Some("nothing was changed: with --keep-configuration databases go where this installation's pinfold.toml names them".into()),
+            ),
             E::Nested { .. } => (Exit::Config, Some("give each directory of launcher.toml a place of its own".into())),
             E::Changed { .. } => (
                 Exit::Temporary,

@@ -15,12 +15,14 @@ use pinfold_policy::{Digest, PluginId};
 use sha2::{Digest as _, Sha256};
 use tar::{Archive, EntryType, Header};
 
-use super::areas::{self, Area, AreaKind};
+use super::areas::{self, Area, AreaKind, DAEMON_CONFIG, Databases};
 use super::error::{ArchiveError, file};
 use super::manifest::{Entry, EntryKind, FORMAT, Manifest, OwnerOf};
 use super::owners::Owners;
 use super::write::parent;
 use super::{ENTRY_LIMIT, MANIFEST, MANIFEST_LIMIT_BYTES, PATH_LIMIT_BYTES, text_of};
+use crate::chain::Chain;
+use crate::config::Config;
 
 /// An area that was unpacked and is not in its place yet.
 #[derive(Debug)]
@@ -61,7 +63,40 @@ impl Drop for Unpacked {
 }
 
 /// Areas that not every installation has.
-const OPTIONAL: [&str; 3] = ["dev-policies", "data", areas::DATABASES];
+const OPTIONAL: [&str; 2] = ["dev-policies", "data"];
+/// Largest `pinfold.toml` that is looked into.
+const CONFIG_LIMIT_BYTES: u64 = 1 << 20;
+
+/// The databases that the configuration in an archive names. What is no archive is [`unpack`]'s to tell.
+pub(in crate::cli) fn databases(path: &Path) -> Result<Databases, ArchiveError> {
+    let refused = |why: String| ArchiveError::Configuration {
+        name: DAEMON_CONFIG.to_owned(),
+        why,
+    };
+    let opened = File::open(path).map_err(file("open", path))?;
+    let mut archive = Archive::new(opened);
+    let Ok(entries) = archive.entries_with_seek() else {
+        return Ok(Databases::new());
+    };
+    for entry in entries.raw(true) {
+        let Ok(mut entry) = entry else { break };
+        if entry.path_bytes().as_ref() != DAEMON_CONFIG.as_bytes() {
+            continue;
+        }
+        if entry.size() > CONFIG_LIMIT_BYTES {
+            return Err(refused("it is larger than 1 MiB".into()));
+        }
+        let mut bytes = Vec::new();
+        entry.read_to_end(&mut bytes).map_err(file("read", path))?;
+        if bytes.len() as u64 != entry.size() {
+            break;
+        }
+        let config = Config::parse(&bytes, Path::new(DAEMON_CONFIG))
+            .map_err(|error| refused(Chain(&error).to_string()))?;
+        return Ok(config.hostapi.database);
+    }
+    Ok(Databases::new())
+}
 
 /// Unpacks an archive beside these areas and compares every entry with the manifest.
 pub(in crate::cli) fn unpack(path: &Path, areas: &[Area]) -> Result<Unpacked, ArchiveError> {
@@ -339,6 +374,9 @@ impl Unpacking<'_> {
         kind: EntryKind,
     ) -> Result<(Option<PathBuf>, Option<Area>), ArchiveError> {
         let Some((area, below)) = areas::of(self.areas, path) else {
+            if path.starts_with(areas::DATABASES) {
+                return Err(ArchiveError::NoPlace { entry: text.into() });
+            }
             let optional = OPTIONAL.into_iter().find(|name| path.starts_with(name));
             let name = optional.ok_or_else(|| refused(text, "a backup has no such place"))?;
             self.unpacked.unplaced.insert(name);

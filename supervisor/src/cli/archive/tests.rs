@@ -6,6 +6,7 @@ use std::fs::{self, File};
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use pinfold_policy::LauncherConfig;
 use tar::{Builder, EntryType, Header};
@@ -13,6 +14,7 @@ use tar::{Builder, EntryType, Header};
 use super::areas::{self, DATABASE};
 use super::error::ArchiveError;
 use super::read::{self, Unpacked};
+use super::work::Work;
 use super::{put, write};
 use crate::place::Place;
 use crate::store::Store;
@@ -63,7 +65,8 @@ impl Here {
     }
 
     fn unpack(&self) -> Result<Unpacked, ArchiveError> {
-        let areas = areas::all(&self.place, &self.config).unwrap();
+        let databases = read::databases(&self.backup())?;
+        let areas = areas::all(&self.place, &self.config, &databases).unwrap();
         read::unpack(&self.backup(), &areas)
     }
 
@@ -196,6 +199,116 @@ async fn what_was_backed_up_is_there_again_with_every_byte_and_mode_and_the_old_
             .iter()
             .all(|one| !one.0.to_string_lossy().contains(".restoring"))
     );
+}
+
+/// A configuration that names a database for plugins in the daemon's state directory.
+fn naming(here: &Here, name: &str) -> String {
+    let path = here.place.state.join(format!("{name}.db"));
+    format!(
+        "[hostapi.database.{name}]\nurl = 'sqlite://{}'\n",
+        path.display()
+    )
+}
+
+/// One with such a database.
+async fn with_database() -> Here {
+    let here = full().await;
+    here.write("etc/pinfold.toml", &naming(&here, "shop"), 0o640);
+    // Any database will do.
+    fs::copy(here.place.database(), here.place.state.join("shop.db")).unwrap();
+    here
+}
+
+#[tokio::test]
+async fn databases_come_back_by_the_configuration_in_the_backup() {
+    let here = with_database().await;
+    write::write(&here.place, &here.config, &here.backup())
+        .await
+        .unwrap();
+    // As a package leaves a machine that is new.
+    let shop = here.place.state.join("shop.db");
+    fs::remove_file(&shop).unwrap();
+    here.write("etc/pinfold.toml", &naming(&here, "main"), 0o640);
+    let unpacked = here.unpack().unwrap();
+    assert!(unpacked.at("databases/shop.db").is_some());
+    here.put(unpacked, "now").unwrap();
+    Reader::open(&shop).await.unwrap();
+    // Nor is one left behind where the configuration that stays does not know it.
+    here.write("etc/pinfold.toml", &naming(&here, "main"), 0o640);
+    let before = here.all();
+    let databases = areas::databases_here(&here.place).unwrap();
+    let areas = areas::all(&here.place, &here.config, &databases).unwrap();
+    let error = read::unpack(&here.backup(), &areas).unwrap_err();
+    assert!(
+        matches!(&error, ArchiveError::NoPlace { entry } if entry == "databases/shop.db"),
+        "{error:?}"
+    );
+    assert_eq!(here.all(), before);
+}
+
+#[tokio::test]
+async fn nothing_is_backed_up_by_a_configuration_that_is_refused() {
+    let here = with_database().await;
+    here.write("etc/pinfold.toml", "lisen = 1\n", 0o640);
+    let error = write::write(&here.place, &here.config, &here.backup())
+        .await
+        .unwrap_err();
+    let failure = crate::cli::exit::Failure::from(error);
+    assert_eq!(failure.exit(), crate::cli::exit::Exit::Config);
+    assert!(failure.to_string().contains("lisen"), "{failure}");
+    assert!(!here.backup().exists());
+}
+
+#[tokio::test]
+async fn what_a_killed_backup_has_left_goes_with_the_next_and_two_at_once_are_refused() {
+    let here = full().await;
+    let left = here.write(".pinfold-backup/3.db", "a copy", 0o600);
+    here.write(".pinfold-backup/lock", "", 0o600);
+    let work = Work::beside(&here.backup()).unwrap();
+    assert!(!left.exists());
+    let error = write::write(&here.place, &here.config, &here.backup())
+        .await
+        .unwrap_err();
+    assert!(matches!(error, ArchiveError::Busy { .. }), "{error:?}");
+    drop(work);
+    write::write(&here.place, &here.config, &here.backup())
+        .await
+        .unwrap();
+    assert!(!left.parent().unwrap().exists());
+}
+
+#[tokio::test]
+async fn a_directory_of_another_kind_is_no_place_to_make_a_backup() {
+    let here = full().await;
+    let elsewhere = here.base.path().join("elsewhere");
+    fs::create_dir(&elsewhere).unwrap();
+    symlink(&elsewhere, here.base.path().join(".pinfold-backup")).unwrap();
+    let error = Work::beside(&here.backup()).unwrap_err();
+    assert!(matches!(error, ArchiveError::File { .. }), "{error:?}");
+    assert_eq!(fs::read_dir(&elsewhere).unwrap().count(), 0);
+}
+
+#[tokio::test]
+async fn a_file_is_there_at_every_moment_of_a_restore() {
+    let here = full().await;
+    write::write(&here.place, &here.config, &here.backup())
+        .await
+        .unwrap();
+    let path = &here.place.launcher_config;
+    let is_over = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let watching = scope.spawn(|| {
+            while !is_over.load(Ordering::Relaxed) {
+                fs::symlink_metadata(path).unwrap();
+            }
+        });
+        for round in 0..20 {
+            let unpacked = here.unpack().unwrap();
+            here.put(unpacked, &round.to_string()).unwrap();
+        }
+        is_over.store(true, Ordering::Relaxed);
+        watching.join().unwrap();
+    });
 }
 
 #[tokio::test]
@@ -422,7 +535,8 @@ async fn directories_in_one_another_are_refused() {
     let here = Here::empty();
     let mut config = here.config.clone();
     config.data_dir = Some(here.base.path().join("etc"));
-    let error = areas::all(&here.place, &config).unwrap_err();
+    let databases = areas::databases_here(&here.place).unwrap();
+    let error = areas::all(&here.place, &config, &databases).unwrap_err();
     assert!(matches!(error, ArchiveError::Nested { .. }), "{error:?}");
 }
 

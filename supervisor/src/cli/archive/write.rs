@@ -1,10 +1,10 @@
 //! Writing an archive.
 
 use std::collections::BTreeMap;
-use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read};
 use std::os::unix::ffi::OsStrExt as _;
-use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _};
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
 use chrono::{SecondsFormat, Utc};
@@ -17,6 +17,7 @@ use super::error::{ArchiveError, file};
 use super::manifest::{AuditHead, Entry, EntryKind, FORMAT, Manifest, OwnerOf};
 use super::owners::Names;
 use super::tree::{Met, walk};
+use super::work::Work;
 use super::{ENTRY_LIMIT, MANIFEST, text_of};
 use crate::place::Place;
 use crate::store::audit::reader::Reader;
@@ -42,7 +43,7 @@ pub(in crate::cli) async fn write(
     config: &LauncherConfig,
     to: &Path,
 ) -> Result<Written, ArchiveError> {
-    let areas = areas::all(place, config)?;
+    let areas = areas::all(place, config, &areas::databases_here(place)?)?;
     if fs::symlink_metadata(to).is_ok() {
         return Err(ArchiveError::Exists { path: to.into() });
     }
@@ -65,7 +66,7 @@ pub(in crate::cli) async fn write(
             hash: head.hash,
         }));
     }
-    let new = work.0.join("new.tar");
+    let new = work.new_file();
     let out = OpenOptions::new()
         .write(true)
         .create_new(true)
@@ -120,32 +121,6 @@ pub(super) fn parent(path: &Path) -> &Path {
     match path.parent() {
         Some(parent) if !parent.as_os_str().is_empty() => parent,
         _ => Path::new("."),
-    }
-}
-
-/// A directory of this process's own beside the backup, gone with it.
-struct Work(PathBuf);
-
-impl Work {
-    fn beside(to: &Path) -> Result<Self, ArchiveError> {
-        let name = format!(".pinfold-backup-{}", std::process::id());
-        let path = parent(to).join(name);
-        DirBuilder::new()
-            .mode(0o700)
-            .create(&path)
-            .map_err(file("make", &path))?;
-        Ok(Self(path))
-    }
-
-    /// Where the copy of a database lies, by its place among the areas.
-    fn copy(&self, at: usize) -> PathBuf {
-        self.0.join(format!("{at}.db"))
-    }
-}
-
-impl Drop for Work {
-    fn drop(&mut self) {
-        fs::remove_dir_all(&self.0).unwrap_or_default();
     }
 }
 

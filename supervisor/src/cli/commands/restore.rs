@@ -47,7 +47,12 @@ pub(super) async fn run(context: &Context, arguments: &RestoreArguments) -> Resu
     let installation = Installation::open(&context.place)?;
     let config = installation.config();
     let _locks = Locks::take(&context.place.state, &config.state_dir)?;
-    let areas = areas::all(&context.place, config)?;
+    // By the configuration that is here once all is in its place.
+    let databases = match arguments.keep_configuration {
+        true => areas::databases_here(&context.place)?,
+        false => read::databases(&arguments.file)?,
+    };
+    let areas = areas::all(&context.place, config, &databases)?;
     let mut unpacked = read::unpack(&arguments.file, &areas)?;
     verify(&unpacked, config, arguments.keep_configuration).await?;
     let is_kept = |area: &Area| {
