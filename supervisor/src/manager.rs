@@ -3,6 +3,7 @@
 
 use std::net::TcpListener;
 use std::os::unix::net::UnixListener;
+use std::time::Duration;
 
 use pinfold_sandbox::activation::{self, ActivationError, Passed};
 use sd_notify::NotifyState;
@@ -58,8 +59,13 @@ impl Sockets {
     /// [`SocketsError`].
     pub(crate) fn passed() -> Result<Self, SocketsError> {
         let mut sockets = Self::default();
-        for passed in activation::sockets()? {
-            sockets.take(passed)?;
+        let all = activation::sockets()?;
+        let again: Vec<Passed> = all.iter().filter_map(once_more).collect();
+        for passed in all {
+            if let Err(error) = sockets.take(passed) {
+                turn_all_away(again);
+                return Err(error);
+            }
         }
         Ok(sockets)
     }
@@ -127,6 +133,23 @@ impl Sockets {
     }
 }
 
+fn once_more(Passed { name, socket }: &Passed) -> Option<Passed> {
+    Some(Passed {
+        name: name.clone(),
+        socket: socket.try_clone().ok()?,
+    })
+}
+
+/// [`Sockets::turn_away`] for what was passed and is refused, each by itself.
+fn turn_all_away(all: Vec<Passed>) {
+    for passed in all {
+        let mut one = Sockets::default();
+        if one.take(passed).is_ok() {
+            one.turn_away();
+        }
+    }
+}
+
 /// Says that what there is serves, and what `systemctl status` is to show.
 pub(crate) fn ready(status: &str) {
     tell(&[NotifyState::Ready, NotifyState::Status(status)]);
@@ -140,9 +163,28 @@ pub(crate) fn reloading() {
     }
 }
 
-/// Says that the end has begun.
-pub(crate) fn stopping() {
-    tell(&[NotifyState::Stopping]);
+/// Says what `systemctl status` is to show, and nothing else.
+pub(crate) fn status(status: &str) {
+    tell(&[NotifyState::Status(status)]);
+}
+
+/// Beyond what the configuration allows, for what it does not count: the log, the store, the launcher.
+const END_MARGIN: Duration = Duration::from_secs(15);
+/// Longest end that is asked for, whatever the configuration allows: who stops a service is to see it stop.
+const END_LIMIT: Duration = Duration::from_secs(60 * 60);
+
+/// Says that the end has begun, and how long it may take: where that is more than the unit's
+/// `TimeoutStopSec=`, the service manager waits as long. At most an hour is asked for.
+pub(crate) fn stopping(longest: Duration) {
+    let microseconds = longest
+        .saturating_add(END_MARGIN)
+        .min(END_LIMIT)
+        .as_micros();
+    let extended = u32::try_from(microseconds).unwrap_or(u32::MAX);
+    tell(&[
+        NotifyState::Stopping,
+        NotifyState::ExtendTimeoutUsec(extended),
+    ]);
 }
 
 /// Gives the sign of life that the service manager asked for, twice as often as it wants it, for as
@@ -191,6 +233,24 @@ mod tests {
         ] {
             let error = sockets.take(passed(name)).unwrap_err().to_string();
             assert!(error.contains(expected), "{error}");
+        }
+    }
+
+    #[test]
+    fn who_waits_in_sockets_that_are_refused_is_turned_away() {
+        use std::io::Read as _;
+
+        let both = [passed("gateway"), passed("gateway")];
+        let mut waiting: Vec<_> = both
+            .iter()
+            .map(|passed| {
+                let listener = TcpListener::from(passed.socket.try_clone().unwrap());
+                std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap()
+            })
+            .collect();
+        turn_all_away(both.iter().filter_map(once_more).collect());
+        for client in &mut waiting {
+            assert_eq!(client.read(&mut [0]).unwrap(), 0);
         }
     }
 

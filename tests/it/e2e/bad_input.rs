@@ -1,6 +1,8 @@
 //! Files that are wrong are refused with their name, the place and the reason; nobody else suffers.
 
 use std::fs::{self, File};
+use std::io::Read as _;
+use std::net::{TcpListener, TcpStream};
 use std::os::unix::fs::{PermissionsExt, chown};
 
 use nix::fcntl::{FcntlArg, fcntl};
@@ -188,6 +190,12 @@ fn a_bad_configuration_of_the_daemon_is_refused_with_file_line_and_nearest_key()
         ("listen = [\n", "line "),
         ("listen = '0.0.0.0:8080'\n", "this version has no TLS"),
         ("log-format = 'xml'\n", "line 1: "),
+        ("log = 'pinfold=loud'\n", "log filter \"pinfold=loud\""),
+        ("[gateway]\nbody-limit = '1GiB'\n", "at most 256MiB"),
+        (
+            "[hostapi.database.main]\nurl = 'main.db'\n",
+            "hostapi.database.main: url \"main.db\"",
+        ),
     ] {
         setup = setup.file("etc/pinfold.toml", text);
         let (code, printed) = setup.start_and_fail();
@@ -210,10 +218,50 @@ fn a_bad_configuration_of_the_daemon_is_refused_with_file_line_and_nearest_key()
         let database = format!("[hostapi.database.main]\nurl = 'sqlite://{file}'\n");
         setup = setup.file("etc/pinfold.toml", &database);
         let (code, printed) = setup.start_and_fail();
-        assert_eq!(code, Some(1), "{printed}");
+        assert_eq!(code, Some(78), "{printed}");
         let last = last_word(&printed);
         assert!(last.contains("\"main\""), "{printed}");
         assert!(last.contains(&format!("{file} {expected}")), "{printed}");
+    }
+}
+
+#[test]
+fn a_launcher_configuration_that_is_not_there_is_a_refused_configuration() {
+    if !super::can_run() {
+        return;
+    }
+    let setup = Setup::new().arguments(&["--launcher-config", "/nowhere/launcher.toml"]);
+    let (code, printed) = setup.start_and_fail();
+    assert_eq!(code, Some(78), "{printed}");
+    let last = last_word(&printed);
+    assert!(last.contains("read /nowhere/launcher.toml"), "{last}");
+}
+
+#[test]
+fn sockets_that_cannot_be_served_end_the_daemon_for_good_and_turn_away_who_waits() {
+    if !super::can_run() {
+        return;
+    }
+    // Two ListenStream= of one unit.
+    let two = "export LISTEN_PID=$$ LISTEN_FDS=2 LISTEN_FDNAMES=gateway:gateway; \
+               exec \"$@\" 3<&0 4<&0 </dev/null";
+    // An address that the gateway refuses only when it is to serve.
+    let open = "export LISTEN_PID=$$ LISTEN_FDS=1 LISTEN_FDNAMES=gateway; p=$1; shift 4; \
+                exec \"$p\" --dev --listen 0.0.0.0:0 \"$@\" 3<&0 </dev/null";
+    for (script, expected) in [
+        (two, "two sockets called \"gateway\""),
+        (open, "serve the gateway: listen address 0.0.0.0:0"),
+    ] {
+        let socket = TcpListener::bind("127.0.0.1:0").unwrap();
+        let mut client = TcpStream::connect(socket.local_addr().unwrap()).unwrap();
+        let setup = Setup::new()
+            .through(&["sh", "-c", script, "sh"])
+            .stdin(socket.try_clone().unwrap().into());
+        let (code, printed) = setup.start_and_fail();
+        assert_eq!(code, Some(78), "{printed}");
+        assert!(last_word(&printed).contains(expected), "{printed}");
+        client.set_read_timeout(Some(pinfold_tests::LIMIT)).unwrap();
+        assert_eq!(client.read(&mut [0]).unwrap(), 0, "turned away");
     }
 }
 

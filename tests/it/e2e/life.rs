@@ -19,22 +19,12 @@ fn readiness_is_told_to_the_service_manager_once_plugins_serve() {
     if !super::can_run() {
         return;
     }
-    let setup = Setup::new().plugin("g4", "goatflow-g4");
-    let path = setup.path("notify");
-    let manager = UnixDatagram::bind(&path).unwrap();
-    fs::set_permissions(&path, fs::Permissions::from_mode(0o777)).unwrap();
-    manager
-        .set_read_timeout(Some(pinfold_tests::LIMIT))
-        .unwrap();
-    let told = || {
-        let mut buffer = [0; 256];
-        let count = manager.recv(&mut buffer).unwrap();
-        String::from_utf8_lossy(&buffer[..count]).trim().to_owned()
-    };
-    let daemon = setup
-        .environment("NOTIFY_SOCKET", path.to_str().unwrap())
-        .start();
-    let ready = told();
+    let setup = Setup::new()
+        .file("etc/pinfold.toml", "[gateway]\ndrain = '90s'\n")
+        .plugin("g4", "goatflow-g4");
+    let (setup, manager) = notified(setup);
+    let daemon = setup.start();
+    let ready = told(&manager);
     let (ready, status) = ready.split_once('\n').expect("two lines");
     assert_eq!(ready, "READY=1");
     assert!(status.starts_with("STATUS=serves on http://"), "{status}");
@@ -45,7 +35,51 @@ fn readiness_is_told_to_the_service_manager_once_plugins_serve() {
         200
     );
     daemon.stop();
-    assert_eq!(told(), "STOPPING=1");
+    let end = told(&manager);
+    let longest = end
+        .strip_prefix("STOPPING=1\nEXTEND_TIMEOUT_USEC=")
+        .unwrap_or_else(|| panic!("{end}"));
+    // The drain, and what the plugin's policy gives it.
+    assert!(longest.parse::<u64>().unwrap() > 90_000_000, "{end}");
+}
+
+#[test]
+fn readiness_is_told_and_requests_are_served_while_one_plugin_still_starts() {
+    if !super::can_run() {
+        return;
+    }
+    let setup = Setup::new()
+        .plugin("g4", "goatflow-g4")
+        .plugin("silent", "goatflow-silent")
+        .policy("silent", "[timeouts]\nhandshake = '1h'\n");
+    let (setup, manager) = notified(setup);
+    let daemon =
+        setup.start_until(|status| status["plugins"] == json!({"ready": 1, "starting": 1}));
+    let ready = told(&manager);
+    assert!(ready.starts_with("READY=1\nSTATUS=serves on "), "{ready}");
+    assert!(ready.ends_with("; plugins still starting: 1"), "{ready}");
+    let public = daemon.http().get("/api/plugins/g4/public").send();
+    assert_eq!(public.status, 200);
+    daemon.stop();
+    assert!(told(&manager).starts_with("STOPPING=1\n"));
+}
+
+/// What the service manager is told goes to the socket.
+fn notified(setup: Setup) -> (Setup, UnixDatagram) {
+    let path = setup.path("notify");
+    let manager = UnixDatagram::bind(&path).unwrap();
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o777)).unwrap();
+    manager
+        .set_read_timeout(Some(pinfold_tests::LIMIT))
+        .unwrap();
+    let path = path.to_str().unwrap().to_owned();
+    (setup.environment("NOTIFY_SOCKET", &path), manager)
+}
+
+fn told(manager: &UnixDatagram) -> String {
+    let mut buffer = [0; 256];
+    let count = manager.recv(&mut buffer).unwrap();
+    String::from_utf8_lossy(&buffer[..count]).trim().to_owned()
 }
 
 #[test]
