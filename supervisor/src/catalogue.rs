@@ -170,6 +170,18 @@ impl Catalogue {
         self.plugins().values().map(Handle::snapshot).collect()
     }
 
+    /// How long the end of every plugin may take by their policies: calls under way, and then each
+    /// plugin's own end, all of them at the same time.
+    pub(crate) fn longest_end(&self) -> Duration {
+        let plugins = self.snapshots().into_iter();
+        let ends = plugins.filter_map(|plugin| {
+            let times = &plugin.policy.as_ref()?.timeouts;
+            let end = times.call.0.saturating_add(times.shutdown.0);
+            Some(end.saturating_add(times.quit.0))
+        });
+        ends.max().unwrap_or_default()
+    }
+
     /// The plugins that have a task, by name.
     pub(crate) fn known(&self) -> BTreeSet<PluginId> {
         self.plugins().keys().cloned().collect()

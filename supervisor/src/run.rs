@@ -27,8 +27,8 @@ use tokio_util::task::TaskTracker;
 
 use self::asked::Asked;
 pub use self::error::RunError;
-use self::error::begin;
-use self::sockets::{admin_socket, gateway_listener, when_started};
+use self::error::{GatewayEnd, begin};
+use self::sockets::{HELD, admin_socket, gateway_listener, when_started};
 use crate::catalogue::{Catalogue, Parts};
 use crate::chain::Chain;
 use crate::config::{Config, PluginList};
@@ -201,7 +201,7 @@ async fn serve(start: Start, child: &mut Option<Child>) -> Result<(), RunError> 
     let writing = tokio::spawn(writer.run(written.clone()));
     let started = CancellationToken::new();
     let until = is_passed.then(|| started.clone());
-    let served = tasks.spawn(when_started(until, gateway.serve(listener, stop.clone())));
+    let mut served = tasks.spawn(when_started(until, gateway.serve(listener, stop.clone())));
     let control: Arc<dyn Control> = Arc::clone(&administration) as _;
     let admin_config = gateway_config(&config);
     let admin_stop = stop.clone();
@@ -217,6 +217,7 @@ async fn serve(start: Start, child: &mut Option<Child>) -> Result<(), RunError> 
     tasks.close();
 
     let alive = tokio::spawn(manager::keep_alive());
+    let drain = config.gateway.drain.0;
     let status = serves(address);
     let mut reload = Reload::new(&place, config, log_filter, Arc::clone(&catalogue), status);
     if !development {
@@ -226,33 +227,46 @@ async fn serve(start: Start, child: &mut Option<Child>) -> Result<(), RunError> 
     // Before what is there is started, so that no change is missed.
     let discovery = Discovery::begin(Arc::clone(&catalogue)).await;
     let watching = tokio::spawn(discovery.run(stop.clone()));
-    let starting = begin_plugins(&catalogue, &administration, &tokens, &place, development);
-    let early = tokio::select! {
-        () = starting => None,
-        how = asked.wait() => Some(how),
-        gone = &mut receiving => Some(End::LauncherGone(gone.unwrap_or(ClientError::Closed))),
-    };
-    started.cancel();
-    let was_starting = early.is_some();
-    let end = match early {
-        Some(end) => end,
-        None => {
-            manager::ready(&serves(address));
+    let mut is_starting = true;
+    let mut is_ready = false;
+    // With its end goes what the starts hold: others wait for that.
+    let end = {
+        let starting = begin_plugins(&catalogue, &administration, &tokens, &place, development);
+        tokio::pin!(starting);
+        let held = tokio::time::sleep(HELD);
+        tokio::pin!(held);
+        loop {
             tokio::select! {
-                how = asked.wait() => how,
-                gone = &mut receiving => End::LauncherGone(gone.unwrap_or(ClientError::Closed)),
-                never = reload.keep() => match never {},
+                () = &mut starting, if is_starting => is_starting = false,
+                () = &mut held, if is_starting && !is_ready => {}
+                how = asked.wait() => break how,
+                gone = &mut receiving => break End::LauncherGone(gone.unwrap_or(ClientError::Closed)),
+                ended = &mut served => break End::GatewayGone(GatewayEnd::of(ended)),
+                never = reload.keep(), if is_ready => match never {},
             }
+            started.cancel();
+            let mut status = serves(address);
+            if is_starting {
+                let left = catalogue.snapshots().into_iter();
+                let left = left.filter(|plugin| !plugin.state.is_settled()).count();
+                status.push_str(&format!("; plugins still starting: {left}"));
+            }
+            match is_ready {
+                false => manager::ready(&status),
+                true => manager::status(&status),
+            }
+            is_ready = true;
         }
     };
+    started.cancel();
     tracing::info!("stopping");
     administration.phase.set(DaemonState::Draining);
-    manager::stopping();
+    manager::stopping(drain + catalogue.longest_end());
     stop.cancel();
     tasks.wait().await;
     watching.await.unwrap_or_default();
     match end {
-        End::Asked => catalogue.stop().await,
+        End::Asked | End::GatewayGone(_) => catalogue.stop().await,
         End::HandOver => catalogue.hand_over().await,
         End::LauncherGone(_) => {}
     }
@@ -266,9 +280,13 @@ async fn serve(start: Start, child: &mut Option<Child>) -> Result<(), RunError> 
     if is_our_socket {
         std::fs::remove_file(place.admin_socket()).unwrap_or_default();
     }
-    if let Ok(Err(error)) = served.await {
-        return Err(begin("serve the gateway")(error));
-    }
+    let end = match end {
+        End::GatewayGone(why) => End::GatewayGone(why),
+        end => match served.await {
+            Ok(Err(error)) => End::GatewayGone(GatewayEnd::Refused(error)),
+            _ => end,
+        },
+    };
     // It then ends every jail and itself, but for what it keeps.
     receiving.abort();
     launcher.hang_up();
@@ -280,7 +298,8 @@ async fn serve(start: Start, child: &mut Option<Child>) -> Result<(), RunError> 
     match end {
         End::Asked | End::HandOver => Ok(()),
         // It has said why it gave up.
-        End::LauncherGone(_) if was_starting && status.is_some_and(|s| s.code().is_some()) => {
+        End::GatewayGone(why) => Err(RunError::Gateway(why)),
+        End::LauncherGone(_) if is_starting && status.is_some_and(|s| s.code().is_some()) => {
             Err(RunError::LauncherNotStarted)
         }
         End::LauncherGone(error) => Err(RunError::LauncherGone(error)),
@@ -338,6 +357,8 @@ enum End {
     /// Asked, because another daemon comes.
     HandOver,
     LauncherGone(ClientError),
+    /// The gateway serves no more: what goes on would serve nobody.
+    GatewayGone(GatewayEnd),
 }
 
 /// Starts every plugin, and says what is there.
@@ -397,7 +418,7 @@ async fn host_api(
 ) -> Result<Arc<HostApi>, RunError> {
     let databases = Databases::open(&config.hostapi.database, &place.database())
         .await
-        .map_err(begin("open the application's databases"))?;
+        .map_err(RunError::Databases)?;
     let services = Services {
         databases,
         cache: Cache::new(),

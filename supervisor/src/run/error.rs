@@ -3,7 +3,10 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
+use pinfold_gateway::{Drained, ServeError};
+use pinfold_hostapi::OpenDatabaseError;
 use pinfold_sandbox::client::ClientError;
+use tokio::task::JoinError;
 
 use crate::store::StoreError;
 
@@ -38,6 +41,12 @@ pub enum RunError {
         /// What says so.
         marker: PathBuf,
     },
+    /// The gateway ended without having been told to, or did not begin.
+    #[error("serve the gateway")]
+    Gateway(#[source] GatewayEnd),
+    /// A database for plugins cannot be opened.
+    #[error("open the application's databases")]
+    Databases(#[source] OpenDatabaseError),
     /// The state cannot be opened.
     #[error("open the daemon's state")]
     Store(#[source] StoreError),
@@ -50,6 +59,28 @@ pub enum RunError {
         #[source]
         source: Box<dyn std::error::Error + Send + Sync>,
     },
+}
+
+/// Why the gateway serves no more.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum GatewayEnd {
+    /// It refuses what it was given.
+    #[error(transparent)]
+    Refused(ServeError),
+    /// It stopped, or its task did.
+    #[error("it ended by itself")]
+    ByItself,
+}
+
+impl GatewayEnd {
+    /// What an end that nobody asked for was.
+    pub(super) fn of(ended: Result<Result<Drained, ServeError>, JoinError>) -> Self {
+        match ended {
+            Ok(Err(error)) => Self::Refused(error),
+            Ok(Ok(_)) | Err(_) => Self::ByItself,
+        }
+    }
 }
 
 impl RunError {
@@ -66,13 +97,17 @@ impl RunError {
     }
 
     /// Whether starting again changes nothing until somebody has done something: a database of a
-    /// later version, an unfinished restore, a listener that the configuration forbids.
+    /// later version, an unfinished restore, a listener or a database that the configuration cannot have.
     #[must_use]
     pub fn is_final(&self) -> bool {
-        matches!(
-            self,
-            Self::Store(StoreError::Schema { .. }) | Self::Unfinished { .. } | Self::Exposed { .. }
-        )
+        match self {
+            Self::Store(StoreError::Schema { .. })
+            | Self::Unfinished { .. }
+            | Self::Exposed { .. }
+            | Self::Gateway(GatewayEnd::Refused(ServeError::Config(_))) => true,
+            Self::Databases(error) => error.cause.is_final(),
+            _ => false,
+        }
     }
 }
 

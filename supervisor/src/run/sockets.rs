@@ -52,19 +52,19 @@ pub(super) fn admin_socket(place: &Place, shared: bool) -> Result<UnixListener, 
     Ok(listener)
 }
 
-/// Longest time for which requests wait in a socket that was there before the daemon.
-const HELD: Duration = Duration::from_secs(30);
+/// Longest time for which requests wait in a socket that was there before the daemon, and after which
+/// the service manager is told that this daemon is ready: a plugin whose policy lets it start for as long
+/// as it likes keeps neither the others from serving, nor has the manager give up on all of them.
+pub(super) const HELD: Duration = Duration::from_secs(30);
 
-/// Serves once the plugins are there, where clients could connect before: after a restart their
-/// requests find every route again. A plugin that is slow to start does not hold up the others for
-/// longer than [`HELD`].
+/// Serves once `started`, where clients could connect before: after a restart their requests find every
+/// route again.
 pub(super) async fn when_started<T>(
     started: Option<CancellationToken>,
     serve: impl Future<Output = T>,
 ) -> T {
     if let Some(started) = started {
-        let waited = tokio::time::timeout(HELD, started.cancelled()).await;
-        waited.unwrap_or_default();
+        started.cancelled().await;
     }
     serve.await
 }
