@@ -3,6 +3,7 @@
 mod change;
 mod entry;
 mod left;
+mod reserve;
 mod scan;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -16,7 +17,7 @@ use futures_util::future::join_all;
 use pinfold_gateway::{Entry, RouteConflict, Shared, Table};
 use pinfold_hostapi::HostApi;
 use pinfold_policy::{Generation, PluginId, PolicyFile, Route};
-use tokio::sync::{oneshot, watch};
+use tokio::sync::{OnceCell, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -62,6 +63,8 @@ pub(crate) struct Catalogue {
     /// By the order in which plugins were first seen: of two that declare the same route, the
     /// elder keeps it.
     entries: Mutex<BTreeMap<i64, Arc<Entry>>>,
+    /// Set once the routes of those that have served before are in the table.
+    reserved: OnceCell<()>,
     settings: ArcSwap<LifeSettings>,
     events: Events,
     fault: Fault,
@@ -88,6 +91,7 @@ impl Catalogue {
             dialects: dialect::all(),
             plugins: Mutex::default(),
             entries: Mutex::default(),
+            reserved: OnceCell::new(),
             events: Events::default(),
             fault: Fault::default(),
             turns,
@@ -260,8 +264,7 @@ impl Catalogue {
         });
     }
 
-    /// Puts a plugin that is down into the table, where it is not yet: its routes as they were when
-    /// it was switched off.
+    /// Puts a plugin that is down into the table, with its routes as they were when it served last.
     fn place_closed(
         &self,
         number: i64,
@@ -283,7 +286,7 @@ impl Catalogue {
             meter: Arc::clone(&self.parts.meters.of(plugin).calls),
         };
         self.change_table(|entries| {
-            entries.entry(number).or_insert_with(|| Arc::new(entry));
+            entries.insert(number, Arc::new(entry));
         });
     }
 

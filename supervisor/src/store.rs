@@ -18,6 +18,7 @@ use sqlx::{Connection as _, SqliteConnection, SqlitePool};
 use tokio::sync::Semaphore;
 
 pub(crate) use obstacle::Obstacle;
+pub(crate) use plugins::KeptRoutes;
 
 use audit::afterwards::WrittenDown;
 

@@ -106,14 +106,15 @@ impl Catalogue {
         if let Some(handle) = self.handle(plugin) {
             return Some(handle);
         }
+        if let Err(error) = self.reserve().await {
+            tracing::error!(plugin.id = %plugin, error = %Chain(&error), "plugin not started");
+            return None;
+        }
         let store = &self.parts.store;
         let known = async {
             let number = store.plugin_number(plugin).await?;
             let enabled = store.is_enabled(plugin).await?;
-            let routes = match enabled {
-                true => Vec::new(),
-                false => store.routes_of_disabled(plugin).await?,
-            };
+            let routes = store.routes(plugin).await?;
             Ok::<_, StoreError>((number, enabled, routes))
         };
         let (number, enabled, routes) = match known.await {

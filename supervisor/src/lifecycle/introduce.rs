@@ -161,6 +161,10 @@ pub(super) async fn introduce(
             Err(error) => Err(not_introduced(shared, generation, instance, &error).await),
         },
     }?;
+    // Committed before it serves too: they are its own also while the next daemon starts.
+    let routes = &started.offer.routes;
+    let kept = shared.catalogue.store().keep_routes(&shared.plugin, routes);
+    kept.await.map_err(|error| not_recorded(&error))?;
     shared.note(
         generation,
         LogLevel::Info,

@@ -1,10 +1,19 @@
 //! In which order plugins were first seen: of two that declare the same route, the elder keeps it.
-//! And which of them an operator has switched off.
+//! Which routes each had when it served last, and which of them an operator has switched off.
 
 use chrono::Utc;
 use pinfold_policy::{PluginId, Route};
 
 use super::{Store, StoreError, failed};
+
+/// The routes that a plugin had when it served last.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct KeptRoutes {
+    pub(crate) number: i64,
+    pub(crate) plugin: PluginId,
+    pub(crate) enabled: bool,
+    pub(crate) routes: Vec<Route>,
+}
 
 impl Store {
     /// The plugin's number, given to it where it has none yet.
@@ -19,10 +28,17 @@ impl Store {
             .map_err(failed(operation))
     }
 
-    /// Gives the number of a plugin up: should it come again, it is the youngest.
+    /// Gives the number of a plugin up: should it come again, it is the youngest. What an operator
+    /// has switched off stays so, with its routes.
     pub(crate) async fn forget_plugin(&self, plugin: &PluginId) -> Result<(), StoreError> {
-        let delete = sqlx::query("DELETE FROM plugin WHERE id = ?").bind(plugin.as_str());
-        self.write("forget a plugin", delete).await.map(drop)
+        for delete in [
+            "DELETE FROM plugin WHERE id = ?",
+            "DELETE FROM plugin_flag WHERE id = ? AND enabled",
+        ] {
+            let delete = sqlx::query(delete).bind(plugin.as_str());
+            self.write("forget a plugin", delete).await?;
+        }
+        Ok(())
     }
 
     /// Whether the plugin may run: it may where nobody has said otherwise.
@@ -49,27 +65,62 @@ impl Store {
     ) -> Result<(), StoreError> {
         let routes = match routes {
             [] => None,
-            routes => serde_json::to_string(routes).ok(),
+            routes => Some(text(routes)),
         };
         self.set_flag(plugin, false, routes).await
     }
 
-    /// The routes of a plugin that is switched off; none where they are not known.
-    pub(crate) async fn routes_of_disabled(
+    /// Keeps the routes of a plugin that is to serve, in the place of those that were kept before.
+    /// Committed when this returns.
+    pub(crate) async fn keep_routes(
         &self,
         plugin: &PluginId,
-    ) -> Result<Vec<Route>, StoreError> {
+        routes: &[Route],
+    ) -> Result<(), StoreError> {
+        // Whether it is switched on is said elsewhere: until then it is.
+        let upsert = sqlx::query(
+            "INSERT INTO plugin_flag (id, enabled, changed, routes) VALUES (?, 1, ?, ?)
+             ON CONFLICT (id) DO UPDATE SET routes = excluded.routes
+             WHERE routes IS NOT excluded.routes",
+        )
+        .bind(plugin.as_str())
+        .bind(Utc::now().to_rfc3339())
+        .bind(text(routes));
+        self.write("keep a plugin's routes", upsert).await.map(drop)
+    }
+
+    /// The routes that a plugin had when it served last; none where they are not known.
+    pub(crate) async fn routes(&self, plugin: &PluginId) -> Result<Vec<Route>, StoreError> {
         let routes: Option<Option<String>> =
             sqlx::query_scalar("SELECT routes FROM plugin_flag WHERE id = ?")
                 .bind(plugin.as_str())
                 .fetch_optional(&self.pool)
                 .await
-                .map_err(failed("read the routes of a disabled plugin"))?;
-        let routes = routes.flatten();
-        // What another version wrote and this one cannot read is not known.
-        Ok(routes
-            .and_then(|routes| serde_json::from_str(&routes).ok())
-            .unwrap_or_default())
+                .map_err(failed("read a plugin's routes"))?;
+        Ok(routes.flatten().map(read).unwrap_or_default())
+    }
+
+    /// The same of every plugin that has a number, the eldest first.
+    pub(crate) async fn routes_of_all(&self) -> Result<Vec<KeptRoutes>, StoreError> {
+        let rows: Vec<(i64, String, bool, String)> = sqlx::query_as(
+            "SELECT plugin.number, plugin.id, plugin_flag.enabled, plugin_flag.routes
+             FROM plugin JOIN plugin_flag ON plugin_flag.id = plugin.id
+             WHERE plugin_flag.routes IS NOT NULL ORDER BY plugin.number",
+        )
+        .fetch_all(&self.pool)
+        .await
+        .map_err(failed("read the routes of all plugins"))?;
+        let kept = rows
+            .into_iter()
+            .filter_map(|(number, id, enabled, routes)| {
+                Some(KeptRoutes {
+                    number,
+                    plugin: PluginId::parse(&id).ok()?,
+                    enabled,
+                    routes: read(routes),
+                })
+            });
+        Ok(kept.collect())
     }
 
     async fn set_flag(
@@ -82,8 +133,7 @@ impl Store {
             "INSERT INTO plugin_flag (id, enabled, changed, routes) VALUES (?, ?, ?, ?)
              ON CONFLICT (id) DO UPDATE SET enabled = excluded.enabled,
                 changed = excluded.changed,
-                routes = CASE WHEN excluded.enabled THEN NULL
-                              ELSE coalesce(excluded.routes, routes) END",
+                routes = coalesce(excluded.routes, routes)",
         )
         .bind(plugin.as_str())
         .bind(enabled)
@@ -99,6 +149,26 @@ impl Store {
         let operation = "forget whether a plugin is enabled";
         self.write(operation, delete).await.map(drop)
     }
+}
+
+/// Routes as they are kept: a route that is reserved needs no description.
+fn text(routes: &[Route]) -> String {
+    let routes: Vec<Route> = routes
+        .iter()
+        .map(|route| Route {
+            method: route.method,
+            path: route.path.clone(),
+            handler: route.handler.clone(),
+            middleware: route.middleware.clone(),
+            description: String::new(),
+        })
+        .collect();
+    serde_json::to_string(&routes).expect("routes are plain data")
+}
+
+/// What another version wrote and this one cannot read is not known.
+fn read(routes: String) -> Vec<Route> {
+    serde_json::from_str(&routes).unwrap_or_default()
 }
 
 #[cfg(test)]
@@ -142,12 +212,62 @@ mod tests {
         store.close().await;
         let store = Store::open(&path).await.unwrap();
         assert!(!store.is_enabled(&a).await.unwrap());
-        assert_eq!(store.routes_of_disabled(&a).await.unwrap(), routes);
+        assert_eq!(store.routes(&a).await.unwrap(), routes);
         store.enable(&a).await.unwrap();
         assert!(store.is_enabled(&a).await.unwrap());
-        assert_eq!(store.routes_of_disabled(&a).await.unwrap(), []);
+        assert_eq!(
+            store.routes(&a).await.unwrap(),
+            routes,
+            "until it serves with others"
+        );
+        store.keep_routes(&a, &[]).await.unwrap();
+        assert_eq!(store.routes(&a).await.unwrap(), []);
         store.disable(&a, &[]).await.unwrap();
         store.clear_flags(&a).await.unwrap();
         assert!(store.is_enabled(&a).await.unwrap());
+    }
+
+    #[tokio::test]
+    async fn routes_of_those_that_served_are_kept_until_they_are_forgotten() {
+        let directory = tempfile::tempdir().unwrap();
+        let store = Store::open(&directory.path().join("pinfold.db"))
+            .await
+            .unwrap();
+        let (b, a): (PluginId, PluginId) = ("b".parse().unwrap(), "a".parse().unwrap());
+        let route = |path: &str, description: &str| Route {
+            method: RouteMethod::Post,
+            path: path.into(),
+            handler: "h".into(),
+            middleware: vec![],
+            description: description.into(),
+        };
+        for plugin in [&b, &a] {
+            store.plugin_number(plugin).await.unwrap();
+            let routes = [route("/checkout", "long"), route(&format!("/{plugin}"), "")];
+            store.keep_routes(plugin, &routes).await.unwrap();
+        }
+        store.disable(&a, &[]).await.unwrap();
+        store.keep_routes(&a, &[route("/only", "")]).await.unwrap();
+        assert!(
+            !store.is_enabled(&a).await.unwrap(),
+            "not switched on by it"
+        );
+        let all = store.routes_of_all().await.unwrap();
+        let seen: Vec<_> = all
+            .iter()
+            .map(|kept| (kept.plugin.as_str(), kept.enabled, kept.routes.clone()))
+            .collect();
+        assert_eq!(
+            seen,
+            [
+                ("b", true, vec![route("/checkout", ""), route("/b", "")]),
+                ("a", false, vec![route("/only", "")]),
+            ]
+        );
+        store.forget_plugin(&b).await.unwrap();
+        store.plugin_number(&b).await.unwrap();
+        assert_eq!(store.routes(&b).await.unwrap(), []);
+        store.forget_plugin(&a).await.unwrap();
+        assert_eq!(store.routes(&a).await.unwrap(), [route("/only", "")]);
     }
 }

@@ -280,10 +280,7 @@ fn what_cannot_be_taken_over_is_started_anew_and_the_rest_goes_on() {
     daemon.add_policy("policy", "[limits]\nprocesses = 50\n");
     fs::write(base.join("plugins/files/more"), "x").unwrap();
     fs::remove_dir_all(base.join("plugins/gone")).unwrap();
-    change_database(
-        &base,
-        "INSERT INTO plugin_flag (id, enabled, changed) VALUES ('off', 0, '2026-11-22T00:00:00Z')",
-    );
+    change_database(&base, "UPDATE plugin_flag SET enabled = 0 WHERE id = 'off'");
     let daemon = daemon.again().start();
     assert_eq!(daemon.plugin_pid("kept"), before[0]);
     for (name, pid, why) in [

@@ -1,5 +1,8 @@
 //! Plugins' routes over HTTP: who may call them, what they are given, and what becomes of replies.
 
+use std::fs;
+
+use pinfold_tests::wait_for;
 use serde_json::{Value, json};
 
 use super::daemon::Daemon;
@@ -113,8 +116,8 @@ fn the_developers_token_is_an_administrators_and_only_the_daemons_to_read() {
     use std::os::unix::fs::MetadataExt;
     let daemon = g4();
     let path = daemon.base().join("state/development-token");
-    let token = std::fs::read_to_string(&path).unwrap();
-    let metadata = std::fs::metadata(&path).unwrap();
+    let token = fs::read_to_string(&path).unwrap();
+    let metadata = fs::metadata(&path).unwrap();
     assert_eq!(metadata.mode() & 0o777, 0o600);
     assert_eq!(Some(metadata.uid()), super::process::uid(daemon.pid()));
     let list = daemon
@@ -126,8 +129,8 @@ fn the_developers_token_is_an_administrators_and_only_the_daemons_to_read() {
     assert_eq!(list[0]["Name"], "g4");
     assert_eq!(list[0]["name"], "g4");
     // At rest there is its hash alone.
-    let store = std::fs::read(daemon.base().join("state/pinfold.db")).unwrap();
-    let log = std::fs::read(daemon.base().join("state/pinfold.db-wal")).unwrap_or_default();
+    let store = fs::read(daemon.base().join("state/pinfold.db")).unwrap();
+    let log = fs::read(daemon.base().join("state/pinfold.db-wal")).unwrap_or_default();
     for bytes in [store, log] {
         let found = bytes
             .windows(token.len())
@@ -253,4 +256,37 @@ fn a_route_that_cannot_be_kept_as_declared_is_refused_and_listed() {
     }
     let routes = plugin["routes"].as_array().unwrap();
     assert_eq!(routes.len(), 9, "{routes:?}");
+}
+
+#[test]
+fn the_elder_keeps_its_route_over_a_restart_in_which_it_does_not_come_to_serve() {
+    if !super::can_run() {
+        return;
+    }
+    const SAME: &str = "/api/plugins/same/open";
+    let daemon = Setup::new().plugin("same-elder", "crowd").start();
+    daemon.ready("same-elder");
+    // By its name it would be the first.
+    daemon.add_plugin("same-a-younger", "crowd");
+    assert_eq!(daemon.rescan(Some("same-a-younger")).status, 200);
+    let is_refused = |daemon: &Daemon| {
+        let refused = daemon.ready("same-a-younger")["refused"].to_string();
+        assert!(refused.contains("is there already"), "{refused}");
+    };
+    is_refused(&daemon);
+    assert_eq!(daemon.http().get(SAME).send().status, 200);
+
+    let elder = daemon.base().join("plugins/same-elder");
+    let setup = daemon.stop();
+    fs::write(elder.join("same-elder"), "no program any more").unwrap();
+    let daemon = setup.start();
+    is_refused(&daemon);
+    let answer = daemon.http().get(SAME).send();
+    assert_eq!(answer.status, 503, "{}", answer.text());
+
+    // Removed, it has no route to keep.
+    fs::remove_dir_all(&elder).unwrap();
+    wait_for("the younger to have the route", || {
+        (daemon.http().get(SAME).send().status == 200).then_some(())
+    });
 }
