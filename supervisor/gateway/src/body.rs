@@ -31,10 +31,20 @@ impl BodyBudget {
         let units = bytes.div_ceil(UNIT_BYTES).min(Semaphore::MAX_PERMITS);
         Self(Arc::new(Semaphore::new(units)))
     }
+
+    /// What this many bytes take of it, where so much is left.
+    pub(crate) fn share(&self, bytes: usize) -> Option<OwnedSemaphorePermit> {
+        self.units(bytes.div_ceil(UNIT_BYTES))
+    }
+
+    fn units(&self, units: usize) -> Option<OwnedSemaphorePermit> {
+        let units = u32::try_from(units).ok()?;
+        Arc::clone(&self.0).try_acquire_many_owned(units).ok()
+    }
 }
 
 /// A body, and its share of the budget, given back when this goes.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct WholeBody {
     pub(crate) bytes: Bytes,
     _share: Option<OwnedSemaphorePermit>,
@@ -113,10 +123,7 @@ fn grow(
     if missing == 0 {
         return Ok(());
     }
-    let missing = u32::try_from(missing).map_err(|_| Refusal::BodyBudget)?;
-    let more = Arc::clone(&budget.0)
-        .try_acquire_many_owned(missing)
-        .map_err(|_| Refusal::BodyBudget)?;
+    let more = budget.units(missing).ok_or(Refusal::BodyBudget)?;
     match share {
         Some(share) => share.merge(more),
         None => *share = Some(more),

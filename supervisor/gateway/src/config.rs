@@ -16,6 +16,9 @@ pub struct GatewayConfig {
     pub body_limit_bytes: usize,
     /// Bodies held at once by all requests together, in bytes.
     pub body_budget_bytes: usize,
+    /// Answers of more than 64 KiB that clients have yet to read, held at once by all requests
+    /// together, in bytes. A longer one is never sent.
+    pub answer_budget_bytes: usize,
     /// Largest request head (request line and headers) in bytes, at least 8192.
     pub header_limit_bytes: usize,
     /// Most headers of one request.
@@ -25,7 +28,8 @@ pub struct GatewayConfig {
     /// Time for a whole request, from its head to the plugin's answer. A plugin's own call
     /// time-out may be shorter.
     pub request_time_out: Duration,
-    /// How long a client may read nothing of an answer that waits for it.
+    /// How long a client may read nothing of an answer that waits for it; also how much longer it may
+    /// take in all than it would at 16 KiB/s.
     pub write_time_out: Duration,
     /// Most connections at once; further ones wait in the kernel's queue.
     pub max_connections: usize,
@@ -68,6 +72,7 @@ impl Default for GatewayConfig {
             behind_proxy: false,
             body_limit_bytes: 4 << 20,
             body_budget_bytes: 256 << 20,
+            answer_budget_bytes: 256 << 20,
             header_limit_bytes: 32 << 10,
             header_count: 100,
             header_read_time_out: Duration::from_secs(10),

@@ -9,9 +9,9 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use bytes::Bytes;
-use http::{HeaderMap, Request, Response, StatusCode, request};
+use http::{HeaderMap, Method, Request, Response, StatusCode, request};
 use http_body_util::{Either, Full};
-use hyper::body::Incoming;
+use hyper::body::{Body as _, Incoming};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tower::ServiceExt as _;
@@ -20,6 +20,7 @@ use tracing::Instrument as _;
 use crate::access_log::AccessLog;
 use crate::admin::dto::DaemonState;
 use crate::admin::{self, Control};
+use crate::answers::AnswerBudget;
 use crate::audit::{self, Actor, Audit};
 use crate::authenticate::{Credential, Tokens, authenticate};
 use crate::authorise::authorise;
@@ -34,7 +35,7 @@ use crate::refusal::Refusal;
 use crate::request_id::RequestId;
 use crate::respond::{self, Answer, ErrorForm};
 use crate::route::{self, Target};
-use crate::table::Shared;
+use crate::table::{Entry, Shared};
 
 /// The gateway of one listener.
 pub struct Gateway {
@@ -44,6 +45,7 @@ pub struct Gateway {
     control: Arc<dyn Control>,
     audit: Arc<dyn Audit>,
     budget: BodyBudget,
+    answers: AnswerBudget,
     admin: axum::Router,
 }
 
@@ -64,7 +66,7 @@ struct Admitted {
     target: Target,
     actor: Actor,
     decoded_path: String,
-    /// Held until the answer is there, or nobody waits for it.
+    /// Held until the answer is there, or nobody waits for it; given back while a body arrives.
     place: Option<Place>,
 }
 
@@ -80,6 +82,7 @@ impl Gateway {
     ) -> Self {
         Self {
             budget: BodyBudget::new(config.body_budget_bytes),
+            answers: AnswerBudget::new(config.answer_budget_bytes),
             admin: admin::router(Arc::clone(&control), &config),
             config,
             table,
@@ -221,10 +224,18 @@ impl Gateway {
                 Box::pin(called).await?
             }
             Target::Plugin(matched) => {
-                let whole = self.read(body, &head.headers, deadline).await?;
+                let entry = Arc::clone(&matched.entry);
+                let (whole, place) = if body.is_end_stream() {
+                    (WholeBody::default(), place)
+                } else {
+                    // A body comes as slowly as its client likes, and clients that do not send would
+                    // hold every place.
+                    drop(place);
+                    let whole = self.read(body, &head.headers, deadline).await?;
+                    (whole, Some(self.place(&entry, &head.method, id, log)?))
+                };
                 let bytes = whole.bytes.clone();
                 let call = place.as_ref().map(Place::call);
-                let entry = Arc::clone(&matched.entry);
                 let request = forward::request(matched, head, decoded_path, bytes);
                 let response = forward::forward(&entry, request, context).await;
                 let response = response.and_then(respond::plugin);
@@ -234,8 +245,23 @@ impl Gateway {
                 response.map_err(|error| forward::failure(error, &entry))?
             }
         };
-        drop(place);
-        Ok(answer.map(Either::Left))
+        Ok(self.answers.hold(answer)?.map(Either::Left))
+    }
+
+    /// The place among the requests under way, once all of a request is there. That there is none
+    /// after all is a decision of its own.
+    fn place(
+        &self,
+        entry: &Entry,
+        method: &Method,
+        id: &RequestId,
+        log: &AccessLog,
+    ) -> Result<Place, Refusal> {
+        let place = entry.meter.occupy();
+        if let Err(refusal) = &place {
+            audit::decided(&*self.audit, id, method, log, Err(refusal));
+        }
+        place
     }
 
     async fn read(

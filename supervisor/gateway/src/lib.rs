@@ -12,6 +12,7 @@
 
 mod access_log;
 pub mod admin;
+mod answers;
 mod audit;
 mod authenticate;
 mod authorise;

@@ -109,7 +109,8 @@ impl Meter {
         }
     }
 
-    fn occupy(self: &Arc<Self>) -> Result<Place, Refusal> {
+    /// The same, refused as the gateway refuses.
+    pub(crate) fn occupy(self: &Arc<Self>) -> Result<Place, Refusal> {
         if !self.places.take() {
             self.counts.refused(0);
             return Err(Refusal::InFlight);

@@ -34,6 +34,10 @@ const TOO_MANY_FILES: [i32; 2] = [23, 24];
 /// have learnt by then, from an answer, that the connection closes.
 const IDLE_GRACE: Duration = Duration::from_millis(500);
 
+/// Least rate in bytes a second at which a client reads an answer that waits for it: the longest one, of
+/// 16 MiB, is held for some 17 minutes at most.
+const LEAST_RATE: u32 = 16 << 10;
+
 /// Limits on connections.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct ConnectionLimits {
@@ -216,7 +220,7 @@ impl Connection {
                 Ok::<_, Infallible>(answer)
             }
         });
-        let io = TokioIo::new(StallLimit::new(io, self.limits.write_time_out));
+        let io = TokioIo::new(StallLimit::new(io, self.limits.write_time_out, LEAST_RATE));
         let mut connection = pin!(self.builder().serve_connection(io, service));
         let early = tokio::select! {
             result = &mut connection => Some(result),

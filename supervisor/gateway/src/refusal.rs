@@ -40,6 +40,8 @@ pub(crate) enum Refusal {
     BodyCut,
     #[error("bodies of other requests take up all the memory there is for them")]
     BodyBudget,
+    #[error("answers that other clients have yet to read take up all the memory there is for them")]
+    AnswerBudget,
 }
 
 impl Refusal {
@@ -61,6 +63,7 @@ impl Refusal {
             Self::BodyTimeOut => "gateway.body_time_out",
             Self::BodyCut => "gateway.body_cut",
             Self::BodyBudget => "gateway.body_budget",
+            Self::AnswerBudget => "gateway.answer_budget",
         }
     }
 
@@ -70,9 +73,11 @@ impl Refusal {
             Self::Malformed { .. } | Self::BodyCut => StatusCode::BAD_REQUEST,
             Self::TargetTooLong { .. } => StatusCode::URI_TOO_LONG,
             Self::TokenRefused | Self::LoginRequired => StatusCode::UNAUTHORIZED,
-            Self::TokensUnavailable(_) | Self::InFlight | Self::Busy | Self::BodyBudget => {
-                StatusCode::SERVICE_UNAVAILABLE
-            }
+            Self::TokensUnavailable(_)
+            | Self::InFlight
+            | Self::Busy
+            | Self::BodyBudget
+            | Self::AnswerBudget => StatusCode::SERVICE_UNAVAILABLE,
             Self::NotFound => StatusCode::NOT_FOUND,
             Self::Method { .. } => StatusCode::METHOD_NOT_ALLOWED,
             Self::AdminRequired => StatusCode::FORBIDDEN,
@@ -99,9 +104,11 @@ impl Refusal {
     pub(crate) const fn wait(&self) -> Option<Duration> {
         match self {
             Self::Rate { wait } => Some(*wait),
-            Self::TokensUnavailable(_) | Self::InFlight | Self::Busy | Self::BodyBudget => {
-                Some(Duration::from_secs(1))
-            }
+            Self::TokensUnavailable(_)
+            | Self::InFlight
+            | Self::Busy
+            | Self::BodyBudget
+            | Self::AnswerBudget => Some(Duration::from_secs(1)),
             _ => None,
         }
     }

@@ -95,6 +95,68 @@ async fn bodies_together_have_a_budget() {
 }
 
 #[tokio::test]
+async fn answers_that_nobody_reads_have_a_budget() {
+    // Room for one of the answers, not for two.
+    let world = World::with(|config| config.answer_budget_bytes = 40 << 20, |_| {}).await;
+    let mut holder = world.client().await;
+    holder
+        .send("GET /do/large HTTP/1.1\r\nhost: x\r\n\r\n")
+        .await;
+    assert_eq!(holder.reply(true).await.unwrap().status, 200);
+    let reply = world.get("/do/large").await;
+    assert_eq!(
+        (reply.status, reply.header("retry-after")),
+        (503, Some("1"))
+    );
+    assert!(reply.error().contains("yet to read"), "{reply:?}");
+    assert_eq!(world.get("/items/1").await.status, 200);
+    drop(holder);
+    // That it is gone is found by the next write to it.
+    while world.get("/do/large").await.status != 200 {}
+}
+
+#[tokio::test]
+async fn a_body_that_does_not_come_holds_no_place() {
+    let mut world = World::with(|config| config.max_in_flight_per_plugin = 1, |_| {}).await;
+    let mut slow = world.client().await;
+    slow.send(
+        "POST /do/echo HTTP/1.1\r\nhost: x\r\nexpect: 100-continue\r\ncontent-length: 2\r\n\r\n",
+    )
+    .await;
+    // It is waited for now.
+    assert_eq!(slow.reply(false).await.unwrap().status, 100);
+    assert_eq!(world.get("/items/1").await.status, 200);
+    assert_eq!(world.events.recv().await, Some(Event::Called));
+
+    let mut waiting = world.client().await;
+    waiting
+        .send("GET /do/wait HTTP/1.1\r\nhost: x\r\n\r\n")
+        .await;
+    assert_eq!(world.events.recv().await, Some(Event::Called));
+    slow.send("ab").await;
+    let reply = slow.reply(false).await.unwrap();
+    assert_eq!(
+        (reply.status, reply.header("retry-after")),
+        (503, Some("1"))
+    );
+    assert_eq!(
+        world.audit.0.lock().unwrap().last().unwrap().decision,
+        Decision::Deny {
+            code: "gateway.in_flight"
+        }
+    );
+    // One whose place is taken when it comes is refused before its body is read.
+    let head =
+        "POST /do/echo HTTP/1.1\r\nhost: x\r\nexpect: 100-continue\r\ncontent-length: 2\r\n\r\n";
+    let mut late = world.client().await;
+    late.send(head).await;
+    assert_eq!(late.reply(false).await.unwrap().status, 503);
+    world.gate.add_permits(1);
+    assert_eq!(waiting.reply(false).await.unwrap().body, "waited");
+    assert_eq!(world.ask("POST /do/echo", &[], "ab").await.status, 200);
+}
+
+#[tokio::test]
 async fn slow_head_is_cut_off() {
     let short = Duration::from_millis(300);
     let world = World::with(|config| config.header_read_time_out = short, |_| {}).await;
