@@ -138,6 +138,28 @@ impl Client {
             .unwrap_or(Err(CallError::Deadline))
     }
 
+    /// The same with an argument that is dropped once it is written, before its reply is waited for.
+    pub async fn call_owned<A, R, F>(
+        &self,
+        method: &str,
+        (schema, arg): (&Schema, A),
+        deadline: Instant,
+        decode: F,
+    ) -> Result<R, CallError>
+    where
+        A: Serialize,
+        R: Send + 'static,
+        F: FnOnce(Body<'_>) -> Result<R, DecodeError> + Send + 'static,
+    {
+        let encode = move |encoder: &mut Encoder, out: &mut Vec<u8>| {
+            let arg = arg;
+            encoder.encode(schema, &arg, out)
+        };
+        timeout_at(deadline, self.call_until(deadline, method, encode, decode))
+            .await
+            .unwrap_or(Err(CallError::Deadline))
+    }
+
     /// Calls with values whose types are known only at run time, those inside interfaces included.
     pub async fn call_value(
         &self,

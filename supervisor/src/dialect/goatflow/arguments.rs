@@ -1,6 +1,7 @@
 //! The arguments of a route's handler: one flat JSON object made from an HTTP request.
 
 use std::borrow::Cow;
+use std::io;
 
 use bytes::Bytes;
 use pinfold_gateway::PluginRequest;
@@ -13,11 +14,21 @@ const QUERY_LIMIT: usize = 1000;
 /// Most members that are written without an object in between.
 const PLAIN_LIMIT: usize = 16;
 
+/// How many times as long as the body arguments may be. Text that is quoted grows to at most twice its
+/// length, bytes that are no text to three times it; only control characters take six for one, and
+/// the memory for bodies is not made for that.
+const GROWTH: usize = 3;
+
+/// Longest arguments in bytes beside what is made of the body: path, query and envelope.
+const BESIDE_BODY_BYTES: usize = 64 * 1024;
+
 /// Why a request has no arguments.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum ArgumentsError {
     #[error("more than {QUERY_LIMIT} query parameters")]
     Query,
+    #[error("arguments of {bytes} bytes, at most {limit_bytes} are passed on with this body")]
+    TooLarge { bytes: usize, limit_bytes: usize },
 }
 
 /// Path parameters, then the query (a list where a name is repeated), then the members of a JSON
@@ -54,7 +65,46 @@ pub(crate) fn arguments(
     if let Some(language) = language {
         object.insert("_lang".into(), language.into());
     }
-    Ok(Bytes::from(Value::Object(object).to_string()))
+    let mut bounded = Bounded {
+        text: Vec::new(),
+        bytes: 0,
+        limit_bytes: request
+            .body
+            .len()
+            .saturating_mul(GROWTH)
+            .saturating_add(BESIDE_BODY_BYTES),
+    };
+    serde_json::to_writer(&mut bounded, &Value::Object(object)).expect("a value is plain data");
+    let Bounded {
+        text,
+        bytes,
+        limit_bytes,
+    } = bounded;
+    if bytes > limit_bytes {
+        return Err(ArgumentsError::TooLarge { bytes, limit_bytes });
+    }
+    Ok(text.into())
+}
+
+/// A text that is counted to its end, and kept as far as its limit.
+struct Bounded {
+    text: Vec<u8>,
+    bytes: usize,
+    limit_bytes: usize,
+}
+
+impl io::Write for Bounded {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.bytes = self.bytes.saturating_add(bytes.len());
+        if self.bytes <= self.limit_bytes {
+            self.text.extend_from_slice(bytes);
+        }
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
 }
 
 /// The same, in another order, for what most requests are: no body, and a few names, each once.
@@ -305,5 +355,24 @@ mod tests {
             arguments(&request(&many, "text/plain", ""), None, None),
             Err(ArgumentsError::Query)
         );
+    }
+
+    #[test]
+    fn a_body_may_grow_to_three_times_its_length_and_no_further() {
+        let length = 100_000;
+        let sent = |byte: u8| {
+            let mut request = request("", "application/octet-stream", "");
+            request.body = vec![byte; length].into();
+            arguments(&request, None, None)
+        };
+        for (byte, grown) in [(b'"', 2 * length), (0xff, 3 * length)] {
+            let passed = sent(byte).unwrap().len();
+            assert!((grown..grown + 200).contains(&passed), "{passed}");
+        }
+        let Err(ArgumentsError::TooLarge { bytes, limit_bytes }) = sent(1) else {
+            panic!("six for one were passed on");
+        };
+        assert_eq!(limit_bytes, 3 * length + BESIDE_BODY_BYTES);
+        assert!(bytes > 6 * length, "{bytes}");
     }
 }

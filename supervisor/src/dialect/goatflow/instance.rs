@@ -16,7 +16,7 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::arguments::arguments;
+use super::arguments::{ArgumentsError, arguments};
 use super::callback::CallTokens;
 use super::reply::{check, response};
 use super::wire::{CALL_REQUEST, CallRequest, CallResponse};
@@ -78,7 +78,7 @@ impl GoatflowInstance {
     async fn call_function(
         &self,
         function: &str,
-        arguments: &[u8],
+        arguments: Bytes,
         context: CallContext,
     ) -> Result<Bytes, CallError> {
         if self.over.load(Ordering::Relaxed) {
@@ -93,9 +93,10 @@ impl GoatflowInstance {
             args: arguments,
             call_token: &call.token,
         };
+        // They are gone as soon as they are on their way: the plugin may take long.
         let called = self
             .client
-            .call_with("Plugin.Call", (&CALL_REQUEST, &request), deadline, |body| {
+            .call_owned("Plugin.Call", (&CALL_REQUEST, request), deadline, |body| {
                 body.decode()
             })
             .await;
@@ -155,14 +156,21 @@ impl Instance for GoatflowInstance {
     ) -> BoxFuture<'_, Result<PluginResponse, CallError>> {
         let user = context.user.as_deref();
         let arguments = arguments(&request, user, context.language.as_deref());
-        let arguments = arguments.map_err(|error| CallError::BadRequest {
-            text: error.to_string(),
+        let arguments = arguments.map_err(|error| match error {
+            ArgumentsError::TooLarge { bytes, limit_bytes } => CallError::TooLarge {
+                what: "arguments",
+                bytes: u64::try_from(bytes).unwrap_or(u64::MAX),
+                limit_bytes: u64::try_from(limit_bytes).unwrap_or(u64::MAX),
+            },
+            error => CallError::BadRequest {
+                text: error.to_string(),
+            },
         });
         // All else of the request goes at once: what waits for the plugin is to be small.
         let route = request.route;
         async move {
             let result = self
-                .call_function(&route.handler, &arguments?, context)
+                .call_function(&route.handler, arguments?, context)
                 .await?;
             response(result).map_err(|error| self.breach(error.to_string()))
         }
@@ -177,7 +185,7 @@ impl Instance for GoatflowInstance {
     ) -> BoxFuture<'_, Result<Bytes, CallError>> {
         let function = function.to_owned();
         async move {
-            let result = self.call_function(&function, &arguments, context).await?;
+            let result = self.call_function(&function, arguments, context).await?;
             if result.is_empty() {
                 return Ok(Bytes::from_static(b"null"));
             }

@@ -14,6 +14,11 @@ const SCOPE_LIMIT: usize = 1024;
 /// Largest manifest read: real ones have a few hundred bytes.
 pub(crate) const MANIFEST_LIMIT_BYTES: usize = 256 * 1024;
 
+/// Longest version, in characters: it stands in lists, logs and answers.
+pub(super) const VERSION_LIMIT_CHARACTERS: usize = 64;
+/// Longest description, author and licence, in characters: each user's list has those of every plugin.
+pub(super) const TEXT_LIMIT_CHARACTERS: usize = 500;
+
 /// A checked `plugin.yaml`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Manifest {
@@ -166,14 +171,12 @@ impl Manifest {
         }
         let wishes = document.resources.wishes()?;
         let asked = document.resources.asked()?.unwrap_or_default();
-        let (version, description) = (document.version, document.description);
-        let (author, license) = (document.author, document.license);
         Ok(Self {
             name: id,
-            version,
-            description,
-            author,
-            license,
+            version: cut(document.version, VERSION_LIMIT_CHARACTERS),
+            description: cut(document.description, TEXT_LIMIT_CHARACTERS),
+            author: cut(document.author, TEXT_LIMIT_CHARACTERS),
+            license: cut(document.license, TEXT_LIMIT_CHARACTERS),
             entry,
             asked,
             wishes,
@@ -199,6 +202,15 @@ impl Document {
             reason: error.to_string(),
         })
     }
+}
+
+/// The beginning of a text.
+fn cut(mut text: String, limit_characters: usize) -> String {
+    if let Some((end, _)) = text.char_indices().nth(limit_characters) {
+        text.truncate(end);
+        text.shrink_to_fit();
+    }
+    text
 }
 
 /// A relative path without empty, `.` or `..` part, at most 512 bytes.
@@ -403,6 +415,27 @@ resources:
 
     fn parse(text: &str) -> Result<Manifest, ManifestError> {
         Manifest::parse(text.as_bytes(), &"hello".parse().unwrap())
+    }
+
+    #[test]
+    fn texts_that_every_users_list_has_are_cut() {
+        let long = "ä".repeat(20_000);
+        let text = format!(
+            "{}author: '{long}'\nlicense: '{long}'\n",
+            SAMPLE
+                .replace("1.2.0", &format!("'{long}'"))
+                .replace("Says hello", &long)
+        );
+        let manifest = parse(&text).unwrap();
+        let cut = [
+            (&manifest.version, VERSION_LIMIT_CHARACTERS),
+            (&manifest.description, TEXT_LIMIT_CHARACTERS),
+            (&manifest.author, TEXT_LIMIT_CHARACTERS),
+            (&manifest.license, TEXT_LIMIT_CHARACTERS),
+        ];
+        for (text, limit) in cut {
+            assert_eq!(text.chars().count(), limit);
+        }
     }
 
     #[test]

@@ -4,7 +4,9 @@ use pinfold_policy::{Middleware, Offer, Permissions, Route, RouteMethod};
 use serde::Deserialize;
 
 use super::first::First;
-use super::manifest::{PermissionError, ResourceRequest};
+use super::manifest::{
+    PermissionError, ResourceRequest, TEXT_LIMIT_CHARACTERS, VERSION_LIMIT_CHARACTERS,
+};
 
 /// Most routes of one plugin: bounds the table that every request walks.
 const ROUTE_LIMIT: usize = 1024;
@@ -14,8 +16,6 @@ const MIDDLEWARE_LIMIT: usize = 16;
 const HANDLER_LIMIT_BYTES: usize = 256;
 /// Longest registration in bytes, translations and templates, which are read over, included.
 pub(super) const REGISTRATION_LIMIT_BYTES: usize = 4 * 1024 * 1024;
-/// Longest version, in characters: it stands in lists, logs and answers.
-const VERSION_LIMIT_CHARACTERS: usize = 64;
 /// Longest path of a route in bytes.
 const PATH_LIMIT_BYTES: usize = 512;
 
@@ -206,7 +206,11 @@ impl RouteSpec {
             path: brace_parameters(&self.path)?,
             handler: self.handler.clone(),
             middleware,
-            description: self.description.chars().take(500).collect(),
+            description: self
+                .description
+                .chars()
+                .take(TEXT_LIMIT_CHARACTERS)
+                .collect(),
         })
     }
 }

@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::sync::LazyLock;
 
+use bytes::Bytes;
 use pinfold_gob::{Schema, gob_struct};
 use serde::{Deserialize, Serialize};
 
@@ -26,9 +27,13 @@ gob_struct!(InitRequest as "InitRequest" {
 #[serde(rename_all = "PascalCase")]
 pub(super) struct CallRequest<'a> {
     pub(super) function: &'a str,
-    #[serde(with = "serde_bytes")]
-    pub(super) args: &'a [u8],
+    #[serde(serialize_with = "bytes")]
+    pub(super) args: Bytes,
     pub(super) call_token: &'a str,
+}
+
+fn bytes<S: serde::Serializer>(bytes: &Bytes, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_bytes(bytes)
 }
 
 gob_struct!(CallRequest<'_> as "CallRequest" {
