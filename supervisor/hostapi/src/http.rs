@@ -48,6 +48,10 @@ use crate::{Caller, HostError, Permitted};
 /// Requests of all plugins together: bounds memory and sockets.
 const REQUESTS_AT_ONCE: usize = 256;
 
+/// How many places a plugin may hold and be given another, where three quarters of all are taken: sixteen
+/// plugins that come late have as many each.
+const OF_THE_LAST: usize = 4;
+
 /// Outgoing HTTP for plugins.
 pub struct HttpClient {
     tls: Tls,
@@ -355,13 +359,19 @@ fn permitted_target(
     }
 }
 
-/// A place among a plugin's and one among all, each a count with its limit.
+/// A place among a plugin's and one among all, each a count with its limit. Of the last quarter of all
+/// nobody gets one who has a few already: plugins that let theirs wait leave others a few.
 fn enter(
     what: &'static str,
     (of_plugin, per_plugin): (&Arc<UnderWay>, usize),
     (of_all, at_once): (&Arc<UnderWay>, usize),
 ) -> Result<Places, HostError> {
     let too_many = |limit| HostError::TooManyUnderWay { what, limit };
+    let is_scarce = of_all.taken() >= at_once - at_once / 4;
+    let per_plugin = match is_scarce {
+        true => per_plugin.min(OF_THE_LAST),
+        false => per_plugin,
+    };
     let of_plugin = of_plugin.enter_owned(per_plugin);
     let of_plugin = of_plugin.ok_or_else(|| too_many(per_plugin))?;
     let of_all = of_all.enter_owned(at_once);
@@ -378,4 +388,34 @@ fn lines(headers: &HeaderMap) -> Vec<(String, String)> {
             (name.as_str().to_owned(), value)
         })
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn plugins_that_take_all_they_may_leave_some_to_one_that_comes_late() {
+        const PER_PLUGIN: usize = 16;
+        let all = Arc::new(UnderWay::default());
+        let ask = |own: &Arc<UnderWay>| enter("requests", (own, PER_PLUGIN), (&all, 256));
+        let mut held = Vec::new();
+        for _ in 0..16 {
+            let greedy = Arc::new(UnderWay::default());
+            while let Ok(places) = ask(&greedy) {
+                held.push(places);
+            }
+        }
+        // Twelve had theirs, and four a few.
+        assert_eq!(held.len(), 12 * PER_PLUGIN + 4 * OF_THE_LAST);
+        let late = Arc::new(UnderWay::default());
+        let few: Vec<_> = (0..OF_THE_LAST).map(|_| ask(&late).unwrap()).collect();
+        let refused = ask(&late).map(drop);
+        assert!(
+            matches!(refused, Err(HostError::TooManyUnderWay { limit, .. }) if limit == OF_THE_LAST)
+        );
+        held.clear();
+        assert!(ask(&late).is_ok());
+        drop(few);
+    }
 }

@@ -28,6 +28,11 @@ impl UnderWay {
         self.count(limit).then(|| OwnedPlace(Arc::clone(self)))
     }
 
+    /// How many places are taken.
+    pub(crate) fn taken(&self) -> usize {
+        self.0.load(Ordering::Relaxed)
+    }
+
     fn count(&self, limit: usize) -> bool {
         let more = |count| (count < limit).then_some(count + 1);
         self.0
