@@ -72,9 +72,11 @@ mod tests {
     #[test]
     fn long_answers_share_a_budget_until_their_bytes_are_gone() {
         let budget = AnswerBudget::new(1 << 20);
-        let body = budget.hold(answer(700_000)).unwrap().into_body();
+        let mut body = budget.hold(answer(700_000)).unwrap().into_body();
         // Taken out of the body by whoever writes it.
-        let bytes = body.collect().now_or_never().unwrap().unwrap().to_bytes();
+        let frame = body.frame().now_or_never().unwrap().unwrap().unwrap();
+        let bytes = frame.into_data().unwrap();
+        drop(body);
         assert_eq!(bytes.len(), 700_000);
         let refused = budget.hold(answer(700_000)).map(drop);
         assert!(matches!(refused, Err(Refusal::AnswerBudget)));
