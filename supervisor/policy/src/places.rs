@@ -90,12 +90,21 @@ impl Places {
         let start = bytes.start.min(self.text.len());
         let line = self.lines.partition_point(|begin| *begin <= start).max(1);
         let begin = self.lines.get(line - 1).copied().unwrap_or_default();
-        let end = self
-            .lines
-            .get(line)
-            .map_or(self.text.len(), |next| next - 1);
+        let text = self.text.as_bytes();
+        let end = match self.lines.get(line).map(|next| next - 1) {
+            Some(end)
+                if text
+                    .get(begin..end)
+                    .is_some_and(|line| line.ends_with(b"\r")) =>
+            {
+                end - 1
+            }
+            Some(end) => end,
+            None => text.len(),
+        };
+        let start = start.min(end);
         let characters = |from: usize, to: usize| {
-            let part = self.text.as_bytes().get(from..to.max(from));
+            let part = text.get(from..to.max(from));
             String::from_utf8_lossy(part.unwrap_or_default())
                 .chars()
                 .count()
@@ -213,5 +222,17 @@ mod tests {
         assert_eq!(places.value("permissions.db"), Some(place(3, 6, 1)));
         assert_eq!(Places::of("= x").value("x"), None);
         assert_eq!(Places::of("").place(5..9), place(1, 1, 1));
+    }
+
+    #[test]
+    fn what_ends_a_line_has_the_place_after_its_last_character() {
+        for text in ["a = b\r\nc = 1\n", "a = b\nc = 1\n"] {
+            let places = Places::of(text);
+            assert_eq!(places.place(5..7), place(1, 6, 1), "{text:?}");
+            assert_eq!(places.line(1), "a = b");
+        }
+        let only_carriage_returns = Places::of("a\r\r\n");
+        assert_eq!(only_carriage_returns.place(2..4), place(1, 3, 1));
+        assert_eq!(only_carriage_returns.line(1), "a\r");
     }
 }
