@@ -59,6 +59,12 @@ pub(crate) fn mount(root: BorrowedFd<'_>) -> Result<Result<(), Failure>, Failure
     // Unmounting is by path.
     rustix::process::fchdir(root).during(STEP, "enter the new root")?;
     rustix::process::umask(Mode::empty());
+    let place = rustix::fs::mkdirat(root, PLACE, Mode::empty());
+    if let Err(failure) = place.during(STEP, "make a place for the masks") {
+        // What is there is not ours to take away.
+        rustix::process::umask(PRIVATE);
+        return Ok(Err(failure));
+    }
     let masks = masks(root).during(STEP, "make masks for proc");
     rustix::process::umask(PRIVATE);
     let masked = match masks {
@@ -79,7 +85,6 @@ fn whole() -> Result<OwnedFd, Errno> {
 /// A read-only file system with one empty file and one empty directory, attached at [`PLACE`]: before
 /// Linux 6.15 only what is attached can be cloned.
 fn masks(root: BorrowedFd<'_>) -> Result<OwnedFd, Errno> {
-    rustix::fs::mkdirat(root, PLACE, Mode::empty())?;
     let masks = tmpfs(c"4k", c"4", c"555")?;
     attach(masks.as_fd(), root, PLACE)?;
     rustix::fs::mkdirat(&masks, DIRECTORY, Mode::from_raw_mode(0o555))?;

@@ -367,8 +367,7 @@ fn detach_others(config: &LauncherConfig, sources: &[PathBuf]) -> Result<Vec<Pat
     ];
     trees.extend(config.data_dir.as_deref());
     trees.extend(config.dev_policy_dir.as_deref());
-    trees.extend(sources.iter().map(PathBuf::as_path));
-    namespace::detach_others(&trees).map_err(step("detach mounts that no launch needs"))
+    namespace::detach_others(&trees, sources).map_err(step("detach mounts that no launch needs"))
 }
 
 fn open(key: &'static str, path: &Path) -> Result<TrustedDir, StartError> {

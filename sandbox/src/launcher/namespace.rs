@@ -45,12 +45,17 @@ fn private() -> io::Result<()> {
 const NEEDED: [&str; 5] = ["/proc", "/dev", "/etc", "/usr", "/opt"];
 
 /// Detaches every mount that no launch needs, in the launcher's own mount namespace: each jail begins
-/// with a copy of this table, and pays for its length. Kept are the control groups, what `trees` lie
-/// on, and what is mounted beneath them. Gives where those were that are gone.
-pub(super) fn detach_others(trees: &[&Path]) -> io::Result<Vec<PathBuf>> {
+/// with a copy of this table, and pays for its length. Kept are the control groups, what `trees` and
+/// `sources` lie on, and what is mounted beneath them. Gives where those were that are gone.
+///
+/// `sources` are taken as they are written: the server of one may be gone, and who looks for it then waits
+/// for ever. One with a symbolic link in it is refused when it is opened.
+pub(super) fn detach_others(trees: &[&Path], sources: &[PathBuf]) -> io::Result<Vec<PathBuf>> {
+    let real = |path: &&Path| fs::canonicalize(path).unwrap_or_else(|_| path.to_path_buf());
     let trees: Vec<PathBuf> = trees
         .iter()
-        .map(|path| fs::canonicalize(path).unwrap_or_else(|_| path.to_path_buf()))
+        .map(real)
+        .chain(sources.iter().cloned())
         .collect();
     let table = fs::read("/proc/self/mountinfo")?;
     let mounts: Vec<(PathBuf, bool)> = table

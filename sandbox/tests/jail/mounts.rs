@@ -17,7 +17,8 @@ const ELOOP: &str = "40";
 
 /// A directory of the host's that everybody may write to, with one of each kind in it.
 fn place() -> tempfile::TempDir {
-    let place = tempfile::tempdir().unwrap();
+    // Outside a device has to be one: /tmp may be mounted with nodev.
+    let place = tempfile::tempdir_in("/var/tmp").unwrap();
     fs::set_permissions(place.path(), fs::Permissions::from_mode(0o777)).unwrap();
     let path = |name: &str| place.path().join(name);
     let open_to_all = |name: &str| {

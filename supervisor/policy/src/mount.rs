@@ -25,9 +25,9 @@ pub const MOUNTS_LIMIT: usize = 16;
 /// Most names of [`Mount::target`]: the directories on the way take of the few inodes of a jail's root.
 const TARGET_DEPTH: usize = 8;
 
-/// Places that a jail has of its own, or lacks on purpose.
-const RESERVED: [&str; 9] = [
-    "/plugin", "/run", "/proc", "/dev", "/etc", "/tmp", "/state", "/app", "/sys",
+/// Places that a jail has of its own, has while it is made, or lacks on purpose.
+const RESERVED: [&str; 10] = [
+    "/plugin", "/run", "/proc", "/dev", "/etc", "/tmp", "/state", "/app", "/sys", "/.masks",
 ];
 
 /// What is wrong with one: its number, key, value, and why.
@@ -75,9 +75,9 @@ pub(crate) fn faults(mounts: &[Mount], runtime: Option<&Runtime>) -> Vec<MountFa
     let mut faults = Vec::new();
     for (number, mount) in mounts.iter().enumerate() {
         let before = || mounts.iter().take(number);
-        let of_runtime = |target: &str| {
+        let of_runtime = |place: &str| {
             let mut paths = runtime.into_iter().flat_map(Runtime::mounts);
-            paths.any(|path| overlap(path, target))
+            paths.any(|path| overlap(path, place))
         };
         let fault = if let Some(fault) = mount.fault() {
             Some(fault)
@@ -90,6 +90,9 @@ pub(crate) fn faults(mounts: &[Mount], runtime: Option<&Runtime>) -> Vec<MountFa
         } else if of_runtime(&mount.target) {
             let why = "a path of the runtime is there, in it or around it";
             Some(("mounts.target", format!("{:?}", mount.target), why))
+        } else if mount.rw && of_runtime(&mount.source) {
+            let why = "what is written there would be executed as a part of the runtime";
+            Some(("mounts.source", format!("{:?}", mount.source), why))
         } else {
             None
         };
@@ -136,6 +139,7 @@ mod tests {
             ("/srv/x", "/run", "mounts.target", "no mount's"),
             ("/srv/x", "/tmp/x", "mounts.target", "no mount's"),
             ("/srv/x", "/sys", "mounts.target", "no mount's"),
+            ("/srv/x", "/.masks", "mounts.target", "no mount's"),
             ("/srv/x", "/opt", "mounts.target", "runtime"),
             ("/srv/x", "/opt/py/lib", "mounts.target", "runtime"),
         ] {
@@ -144,6 +148,16 @@ mod tests {
                 found == key && reason.contains(why),
                 "{source} {target}: {found}: {reason}"
             );
+        }
+        for source in ["/opt/py/cache", "/opt/py", "/opt"] {
+            let shown = mount(source, "/data");
+            let written = Mount {
+                rw: true,
+                ..shown.clone()
+            };
+            assert_eq!(first(&[shown]), None);
+            let (key, reason) = first(&[written]).expect(source);
+            assert!(key == "mounts.source" && reason.contains("executed"));
         }
         assert_eq!(first(&[mount("/etcetera", "/pluginx")]), None);
         assert_eq!(first(&[mount("/srv/x", "/a/b/c/d/e/f/g/h")]), None);
