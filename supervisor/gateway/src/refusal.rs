@@ -104,11 +104,9 @@ impl Refusal {
     pub(crate) const fn wait(&self) -> Option<Duration> {
         match self {
             Self::Rate { wait } => Some(*wait),
-            Self::TokensUnavailable(_)
-            | Self::InFlight
-            | Self::Busy
-            | Self::BodyBudget
-            | Self::AnswerBudget => Some(Duration::from_secs(1)),
+            Self::TokensUnavailable(_) | Self::InFlight | Self::Busy | Self::BodyBudget => {
+                Some(Duration::from_secs(1))
+            }
             _ => None,
         }
     }

@@ -121,6 +121,9 @@ pub enum HttpError {
     /// More redirects than are followed.
     #[error("stopped after {REDIRECT_LIMIT} redirects")]
     Redirects,
+    /// No request is left of the rate for where a redirect leads.
+    #[error("a redirect leads on, and the requests of this minute are used up")]
+    RedirectRate,
     /// A redirect to something that is no URL.
     #[error("a redirect leads to no URL")]
     Location,
@@ -152,7 +155,9 @@ impl HttpError {
             Self::Tls { .. } => "hostapi.http.tls",
             Self::Interrupted | Self::Response => "hostapi.http.response",
             Self::Deadline => "hostapi.http.deadline",
-            Self::Redirects | Self::Location | Self::Downgrade => "hostapi.http.redirect",
+            Self::Redirects | Self::RedirectRate | Self::Location | Self::Downgrade => {
+                "hostapi.http.redirect"
+            }
         }
     }
 
@@ -267,7 +272,12 @@ impl HttpClient {
                 Some(next) => hop = next,
             }
             // A server could otherwise have ten requests made for each one that is counted.
-            caller.allowance.meters.draw_request()?;
+            // Waiting is no answer: what was asked for first has been done.
+            caller
+                .allowance
+                .meters
+                .draw_request()
+                .map_err(|_| HttpError::RedirectRate)?;
             subject.push_str(" -> ");
             subject.push_str(&hop.described());
         }

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use pinfold_policy::{ByteSize, Span};
 use serde::{Deserialize, Serialize};
@@ -41,6 +42,9 @@ pub struct DatabaseConfig {
     pub write_time: Span,
 }
 
+/// Shortest that may be configured: a commit waits for the disk.
+const SHORTEST_WRITE_TIME: Duration = Duration::from_millis(100);
+
 fn default_write_time() -> Span {
     DEFAULT_WRITE_TIME
 }
@@ -67,6 +71,11 @@ impl DatabaseConfig {
     /// # Errors
     /// [`OpenFailure`]: a name, engine or parameter that no database here can have.
     pub fn check(&self, name: &str) -> Result<(), OpenFailure> {
+        if self.write_time.0 < SHORTEST_WRITE_TIME {
+            return Err(OpenFailure::WriteTime {
+                given: self.write_time,
+            });
+        }
         self.path(name).map(drop)
     }
 
@@ -112,6 +121,12 @@ pub enum OpenFailure {
         /// The URL without them.
         url: String,
     },
+    /// A limit below which hardly a write is carried out.
+    #[error("write-time {given}: at least {SHORTEST_WRITE_TIME:?}")]
+    WriteTime {
+        /// What is configured.
+        given: Span,
+    },
     /// Nothing there.
     #[error("{} is not there, and create is not set", .path.display())]
     Missing {
@@ -149,18 +164,20 @@ pub enum OpenFailure {
 }
 
 impl OpenFailure {
-    /// Whether trying again changes nothing: the configuration asks for what cannot be had, or for a
-    /// file that somebody has to make first.
+    /// Whether trying again changes nothing: the configuration asks for what cannot be had. A file that is not
+    /// there may come with a later mount, or with the application's own first start.
     #[must_use]
     pub fn is_final(&self) -> bool {
         match self {
             Self::Name
             | Self::Engine { .. }
             | Self::Parameters { .. }
-            | Self::Missing { .. }
-            | Self::NotAFile { .. }
+            | Self::WriteTime { .. }
             | Self::Own { .. } => true,
-            Self::Path { .. } | Self::Connect { .. } => false,
+            Self::Missing { .. }
+            | Self::NotAFile { .. }
+            | Self::Path { .. }
+            | Self::Connect { .. } => false,
         }
     }
 }

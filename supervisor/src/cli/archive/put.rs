@@ -82,7 +82,7 @@ fn put_one(one: &Staged, stamp: &str, done: &mut Vec<Done>) -> io::Result<Option
     let before = |path: &Path| with_end(path, &format!(".before-{stamp}"));
     if one.area.kind == AreaKind::Database {
         // What of the old one is not in its file yet must not come to be in the new one.
-        for end in ["-wal", "-shm"] {
+        for end in ["-wal", "-shm", "-journal"] {
             let beside = with_end(path, end);
             if is_there(&beside)? {
                 rename(&beside, &before(&beside), done)?;

@@ -169,7 +169,9 @@ async fn what_was_backed_up_is_there_again_with_every_byte_and_mode_and_the_old_
     fs::remove_file(here.config.policy_dir.join("hello.toml")).unwrap();
     here.write("etc/policy.d/other.toml", "another's", 0o600);
     fs::write(&database, "nothing").unwrap();
-    fs::write(format!("{}-wal", database.display()), "of another").unwrap();
+    for end in ["-wal", "-journal"] {
+        fs::write(format!("{}{end}", database.display()), "of another").unwrap();
+    }
     let unpacked = here.unpack().unwrap();
     let replaced = here.put(unpacked, "now").unwrap();
     let after: Vec<_> = here

@@ -9,6 +9,8 @@ use chrono::Utc;
 use pinfold_policy::{LauncherConfig, PluginId};
 use pinfold_sandbox::uids::{UidError, Uids};
 use serde::Serialize;
+use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode};
+use sqlx::{ConnectOptions as _, Connection as _};
 
 use crate::cli::Context;
 use crate::cli::archive::areas::{
@@ -126,6 +128,9 @@ async fn verify(
     for staged in &unpacked.staged {
         if staged.area.kind == AreaKind::Database {
             database(&staged.area.name, &staged.at).await?;
+            if staged.area.name != DATABASE {
+                readers_beside_a_writer(&staged.at).await?;
+            }
         }
     }
     let Some(own) = unpacked.at(DATABASE) else {
@@ -139,6 +144,21 @@ async fn verify(
         .await
         .map_err(ArchiveError::Trail)?;
     Ok(())
+}
+
+/// Gives a plugins' database the mode in which the daemon makes them: a copy in a backup has lost it, and the
+/// daemon itself changes no mode of a file that it did not make. Its own has it from each start.
+async fn readers_beside_a_writer(path: &Path) -> Result<(), ArchiveError> {
+    let options = SqliteConnectOptions::new()
+        .filename(path)
+        .journal_mode(SqliteJournalMode::Wal);
+    let changed = async { options.connect().await?.close().await };
+    changed.await.map_err(|source| {
+        ArchiveError::Store(StoreError::Open {
+            path: path.into(),
+            source,
+        })
+    })
 }
 
 /// A database is whole.
