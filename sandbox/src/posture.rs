@@ -44,14 +44,10 @@ pub struct Posture {
     pub stages: Vec<StageState>,
 }
 
-/// One path of a plugin's runtime.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+/// What the launcher finds at a path of the host that a policy names.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub struct RuntimeState {
-    /// Where it is, in the host and in the jail.
-    pub path: String,
-    /// Whether the plugin may execute it, and not only read it.
-    pub is_executed: bool,
+pub struct HostPathState {
     /// Who owns it: a user id, as the launcher sees it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub owner: Option<u32>,
@@ -61,6 +57,19 @@ pub struct RuntimeState {
     /// Why a launch with it is refused; empty: it is not.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub problem: String,
+}
+
+/// One path of a plugin's runtime.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct RuntimeState {
+    /// Where it is, in the host and in the jail.
+    pub path: String,
+    /// Whether the plugin may execute it, and not only read it.
+    pub is_executed: bool,
+    /// What is there.
+    #[serde(flatten)]
+    pub found: HostPathState,
 }
 
 /// One mount of a plugin's policy.
@@ -73,15 +82,9 @@ pub struct MountState {
     pub target: String,
     /// Whether the plugin may write there.
     pub is_writable: bool,
-    /// Who owns it: a user id, as the launcher sees it.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub owner: Option<u32>,
-    /// Its permission bits, in octal.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub mode: Option<String>,
-    /// Why a launch with it is refused; empty: it is not.
-    #[serde(default, skip_serializing_if = "String::is_empty")]
-    pub problem: String,
+    /// What is there.
+    #[serde(flatten)]
+    pub found: HostPathState,
 }
 
 /// With which rights the launcher works.
@@ -236,17 +239,20 @@ mod tests {
             runtime: vec![RuntimeState {
                 path: "/usr/bin/python3.11".into(),
                 is_executed: true,
-                owner: Some(0),
-                mode: Some("0755".into()),
-                problem: String::new(),
+                found: HostPathState {
+                    owner: Some(0),
+                    mode: Some("0755".into()),
+                    problem: String::new(),
+                },
             }],
             mounts: vec![MountState {
                 source: "/srv/geo".into(),
                 target: "/data/geo".into(),
                 is_writable: false,
-                owner: None,
-                mode: None,
-                problem: "open \"/srv/geo\"".into(),
+                found: HostPathState {
+                    problem: "open \"/srv/geo\"".into(),
+                    ..HostPathState::default()
+                },
             }],
             controls: Control::ALL
                 .iter()

@@ -1,11 +1,14 @@
 //! Paths of the host that a policy names: opened like everything of the operator's, step by step and
 //! without links, and refused where somebody else could change them or no plugin may see them.
 
+use std::error::Error;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 use pinfold_policy::LauncherConfig;
 
 use super::files::Files;
+use crate::posture::HostPathState;
 use crate::trust::{TrustError, TrustedDir, TrustedEntry};
 
 /// Where a launcher without root finds such paths: what it may look at it must have opened before it
@@ -83,4 +86,19 @@ pub(super) fn open(
     let root = root.ok_or_else(elsewhere)?;
     let rest = parent.strip_prefix(root.path()).map_err(|_| elsewhere())?;
     Ok(root.beneath(rest)?.entry(name, may_own)?)
+}
+
+/// What a posture says of one: whose it is, or why it is refused.
+pub(super) fn state(found: Result<TrustedEntry, impl Error>) -> HostPathState {
+    match found {
+        Ok(entry) => HostPathState {
+            owner: Some(entry.metadata.uid()),
+            mode: Some(format!("{:04o}", entry.metadata.mode() & 0o7777)),
+            problem: String::new(),
+        },
+        Err(error) => HostPathState {
+            problem: super::log::chain(&error),
+            ..HostPathState::default()
+        },
+    }
 }

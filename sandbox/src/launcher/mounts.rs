@@ -124,21 +124,11 @@ pub(super) fn states(
             true => Err(MountError::Development),
             false => entry(files, config, of, mount),
         };
-        let (owner, mode, problem) = match found {
-            Ok(entry) => (
-                Some(entry.metadata.uid()),
-                Some(format!("{:04o}", entry.metadata.mode() & 0o7777)),
-                String::new(),
-            ),
-            Err(error) => (None, None, super::log::chain(&error)),
-        };
         MountState {
             source: mount.source.clone(),
             target: mount.target.clone(),
             is_writable: mount.rw,
-            owner,
-            mode,
-            problem,
+            found: host_path::state(found),
         }
     };
     policy.mounts.iter().map(state).collect()

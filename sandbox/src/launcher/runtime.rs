@@ -85,20 +85,10 @@ pub(super) fn states(files: &Files, config: &LauncherConfig, named: &Runtime) ->
                 true => program(entry, path),
                 false => directory(entry, path),
             });
-            let (owner, mode, problem) = match found {
-                Ok(entry) => (
-                    Some(entry.metadata.uid()),
-                    Some(format!("{:04o}", entry.metadata.mode() & 0o7777)),
-                    String::new(),
-                ),
-                Err(error) => (None, None, super::log::chain(&error)),
-            };
             RuntimeState {
                 path: path.to_owned(),
                 is_executed: is_program(path),
-                owner,
-                mode,
-                problem,
+                found: host_path::state(found),
             }
         })
         .collect()

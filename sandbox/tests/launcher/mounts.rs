@@ -89,10 +89,13 @@ fn a_plugin_reads_what_it_is_shown_and_writes_where_the_policy_says_so() {
     let [one, two, three] = posture.mounts.as_slice() else {
         panic!("{:?}", posture.mounts);
     };
-    assert_eq!((one.owner, one.mode.as_deref()), (Some(0), Some("0755")));
-    assert!(!one.is_writable && one.problem.is_empty(), "{one:?}");
-    assert!(two.is_writable && two.owner == Some(uid), "{two:?}");
-    assert!(three.owner.is_none() && three.problem.contains("absent"));
+    assert_eq!(
+        (one.found.owner, one.found.mode.as_deref()),
+        (Some(0), Some("0755"))
+    );
+    assert!(!one.is_writable && one.found.problem.is_empty(), "{one:?}");
+    assert!(two.is_writable && two.found.owner == Some(uid), "{two:?}");
+    assert!(three.found.owner.is_none() && three.found.problem.contains("absent"));
     assert!(machine.posture(None).mounts.is_empty());
 }
 
@@ -179,7 +182,7 @@ fn a_policy_of_the_daemons_own_shows_a_plugin_nothing() {
     let failure = machine.launch_with("hello", digest, &[]).unwrap_err();
     assert_eq!(failure.kind, FailureKind::Policy);
     assert!(failure.message.contains("operator's to give"), "{failure}");
-    let problem = &machine.posture(Some("hello")).mounts[0].problem;
+    let problem = &machine.posture(Some("hello")).mounts[0].found.problem;
     assert!(problem.contains("operator's to give"), "{problem}");
 }
 

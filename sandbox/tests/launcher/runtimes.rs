@@ -134,13 +134,19 @@ fn a_posture_shows_each_path_of_the_runtime_with_its_owner() {
     let posture = machine.posture(Some("script"));
     let interpreter = runtime.interpreter.as_deref().unwrap();
     let of = |path: &str| posture.runtime.iter().find(|one| one.path == path).unwrap();
-    let found = of(interpreter);
-    assert!(found.is_executed && found.owner == Some(0), "{found:?}");
-    assert_eq!(found.mode.as_deref(), Some("0755"));
+    let executed = of(interpreter);
+    assert!(
+        executed.is_executed && executed.found.owner == Some(0),
+        "{executed:?}"
+    );
+    assert_eq!(executed.found.mode.as_deref(), Some("0755"));
     let read = of(&runtime.paths[0]);
-    assert!(!read.is_executed && read.problem.is_empty(), "{read:?}");
+    assert!(
+        !read.is_executed && read.found.problem.is_empty(),
+        "{read:?}"
+    );
     let absent = of("/usr/share/not-there");
-    assert!(absent.problem.contains("not-there") && absent.owner.is_none());
+    assert!(absent.found.problem.contains("not-there") && absent.found.owner.is_none());
     assert_eq!(posture.runtime.len(), runtime.paths.len() + 2);
     assert!(machine.posture(None).runtime.is_empty());
 }

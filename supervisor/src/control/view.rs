@@ -205,11 +205,11 @@ pub(super) fn posture_view(plugin: Option<PluginId>, posture: Posture) -> Postur
     });
     let runtime = posture.runtime.iter().map(|one| {
         let what = if one.is_executed { "executed" } else { "read" };
-        match (&one.owner, &one.mode) {
+        match (&one.found.owner, &one.found.mode) {
             (Some(owner), Some(mode)) => {
                 format!("runtime {}: {what}; uid {owner}, mode {mode}", one.path)
             }
-            _ => format!("runtime {}: refused: {}", one.path, one.problem),
+            _ => format!("runtime {}: refused: {}", one.path, one.found.problem),
         }
     });
     let mounts = posture.mounts.iter().map(|one| {
@@ -219,11 +219,11 @@ pub(super) fn posture_view(plugin: Option<PluginId>, posture: Posture) -> Postur
             "read-only"
         };
         let (source, target) = (&one.source, &one.target);
-        match (&one.owner, &one.mode) {
+        match (&one.found.owner, &one.found.mode) {
             (Some(owner), Some(mode)) => {
                 format!("mount {source} at {target}: {how}; uid {owner}, mode {mode}")
             }
-            _ => format!("mount {source} at {target}: refused: {}", one.problem),
+            _ => format!("mount {source} at {target}: refused: {}", one.found.problem),
         }
     });
     let watched = posture.watched_until.iter().map(|until| {

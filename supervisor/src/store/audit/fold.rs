@@ -158,8 +158,8 @@ impl Fold {
         self.filled.notify_one();
     }
 
-    /// Takes what is there of the plugins that have not had too many records by `now`, or `all` of it. What is left is
-    /// there the next time, for which [`filled`](Self::filled) does not wait.
+    /// Takes what is there of the plugins that have not had too many records by `now`, or `all` of it. What is left
+    /// counts as there: [`filled`](Self::filled) does not wait for it.
     pub(super) fn take(&self, now: Instant, all: bool) -> impl Iterator<Item = (Entry, i64)> {
         let waiting = {
             let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);

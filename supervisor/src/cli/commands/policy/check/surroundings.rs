@@ -67,10 +67,10 @@ impl Surroundings<'_> {
         let states = (review.files).mounts(&review.config, of, self.is_development);
         for (at, state) in states.into_iter().enumerate() {
             let place = places.nearest(&format!("mounts[{at}]"));
-            if !state.problem.is_empty() {
+            if !state.found.problem.is_empty() {
                 let help =
                     "name a path by its real name, which root owns and nobody else can write";
-                let finding = Finding::new(Rule::MountRefused, state.problem, help);
+                let finding = Finding::new(Rule::MountRefused, state.found.problem, help);
                 found.push(finding.at(place));
             } else if let Some(path) = talking(Path::new(&state.source)) {
                 let message = format!(
@@ -249,7 +249,7 @@ fn runtime(review: &Review, policy: &PolicyFile, places: &Places, found: &mut Ve
         return;
     };
     for state in review.files.runtime(&review.config, named) {
-        if state.problem.is_empty() {
+        if state.found.problem.is_empty() {
             continue;
         }
         let is = |program: &Option<String>| program.as_ref() == Some(&state.path);
@@ -260,7 +260,7 @@ fn runtime(review: &Review, policy: &PolicyFile, places: &Places, found: &mut Ve
             None => "runtime.loader".into(),
         };
         let help = "name a path by its real name, which root owns and nobody else can write";
-        let finding = Finding::new(Rule::RuntimeRefused, state.problem, help);
+        let finding = Finding::new(Rule::RuntimeRefused, state.found.problem, help);
         found.push(finding.at(places.nearest(&path)));
     }
 }
