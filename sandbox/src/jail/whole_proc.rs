@@ -44,7 +44,7 @@ pub const MASKED_PROC: [(&str, &str); 54] = [
     ("fs", "file systems of the machine, and switches of them"),
     (
         "interrupts",
-        "what everybody does, keystrokes included, by counters",
+        "what everybody does, keystrokes included, by counters for each processor and device (`stat` has their sums)",
     ),
     ("iomem", "addresses of the kernel in memory"),
     ("ioports", "the machine's hardware"),
@@ -82,7 +82,10 @@ pub const MASKED_PROC: [(&str, &str); 54] = [
         "slabinfo",
         "what the kernel allocates: how far an attack on it is",
     ),
-    ("softirqs", "what others do, by counters"),
+    (
+        "softirqs",
+        "what others do, by counters for each processor (`stat` has their sums)",
+    ),
     ("swaps", "the machine's disks"),
     ("sys", "the kernel's settings, for all of the machine"),
     ("sysrq-trigger", "restarts the machine"),

@@ -50,16 +50,16 @@ enum What {
 
 #[derive(Debug, Args)]
 struct Run {
-    /// Rounds, of which the median counts.
-    #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u16).range(1..))]
-    rounds: u16,
-    /// Seconds of each measurement under load.
-    #[arg(long, value_name = "S", default_value_t = 3.0)]
-    seconds: f64,
+    /// Rounds, of which the median counts; 5, or 1 with --quick, where none are named.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
+    rounds: Option<u16>,
+    /// Seconds of each measurement under load; 3, or 0.5 with --quick, where none are named.
+    #[arg(long, value_name = "S")]
+    seconds: Option<f64>,
     /// Measure only these sections; figures of the others are kept as they are.
     #[arg(long, value_name = "SECTION", value_delimiter = ',')]
     only: Vec<String>,
-    /// A try: one round of half a second, fewer cases, and the report below target/bench.
+    /// A try: one short round, fewer cases, and the report below target/bench.
     #[arg(long)]
     quick: bool,
     /// Run without control groups, where none can be made; processor time is then unknown.
@@ -105,18 +105,11 @@ fn main() -> ExitCode {
 }
 
 fn measure(run: &Run) -> anyhow::Result<()> {
-    let effort = if run.quick {
-        Effort {
-            rounds: 1,
-            seconds: 0.5,
-            quick: true,
-        }
-    } else {
-        Effort {
-            rounds: run.rounds.into(),
-            seconds: run.seconds,
-            quick: false,
-        }
+    let (rounds, seconds) = if run.quick { (1, 0.5) } else { (5, 3.0) };
+    let effort = Effort {
+        rounds: run.rounds.unwrap_or(rounds).into(),
+        seconds: run.seconds.unwrap_or(seconds),
+        quick: run.quick,
     };
     ensure!(
         effort.seconds > 0.0 && effort.seconds <= 600.0,
