@@ -40,6 +40,7 @@ mod recorder;
 mod reload;
 pub mod run;
 mod runtime;
+mod shell;
 mod stage;
 mod state;
 mod store;

@@ -22,6 +22,8 @@ pub(crate) use plugins::KeptRoutes;
 
 use audit::afterwards::WrittenDown;
 
+use crate::shell::shell_word;
+
 /// Why the daemon's state cannot be read or written.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -108,9 +110,9 @@ impl StoreError {
         Some(match backup {
             Some(backup) => format!(
                 "{again}; or go back to before it, without what was recorded since: take {path}, \
-                 {path}-wal and {path}-shm away, and copy {backup} to {path}",
-                path = path.display(),
-                backup = backup.display(),
+                 {path}-wal and {path}-shm away, and copy {backup} to {path}, as the daemon's user",
+                path = shell_word(path),
+                backup = shell_word(backup),
             ),
             None => format!("{again}, or restore a backup of this one (`pinfold restore`)"),
         })

@@ -9,6 +9,7 @@ use pinfold_policy::{PrivateKey, PrivateKeyError};
 use zeroize::Zeroizing;
 
 use super::exit::{Exit, Failure, of_io};
+use crate::shell::shell_word;
 
 /// Largest such file: 128 digits and a newline. One byte more is read, to see that it is there.
 const LIMIT_BYTES: usize = 129;
@@ -52,7 +53,7 @@ impl From<PrivateFileError> for Failure {
             PrivateFileError::Readable { path, .. } => {
                 let hint = format!(
                     "if nobody else has read it: chmod 600 {}; else make a new key",
-                    path.display()
+                    shell_word(path)
                 );
                 Self::new(Exit::NoPermission, error).hint(hint)
             }

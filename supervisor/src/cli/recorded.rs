@@ -18,6 +18,7 @@ use super::output;
 use super::owned_file::{self, OwnedFileError};
 use super::review::chain;
 use crate::pending::{self, PENDING_LIMIT, Pending, PendingError, PendingRecord};
+use crate::shell::shell_word;
 use crate::store::StoreError;
 use crate::store::audit::reader::Reader;
 
@@ -54,7 +55,10 @@ impl From<NotRecorded> for Failure {
             ),
             Why::Read(PendingError::Owner { path, .. }) => (
                 Exit::NoPermission,
-                format!("look who wrote there, then `chmod go-w {}`", path.display()),
+                format!(
+                    "look who wrote there, then `chmod go-w {}`",
+                    shell_word(path)
+                ),
             ),
             Why::Read(_) => (Exit::Io, "look at the directory that is named".into()),
             Why::Write(_) => (

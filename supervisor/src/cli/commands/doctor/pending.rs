@@ -10,6 +10,7 @@ use nix::unistd::User;
 use super::{Findings, Patient};
 use crate::cli::review::{chain, is_no_permission};
 use crate::pending::{PENDING_LIMIT, Pending, PendingError, file_name};
+use crate::shell::shell_word;
 use crate::store::audit::reader::Reader;
 
 const CHECK: &str = "pending audit";
@@ -94,7 +95,7 @@ fn directory(
 }
 
 fn failed(path: &Path, error: &PendingError, found: &mut Findings) {
-    let path = path.display();
+    let path = shell_word(path);
     let message = format!("{}: {NOT_TAKEN}", chain(error));
     match error {
         error if is_no_permission(error) => {
@@ -135,11 +136,11 @@ fn readable(path: &Path, daemon: &User, wanted: u32, found: &mut Findings) -> bo
         return true;
     }
     let mode = if metadata.is_dir() { "0750" } else { "0640" };
-    let path = path.display();
+    let (shown, path) = (path.display(), shell_word(path));
     found.fail(
         CHECK,
         format!(
-            "{path} is uid {}'s, gid {}'s, mode {:04o}, and {} may not read it: {NOT_TAKEN}",
+            "{shown} is uid {}'s, gid {}'s, mode {:04o}, and {} may not read it: {NOT_TAKEN}",
             metadata.uid(),
             metadata.gid(),
             metadata.mode() & 0o7777,

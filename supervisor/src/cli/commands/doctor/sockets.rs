@@ -10,6 +10,7 @@ use super::{Findings, Patient};
 use crate::cli::client::ClientError;
 use crate::cli::review::chain;
 use crate::config::Config;
+use crate::shell::shell_word;
 
 const CHECK: &str = "sockets";
 
@@ -26,7 +27,7 @@ pub(super) fn look(patient: &Patient<'_>, error: Option<ClientError>, found: &mu
             format!("everybody may use {}", path.display()),
             format!(
                 "chmod o= {}, and look at SocketMode= of pinfold-admin.socket",
-                path.display()
+                shell_word(&path)
             ),
         ),
         Ok(_) | Err(_) => {}
