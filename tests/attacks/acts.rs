@@ -13,17 +13,19 @@ use super::{Daemon, Results};
 /// Attempts in one call, which has a deadline.
 const AT_ONCE: usize = 20;
 
-/// What only the plugin's first process can find out.
-const BY_ITSELF: [&str; 1] = ["leaked-descriptor"];
+/// What only the plugin's first process can find out, or has.
+const BY_ITSELF: [&str; 3] = ["flood-stdout", "leaked-descriptor", "pass-descriptors"];
 
 /// Root without a jail, who harms nobody all the same: mounts and names are in namespaces of their
 /// own, and somebody forgot to close a descriptor.
 const OUTSIDE: &str = "mount -t tmpfs none /mnt; ulimit -n 8192; exec 9</etc; exec \"$@\"";
 
-pub(super) fn run(daemon: &Daemon, bait: &Bait, attempts: &[&Attempt]) -> Results {
+/// Tries them in the jail of `plugin`, but what ends a jail in another's.
+pub(super) fn run(daemon: &Daemon, bait: &Bait, plugin: &str, attempts: &[&Attempt]) -> Results {
     let (inside, outside) = std::thread::scope(|scope| {
         let without = scope.spawn(|| outside(daemon, bait, attempts));
-        (inside(daemon, bait, attempts), without.join().unwrap())
+        let inside = inside(daemon, bait, plugin, attempts);
+        (inside, without.join().unwrap())
     });
     let seen = |attempt: &&Attempt| {
         let text = |all: &Value| all[attempt.id].as_str().unwrap_or("nothing").to_owned();
@@ -33,13 +35,13 @@ pub(super) fn run(daemon: &Daemon, bait: &Bait, attempts: &[&Attempt]) -> Result
     attempts.iter().map(seen).collect()
 }
 
-fn inside(daemon: &Daemon, bait: &Bait, attempts: &[&Attempt]) -> Value {
-    let targets = bait.inside(daemon, MALLORY);
+fn inside(daemon: &Daemon, bait: &Bait, plugin: &str, attempts: &[&Attempt]) -> Value {
+    let targets = bait.inside(daemon, plugin);
     let (ending, others): (Vec<&Attempt>, Vec<&Attempt>) =
         attempts.iter().partition(|attempt| attempt.inside.ends());
     let mut all = json!({});
     for arguments in calls(&others, &targets) {
-        merge(&mut all, daemon.result(MALLORY, "probe", &arguments));
+        merge(&mut all, daemon.result(plugin, "probe", &arguments));
     }
     let targets = bait.inside(daemon, KAMIKAZE);
     for attempt in ending {

@@ -1,11 +1,14 @@
 //! What the attempts are aimed at: a daemon with a hostile plugin and an honest one, and servers of the
 //! host's that nobody in a jail may reach.
 
+use std::fs::{self, Permissions};
 use std::net::{TcpListener, UdpSocket};
 use std::os::linux::net::SocketAddrExt;
+use std::os::unix::fs::{PermissionsExt, symlink};
 use std::os::unix::net::{SocketAddr, UnixListener};
 use std::path::{Path, PathBuf};
 
+use nix::sys::stat::{Mode, SFlag, makedev, mknod};
 use pinfold_tests::{go_fixture, scratch};
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -34,6 +37,9 @@ http = [{ hosts = ['*:*'] }, { hosts = ['127.0.0.3:*', '*.test:*'], addresses = 
 [rates]
 http-requests-per-minute = 1000
 ";
+
+/// The same program, to which the policy shows something of the host and all of `/proc`.
+pub(super) const OSCAR: &str = "oscar";
 
 /// A plugin with something to hide.
 pub(super) const VAULT: &str = "vault";
@@ -75,12 +81,14 @@ pub(super) struct Bait {
     abstract_name: String,
     in_no_directory: UnixListener,
     in_a_directory: UnixListener,
+    in_what_is_shown: UnixListener,
     names: Names,
 }
 
 impl Bait {
     pub(super) fn lay() -> Self {
         let place = scratch();
+        let in_what_is_shown = show(place.path());
         let abstract_name = format!("pinfold-bait-{}", std::process::id());
         let address = SocketAddr::from_abstract_name(&abstract_name).unwrap();
         Self {
@@ -88,6 +96,7 @@ impl Bait {
             address: TcpListener::bind("0.0.0.0:0").unwrap(),
             in_no_directory: UnixListener::bind_addr(&address).unwrap(),
             in_a_directory: UnixListener::bind(place.path().join("socket")).unwrap(),
+            in_what_is_shown,
             names: Names::serve(&place.path().join("resolv.conf")),
             abstract_name,
             place,
@@ -109,6 +118,8 @@ impl Bait {
             .policy(VAULT, VAULT_POLICY)
             .plugin(KAMIKAZE, "goatflow-g4")
             .policy(KAMIKAZE, POLICY)
+            .plugin(OSCAR, "goatflow-g4")
+            .file(&format!("etc/policy.d/{OSCAR}.toml"), &self.shown_policy())
             .file(
                 "etc/pinfold.toml",
                 &format!("{CONFIG}{}", sql::configuration(self.path())),
@@ -135,10 +146,12 @@ impl Bait {
         self.loopback.set_nonblocking(true).unwrap();
         self.in_a_directory.set_nonblocking(true).unwrap();
         self.in_no_directory.set_nonblocking(true).unwrap();
+        self.in_what_is_shown.set_nonblocking(true).unwrap();
         let mut is_taken = false;
         while self.loopback.accept().is_ok()
             || self.in_a_directory.accept().is_ok()
             || self.in_no_directory.accept().is_ok()
+            || self.in_what_is_shown.accept().is_ok()
         {
             is_taken = true;
         }
@@ -161,6 +174,8 @@ impl Bait {
         let state = format!("/app/data/plugins/{plugin}");
         let mut targets = self.targets(daemon, "1", "/tmp", "/run/plugin", &state);
         targets["HELPER"] = "/plugin/helper".into();
+        targets["SHOWN"] = "/data/shown".into();
+        targets["INBOX"] = "/data/inbox/open".into();
         targets
     }
 
@@ -168,13 +183,23 @@ impl Bait {
     pub(super) fn outside(&self, daemon: &Daemon) -> Value {
         let directory = |name: &str| -> String {
             let path: PathBuf = self.place.path().join(name);
-            std::fs::create_dir_all(&path).unwrap();
+            fs::create_dir_all(&path).unwrap();
             path.display().to_string()
         };
         let own = std::process::id().to_string();
         let (run, state) = (directory("run"), directory("state"));
         helper(&self.place.path().join("helper"));
         self.targets(daemon, &own, "/mnt", &run, &state)
+    }
+
+    fn shown_policy(&self) -> String {
+        let source = |name: &str| self.path().join(name).display().to_string();
+        let (shown, inbox) = (source("shown"), source("inbox"));
+        format!(
+            "schema = 1\ndialect = 'goatflow'\nentry = '{OSCAR}'\nproc = 'full'\n[trust]\nunsigned = true\n\
+             [[mounts]]\nsource = '{shown}'\ntarget = '/data/shown'\n\
+             [[mounts]]\nsource = '{inbox}'\ntarget = '/data/inbox'\nrw = true\n"
+        )
     }
 
     fn targets(&self, daemon: &Daemon, init: &str, mount: &str, run: &str, state: &str) -> Value {
@@ -191,18 +216,52 @@ impl Bait {
             "ADDRESS": format!("{}:{port}", own_address()),
             "ABSTRACT": self.abstract_name,
             "SOCKET": self.place.path().join("socket"),
+            "SHOWN": self.place.path().join("shown"),
+            "INBOX": self.place.path().join("inbox/open"),
         })
     }
 }
 
+/// Directories that a policy shows: whatever in them can be dangerous is open to anybody, but for the
+/// socket.
+fn show(place: &Path) -> UnixListener {
+    let open = |path: &str, mode: u32| {
+        let mode = Permissions::from_mode(mode);
+        fs::set_permissions(place.join(path), mode).unwrap();
+    };
+    for directory in ["shown", "shown/open", "inbox", "inbox/open"] {
+        fs::create_dir(place.join(directory)).unwrap();
+        open(
+            directory,
+            if directory.contains('/') {
+                0o777
+            } else {
+                0o755
+            },
+        );
+    }
+    for file in ["secret", "shown/open/file"] {
+        fs::write(place.join(file), "x").unwrap();
+        open(file, 0o666);
+    }
+    symlink("/etc/shadow", place.join("shown/link")).unwrap();
+    let (kind, zero) = (SFlag::S_IFCHR, makedev(1, 5));
+    mknod(&place.join("shown/device"), kind, Mode::empty(), zero).unwrap();
+    open("shown/device", 0o666);
+    helper(&place.join("shown/helper"));
+    let socket = UnixListener::bind(place.join("shown/socket")).unwrap();
+    open("shown/socket", 0o600);
+    socket
+}
+
 /// A second program for a plugin's directory.
 fn helper(path: &Path) {
-    std::fs::copy(go_fixture("goatflow-g4"), path).unwrap();
+    fs::copy(go_fixture("goatflow-g4"), path).unwrap();
 }
 
 /// The first disk that the kernel knows.
 fn disk() -> String {
-    let partitions = std::fs::read_to_string("/proc/partitions").unwrap_or_default();
+    let partitions = fs::read_to_string("/proc/partitions").unwrap_or_default();
     let names = partitions
         .lines()
         .filter_map(|line| line.split_whitespace().nth(3));

@@ -69,6 +69,7 @@ fn every_attempt_fails_inside_and_can_succeed_outside() {
     assert!(wrong.is_empty(), "{wrong:#?}");
     acts::assert_ordinary_acts_succeed(&daemon);
     daemon.ready(bait::MALLORY);
+    daemon.ready(bait::OSCAR);
     daemon.ready("hello");
     if std::env::var_os("PINFOLD_ATTACKS_WRITE").is_some() {
         page::write(&groups, &not_shown);
@@ -82,7 +83,13 @@ fn run(daemon: &Daemon, bait: &Bait, groups: &[Group]) -> Results {
     };
     // At once: most of them wait.
     std::thread::scope(|scope| {
-        let acts = scope.spawn(|| acts::run(daemon, bait, &of("acts")));
+        let acts = scope.spawn(|| {
+            let mut results = acts::run(daemon, bait, bait::MALLORY, &of("acts"));
+            // Outside, they have files in common.
+            let shown = acts::run(daemon, bait, bait::OSCAR, &of("acts-shown"));
+            results.extend(shown);
+            results
+        });
         let races = scope.spawn(|| races::run(daemon, bait, &of("races")));
         let mut results = sql::run(daemon, bait, &of("sql-query"), &of("sql-exec"));
         results.extend(urls::run(daemon, bait, &of("urls")));

@@ -8,7 +8,7 @@
 //! With an argument the same program is what a [`trial`] launch runs in a jail.
 //!
 //! The launcher uses the library for what both sides must agree on: [`step::Step`], the plan's
-//! format, and the [`message`]s on the status channel.
+//! format, and the [`message`]s on the status channel. Its tests compare the reaper's [`own_filter`].
 #![cfg_attr(not(test), no_std)]
 
 mod capabilities;
@@ -16,6 +16,7 @@ mod failure;
 mod landlock;
 pub mod message;
 mod network;
+pub mod own_filter;
 pub mod plan;
 mod procfs;
 mod reap;

@@ -65,6 +65,71 @@ fn a_policy_that_others_own_or_can_write_is_refused_with_path_owner_and_mode() {
 }
 
 #[test]
+fn profiles_and_launch_templates_that_others_own_or_can_write_are_refused_with_path_owner_and_mode()
+{
+    let test = "profiles_and_launch_templates_that_others_own_or_can_write_are_refused_with_path_owner_and_mode";
+    if !has_root(test) {
+        return;
+    }
+    for (name, text) in [
+        (
+            "profiles/default.toml",
+            include_str!("../../profiles/default.toml"),
+        ),
+        (
+            "dialects/goatflow.toml",
+            include_str!("../../dialects/goatflow.toml"),
+        ),
+    ] {
+        let machine = Machine::start();
+        machine.add_plugin("hello");
+        machine.add_policy("hello", &["exit=0"], "");
+        let data = machine.path("data");
+        let path = data.join(name);
+        let parent = path.parent().unwrap();
+        let mode = |path: &std::path::Path, mode: u32| {
+            fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+        };
+        fs::create_dir_all(parent).unwrap();
+        mode(parent, 0o755);
+        fs::write(&path, text).unwrap();
+        mode(&path, 0o644);
+        let refused_with = |what: &str| {
+            let failure = refused(&machine, "hello");
+            assert_eq!(failure.kind, FailureKind::Policy, "{failure}");
+            let told = "a launch template or syscall profile cannot be used";
+            for what in [told, what] {
+                assert!(failure.message.contains(what), "{failure}");
+            }
+        };
+        let is_taken = || {
+            let (digest, _) = machine.stage("hello").unwrap();
+            machine.launch_with("hello", digest, &[]).unwrap();
+        };
+        is_taken();
+        chown(&path, Some(65_534), None).unwrap();
+        refused_with(&format!("{path:?} belongs to uid 65534 (mode 0644)"));
+        chown(&path, Some(0), None).unwrap();
+        mode(&path, 0o666);
+        refused_with(&format!("{path:?} (uid 0, mode 0666)"));
+        mode(&path, 0o644);
+        chown(parent, Some(65_534), None).unwrap();
+        refused_with(&format!("{parent:?} belongs to uid 65534 (mode 0755)"));
+        chown(parent, Some(0), None).unwrap();
+        mode(parent, 0o775);
+        refused_with(&format!("{parent:?} (uid 0, mode 0775)"));
+        mode(parent, 0o755);
+        let real = machine.path("real.toml");
+        fs::rename(&path, &real).unwrap();
+        symlink(&real, &path).unwrap();
+        refused_with(&format!("open {path:?}"));
+        fs::remove_file(&path).unwrap();
+        fs::rename(&real, &path).unwrap();
+        is_taken();
+    }
+}
+
+#[test]
 fn a_broken_policy_is_refused_with_line_and_key() {
     if !has_root("a_broken_policy_is_refused_with_line_and_key") {
         return;

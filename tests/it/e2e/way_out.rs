@@ -18,6 +18,9 @@ const ASKS: &str = "resources:
     - type: http
 ";
 
+/// The one that a policy's runtime names: of the system, so root's.
+const SYSTEM_PYTHON: &str = "/usr/bin/python3";
+
 /// The proxy of a goatflow plugin's jail.
 const PROXY: &str = "127.0.0.1:3128";
 
@@ -213,8 +216,105 @@ fn it_does_under_an_ordinary_user_too() {
     }
 }
 
-/// Python's own client against the same proxy. No plugin in Python speaks the contract: the client runs
-/// outside, in the network of one in Go, with its variables.
+/// The head of a policy under which the system's CPython runs a plugin's entry in its jail, with these
+/// arguments.
+fn python_policy(entry: &str, args: &[&str]) -> String {
+    let real = |path: &str| Some(fs::canonicalize(path).ok()?.to_str()?.to_owned());
+    let loader = ["/lib64/ld-linux-x86-64.so.2", "/lib/ld-linux-aarch64.so.1"];
+    let loader = loader.into_iter().find_map(real).unwrap();
+    let (libraries, _) = loader.rsplit_once('/').unwrap();
+    let interpreter = real(SYSTEM_PYTHON).unwrap();
+    let library = Command::new(&interpreter)
+        .args(["-I", "-c", "import os; print(os.path.dirname(os.__file__))"])
+        .output()
+        .unwrap();
+    let library = String::from_utf8(library.stdout).unwrap();
+    let library = library.trim();
+    format!(
+        "schema = 1\ndialect = 'goatflow'\nentry = '{entry}'\nargs = {args:?}\nprofile = 'python'\n\
+         [trust]\nunsigned = true\n\
+         [runtime]\ninterpreter = '{interpreter}'\nargs = ['-I', '-B']\nloader = '{loader}'\n\
+         paths = ['{libraries}', '{library}']\n"
+    )
+}
+
+/// Python's own client in a jail: all that there is of the machine is what the policy of a plugin in
+/// Python has. It speaks no contract, so its start fails, when it has fetched what it was told to.
+#[test]
+fn a_python_program_in_its_jail_goes_out_where_it_may_and_nowhere_else() {
+    if !require(&["root", "go"]) {
+        return;
+    }
+    if !Path::new(SYSTEM_PYTHON).exists() {
+        tell("skipped: a Python program in its jail: there is no /usr/bin/python3\n");
+        return;
+    }
+    let place = pinfold_tests::scratch();
+    let Some(outside) = Outside::start(place.path()) else {
+        return;
+    };
+    let (http, https) = (outside.http(), outside.https());
+    let everywhere = [
+        "--log",
+        &http,
+        &https,
+        "http://169.254.169.254/",
+        "https://elsewhere.test/",
+        "http://127.0.0.1:9/",
+    ];
+    let gets = outside.grant(", methods = ['GET']");
+    let mut setup = Setup::new().without_restarts();
+    for (name, grant) in [("may", &*outside.grant("")), ("gets", &*gets), ("none", "")] {
+        let args = if name == "none" {
+            &everywhere[..2]
+        } else {
+            &everywhere
+        };
+        let policy = python_policy(name, args) + grant;
+        setup = outside
+            .client(setup, name, "")
+            .file(&format!("etc/policy.d/{name}.toml"), &policy);
+        let client = repository().join("tests/fixtures/python/client.py");
+        fs::copy(client, setup.path(&format!("sources/{name}/{name}"))).unwrap();
+    }
+    let daemon = setup.start();
+    let answers = |plugin: &str, count: usize| -> Vec<Value> {
+        wait_for(&format!("{count} answers to {plugin}"), || {
+            let logs = daemon.logs(plugin);
+            let messages = logs.iter().filter_map(|record| record["message"].as_str());
+            let answers = messages.filter_map(|line| line.strip_prefix("answer: "));
+            let answers: Vec<Value> = answers
+                .map(|answer| serde_json::from_str(answer).unwrap())
+                .collect();
+            let is_over = daemon.plugin(plugin)["state"] == "failed";
+            assert!(answers.len() == count || !is_over, "{plugin}: {logs:?}");
+            (answers.len() == count).then_some(answers)
+        })
+    };
+    let said = |answer: &Value| answer["error"].as_str().unwrap_or_default().to_owned();
+    let may = answers("may", 5);
+    for answer in &may[..2] {
+        assert_eq!(answer["status"], 200, "{answer}");
+        assert_eq!(body(answer)["path"], "/a?b");
+    }
+    let gets = answers("gets", 5);
+    assert_eq!(gets[0]["status"], 200, "{}", gets[0]);
+    let missing = format!("http:CONNECT:{} is not granted", outside.secure);
+    assert!(said(&gets[1]).contains(&missing), "{}", gets[1]);
+    for answers in [&may, &gets] {
+        assert_eq!(answers[2]["status"], 403, "{}", answers[2]);
+        let missing = "http:CONNECT:elsewhere.test:443 is not granted";
+        assert!(said(&answers[3]).contains(missing), "{}", answers[3]);
+        // Its own loopback is not the proxy's.
+        assert!(said(&answers[4]).contains("refused"), "{}", answers[4]);
+    }
+    // Without the permission there is no way at all.
+    let none = &answers("none", 1)[0];
+    assert!(said(none).contains("unreachable"), "{none}");
+}
+
+/// Python's own client against the same proxy, as another program meets it that is no plugin: outside, in
+/// the network of one in Go, with its variables.
 #[test]
 fn an_ordinary_python_program_in_that_network_goes_out_where_it_may_and_nowhere_else() {
     if !require(&["root", "go", "python"]) {

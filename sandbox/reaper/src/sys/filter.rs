@@ -1,24 +1,14 @@
 //! System call filters: the plugin's from the plan, the reaper's own from here.
 
-use libc::{BPF_ABS, BPF_JEQ, BPF_JMP, BPF_K, BPF_LD, BPF_RET, BPF_W, sock_filter};
+use libc::sock_filter;
 use rustix::fd::{FromRawFd, OwnedFd};
 use rustix::io::Errno;
 
 use super::{Result, check};
+use crate::own_filter::{OWN_CALLS, own_filter};
 
 /// Bytes of one instruction: code (`u16`), two jumps (`u8`), operand (`u32`).
 const INSTRUCTION_BYTES: usize = 8;
-
-/// What the reaper still needs once the plugin runs.
-const OWN_CALLS: [libc::c_long; 7] = [
-    libc::SYS_read,
-    libc::SYS_write,
-    libc::SYS_ppoll,
-    libc::SYS_waitid,
-    libc::SYS_close,
-    libc::SYS_exit_group,
-    libc::SYS_rt_sigreturn,
-];
 
 #[cfg(target_arch = "x86_64")]
 const ARCHITECTURE: u32 = 0xC000_003E;
@@ -27,10 +17,6 @@ const ARCHITECTURE: u32 = 0xC000_00B7;
 
 /// `SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV` (linux/seccomp.h), since Linux 5.19.
 const WAIT_KILLABLE_RECV: libc::c_ulong = 1 << 5;
-
-/// Offsets in `struct seccomp_data`.
-const NUMBER_AT: u32 = 0;
-const ARCHITECTURE_AT: u32 = 4;
 
 /// Installs the program that the plan holds. Bytes are in the host's order; no-new-privileges is
 /// already set.
@@ -57,25 +43,11 @@ pub(crate) fn install_filter_with_listener(program: &[u8]) -> Result<OwnedFd> {
 
 /// Confines the reaper to what it still does; anything else kills it, and with it the jail.
 pub(crate) fn install_own_filter() -> Result<()> {
-    let calls = OWN_CALLS.len();
-    let mut program = [statement(BPF_RET | BPF_K, libc::SECCOMP_RET_KILL_PROCESS); 5 + 7];
-    let [
-        load_architecture,
-        foreign,
-        load_number,
-        matches @ ..,
-        _kill,
-        allow,
-    ] = &mut program;
-    *load_architecture = statement(BPF_LD | BPF_W | BPF_ABS, ARCHITECTURE_AT);
-    // Over the rest but for the instruction that kills.
-    *foreign = jump(ARCHITECTURE, 0, short(calls + 1)?);
-    *load_number = statement(BPF_LD | BPF_W | BPF_ABS, NUMBER_AT);
-    for (at, (instruction, call)) in matches.iter_mut().zip(OWN_CALLS).enumerate() {
-        let number = u32::try_from(call).map_err(|_| Errno::RANGE)?;
-        *instruction = jump(number, short(calls - at)?, 0);
+    let mut numbers = [0; OWN_CALLS.len()];
+    for (number, (_, call)) in numbers.iter_mut().zip(OWN_CALLS) {
+        *number = u32::try_from(call).map_err(|_| Errno::RANGE)?;
     }
-    *allow = statement(BPF_RET | BPF_K, libc::SECCOMP_RET_ALLOW);
+    let program = own_filter(ARCHITECTURE, numbers);
     install(program.as_ptr(), program.len())
 }
 
@@ -102,28 +74,4 @@ fn install_with(
             &raw const program,
         )
     })
-}
-
-fn short(count: usize) -> Result<u8> {
-    u8::try_from(count).map_err(|_| Errno::RANGE)
-}
-
-#[expect(clippy::cast_possible_truncation, reason = "BPF opcodes are below 256")]
-const fn statement(code: u32, k: u32) -> sock_filter {
-    sock_filter {
-        code: code as u16,
-        jt: 0,
-        jf: 0,
-        k,
-    }
-}
-
-#[expect(clippy::cast_possible_truncation, reason = "BPF opcodes are below 256")]
-const fn jump(k: u32, jt: u8, jf: u8) -> sock_filter {
-    sock_filter {
-        code: (BPF_JMP | BPF_JEQ | BPF_K) as u16,
-        jt,
-        jf,
-        k,
-    }
 }

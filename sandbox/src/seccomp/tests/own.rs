@@ -1,7 +1,8 @@
-//! The launcher's own filter against seccompiler, and what it costs.
+//! The launcher's own filter and the reaper's against seccompiler, and what the first costs.
 
 use std::collections::BTreeMap;
 
+use pinfold_reaper::own_filter::{OWN_CALLS, own_filter};
 use seccompiler::{BpfProgram, SeccompAction, SeccompFilter, TargetArch};
 
 use crate::seccomp::own::DENIED;
@@ -23,6 +24,25 @@ fn data(arch: Arch, number: u32) -> SyscallData {
     }
 }
 
+fn target(arch: Arch) -> TargetArch {
+    match arch {
+        Arch::X86_64 => TargetArch::x86_64,
+        Arch::Aarch64 => TargetArch::aarch64,
+    }
+}
+
+/// What seccompiler makes of a filter.
+fn instructions_of(filter: Result<SeccompFilter, seccompiler::BackendError>) -> Vec<Instruction> {
+    let program: BpfProgram = filter.unwrap().try_into().unwrap();
+    let instruction = |one: &seccompiler::sock_filter| Instruction {
+        code: one.code,
+        jt: one.jt,
+        jf: one.jf,
+        k: one.k,
+    };
+    program.iter().map(instruction).collect()
+}
+
 #[test]
 fn what_it_denies_no_profile_may_allow() {
     for name in DENIED {
@@ -41,22 +61,13 @@ fn seccompiler_agrees_on_every_number() {
             .filter_map(|name| syscall_number(arch, name))
             .map(|number| (number.into(), vec![]))
             .collect();
-        let target = match arch {
-            Arch::X86_64 => TargetArch::x86_64,
-            Arch::Aarch64 => TargetArch::aarch64,
-        };
-        let reference =
-            SeccompFilter::new(rules, SeccompAction::Allow, SeccompAction::Trace(0), target);
-        let reference: BpfProgram = reference.unwrap().try_into().unwrap();
-        let reference: Vec<Instruction> = reference
-            .iter()
-            .map(|one| Instruction {
-                code: one.code,
-                jt: one.jt,
-                jf: one.jf,
-                k: one.k,
-            })
-            .collect();
+        let reference = SeccompFilter::new(
+            rules,
+            SeccompAction::Allow,
+            SeccompAction::Trace(0),
+            target(arch),
+        );
+        let reference = instructions_of(reference);
         let own = launcher_filter(arch);
         let mut denied = 0;
         for number in 0..1024 {
@@ -72,6 +83,55 @@ fn seccompiler_agrees_on_every_number() {
             let answer = interpret(launcher_filter(Arch::X86_64).instructions(), &data).unwrap();
             assert_eq!(answer, libc::SECCOMP_RET_KILL_PROCESS);
         }
+    }
+}
+
+#[test]
+fn seccompiler_agrees_with_the_reapers_on_every_number() {
+    for arch in ARCHES {
+        let numbers = OWN_CALLS.map(|(name, here)| {
+            let number = syscall_number(arch, name).unwrap();
+            assert!(
+                Arch::native() != Some(arch) || i64::from(number) == here,
+                "{name}"
+            );
+            number
+        });
+        let rules: BTreeMap<i64, Vec<_>> = numbers
+            .iter()
+            .map(|&number| (number.into(), vec![]))
+            .collect();
+        let reference = instructions_of(SeccompFilter::new(
+            rules,
+            SeccompAction::KillProcess,
+            SeccompAction::Allow,
+            target(arch),
+        ));
+        let own = own_filter(arch.audit_value(), numbers).map(|one| Instruction {
+            code: one.code,
+            jt: one.jt,
+            jf: one.jf,
+            k: one.k,
+        });
+        let mut allowed = 0;
+        // With those of x32, and what no table has.
+        let beyond = (0x4000_0000..0x4000_0400).chain([u32::MAX]);
+        for number in (0..1024).chain(beyond) {
+            for audit in [arch.audit_value(), arch.audit_value() ^ 1, 0] {
+                let mut data = data(arch, number);
+                data.arch = audit;
+                let answer = interpret(&own, &data).unwrap();
+                assert_eq!(answer, interpret(&reference, &data).unwrap(), "{number}");
+                let is_own = audit == arch.audit_value() && numbers.contains(&number);
+                assert_eq!(
+                    answer == libc::SECCOMP_RET_ALLOW,
+                    is_own,
+                    "{arch:?} {number}"
+                );
+                allowed += usize::from(is_own);
+            }
+        }
+        assert_eq!(allowed, OWN_CALLS.len());
     }
 }
 
