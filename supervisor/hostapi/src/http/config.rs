@@ -110,9 +110,34 @@ pub enum RootsError {
     Empty,
 }
 
+/// How TLS is spoken, and what of it was left out.
+#[derive(Debug)]
+pub(super) struct SetUp {
+    pub(super) client: Arc<ClientConfig>,
+    /// What the system trusts and could not be read: without it the client trusts less than it should.
+    pub(super) unread: Option<Unread>,
+}
+
+/// Authorities of the system's that could not be read.
+#[derive(Debug)]
+pub(super) struct Unread {
+    /// Files and directories.
+    pub(super) count: usize,
+    /// What was the matter with the first; its text has the cause.
+    pub(super) first: rustls_native_certs::Error,
+}
+
+impl Unread {
+    fn of(errors: Vec<rustls_native_certs::Error>) -> Option<Self> {
+        let count = errors.len();
+        let first = errors.into_iter().next()?;
+        Some(Self { count, first })
+    }
+}
+
 /// How TLS is spoken: certificates checked against the roots, TLS 1.2 and 1.3, no client
 /// certificate, nothing that the environment could change.
-pub(super) fn tls(config: &HttpConfig) -> Result<Arc<ClientConfig>, HttpSetupError> {
+pub(super) fn tls(config: &HttpConfig) -> Result<SetUp, HttpSetupError> {
     let mut roots = RootCertStore::empty();
     if let Some(path) = &config.extra_roots {
         add_file(&mut roots, path).map_err(|source| HttpSetupError::ExtraRoots {
@@ -120,36 +145,42 @@ pub(super) fn tls(config: &HttpConfig) -> Result<Arc<ClientConfig>, HttpSetupErr
             source,
         })?;
     }
-    match config.roots {
+    let unread = match config.roots {
         Roots::System => add_system(&mut roots, rustls_native_certs::load_native_certs())?,
-        Roots::Bundled => add_bundled(&mut roots),
-        Roots::None => {}
-    }
+        Roots::Bundled => {
+            add_bundled(&mut roots);
+            None
+        }
+        Roots::None => None,
+    };
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let client = ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
         .map_err(HttpSetupError::Tls)?
         .with_root_certificates(roots)
         .with_no_client_auth();
-    Ok(Arc::new(client))
+    Ok(SetUp {
+        client: Arc::new(client),
+        unread,
+    })
 }
 
 /// Those of the system; the bundled ones where it has none. Where that cannot be told none are added: an operator may
 /// have taken authorities out of the system's that are among the bundled.
-fn add_system(roots: &mut RootCertStore, found: CertificateResult) -> Result<(), HttpSetupError> {
-    for error in &found.errors {
-        tracing::warn!(error = %error, "system certificates not read");
-    }
+fn add_system(
+    roots: &mut RootCertStore,
+    found: CertificateResult,
+) -> Result<Option<Unread>, HttpSetupError> {
     if found.certs.is_empty() && found.errors.is_empty() {
         tracing::info!("no system certificates, bundled ones used for outgoing HTTP");
         add_bundled(roots);
-        return Ok(());
+        return Ok(None);
     }
     match roots.add_parsable_certificates(found.certs) {
         (0, _) => Err(HttpSetupError::SystemRoots {
             source: found.errors.into_iter().next(),
         }),
-        _ => Ok(()),
+        _ => Ok(Unread::of(found.errors)),
     }
 }
 
@@ -180,7 +211,19 @@ mod tests {
 
     fn added(found: CertificateResult) -> Result<usize, HttpSetupError> {
         let mut roots = RootCertStore::empty();
-        add_system(&mut roots, found).map(|()| roots.len())
+        add_system(&mut roots, found).map(|_| roots.len())
+    }
+
+    #[test]
+    fn what_could_not_be_read_beside_what_could_is_told() {
+        let absent = Path::new("/nonexistent/roots.pem");
+        let mut found = rustls_native_certs::load_certs_from_paths(Some(absent), None);
+        let generated = rcgen::generate_simple_self_signed(["a".into()]).unwrap();
+        found.certs.push(generated.cert.der().clone());
+        let mut roots = RootCertStore::empty();
+        let unread = add_system(&mut roots, found).unwrap().unwrap();
+        assert_eq!((roots.len(), unread.count), (1, 1));
+        assert!(unread.first.to_string().contains("/nonexistent/roots.pem"));
     }
 
     #[test]
