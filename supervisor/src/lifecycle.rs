@@ -18,6 +18,7 @@ mod commands;
 mod end;
 mod generations;
 mod health;
+mod inherited;
 mod introduce;
 mod not_started;
 pub(crate) mod output;
@@ -27,7 +28,6 @@ mod turns;
 mod way_out;
 
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
@@ -53,8 +53,8 @@ pub(crate) use turns::Turns;
 use attempt::{Files, Outcome};
 use backoff::Crashes;
 use end::Ending;
-use generations::Generations;
 use health::{Beat, Pulse};
+use inherited::Inherited;
 use shared::Shared;
 
 /// Commands waiting for one plugin's task, which takes each at once: a few are plenty.
@@ -162,15 +162,15 @@ impl Lifecycle {
         };
         let (snapshot, observed) = watch::channel(Arc::new(first));
         let log: Arc<PluginLog> = catalogue.logs().of(&plugin);
-        let handle = Handle::new(sender, observed, Arc::clone(&log));
+        let inherited = Arc::<Inherited>::default();
+        let handle = Handle::new(sender, observed, Arc::clone(&log), Arc::clone(&inherited));
         let shared = Arc::new(Shared {
             plugin,
             number,
             catalogue,
             snapshot,
             log,
-            generations: Generations::default(),
-            asked_for_left: AtomicBool::new(false),
+            inherited,
         });
         let lifecycle = Self {
             shared,

@@ -176,7 +176,10 @@ impl Launcher {
             return Reply::NotKept { ended };
         };
         for other in others {
-            self.end_kept(*other, "another instance of its plugin is taken over");
+            let ended = self.end_kept(*other, "another instance of its plugin is taken over");
+            if let Some(ended) = ended {
+                self.between.note_end(ended);
+            }
         }
         let given = self
             .trust_in_kept(*id, digest)

@@ -5,16 +5,19 @@ use pinfold_sandbox::protocol::EndedKept;
 
 use super::Catalogue;
 use crate::chain::Chain;
+use crate::lifecycle::Handle;
 use crate::state::State;
 use crate::store::audit::Entry;
 
 impl Catalogue {
     /// Has everything end that the daemon before has left and nobody has asked for, once each plugin has
-    /// had its turn. Where one has yet to try again, what it may then ask for is left to the launcher's
-    /// own limit.
+    /// had its turn. Where one tries again that has not asked yet, what it may then ask for is left to the
+    /// launcher's own limit.
     pub(crate) async fn discard_all_left(&self) {
-        let tries_again = |state| state == State::BackingOff;
-        if !self.snapshots().iter().any(|one| tries_again(one.state)) {
+        let may_ask = |handle: &Handle| {
+            handle.snapshot().state == State::BackingOff && !handle.has_asked_for_left()
+        };
+        if !self.plugins().values().any(may_ask) {
             self.discard_left(None).await;
         }
     }
@@ -41,6 +44,10 @@ impl Catalogue {
             generation,
             reason,
         } = ended;
+        // Its number is not another's.
+        if let Some(handle) = self.handle(plugin) {
+            handle.go_on_after(*generation);
+        }
         tracing::info!(plugin.id = %plugin, plugin.generation = generation.0, reason, "plugin left by the daemon before has ended");
         let subject = format!("generation {}", generation.0);
         let entry = Entry {

@@ -6,9 +6,10 @@
 
 use std::sync::Arc;
 
+use pinfold_policy::PluginId;
 use tokio::sync::watch;
 
-use super::{Catalogue, ScanError};
+use super::{Catalogue, ScanError, lock};
 use crate::state::Snapshot;
 use crate::store::{KeptRoutes, StoreError};
 
@@ -47,5 +48,20 @@ impl Catalogue {
             Ok(())
         };
         self.reserved.get_or_try_init(reserving).await.copied()
+    }
+
+    /// Takes out of the table what is reserved for plugins that have gone before they had a task, which
+    /// would do it.
+    pub(super) fn withdraw_absent(&self, is_there: impl Fn(&PluginId) -> bool) {
+        let plugins = self.plugins();
+        let is_absent = |plugin: &PluginId| !plugins.contains_key(plugin) && !is_there(plugin);
+        let absent: Vec<i64> = lock(&self.entries)
+            .iter()
+            .filter(|(_, entry)| is_absent(&entry.plugin))
+            .map(|(number, _)| *number)
+            .collect();
+        for number in absent {
+            self.withdraw(number);
+        }
     }
 }

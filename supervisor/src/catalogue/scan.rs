@@ -98,6 +98,7 @@ impl Catalogue {
         for plugin in found.iter().filter(|plugin| concerned(plugin)) {
             handles.extend(self.start(plugin, Trigger::Refresh).await);
         }
+        self.withdraw_absent(|plugin| found.contains(plugin));
         Ok(join_all(handles.iter().map(Handle::settled)).await)
     }
 
@@ -199,7 +200,7 @@ impl Catalogue {
             (None, true) => {
                 self.start(plugin, Trigger::Files).await;
             }
-            (None, false) => {}
+            (None, false) => self.withdraw_absent(|other| other != plugin),
         }
     }
 

@@ -175,7 +175,7 @@ async fn start(plan: &Plan, files: Files) -> Outcome {
     if let Some(outcome) = Box::pin(take_over(plan, &files)).await {
         return outcome;
     }
-    let generation = shared.generations.next();
+    let generation = shared.inherited.generations.next();
     if plan.shown {
         shared.enter(State::Starting, None, |snapshot| {
             snapshot.generation = generation;
@@ -198,8 +198,12 @@ async fn start(plan: &Plan, files: Files) -> Outcome {
 /// cannot, that is ended, and another is to be started.
 async fn take_over(plan: &Plan, files: &Files) -> Option<Outcome> {
     let shared = &plan.shared;
-    // Somebody who wants it started anew does not want that one; and it is not asked for later either.
-    if !shared.may_be_left() || plan.trigger == Trigger::Restart {
+    if !shared.inherited.may_be_left() {
+        return None;
+    }
+    // Somebody who wants it started anew does not want that one.
+    if plan.trigger == Trigger::Restart {
+        shared.catalogue.discard_left(Some(&shared.plugin)).await;
         return None;
     }
     let launcher = shared.catalogue.launcher();
@@ -213,7 +217,7 @@ async fn take_over(plan: &Plan, files: &Files) -> Option<Outcome> {
         Ok(Kept::Nothing) => return None,
         Ok(Kept::Ended(ended)) => {
             // Its number is not another's.
-            shared.generations.go_on_after(ended.generation);
+            shared.inherited.generations.go_on_after(ended.generation);
             replaced(shared, Some(ended.generation), ended.reason);
             return None;
         }
@@ -222,7 +226,7 @@ async fn take_over(plan: &Plan, files: &Files) -> Option<Outcome> {
             return None;
         }
     };
-    if !shared.generations.go_on_after(generation) {
+    if !shared.inherited.generations.go_on_after(generation) {
         shared.kill(launched.instance).await;
         launcher.forget(launched.instance);
         let reason = "no daemon gives an instance this number".to_owned();

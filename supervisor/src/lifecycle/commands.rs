@@ -2,8 +2,10 @@
 
 use std::sync::Arc;
 
+use pinfold_policy::Generation;
 use tokio::sync::{Mutex, OwnedMutexGuard, mpsc, oneshot, watch};
 
+use super::inherited::Inherited;
 use super::{Lifecycle, Trigger};
 use crate::logs::PluginLog;
 use crate::state::{Snapshot, State};
@@ -33,6 +35,7 @@ pub(crate) struct Handle {
     commands: mpsc::Sender<Command>,
     snapshot: watch::Receiver<Arc<Snapshot>>,
     log: Arc<PluginLog>,
+    inherited: Arc<Inherited>,
     /// Held while it is switched on or off.
     switch: Arc<Mutex<()>>,
 }
@@ -42,11 +45,13 @@ impl Handle {
         commands: mpsc::Sender<Command>,
         snapshot: watch::Receiver<Arc<Snapshot>>,
         log: Arc<PluginLog>,
+        inherited: Arc<Inherited>,
     ) -> Self {
         Self {
             commands,
             snapshot,
             log,
+            inherited,
             switch: Arc::default(),
         }
     }
@@ -64,6 +69,17 @@ impl Handle {
     /// What the plugin prints and logs.
     pub(crate) fn log(&self) -> &Arc<PluginLog> {
         &self.log
+    }
+
+    /// Whether the plugin has asked, or been asked for, what the daemon before has left of it: what is left
+    /// after that is nobody's.
+    pub(crate) fn has_asked_for_left(&self) -> bool {
+        self.inherited.was_asked()
+    }
+
+    /// Has the numbers of the plugin's instances go on after one that the daemon before started.
+    pub(crate) fn go_on_after(&self, generation: Generation) {
+        self.inherited.generations.go_on_after(generation);
     }
 
     /// Whether both reach the same task.

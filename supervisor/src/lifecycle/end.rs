@@ -50,7 +50,7 @@ pub(super) async fn hand_over(shared: Arc<Shared>, mut serving: Serving, note: S
 
 /// Ends what the daemon before has left of a plugin that is not to run.
 pub(super) async fn unwanted(shared: Arc<Shared>) -> Ending {
-    if shared.may_be_left() {
+    if shared.inherited.may_be_left() {
         shared.catalogue.discard_left(Some(&shared.plugin)).await;
     }
     Ending::Reaped

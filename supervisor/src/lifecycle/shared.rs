@@ -1,7 +1,6 @@
 //! What a plugin's task shares with the work that it has under way.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use chrono::Utc;
@@ -10,7 +9,7 @@ use pinfold_policy::{Generation, InstanceId, PluginId};
 use pinfold_sandbox::protocol::{ExitCause, KillHow, Request};
 use tokio::sync::watch;
 
-use super::generations::Generations;
+use super::inherited::Inherited;
 use crate::catalogue::Catalogue;
 use crate::chain::Chain;
 use crate::events::{EventKind, Happening};
@@ -31,17 +30,10 @@ pub(super) struct Shared {
     pub(super) catalogue: Arc<Catalogue>,
     pub(super) snapshot: watch::Sender<Arc<Snapshot>>,
     pub(super) log: Arc<PluginLog>,
-    pub(super) generations: Generations,
-    /// Whether the launcher was asked for what the daemon before has left.
-    pub(super) asked_for_left: AtomicBool,
+    pub(super) inherited: Arc<Inherited>,
 }
 
 impl Shared {
-    /// Whether the daemon before may have left an instance: asked once.
-    pub(super) fn may_be_left(&self) -> bool {
-        !self.asked_for_left.swap(true, Ordering::Relaxed)
-    }
-
     /// The newest snapshot.
     pub(super) fn snapshot(&self) -> Arc<Snapshot> {
         Arc::clone(&self.snapshot.borrow())

@@ -326,6 +326,13 @@ fn what_cannot_be_taken_over_is_started_anew_and_the_rest_goes_on() {
         let wanted = [name, "generation 1", detail].map(str::to_owned);
         wait_for("the audit trail", || ends().contains(&wanted).then_some(()));
     }
+    // And its number is not that of the one that is switched on again.
+    let enabled = daemon
+        .admin()
+        .post("/api/pinfold/v1/plugins/off/enable")
+        .send();
+    enabled.ok();
+    assert_eq!(daemon.ready("off")["generation"], 2);
 }
 
 #[test]
