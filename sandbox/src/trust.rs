@@ -327,6 +327,18 @@ impl TrustedDir {
     /// [`TrustError::Entries`] where there are over `limit`, [`TrustError::Read`]. Names that are not
     /// UTF-8 are left out: nothing of ours is called like that.
     pub fn names(&self, limit: usize) -> Result<Vec<String>, TrustError> {
+        self.names_where(|_| true, limit)
+    }
+
+    /// The same of those names alone that `is_one` takes: others do not count.
+    ///
+    /// # Errors
+    /// As [`TrustedDir::names`].
+    pub fn names_where(
+        &self,
+        is_one: impl Fn(&str) -> bool,
+        limit: usize,
+    ) -> Result<Vec<String>, TrustError> {
         let failed = |errno: rustix::io::Errno| TrustError::Read {
             path: self.path.clone(),
             source: errno.into(),
@@ -335,17 +347,18 @@ impl TrustedDir {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let readable = open_beneath(&self.descriptor, OsStr::new("."), flags).map_err(failed)?;
         let mut names = Vec::new();
-        for (count, entry) in rustix::fs::Dir::new(readable).map_err(failed)?.enumerate() {
+        for entry in rustix::fs::Dir::new(readable).map_err(failed)? {
             let entry = entry.map_err(failed)?;
-            if count >= limit.saturating_add(2) {
+            match entry.file_name().to_str() {
+                Ok("." | "..") | Err(_) => continue,
+                Ok(name) if is_one(name) => names.push(name.to_owned()),
+                Ok(_) => {}
+            }
+            if names.len() > limit {
                 return Err(TrustError::Entries {
                     path: self.path.clone(),
                     limit,
                 });
-            }
-            match entry.file_name().to_str() {
-                Ok("." | "..") | Err(_) => {}
-                Ok(name) => names.push(name.to_owned()),
             }
         }
         names.sort_unstable();

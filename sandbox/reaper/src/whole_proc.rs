@@ -141,7 +141,7 @@ fn take_away_place(root: BorrowedFd<'_>) -> Result<(), Errno> {
 }
 
 fn mask(proc: BorrowedFd<'_>, masks: BorrowedFd<'_>, name: &CStr) -> Result<(), Errno> {
-    // A link that is not shown is an error.
+    // What is opened of a link is the link itself, which is masked as a file is; none is followed.
     let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
     let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let entry = rustix::fs::openat2(proc, name, flags, Mode::empty(), resolve)?;

@@ -219,8 +219,17 @@ fn masks(jail: &Jail, spec: &JailSpec) -> Result<(), JailError> {
             let entry = entry?;
             let name = entry.file_name();
             let is_masked = CString::new(name.as_bytes()).is_ok_and(|name| !is_shown(&name));
-            if is_masked && entry.metadata()?.dev() == device {
-                return Ok(Some(name.to_string_lossy().into_owned()));
+            if !is_masked {
+                continue;
+            }
+            match entry.metadata() {
+                Ok(found) if found.dev() == device => {
+                    return Ok(Some(name.to_string_lossy().into_owned()));
+                }
+                Ok(_) => {}
+                // Gone since it was listed: nothing is left to be masked.
+                Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+                Err(error) => return Err(error),
             }
         }
         Ok(None)

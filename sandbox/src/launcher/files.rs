@@ -9,6 +9,7 @@ use pinfold_policy::{LaunchTemplate, PluginId, PolicyError, PolicyFile, Template
 use sha2::{Digest as _, Sha256};
 
 use super::keys::Keys;
+use super::log;
 use crate::jail;
 use crate::seccomp::{
     Action, Arch, CompileError, Profile, ProfileError, Program, SyscallData, syscall_number,
@@ -366,21 +367,39 @@ impl Files {
         })
     }
 
-    /// What the mounts of the operator's policies are made of, as they lie there now. Those that are refused
-    /// name nothing.
+    /// What the mounts of the operator's policies are made of, as they lie there now. What cannot be read and
+    /// what is refused names nothing, which the log says.
     pub(super) fn mount_sources(&self) -> Vec<PathBuf> {
-        let Ok(names) = self.policies.with(|place| place.names(POLICIES_LIMIT)) else {
-            return Vec::new();
+        let is_policy = |name: &str| name.ends_with(".toml");
+        let names = (self.policies).with(|place| place.names_where(is_policy, POLICIES_LIMIT));
+        let names = match names {
+            Ok(names) => names,
+            Err(error) if error.is_absent() => return Vec::new(),
+            Err(error) => {
+                let why = log::chain(&error);
+                log::line(&format!("the mounts of policies are not known: {why}"));
+                return Vec::new();
+            }
         };
-        let policies = names
-            .iter()
-            .filter(|name| name.ends_with(".toml"))
-            .filter_map(|name| read(&self.policies, name).ok())
-            .filter_map(|bytes| PolicyFile::parse(&bytes).ok());
-        policies
-            .flat_map(|policy| policy.mounts)
-            .map(|mount| mount.source.into())
-            .collect()
+        let mut sources = Vec::new();
+        for name in names {
+            let unread = |error: &dyn std::error::Error| {
+                let why = log::chain(error);
+                log::line(&format!(
+                    "the mounts of policy {name:?} are not known: {why}"
+                ));
+            };
+            match read(&self.policies, &name) {
+                Err(error) => unread(&error),
+                Ok(bytes) => match PolicyFile::parse(&bytes) {
+                    Err(error) => unread(&error),
+                    Ok(policy) => {
+                        sources.extend(policy.mounts.into_iter().map(|mount| mount.source.into()));
+                    }
+                },
+            }
+        }
+        sources
     }
 
     /// The launch template of a dialect: one of `data-dir`, or else the built-in one.

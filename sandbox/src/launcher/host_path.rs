@@ -26,7 +26,8 @@ pub(super) enum HostPathError {
     Elsewhere { path: String },
     #[error(
         "{path:?} lies on what is mounted at {point:?}, which the launcher let go at its start, \
-         when no policy named it: start the launcher anew"
+         when no policy that it could read named it: start the launcher anew (under systemd \
+         `systemctl restart pinfold-launcher`, which ends every plugin)"
     )]
     LetGo { path: String, point: PathBuf },
 }

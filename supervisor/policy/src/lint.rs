@@ -125,7 +125,7 @@ rules! {
     MountOfHost "mount-of-host" Note "The plugin is shown a directory or file of the host.";
     MountWritable "mount-writable" Warning "The plugin may write to a directory or file of the host.";
     MountRefused "mount-refused" Error "A mount is refused: not there, not trusted, no plugin's to see, or in the way.";
-    MountSockets "mount-sockets" Warning "Sockets or pipes lie in a directory of the host that the plugin is shown.";
+    MountSockets "mount-sockets" Warning "Sockets or pipes lie in a directory of the host that the plugin is shown, or not all of it could be looked at.";
     DialectUnknown "dialect-unknown" Error "There is no launch template for the dialect, or it is refused.";
     FileUntrusted "file-untrusted" Error "The launcher does not read this file: its owner, its mode or a directory above it.";
     FileName "file-name" Warning "The launcher never reads this file: its name is no plugin's.";

@@ -1,8 +1,9 @@
 //! What only the surroundings of a policy tell: keys, profiles, templates, the plugin's own files.
 
+mod sockets;
+
 use std::fs;
-use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use pinfold_policy::lint::{Finding, Rule};
 use pinfold_policy::{
@@ -12,6 +13,7 @@ use pinfold_sandbox::jail::SHARED_MEMORY_BYTES;
 use pinfold_sandbox::launcher::review::{FilesError, ProfileUse, Review as Files};
 use pinfold_sandbox::seccomp::{Profile, ProfileError};
 
+use self::sockets::Sockets;
 use crate::cli::package::Package;
 use crate::cli::review::{self, Review};
 use crate::keys::{self, KeyFileError};
@@ -68,20 +70,29 @@ impl Surroundings<'_> {
         for (at, state) in states.into_iter().enumerate() {
             let place = places.nearest(&format!("mounts[{at}]"));
             if !state.found.problem.is_empty() {
-                let help =
-                    "name a path by its real name, which root owns and nobody else can write";
+                let help = "mend what the message names; \"Mounts\" in docs/policy.md says what can be mounted, and where";
                 let finding = Finding::new(Rule::MountRefused, state.found.problem, help);
                 found.push(finding.at(place));
-            } else if let Some(path) = talking(Path::new(&state.source)) {
-                let message = format!(
+                continue;
+            }
+            let message = match Sockets::of(Path::new(&state.source), sockets::NAMES_LIMIT) {
+                Sockets::None => continue,
+                Sockets::Found(path) => format!(
                     "{} is a socket or pipe: what serves there may be reached from the jail, where its mode \
                      lets the plugin's user",
                     path.display()
-                );
-                let help = "keep sockets and pipes elsewhere: only Landlock of ABI 9 holds a plugin from them";
-                let finding = Finding::new(Rule::MountSockets, message, help);
-                found.push(finding.at(place));
-            }
+                ),
+                Sockets::Unfinished(why) => {
+                    format!(
+                        "not all of {} was looked at for sockets and pipes: {why}",
+                        state.source
+                    )
+                }
+            };
+            let help =
+                "keep sockets and pipes elsewhere: only Landlock of ABI 9 holds a plugin from them";
+            let finding = Finding::new(Rule::MountSockets, message, help);
+            found.push(finding.at(place));
         }
     }
 
@@ -263,32 +274,6 @@ fn runtime(review: &Review, policy: &PolicyFile, places: &Places, found: &mut Ve
         let finding = Finding::new(Rule::RuntimeRefused, state.found.problem, help);
         found.push(finding.at(places.nearest(&path)));
     }
-}
-
-/// Files and directories that are looked at for [`talking`].
-const LOOKED_AT: usize = 8192;
-
-/// The first socket or pipe in a tree, as far as it is looked at: without links, and within its file system,
-/// which is what a mount shows of it.
-fn talking(tree: &Path) -> Option<PathBuf> {
-    let device = fs::symlink_metadata(tree).ok()?.dev();
-    let mut rest = vec![tree.to_owned()];
-    let mut left = LOOKED_AT;
-    while let Some(directory) = rest.pop() {
-        for entry in fs::read_dir(directory).into_iter().flatten().flatten() {
-            left = left.checked_sub(1)?;
-            let Ok(kind) = entry.file_type() else {
-                continue;
-            };
-            if kind.is_socket() || kind.is_fifo() {
-                return Some(entry.path());
-            }
-            if kind.is_dir() && entry.metadata().is_ok_and(|found| found.dev() == device) {
-                rest.push(entry.path());
-            }
-        }
-    }
-    None
 }
 
 /// Grants of which the manifest says nothing: they wait for whoever asks for them when it registers.
