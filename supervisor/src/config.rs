@@ -7,9 +7,10 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
+use pinfold_gateway::{ContentSecurity, ContentSecurityError};
 use pinfold_hostapi::{DatabaseConfig, HttpConfig, OpenFailure};
 use pinfold_policy::document::{self, DocumentError, KnownKeys};
-use pinfold_policy::{ByteSize, Span};
+use pinfold_policy::{ByteSize, PluginId, Span};
 use serde::{Deserialize, Serialize};
 
 pub use credential::{CredentialError, Credentials};
@@ -83,6 +84,10 @@ pub struct GatewaySection {
     pub in_flight_per_plugin: u32,
     /// Form of `GET /api/v1/plugins`: `array` or `object`.
     pub plugin_list: PluginList,
+    /// `Content-Security-Policy` of plugins' answers; none where it is empty.
+    pub content_security: String,
+    /// The same of single plugins.
+    pub content_security_of: BTreeMap<PluginId, String>,
 }
 
 /// Form of the plugin list.
@@ -103,6 +108,19 @@ impl GatewaySection {
         let three_quarters = self.connections - self.connections.div_ceil(4);
         self.in_flight.unwrap_or(three_quarters.max(1))
     }
+
+    /// What browsers are told of plugins' answers, or the key whose text no header can be.
+    pub(crate) fn content_security(
+        &self,
+    ) -> Result<ContentSecurity, (String, ContentSecurityError)> {
+        let mut all = ContentSecurity::new(&self.content_security)
+            .map_err(|error| ("gateway.content-security".to_owned(), error))?;
+        for (plugin, text) in &self.content_security_of {
+            all.set(plugin.clone(), text)
+                .map_err(|error| (format!("gateway.content-security-of.{plugin}"), error))?;
+        }
+        Ok(all)
+    }
 }
 
 impl Default for GatewaySection {
@@ -116,6 +134,8 @@ impl Default for GatewaySection {
             in_flight: None,
             in_flight_per_plugin: 256,
             plugin_list: PluginList::Array,
+            content_security: "sandbox".into(),
+            content_security_of: BTreeMap::new(),
         }
     }
 }
@@ -189,6 +209,8 @@ const KEYS: &KnownKeys = &[
             "in-flight",
             "in-flight-per-plugin",
             "plugin-list",
+            "content-security",
+            "content-security-of",
         ],
     ),
     ("hostapi", &["database", "config", "http"]),
@@ -255,7 +277,7 @@ pub enum ConfigError {
         #[source]
         source: FilterError,
     },
-    /// A database has a name or a URL that none can have.
+    /// A database has a name, a URL or a time for a write that none can have.
     #[error("{path}: hostapi.database.{name}")]
     Database {
         /// The file.
@@ -265,6 +287,17 @@ pub enum ConfigError {
         /// What is wrong.
         #[source]
         source: OpenFailure,
+    },
+    /// What no header of an answer can be.
+    #[error("{path}: {key}")]
+    ContentSecurity {
+        /// The file.
+        path: PathBuf,
+        /// Dotted key.
+        key: String,
+        /// What is wrong.
+        #[source]
+        source: ContentSecurityError,
     },
     /// A value that would do harm.
     #[error("{path}: {key} is {value}: {why}")]
@@ -339,6 +372,13 @@ impl Config {
                        health checks and administrators out";
             return refuse("gateway.in-flight", all.to_string(), why);
         }
+        config.gateway.content_security().map_err(|(key, source)| {
+            ConfigError::ContentSecurity {
+                path: path.into(),
+                key,
+                source,
+            }
+        })?;
         let http = &config.hostapi.http;
         for (key, size) in [
             ("hostapi.http.request-limit", http.request_limit),
@@ -410,8 +450,32 @@ mod tests {
     }
 
     #[test]
+    fn what_browsers_are_told_of_answers_is_said_for_all_and_for_single_plugins() {
+        let config = parse(
+            "[gateway]\ncontent-security = ''\n[gateway.content-security-of]\nhello = 'sandbox allow-scripts'",
+        )
+        .unwrap();
+        let expected = {
+            let mut expected = ContentSecurity::new("").unwrap();
+            let hello = PluginId::parse("hello").unwrap();
+            expected.set(hello, "sandbox allow-scripts").unwrap();
+            expected
+        };
+        assert_eq!(config.gateway.content_security(), Ok(expected));
+        assert_eq!(parse(&config.to_toml()), Ok(config));
+    }
+
+    #[test]
     fn faults_are_refused_with_file_and_place() {
         for (text, expected) in [
+            (
+                "[gateway]\ncontent-security = 'sändbox'",
+                "pinfold.toml: gateway.content-security: printable ASCII alone can be sent in a header",
+            ),
+            (
+                "[gateway.content-security-of]\nhello = \"a\\nb\"",
+                "pinfold.toml: gateway.content-security-of.hello: printable ASCII alone can be sent in a header",
+            ),
             (
                 "lisen = 'x'",
                 r#"pinfold.toml: line 1: unknown key "lisen", did you mean "listen"?"#,

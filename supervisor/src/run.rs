@@ -447,6 +447,8 @@ fn gateway_config(config: &Config) -> GatewayConfig {
             PluginList::Array => ListForm::Array,
             PluginList::Object => ListForm::Object,
         },
+        // Looked at when the configuration was read.
+        content_security: gateway.content_security().unwrap_or_default(),
         ..GatewayConfig::default()
     }
 }

@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use crate::content_security::ContentSecurity;
 use crate::listen::ConnectionLimits;
 
 /// Settings of one gateway listener. `Default` is what holds where the operator says nothing.
@@ -44,6 +45,8 @@ pub struct GatewayConfig {
     pub compat: Compat,
     /// Form of that original's list of plugins.
     pub list_form: ListForm,
+    /// What browsers are told to hold plugins' answers to.
+    pub content_security: ContentSecurity,
 }
 
 /// The original whose management paths a listener has, beside Pinfold's own.
@@ -84,6 +87,7 @@ impl Default for GatewayConfig {
             drain_time: Duration::from_secs(10),
             compat: Compat::default(),
             list_form: ListForm::default(),
+            content_security: ContentSecurity::default(),
         }
     }
 }

@@ -23,7 +23,7 @@ use crate::admin::{self, Control};
 use crate::answers::AnswerBudget;
 use crate::audit::{self, Actor, Audit};
 use crate::authenticate::{Credential, Tokens, authenticate};
-use crate::authorise::authorise;
+use crate::authorise::{authorise, not_across_sites};
 use crate::body::{self, BodyBudget, WholeBody};
 use crate::config::{ConfigError, GatewayConfig};
 use crate::failure::Failure;
@@ -160,6 +160,9 @@ impl Gateway {
             let path = route::path(&head.uri)?;
             let target = route::route(self.config.compat, &table, &head.method, &path)?;
             log.note(&target);
+            if matches!(target, Target::Admin | Target::Metrics) {
+                not_across_sites(&head.headers)?;
+            }
             authorise(target.needs(), &log.actor)?;
             let place = limit(&target)?;
             let decoded_path = path.decoded.into_owned();
@@ -238,7 +241,8 @@ impl Gateway {
                 let call = place.as_ref().map(Place::call);
                 let request = forward::request(matched, head, decoded_path, bytes);
                 let response = forward::forward(&entry, request, context).await;
-                let response = response.and_then(respond::plugin);
+                let security = self.config.content_security.of(&entry.plugin);
+                let response = response.and_then(|response| respond::plugin(response, security));
                 if let Some(call) = call {
                     call.ended(&response);
                 }

@@ -26,6 +26,8 @@ pub(crate) enum Refusal {
     LoginRequired,
     #[error("admin access required")]
     AdminRequired,
+    #[error("a page of another site asks for this")]
+    CrossSite,
     #[error("too many requests")]
     Rate { wait: Duration },
     #[error("plugin has as many requests under way as it may have")]
@@ -56,6 +58,7 @@ impl Refusal {
             Self::Method { .. } => "gateway.method_not_allowed",
             Self::LoginRequired => "gateway.login_required",
             Self::AdminRequired => "gateway.admin_required",
+            Self::CrossSite => "gateway.cross_site",
             Self::Rate { .. } => "gateway.rate",
             Self::InFlight => "gateway.in_flight",
             Self::Busy => "gateway.busy",
@@ -80,7 +83,7 @@ impl Refusal {
             | Self::AnswerBudget => StatusCode::SERVICE_UNAVAILABLE,
             Self::NotFound => StatusCode::NOT_FOUND,
             Self::Method { .. } => StatusCode::METHOD_NOT_ALLOWED,
-            Self::AdminRequired => StatusCode::FORBIDDEN,
+            Self::AdminRequired | Self::CrossSite => StatusCode::FORBIDDEN,
             Self::Rate { .. } => StatusCode::TOO_MANY_REQUESTS,
             Self::BodyTooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
             Self::BodyTimeOut => StatusCode::REQUEST_TIMEOUT,
@@ -94,6 +97,7 @@ impl Refusal {
             Self::TokenRefused
                 | Self::LoginRequired
                 | Self::AdminRequired
+                | Self::CrossSite
                 | Self::Rate { .. }
                 | Self::InFlight
                 | Self::Busy

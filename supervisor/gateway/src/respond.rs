@@ -5,8 +5,9 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::{
-    ALLOW, CACHE_CONTROL, CONTENT_DISPOSITION, CONTENT_LANGUAGE, CONTENT_TYPE, ETAG, EXPIRES,
-    LAST_MODIFIED, LINK, LOCATION, RETRY_AFTER, VARY, WWW_AUTHENTICATE, X_CONTENT_TYPE_OPTIONS,
+    ALLOW, CACHE_CONTROL, CONTENT_DISPOSITION, CONTENT_LANGUAGE, CONTENT_SECURITY_POLICY,
+    CONTENT_TYPE, ETAG, EXPIRES, LAST_MODIFIED, LINK, LOCATION, RETRY_AFTER, VARY,
+    WWW_AUTHENTICATE, X_CONTENT_TYPE_OPTIONS,
 };
 use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
 use http_body_util::{Either, Full};
@@ -126,7 +127,10 @@ pub(crate) fn failure(form: ErrorForm, id: &RequestId, failure: Failure) -> Resp
 }
 
 /// The answer of a plugin, as far as it may have one.
-pub(crate) fn plugin(response: PluginResponse) -> Result<Response<Full<Bytes>>, CallError> {
+pub(crate) fn plugin(
+    response: PluginResponse,
+    content_security: Option<HeaderValue>,
+) -> Result<Response<Full<Bytes>>, CallError> {
     let status = response.status;
     if status.as_u16() < 200 || status.as_u16() > 599 {
         return Err(CallError::Protocol {
@@ -146,9 +150,12 @@ pub(crate) fn plugin(response: PluginResponse) -> Result<Response<Full<Bytes>>, 
     let mut answer = Response::new(Full::new(body));
     *answer.status_mut() = status;
     let headers = answer.headers_mut();
-    // Those of every answer come to them.
-    headers.reserve(response.headers.len() + 2);
+    // Those that we add come to them.
+    headers.reserve(response.headers.len() + 3);
     pass_headers(response.headers, headers);
+    if let Some(value) = content_security {
+        headers.insert(CONTENT_SECURITY_POLICY, value);
+    }
     if has_body && !headers.contains_key(CONTENT_TYPE) {
         // What has no type is shown as nothing but bytes.
         headers.insert(

@@ -458,3 +458,29 @@ async fn on_the_gateway_it_is_for_administrators_alone() {
     };
     assert_eq!(user.id, "root");
 }
+
+#[tokio::test]
+async fn what_another_sites_page_has_a_browser_ask_for_is_refused() {
+    let world = World::new().await;
+    let line = format!("POST {API}/tokens");
+    let body = r#"{"name":"ci","user":"ann"}"#;
+    for site in ["cross-site", "same-site"] {
+        let site = format!("sec-fetch-site: {site}");
+        let reply = world.ask(&line, &[ADMIN, site.as_str()], body).await;
+        assert_eq!(
+            (reply.status, problem(&reply).code.as_str()),
+            (403, "gateway.cross_site")
+        );
+    }
+    assert!(world.daemon.acts.lock().unwrap().is_empty());
+    // What plugins serve may be part of another site.
+    let reply = world
+        .ask("GET /items/1", &["sec-fetch-site: cross-site"], "")
+        .await;
+    assert_eq!(reply.status, 200);
+    // A program's `fetch` says how it asks, and nothing of a site.
+    let reply = world
+        .ask(&line, &[ADMIN, "sec-fetch-mode: cors"], body)
+        .await;
+    assert_eq!(reply.status, 201);
+}

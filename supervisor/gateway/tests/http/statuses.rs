@@ -1,6 +1,6 @@
 //! Every answer the gateway gives to a well-formed request, and what it writes down.
 
-use pinfold_gateway::{Actor, Decision, RoutePattern};
+use pinfold_gateway::{Actor, ContentSecurity, Decision, RoutePattern};
 use pinfold_policy::Generation;
 use serde_json::json;
 
@@ -154,6 +154,7 @@ async fn only_safe_headers_of_a_plugin_pass() {
         names,
         [
             "content-length",
+            "content-security-policy",
             "content-type",
             "date",
             "etag",
@@ -163,6 +164,7 @@ async fn only_safe_headers_of_a_plugin_pass() {
     );
     assert_eq!(reply.header("x-content-type-options"), Some("nosniff"));
     assert_ne!(reply.header("x-request-id"), Some("forged-by-plugin"));
+    assert_eq!(reply.header("content-security-policy"), Some("sandbox"));
     assert_eq!(reply.body, "<p>hi");
     let reply = client.ask("GET /do/redirect", &[], "").await;
     assert_eq!(
@@ -275,4 +277,23 @@ async fn swapped_table_is_served_from_the_next_request_on() {
         .table
         .store(pinfold_gateway::Table::build(vec![]).0.into());
     assert_eq!(world.get("/items/1").await.status, 404);
+}
+
+#[tokio::test]
+async fn a_plugins_answers_are_held_to_what_the_operator_says() {
+    let of = async |all: &str, hello: Option<&str>| {
+        let mut security = ContentSecurity::new(all).unwrap();
+        if let Some(text) = hello {
+            security.set(id("hello"), text).unwrap();
+        }
+        let world = World::with(|config| config.content_security = security, |_| {}).await;
+        let reply = world.get("/do/headers").await;
+        let own = world.get("/healthz").await;
+        assert_eq!(own.header("content-security-policy"), None);
+        reply.header("content-security-policy").map(str::to_owned)
+    };
+    assert_eq!(of("", None).await, None);
+    assert_eq!(of("sandbox", Some("")).await, None);
+    let scripts = "sandbox allow-scripts";
+    assert_eq!(of("sandbox", Some(scripts)).await.as_deref(), Some(scripts));
 }
