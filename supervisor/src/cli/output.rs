@@ -73,15 +73,11 @@ impl Output {
         write(format!("{}\n", escape_json(&text)).as_bytes())
     }
 
-    /// JSON text that a plugin made, as it is; escaped anew where a terminal reads it.
+    /// JSON text that a plugin made. It is escaped anew whoever reads it: a terminal may stand behind a pipe
+    /// too, and to a program the value is the same.
     pub(super) fn raw_json(self, text: &[u8]) -> Result<(), OutputError> {
-        if io::stdout().is_terminal() {
-            let text = String::from_utf8_lossy(text);
-            write(escape_json(text.trim_end()).as_bytes())?;
-        } else {
-            write(text.strip_suffix(b"\n").unwrap_or(text))?;
-        }
-        write(b"\n")
+        let text = String::from_utf8_lossy(text);
+        write(format!("{}\n", escape_json(text.trim_end())).as_bytes())
     }
 
     /// Bytes for a file or another program.

@@ -46,7 +46,7 @@ pub(super) async fn look(patient: &Patient<'_>, found: &mut Findings) {
             }
             // Taken in meanwhile.
             Err(error) if error.is_absent() => {}
-            Err(error) => failed(&path, &error, found),
+            Err(error) => failed(Lies::Record(&path), &error, found),
         }
     }
     if fine >= PENDING_LIMIT {
@@ -88,13 +88,21 @@ fn directory(
         // Made with the first record.
         Ok(None) => None,
         Err(error) => {
-            failed(path, &error, found);
+            failed(Lies::Directory(path), &error, found);
             None
         }
     }
 }
 
-fn failed(path: &Path, error: &PendingError, found: &mut Findings) {
+/// What of it cannot be used.
+#[derive(Clone, Copy)]
+enum Lies<'a> {
+    Directory(&'a Path),
+    Record(&'a Path),
+}
+
+fn failed(lies: Lies<'_>, error: &PendingError, found: &mut Findings) {
+    let (Lies::Directory(path) | Lies::Record(path)) = lies;
     let path = shell_word(path);
     let message = format!("{}: {NOT_TAKEN}", chain(error));
     match error {
@@ -106,17 +114,24 @@ fn failed(path: &Path, error: &PendingError, found: &mut Findings) {
             message,
             format!("look who wrote there; what is as it should be: chown root {path} && chmod go-w {path}"),
         ),
-        PendingError::Open { .. } | PendingError::Read { .. } => found.fail(
-            CHECK,
-            message,
-            format!("look what lies at {path}, and take it away: a directory is made with the next record"),
-        ),
-        PendingError::Kind { .. } | PendingError::Json { .. } | PendingError::Value { .. } => found
-            .fail(
+        PendingError::Open { .. } | PendingError::Read { .. }
+            if matches!(lies, Lies::Directory(_)) =>
+        {
+            found.fail(
                 CHECK,
                 message,
-                format!("look at it, note elsewhere what was done, and: rm {path}"),
-            ),
+                format!("look what lies at {path}, and take it away: a directory is made with the next record"),
+            );
+        }
+        PendingError::Open { .. }
+        | PendingError::Read { .. }
+        | PendingError::Kind { .. }
+        | PendingError::Json { .. }
+        | PendingError::Value { .. } => found.fail(
+            CHECK,
+            message,
+            format!("look at it, note elsewhere what was done, and: rm {path}"),
+        ),
     }
 }
 
@@ -188,6 +203,24 @@ mod tests {
         }
         fs::set_permissions(path, fs::Permissions::from_mode(0o700)).unwrap();
         assert!(may(&fs::metadata(path).unwrap(), (0, 0), 0o5));
+    }
+
+    #[test]
+    fn a_record_that_cannot_be_read_is_noted_elsewhere_before_it_goes() {
+        let unreadable = || PendingError::Read {
+            path: "x".into(),
+            source: io::Error::other("no"),
+        };
+        let path = Path::new("/x");
+        for (lies, expected) in [
+            (Lies::Record(path), "note elsewhere what was done"),
+            (Lies::Directory(path), "a directory is made"),
+        ] {
+            let mut found = Findings::default();
+            failed(lies, &unreadable(), &mut found);
+            let mend = found.0.remove(0).mend.unwrap();
+            assert!(mend.contains(expected), "{mend}");
+        }
     }
 
     #[test]

@@ -92,11 +92,15 @@ fn way(unit: &str) -> Way<'_> {
         addresses(unit, "IPAddressAllow"),
         addresses(unit, "IPAddressDeny"),
     );
-    if denied.is_empty() || allowed.iter().any(|one| is_everything(one)) {
+    let denied: Vec<&str> = denied
+        .into_iter()
+        .filter(|one| !allowed.contains(one))
+        .collect();
+    if denied.is_empty() || is_everything(&allowed) {
         return Way::Open;
     }
     let allowed: Vec<&str> = allowed.into_iter().filter(|one| !is_here(one)).collect();
-    match denied.iter().any(|one| is_everything(one)) {
+    match is_everything(&denied) {
         false => Way::AllBut(denied),
         true if allowed.is_empty() => Way::Closed,
         true => Way::To(allowed),
@@ -118,8 +122,10 @@ fn addresses<'u>(unit: &'u str, key: &str) -> Vec<&'u str> {
     all
 }
 
-fn is_everything(addresses: &str) -> bool {
-    matches!(addresses, "any" | "0.0.0.0/0" | "::/0")
+/// Whether these are all there are, of both families.
+fn is_everything(addresses: &[&str]) -> bool {
+    let has = |one| addresses.contains(&one);
+    has("any") || has("0.0.0.0/0") && has("::/0")
 }
 
 fn is_here(addresses: &str) -> bool {
@@ -153,6 +159,13 @@ mod tests {
             ),
             ("IPAddressDeny=10.0.0.0/8", Way::AllBut(vec!["10.0.0.0/8"])),
             ("IPAddressDeny = 0.0.0.0/0 ::/0", Way::Closed),
+            // One family is not everybody.
+            ("IPAddressDeny=0.0.0.0/0", Way::AllBut(vec!["0.0.0.0/0"])),
+            (
+                "IPAddressDeny=any\nIPAddressAllow=localhost ::/0",
+                Way::To(vec!["::/0"]),
+            ),
+            ("IPAddressDeny=::/0\nIPAddressAllow=::/0", Way::Open),
             (
                 "IPAddressDeny=any\nIPAddressAllow=10.0.0.0/8\nIPAddressAllow=",
                 Way::Closed,
