@@ -66,25 +66,24 @@ impl WrittenDown {
 }
 
 impl Turn<'_> {
-    async fn known(
+    /// What is in the trail. Where it is not given back it is read again by the next one: of a commit that
+    /// failed, or that nobody waited for, nobody here knows whether it took effect.
+    async fn take(
         &mut self,
         connection: &mut SqliteConnection,
-    ) -> Result<&KnownRecords, sqlx::Error> {
-        let known = match self.0.take() {
-            Some(known) => known,
-            None => KnownRecords::read(connection).await?,
-        };
-        Ok(self.0.insert(known))
+    ) -> Result<KnownRecords, sqlx::Error> {
+        match self.0.take() {
+            Some(known) => Ok(known),
+            None => KnownRecords::read(connection).await,
+        }
     }
 
-    /// These are committed. What is kept is no more than a trail has: past that it is read again.
-    fn add(&mut self, committed: impl IntoIterator<Item = Known>) {
-        let Some(known) = &mut *self.0 else {
-            return;
-        };
+    /// Gives it back, with what was committed. What is kept is no more than a trail has: past that it is
+    /// read again.
+    fn give_back(mut self, mut known: KnownRecords, committed: impl IntoIterator<Item = Known>) {
         known.0.extend(committed);
-        if i64::try_from(known.0.len()).is_ok_and(|count| count > KEPT_RECORDS) {
-            *self.0 = None;
+        if i64::try_from(known.0.len()).is_ok_and(|count| count <= KEPT_RECORDS) {
+            *self.0 = Some(known);
         }
     }
 }
@@ -100,13 +99,15 @@ impl Store {
         let this: Known = texts.map(Clone::clone).into();
         let mut turn = self.written_down.turn().await;
         let mut transaction = self.begin(OPERATION).await?;
-        let known = turn.known(&mut transaction).await;
-        if known.map_err(failed(OPERATION))?.0.contains(&this) {
+        let known = turn.take(&mut transaction).await;
+        let known = known.map_err(failed(OPERATION))?;
+        if known.0.contains(&this) {
+            turn.give_back(known, []);
             return Ok(());
         }
         let told = insert(&mut transaction, &entry).await?;
         transaction.commit().await.map_err(failed(OPERATION))?;
-        turn.add([this]);
+        turn.give_back(known, [this]);
         told.tell();
         Ok(())
     }
@@ -124,7 +125,7 @@ impl Store {
         let mut turn = self.written_down.turn().await;
         let mut transaction = self.begin(OPERATION).await?;
         let append = async {
-            let trail = turn.known(&mut transaction).await?;
+            let trail = turn.take(&mut transaction).await?;
             let mut appender = Appender::begin(&mut transaction).await?;
             let (mut told, mut committed) = (Told::default(), Vec::new());
             for (id, record) in records.iter().filter(|(id, it)| !trail.has(id, it)) {
@@ -140,12 +141,12 @@ impl Store {
                 told.push(head, &entry, 1);
                 committed.push(known(id, record));
             }
-            Ok::<_, sqlx::Error>((told, committed))
+            Ok::<_, sqlx::Error>((trail, told, committed))
         };
-        let (told, committed) = append.await.map_err(failed(OPERATION))?;
+        let (trail, told, committed) = append.await.map_err(failed(OPERATION))?;
         transaction.commit().await.map_err(failed(OPERATION))?;
         let count = committed.len();
-        turn.add(committed);
+        turn.give_back(trail, committed);
         told.tell();
         Ok(count)
     }
@@ -240,6 +241,20 @@ mod tests {
             .unwrap();
         assert_eq!(store.audit_written_down(&one, None).await.unwrap(), 0);
         let two = [(id("2"), record("p2"))];
+        assert_eq!(store.audit_written_down(&two, None).await.unwrap(), 1);
+        // What a failure leaves in the trail is looked for there.
+        for statement in [
+            "DELETE FROM audit",
+            "CREATE TRIGGER t BEFORE INSERT ON audit BEGIN SELECT RAISE(ABORT, 'no'); END",
+        ] {
+            sqlx::query(statement).execute(&store.pool).await.unwrap();
+        }
+        let three = [(id("3"), record("p3"))];
+        store.audit_written_down(&three, None).await.unwrap_err();
+        sqlx::query("DROP TRIGGER t")
+            .execute(&store.pool)
+            .await
+            .unwrap();
         assert_eq!(store.audit_written_down(&two, None).await.unwrap(), 1);
         store.close().await;
         let store = Store::open(&path).await.unwrap();
