@@ -134,6 +134,11 @@ fn what_may_be_written_is_the_hosts_own_and_nothing_in_it_is_run() {
     assert_eq!(inside_of(place.path(), &acts, true, spec(&[])), expected);
     let kept = fs::metadata(place.path().join("kept")).unwrap();
     assert_eq!(kept.uid(), PLUGIN_ID);
+    let mut outside = all_ok(acts.len());
+    // What was executed says so before the act is told.
+    outside.insert(acts.len() - 1, "executed".to_owned());
+    let another = self::place();
+    assert_eq!(outside_of(another.path(), &acts), outside);
 }
 
 #[test]

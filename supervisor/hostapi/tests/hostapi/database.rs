@@ -226,6 +226,19 @@ async fn query_for(
         .map(drop)
 }
 
+async fn exec_for(world: &World, name: &str, sql: &str, deadline_ms: u64) -> Result<(), HostError> {
+    let call = HostCall::DbExec {
+        database: None,
+        sql: sql.into(),
+        parameters: Vec::new(),
+    };
+    world
+        .api
+        .call(&caller(name, ITEMS), call, &context(deadline_ms))
+        .await
+        .map(drop)
+}
+
 #[tokio::test]
 async fn a_statement_without_end_is_interrupted_at_its_deadline() {
     let world = World::new().await;
@@ -238,16 +251,7 @@ async fn a_statement_without_end_is_interrupted_at_its_deadline() {
     }
     let writes = "WITH RECURSIVE n(x) AS (SELECT 10 UNION ALL SELECT x + 1 FROM n) \
                   INSERT INTO items (id) SELECT x FROM n";
-    let call = HostCall::DbExec {
-        database: None,
-        sql: writes.into(),
-        parameters: Vec::new(),
-    };
-    let error = world
-        .api
-        .call(&plugin, call, &context(150))
-        .await
-        .unwrap_err();
+    let error = exec_for(&world, "p", writes, 150).await.unwrap_err();
     assert!(matches!(error, HostError::Deadline), "{error}");
     assert!(
         started.elapsed() < Duration::from_secs(5),
@@ -282,17 +286,6 @@ async fn two_plugins_that_query_without_end_leave_the_others_a_connection() {
 #[tokio::test]
 async fn a_write_without_end_leaves_the_next_one_its_time() {
     let world = World::with(|config| config.write_time = Span(Duration::from_millis(300))).await;
-    let exec = async |name, sql: &str, deadline_ms| {
-        let call = HostCall::DbExec {
-            database: None,
-            sql: sql.into(),
-            parameters: Vec::new(),
-        };
-        world
-            .api
-            .call(&caller(name, ITEMS), call, &context(deadline_ms))
-            .await
-    };
     let endless = "WITH RECURSIVE n(x) AS (SELECT 10 UNION ALL SELECT x FROM n) \
                    DELETE FROM items WHERE id IN (SELECT x FROM n)";
     let next = async {
@@ -301,9 +294,9 @@ async fn a_write_without_end_leaves_the_next_one_its_time() {
                 .await
                 .unwrap();
         }
-        exec("b", "DELETE FROM items WHERE id = 3", 4_000).await
+        exec_for(&world, "b", "DELETE FROM items WHERE id = 3", 4_000).await
     };
-    let (ended, next) = tokio::join!(exec("a", endless, 8_000), next);
+    let (ended, next) = tokio::join!(exec_for(&world, "a", endless, 8_000), next);
     assert!(matches!(ended, Err(HostError::Deadline)), "{ended:?}");
     next.unwrap();
 }
