@@ -132,13 +132,18 @@ impl Client {
         R: Send + 'static,
         F: FnOnce(Body<'_>) -> Result<R, DecodeError> + Send + 'static,
     {
-        let encode = |encoder: &mut Encoder, out: &mut Vec<u8>| encoder.encode(schema, arg, out);
-        timeout_at(deadline, self.call_until(deadline, method, encode, decode))
+        self.call_owned(method, (schema, arg), deadline, decode)
             .await
-            .unwrap_or(Err(CallError::Deadline))
     }
 
-    /// The same with an argument that is dropped once it is written, before its reply is waited for.
+    /// The same with an argument of its own, which is dropped once it is in the encoder's buffer: before the
+    /// call is sent, and so before its reply is waited for.
+    ///
+    /// Dropping the future forgets the call, as with [`Client::call`].
+    ///
+    /// # Errors
+    /// [`CallError`]: one that is encoded or decoded in vain, the other side's own, the deadline, or the end
+    /// of the conversation.
     pub async fn call_owned<A, R, F>(
         &self,
         method: &str,

@@ -39,10 +39,9 @@ pub(crate) fn loader_link(named: &pinfold_policy::Runtime) -> Option<(String, &s
     let (_, name) = loader.rsplit_once('/')?;
     let (_, directory) = NAMED_AT.iter().find(|(known, _)| *known == name)?;
     let path = format!("{directory}/{name}");
-    let is_there = named.mounts().any(|mount| {
-        let rest = path.strip_prefix(mount);
-        rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
-    });
+    let is_there = named
+        .mounts()
+        .any(|mount| pinfold_policy::lies_in(&path, mount));
     (!is_there).then_some((path, loader))
 }
 

@@ -43,6 +43,7 @@ mod watch;
 pub use control::{Control, Wanted};
 pub use digest::{Digest, DigestParseError, StageManifest, StagedFile};
 pub use grain::{Grain, sources};
+pub use host_path::lies_in;
 pub use http_grant::{HttpGrant, HttpTarget, TUNNEL};
 pub use id::{Generation, InstanceId, PluginId, PluginIdError};
 pub use key::{

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::host_path::{PATH_LIMIT_BYTES, is_in, of_host_fault};
+use crate::host_path::{PATH_LIMIT_BYTES, lies_in, of_host_fault};
 
 /// What of the host a plugin needs to run: an interpreter, the loader of shared libraries, and the
 /// trees with what they load. Everything is at the same path in the jail, read-only, and belongs to
@@ -39,7 +39,7 @@ impl Runtime {
     /// The mounts that a jail needs for it: its paths, and interpreter and loader where they lie in
     /// none of these.
     pub fn mounts(&self) -> impl Iterator<Item = &str> {
-        let lies_in_a_path = |program: &str| self.paths.iter().any(|path| is_in(program, path));
+        let lies_in_a_path = |program: &str| self.paths.iter().any(|path| lies_in(program, path));
         self.paths.iter().map(String::as_str).chain(
             self.programs()
                 .filter(move |program| !lies_in_a_path(program)),
@@ -120,7 +120,7 @@ impl Runtime {
         }
         for (number, path) in self.paths.iter().enumerate() {
             let mut others = self.paths.iter().enumerate();
-            if others.any(|(other, tree)| other != number && is_in(path, tree)) {
+            if others.any(|(other, tree)| other != number && lies_in(path, tree)) {
                 let why = "it lies in another of the paths";
                 return Some(("runtime.paths", format!("{path:?}"), why));
             }
@@ -131,7 +131,7 @@ impl Runtime {
 
 fn path_fault(path: &str) -> Option<&'static str> {
     of_host_fault(path).or_else(|| {
-        let is_own = OWN.iter().any(|tree| is_in(path, tree));
+        let is_own = OWN.iter().any(|tree| lies_in(path, tree));
         is_own.then_some("the jail has a directory of its own there")
     })
 }

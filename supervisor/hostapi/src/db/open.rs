@@ -37,7 +37,7 @@ pub struct DatabaseConfig {
     #[serde(default = "default_max_size")]
     pub max_size: ByteSize,
     /// Longest time for one write of a plugin, from when it has its turn: as long all others wait.
-    /// The whole call has its own limit beside it.
+    /// The whole call has its own limit of 10 s beside it, so that more has no effect; 100 ms at least.
     #[serde(default = "default_write_time")]
     pub write_time: Span,
 }
@@ -66,10 +66,11 @@ impl DatabaseConfig {
         }
     }
 
-    /// Checks the name and the URL, and opens nothing.
+    /// Checks the name, the URL and the time for a write, and opens nothing.
     ///
     /// # Errors
-    /// [`OpenFailure`]: a name, engine or parameter that no database here can have.
+    /// [`OpenFailure`]: a name, engine or parameter that no database here can have, or too short a time for
+    /// a write.
     pub fn check(&self, name: &str) -> Result<(), OpenFailure> {
         if self.write_time.0 < SHORTEST_WRITE_TIME {
             return Err(OpenFailure::WriteTime {

@@ -102,7 +102,9 @@ impl GoatflowInstance {
             .await;
         match called {
             Ok(CallResponse { result, error }) if error.is_empty() => Ok(result.into()),
-            Ok(CallResponse { error, .. }) => Err(CallError::Plugin { text: cut(error) }),
+            Ok(CallResponse { error, .. }) => Err(CallError::Plugin {
+                text: cut_bytes(error),
+            }),
             Err(error) => Err(self.failed(error).await),
         }
     }
@@ -128,7 +130,7 @@ impl GoatflowInstance {
                 }
             }
             // The call itself never fails this way: the plugin's error is in its reply.
-            netrpc::CallError::Remote { text } => self.breach(cut(text)),
+            netrpc::CallError::Remote { text } => self.breach(cut_bytes(text)),
             error => self.breach(Chain(&error).to_string()),
         }
     }
@@ -141,7 +143,8 @@ impl GoatflowInstance {
     }
 }
 
-fn cut(mut text: String) -> String {
+/// The beginning of a text, as far as [`ERROR_TEXT_LIMIT_BYTES`] go.
+fn cut_bytes(mut text: String) -> String {
     if text.len() > ERROR_TEXT_LIMIT_BYTES {
         text.truncate(text.floor_char_boundary(ERROR_TEXT_LIMIT_BYTES));
     }

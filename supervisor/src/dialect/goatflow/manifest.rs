@@ -205,7 +205,7 @@ impl Document {
 }
 
 /// The beginning of a text.
-fn cut(mut text: String, limit_characters: usize) -> String {
+pub(super) fn cut(mut text: String, limit_characters: usize) -> String {
     if let Some((end, _)) = text.char_indices().nth(limit_characters) {
         text.truncate(end);
         text.shrink_to_fit();

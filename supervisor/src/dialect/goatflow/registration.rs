@@ -5,7 +5,7 @@ use serde::Deserialize;
 
 use super::first::First;
 use super::manifest::{
-    PermissionError, ResourceRequest, TEXT_LIMIT_CHARACTERS, VERSION_LIMIT_CHARACTERS,
+    PermissionError, ResourceRequest, TEXT_LIMIT_CHARACTERS, VERSION_LIMIT_CHARACTERS, cut,
 };
 
 /// Most routes of one plugin: bounds the table that every request walks.
@@ -206,11 +206,7 @@ impl RouteSpec {
             path: brace_parameters(&self.path)?,
             handler: self.handler.clone(),
             middleware,
-            description: self
-                .description
-                .chars()
-                .take(TEXT_LIMIT_CHARACTERS)
-                .collect(),
+            description: cut(self.description.clone(), TEXT_LIMIT_CHARACTERS),
         })
     }
 }

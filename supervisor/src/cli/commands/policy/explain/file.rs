@@ -3,7 +3,7 @@
 use std::fs::File;
 use std::os::fd::AsFd as _;
 
-use pinfold_policy::{Control, Exec, Places, PluginId, ProcView};
+use pinfold_policy::{Control, Exec, Places, PluginId, ProcView, lies_in};
 use pinfold_sandbox::jail::{
     FileAccess, FilePlaces, MountPlace, interpreters_of, masked_proc, place_of_access,
 };
@@ -87,14 +87,14 @@ pub(super) fn decide(
         mounts: &mounts,
     };
     let mut shown = policy.file.mounts.iter().enumerate();
-    let shown = shown.find(|(_, mount)| is_beneath(&real, &mount.target));
+    let shown = shown.find(|(_, mount)| lies_in(&real, &mount.target));
     let by = match (shown, real.as_str()) {
         (Some((at, _)), _) => {
             let place = policy.places.nearest(&format!("mounts[{at}]"));
             Origin::of("policy", Some(&policy.path), &policy.places, place)
         }
-        (None, state) if template.state && is_beneath(state, "/state") => from_template("state"),
-        (None, own) if is_beneath(own, &tmp_directory) => from_template("tmp-directory"),
+        (None, state) if template.state && lies_in(state, "/state") => from_template("state"),
+        (None, own) if lies_in(own, &tmp_directory) => from_template("tmp-directory"),
         (None, _) => Origin::default(),
     };
     let verb = match access {
@@ -130,9 +130,4 @@ pub(super) fn decide(
     ));
     decided.notes = notes;
     Ok(decided)
-}
-
-fn is_beneath(path: &str, directory: &str) -> bool {
-    let rest = path.strip_prefix(directory);
-    rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
 }
