@@ -8,7 +8,7 @@ use std::cmp::Reverse;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 
 use arc_swap::ArcSwap;
 use bytes::Bytes;
@@ -57,6 +57,8 @@ pub(crate) struct Administration {
     /// URL of the gateway.
     pub(crate) url: String,
     pub(crate) phase: Phase,
+    /// Whether every plugin that was there at the start has been started or has failed.
+    pub(crate) are_started: AtomicBool,
     /// What the machine gives, as found at the start.
     pub(crate) posture: ArcSwap<Option<Posture>>,
     pub(crate) resources: Resources,
@@ -93,6 +95,18 @@ impl Phase {
     }
 }
 
+impl Administration {
+    /// Plugins that have yet to be started, or to fail, for the first time since the daemon's start; 0
+    /// once all have.
+    pub(crate) fn still_starting(&self) -> usize {
+        if self.are_started.load(Ordering::Acquire) {
+            return 0;
+        }
+        let plugins = self.catalogue.snapshots().into_iter();
+        plugins.filter(|plugin| !plugin.state.is_settled()).count()
+    }
+}
+
 impl Control for Administration {
     fn status(&self) -> StatusView {
         let (mut plugins, mut handover) = (BTreeMap::new(), BTreeMap::new());
@@ -112,6 +126,7 @@ impl Control for Administration {
             mode: self.mode.into(),
             listeners: vec![self.url.clone()],
             plugins,
+            still_starting: self.still_starting(),
             handover,
             warnings: self.warnings(),
             log: Some(self.log_filter.view()),

@@ -187,6 +187,23 @@ pub(crate) fn stopping(longest: Duration) {
     ]);
 }
 
+/// How often more time for the start is asked for. The unit has `TimeoutStartSec=300`.
+const START_STEP: Duration = Duration::from_secs(60);
+/// For how long a start is lengthened: what has not come to its end by then hangs.
+const START_LIMIT: Duration = Duration::from_secs(60 * 60);
+
+/// Asks for more time for the start, for as long as this runs, but for an hour at most: for what takes as
+/// long as there is data.
+pub(crate) async fn ask_for_time() {
+    let begun = tokio::time::Instant::now();
+    let mut ticks = tokio::time::interval_at(begun + START_STEP, START_STEP);
+    while ticks.tick().await < begun + START_LIMIT {
+        let microseconds = (START_STEP * 3).as_micros();
+        let extended = u32::try_from(microseconds).unwrap_or(u32::MAX);
+        tell(&[NotifyState::ExtendTimeoutUsec(extended)]);
+    }
+}
+
 /// Gives the sign of life that the service manager asked for, twice as often as it wants it, for as
 /// long as this runs: what stops the tasks of this process stops it too.
 pub(crate) async fn keep_alive() {

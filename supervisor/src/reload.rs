@@ -4,7 +4,6 @@
 //! it waits for a restart. A file that is refused changes nothing.
 
 use std::collections::BTreeMap;
-use std::convert::Infallible;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -27,8 +26,6 @@ pub(crate) struct Reload {
     config: Config,
     log: Arc<LogFilter>,
     catalogue: Arc<Catalogue>,
-    /// What the service manager shows.
-    status: String,
     hangups: Option<Signal>,
 }
 
@@ -38,14 +35,12 @@ impl Reload {
         config: Config,
         log: Arc<LogFilter>,
         catalogue: Arc<Catalogue>,
-        status: String,
     ) -> Self {
         Self {
             path: place.config.clone(),
             config,
             log,
             catalogue,
-            status,
             hangups: None,
         }
     }
@@ -57,20 +52,19 @@ impl Reload {
         Ok(())
     }
 
-    /// Reloads at each SIGHUP. Cancel-safe: a reload that has begun does not wait for anything.
-    pub(crate) async fn keep(&mut self) -> Infallible {
-        loop {
-            let hangup = match &mut self.hangups {
-                Some(hangups) => hangups.recv().await,
-                None => None,
-            };
-            if hangup.is_none() {
-                return std::future::pending().await;
-            }
-            manager::reloading();
-            let outcome = self.reload();
-            manager::ready(&format!("{}; {outcome}", self.status));
+    /// Reloads at the next SIGHUP, and says what came of it. The service manager has been told that it
+    /// began, and is yet to be told that it is over ([`manager::ready`]). Cancel-safe: a reload that has
+    /// begun does not wait for anything.
+    pub(crate) async fn next(&mut self) -> String {
+        let hangup = match &mut self.hangups {
+            Some(hangups) => hangups.recv().await,
+            None => None,
+        };
+        if hangup.is_none() {
+            return std::future::pending().await;
         }
+        manager::reloading();
+        self.reload()
     }
 
     /// Reads the file and applies it, and says what came of it.

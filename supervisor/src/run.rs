@@ -3,14 +3,15 @@
 mod asked;
 mod error;
 mod sockets;
+mod status_line;
 
 use std::fs::{File, TryLockError};
 use std::io::Write as _;
-use std::net::SocketAddr;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 use std::process::{Child, ExitStatus};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use arc_swap::ArcSwap;
 use chrono::Utc;
@@ -22,6 +23,7 @@ use pinfold_policy::{LauncherConfig, User};
 use pinfold_sandbox::client::{Client, ClientError};
 use tokio::net::UnixListener;
 use tokio::sync::Semaphore;
+use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -29,6 +31,7 @@ use self::asked::Asked;
 pub use self::error::RunError;
 use self::error::{GatewayEnd, begin};
 use self::sockets::{HELD, admin_socket, gateway_listener, when_started};
+use self::status_line::status_line;
 use crate::catalogue::{Catalogue, Parts};
 use crate::chain::Chain;
 use crate::config::{Config, PluginList};
@@ -113,10 +116,14 @@ async fn serve(start: Start, child: &mut Option<Child>) -> Result<(), RunError> 
             .await
             .map_err(begin("seed the demonstration database"))?;
     }
-    let store = Store::open(&place.database())
-        .await
-        .map_err(RunError::Store)?;
-    take_pending(&store, &place.pending_records()).await;
+    // Bringing an earlier version's database forwards takes as long as it is large: a copy, and reading that.
+    let patience = tokio::spawn(manager::ask_for_time());
+    let opened = Store::open(&place.database()).await;
+    if let Ok(store) = &opened {
+        take_pending(store, &place.pending_records()).await;
+    }
+    patience.abort();
+    let store = opened.map_err(RunError::Store)?;
     let tokens = Arc::new(
         KnownTokens::load(store.clone())
             .await
@@ -171,6 +178,7 @@ async fn serve(start: Start, child: &mut Option<Child>) -> Result<(), RunError> 
         },
         url: format!("http://{address}"),
         phase: Phase::default(),
+        are_started: AtomicBool::new(false),
         posture: ArcSwap::default(),
         resources: Resources::default(),
         launcher_pid: child.as_ref().map(Child::id),
@@ -218,8 +226,7 @@ async fn serve(start: Start, child: &mut Option<Child>) -> Result<(), RunError> 
 
     let alive = tokio::spawn(manager::keep_alive());
     let drain = config.gateway.drain.0;
-    let status = serves(address);
-    let mut reload = Reload::new(&place, config, log_filter, Arc::clone(&catalogue), status);
+    let mut reload = Reload::new(&place, config, log_filter, Arc::clone(&catalogue));
     if !development {
         reload.listen().map_err(begin("receive SIGHUP"))?;
     }
@@ -228,34 +235,40 @@ async fn serve(start: Start, child: &mut Option<Child>) -> Result<(), RunError> 
     let discovery = Discovery::begin(Arc::clone(&catalogue)).await;
     let watching = tokio::spawn(discovery.run(stop.clone()));
     let mut is_starting = true;
-    let mut is_ready = false;
+    let mut reloaded = None;
+    let mut told = None;
     // With its end goes what the starts hold: others wait for that.
     let end = {
         let starting = begin_plugins(&catalogue, &administration, &tokens, &place, development);
         tokio::pin!(starting);
-        let held = tokio::time::sleep(HELD);
-        tokio::pin!(held);
+        let mut held = tokio::time::interval_at(tokio::time::Instant::now() + HELD, HELD);
+        held.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
+            let mut is_reload = false;
             tokio::select! {
                 () = &mut starting, if is_starting => is_starting = false,
-                () = &mut held, if is_starting && !is_ready => {}
+                // And again, for the number of those that it still waits for.
+                _ = held.tick(), if is_starting => administration.phase.set(DaemonState::Ready),
                 how = asked.wait() => break how,
                 gone = &mut receiving => break End::LauncherGone(gone.unwrap_or(ClientError::Closed)),
                 ended = &mut served => break End::GatewayGone(GatewayEnd::of(ended)),
-                never = reload.keep(), if is_ready => match never {},
+                outcome = reload.next(), if told.is_some() => {
+                    reloaded = Some(outcome);
+                    is_reload = true;
+                }
             }
             started.cancel();
-            let mut status = serves(address);
-            if is_starting {
-                let left = catalogue.snapshots().into_iter();
-                let left = left.filter(|plugin| !plugin.state.is_settled()).count();
-                status.push_str(&format!("; plugins still starting: {left}"));
+            let line = status_line(
+                address,
+                administration.still_starting(),
+                reloaded.as_deref(),
+            );
+            if is_reload || told.is_none() {
+                manager::ready(&line);
+            } else if told.as_ref() != Some(&line) {
+                manager::status(&line);
             }
-            match is_ready {
-                false => manager::ready(&status),
-                true => manager::status(&status),
-            }
-            is_ready = true;
+            told = Some(line);
         }
     };
     started.cancel();
@@ -378,6 +391,7 @@ async fn begin_plugins(
         Ok(_) => catalogue.discard_all_left().await,
         Err(error) => tracing::error!(error = %Chain(&error), "plugins not started"),
     }
+    administration.are_started.store(true, Ordering::Release);
     administration.phase.set(DaemonState::Ready);
     if development {
         crate::banner::print(administration, place);
@@ -451,11 +465,6 @@ fn gateway_config(config: &Config) -> GatewayConfig {
         content_security: gateway.content_security().unwrap_or_default(),
         ..GatewayConfig::default()
     }
-}
-
-/// What `systemctl status` says.
-fn serves(address: SocketAddr) -> String {
-    format!("serves on http://{address}")
 }
 
 /// Waits for a launcher that this daemon started; its end is bounded by its own limits.

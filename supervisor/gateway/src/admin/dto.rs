@@ -36,6 +36,10 @@ pub struct StatusView {
     pub listeners: Vec<String>,
     /// Number of plugins by state.
     pub plugins: BTreeMap<String, usize>,
+    /// How many of them have yet to be started, or to fail, for the first time since the daemon
+    /// started; 0 once all have. It is `ready` after a while all the same.
+    #[serde(default)]
+    pub still_starting: usize,
     /// How many of them the daemon before this one left, by what became of that: `taken-over`,
     /// `replaced`.
     #[serde(default)]
@@ -52,7 +56,8 @@ pub struct StatusView {
 pub enum DaemonState {
     /// Plugins are being started for the first time.
     Starting,
-    /// Every plugin that is to run has been started or has failed.
+    /// Every plugin that is to run has been started or has failed; or some take longer than the others
+    /// wait for.
     Ready,
     /// Told to stop.
     Draining,

@@ -110,6 +110,7 @@ impl Control for Daemon {
             mode: "development".into(),
             listeners: vec![],
             plugins: BTreeMap::from([("ready".into(), 1), ("disabled".into(), 1)]),
+            still_starting: 0,
             handover: BTreeMap::new(),
             warnings: vec![],
             log: None,

@@ -30,8 +30,12 @@ pub(super) async fn run(context: &Context) -> Result<(), Failure> {
 
 fn page(status: &StatusView, plugins: &[PluginView]) -> Page {
     let mut page = Page::default();
+    let late = match status.still_starting {
+        0 => String::new(),
+        count => format!("; plugins still starting: {count}"),
+    };
     page.line(format_args!(
-        "pinfoldd {} is {}",
+        "pinfoldd {} is {}{late}",
         status.version,
         word(&status.state)
     ));
