@@ -1,6 +1,7 @@
 //! `pinfold doctor`: what is wrong with an installation, and how to mend it. It needs no daemon: it is
 //! for when there is none. Looks, and changes nothing.
 
+mod activation;
 mod apparmor;
 mod clock;
 mod daemon;

@@ -17,7 +17,7 @@ pub(super) async fn look(patient: &Patient<'_>, found: &mut Findings) {
                 "pinfoldd is version {}, this command {version}",
                 status.version
             ),
-            "restart it: systemctl restart pinfold.service",
+            "restart it: sudo systemctl restart pinfold",
         );
     }
     for warning in &status.warnings {
@@ -49,12 +49,20 @@ pub(super) async fn look(patient: &Patient<'_>, found: &mut Findings) {
                 );
             }
         }
-        Err(error) => found.fail("posture", chain(&error), "look at the launcher's log"),
+        Err(error) => found.fail(
+            "posture",
+            chain(&error),
+            "its log says why: sudo journalctl -u 'pinfold*'",
+        ),
     }
     let plugins = match client.plugins().await {
         Ok(plugins) => plugins,
         Err(error) => {
-            found.fail("plugins", chain(&error), "look at the daemon's log");
+            found.fail(
+                "plugins",
+                chain(&error),
+                "its log says why: sudo journalctl -u 'pinfold*'",
+            );
             return;
         }
     };

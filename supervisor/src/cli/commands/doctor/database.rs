@@ -94,8 +94,7 @@ pub(super) async fn look(patient: &Patient<'_>, found: &mut Findings) {
     trail(&path, found).await;
 }
 
-const RESTORE: &str =
-    "stop the daemon, look at the disk, and restore a backup: pinfold restore FILE";
+const RESTORE: &str = "stop the daemon (sudo systemctl stop pinfold.slice), look at the disk, copy what is there, and restore a backup: sudo pinfold restore FILE";
 
 fn space(patient: &Patient<'_>, found: &mut Findings) {
     let state = &patient.context.place.state;

@@ -4,9 +4,8 @@ use std::fs;
 use std::io;
 use std::net::TcpListener;
 use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _};
-use std::path::Path;
 
-use super::{Findings, Patient};
+use super::{Findings, Patient, activation};
 use crate::cli::client::ClientError;
 use crate::cli::review::chain;
 use crate::config::Config;
@@ -49,18 +48,23 @@ pub(super) fn look(patient: &Patient<'_>, error: Option<ClientError>, found: &mu
             let why = error.map_or_else(String::new, |error| format!(": {}", chain(&error)));
             let mend = match patient.is_service {
                 true => {
-                    "systemctl start pinfold.service; journalctl -u pinfold.service -u pinfold-launcher.service says why where it does not"
+                    "sudo systemctl start pinfold; where it does not, sudo journalctl -u 'pinfold*' says why"
                 }
                 false => "make run",
             };
             found.fail(CHECK, format!("the daemon does not answer{why}"), mend);
-            address(patient, found);
+            let is_systemds = patient.is_service && activation::is_systemds();
+            if is_systemds {
+                activation::look(found);
+            }
+            address(patient, !is_systemds, found);
         }
     }
 }
 
-/// Whether the configuration is read, and its address is to be had.
-fn address(patient: &Patient<'_>, found: &mut Findings) {
+/// Whether the configuration is read, and, where pinfoldd listens itself, whether its address is to be
+/// had.
+fn address(patient: &Patient<'_>, is_its_own: bool, found: &mut Findings) {
     let path = &patient.context.place.config;
     let config = match Config::read(path) {
         Ok(config) => config,
@@ -77,10 +81,7 @@ fn address(patient: &Patient<'_>, found: &mut Findings) {
             return;
         }
     };
-    // A unit's socket holds the address by itself.
-    if Path::new("/run/systemd/units/invocation:pinfold-gateway.socket").exists()
-        && patient.is_service
-    {
+    if !is_its_own {
         return;
     }
     match TcpListener::bind(config.listen) {
@@ -88,7 +89,7 @@ fn address(patient: &Patient<'_>, found: &mut Findings) {
             CHECK,
             format!("another process listens on {}", config.listen),
             format!(
-                "end it (ss -ltnp names it), or give another address: listen in {}",
+                "end it (sudo ss -ltnp names it), or give another address: listen in {}",
                 path.display()
             ),
         ),
