@@ -60,24 +60,45 @@ impl Unit {
         }
     }
 
-    /// What it may write to: all else is read-only or not there.
+    /// Whether control groups are its to divide: the launcher, which starts jails.
+    fn divides_groups(&self) -> bool {
+        !self.all("Delegate").is_empty()
+    }
+
+    /// What it may write to: all else is read-only or not there. Paths in backticks are what the running
+    /// process is compared with.
     fn writes(&self) -> String {
+        // It leaves out /dev, /proc and /sys (systemd.exec(5)).
         assert_eq!(self.all("ProtectSystem"), "strict");
         let state = self.all("StateDirectory");
         let mut paths: Vec<String> = state
             .split_whitespace()
             .map(|name| format!("`/var/lib/{name}`"))
             .collect();
-        if self.is("PrivateTmp") {
-            paths.push("`/tmp` and `/var/tmp` of its own".into());
-        }
         paths.extend(
             self.all("ReadWritePaths")
                 .split_whitespace()
                 .map(|path| format!("`{path}`")),
         );
-        if !self.all("Delegate").is_empty() {
-            paths.push("its control group and those below".into());
+        // What others than root may write to there.
+        assert!(self.is("PrivateTmp") && self.is("PrivateDevices"));
+        let shared = ["/tmp", "/var/tmp", "/dev/shm", "/dev/mqueue"];
+        if self.divides_groups() {
+            // It keeps of the mounts what a launch needs.
+            let gone = shared.join(", ");
+            paths.push(format!("not {gone}, which it unmounts for itself"));
+        } else {
+            let quoted = shared.map(|path| format!("`{path}`"));
+            paths.push(format!("{} and {} of its own", quoted[0], quoted[1]));
+            paths.push(format!("{} and {}, as anybody", quoted[2], quoted[3]));
+        }
+        let is_root = self.all("User").is_empty();
+        if is_root && !self.is("ProtectKernelTunables") {
+            paths.push("`/proc/sys`".into());
+            paths.push("`/sys`".into());
+        }
+        if is_root && !self.is("ProtectControlGroups") {
+            paths.push("every control group".into());
         }
         paths.join(", ")
     }
@@ -136,6 +157,11 @@ fn table() -> String {
             "listens on (systemd makes and keeps them)",
             sockets(&["pinfold-gateway.socket", "pinfold-admin.socket"]),
             sockets(&["pinfold-launcher.socket"]),
+        ),
+        (
+            "listens on, in a jail's network (the launcher makes them)",
+            "`127.0.0.1:3128` of each plugin that is granted `http`: its proxy".into(),
+            "nothing".into(),
         ),
         (
             "network",
