@@ -1,6 +1,6 @@
 //! Outgoing HTTP: to granted hosts, at addresses that were vetted after they were looked up.
 //!
-//! A request is parsed once; its host, port and method are compared with the grants; its host is
+//! A request is parsed once; its host, port, method and path are compared with the grants; its host is
 //! looked up and every address vetted; and the connection goes to one of those addresses, so that a
 //! name cannot be one thing when it is checked and another when it is used. Each redirect goes
 //! through all of it again. Nothing in the environment, proxies among it, changes where a request

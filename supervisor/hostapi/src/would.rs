@@ -169,6 +169,25 @@ http = [{ hosts = ["api.test", "10.0.0.5"], addresses = ["10.0.0.5"], methods = 
     }
 
     #[test]
+    fn a_path_is_decided_as_it_would_be_sent() {
+        let permissions = effective("http = [{ hosts = ['api.test'], paths = ['/v1/*'] }]");
+        let would = |url| would_permit(&permissions, &http("GET", url));
+        for url in ["https://api.test/v1/a?x=/v2", "https://api.test/v2/../v1/a"] {
+            assert!(would(url).is_ok(), "{url}");
+        }
+        for (url, said) in [
+            ("https://api.test/v2/a", "the path /v2/a at"),
+            ("https://api.test/v1/../v2", "the path /v2 at"),
+            ("https://api.test/v1/%2Fa", "it has \"%2F\""),
+        ] {
+            let error = would(url).unwrap_err().to_string();
+            assert!(error.contains(said), "{url}: {error}");
+        }
+        let tunnel = would_permit_tunnel(&permissions, "api.test:443").unwrap_err();
+        assert!(tunnel.to_string().contains("limited to paths"), "{tunnel}");
+    }
+
+    #[test]
     fn a_tunnel_is_decided_as_the_proxy_does() {
         let said = |permissions: &Effective, authority| {
             let error = would_permit_tunnel(permissions, authority).unwrap_err();

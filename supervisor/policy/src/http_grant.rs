@@ -2,7 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Network, Pattern};
+use crate::http_path::Unclear;
+use crate::{Network, PathPattern, Pattern};
 
 /// Hosts that may be reached over HTTP.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -15,9 +16,13 @@ pub struct HttpGrant {
     /// Methods, upper case; empty means any.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub methods: Vec<String>,
-    /// Whether tunnels (`CONNECT`) to these hosts are permitted although `methods` limits the grant:
-    /// what is said inside one, methods included, nobody sees. A grant without methods permits them
-    /// in any case.
+    /// Paths, without the query; empty means any. A path that servers read in more than one way is
+    /// none of these, whatever they are.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub paths: Vec<PathPattern>,
+    /// Whether tunnels (`CONNECT`) to these hosts are permitted although `methods` or `paths` limit the
+    /// grant: what is said inside one, methods and paths included, nobody sees. A grant without either
+    /// permits them in any case.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub tunnel: bool,
     /// Networks that are not public and that these hosts may be in all the same. No manifest can
@@ -40,6 +45,8 @@ pub struct HttpTarget<'a> {
     pub port: u16,
     /// Whether the port is the scheme's own.
     pub default_port: bool,
+    /// Path as a URL has it once it is parsed: what is sent. A tunnel's does not count.
+    pub path: &'a str,
     /// The whole URL, for refusals.
     pub url: &'a str,
 }
@@ -55,10 +62,30 @@ pub(crate) enum Portless {
 
 impl HttpGrant {
     pub(crate) fn reaches(&self, target: &HttpTarget<'_>, portless: Portless) -> bool {
-        let method = self.methods.is_empty()
-            || (target.method == TUNNEL && self.tunnel)
-            || self.methods.iter().any(|m| m == target.method);
+        self.reaches_host(target, portless)
+            && (target.method == TUNNEL
+                || self.paths.is_empty()
+                || (self.paths.iter().any(|path| path.matches(target.path))
+                    && Unclear::find(target.path).is_none()))
+    }
+
+    /// The same, whatever the path.
+    pub(crate) fn reaches_host(&self, target: &HttpTarget<'_>, portless: Portless) -> bool {
+        let method = match target.method {
+            TUNNEL => self.tunnel || self.limited_to().is_none(),
+            method => self.methods.is_empty() || self.methods.iter().any(|m| m == method),
+        };
         method && self.names(target, portless)
+    }
+
+    /// What a tunnel would hide, if the grant is limited to it.
+    pub(crate) fn limited_to(&self) -> Option<&'static str> {
+        match (self.methods.is_empty(), self.paths.is_empty()) {
+            (true, true) => None,
+            (false, true) => Some("methods"),
+            (true, false) => Some("paths"),
+            (false, false) => Some("methods and paths"),
+        }
     }
 
     /// Whether the target's host and port are among these, whatever the method.
@@ -68,7 +95,7 @@ impl HttpGrant {
             .any(|host| host_reaches(host.as_str(), target, portless))
     }
 
-    /// What is wrong with the hosts and methods of a policy, if anything: the value and why.
+    /// What is wrong with the hosts, methods and paths of a policy, if anything: the value and why.
     pub(crate) fn fault(&self) -> Option<(String, &'static str)> {
         for host in &self.hosts {
             let text = host.as_str();
@@ -93,8 +120,13 @@ impl HttpGrant {
         }
         let upper =
             |method: &&String| method.is_empty() || !method.bytes().all(|c| c.is_ascii_uppercase());
-        let method = self.methods.iter().find(upper)?;
-        Some((method.clone(), "write methods in upper case"))
+        if let Some(method) = self.methods.iter().find(upper) {
+            return Some((method.clone(), "write methods in upper case"));
+        }
+        self.paths.iter().find_map(|path| {
+            let why = path.fault()?;
+            Some((path.as_str().to_owned(), why))
+        })
     }
 }
 
@@ -137,6 +169,7 @@ mod tests {
             host,
             port,
             default_port,
+            path: "/",
             url: "",
         }
     }
@@ -189,11 +222,18 @@ mod tests {
     }
 
     #[test]
-    fn a_tunnel_needs_a_grant_without_methods_or_one_that_says_so() {
+    fn a_tunnel_needs_a_grant_without_limits_or_one_that_says_so() {
         for (grant_text, reaches) in [
             ("hosts = ['a.test']", true),
             ("hosts = ['a.test']\nmethods = ['GET']", false),
             ("hosts = ['a.test']\nmethods = ['GET']\ntunnel = true", true),
+            ("hosts = ['a.test']\npaths = ['/x']", false),
+            ("hosts = ['a.test']\npaths = ['/**']", false),
+            ("hosts = ['a.test']\npaths = ['/x']\ntunnel = true", true),
+            (
+                "hosts = ['a.test']\nmethods = ['GET']\npaths = ['/**']",
+                false,
+            ),
             (
                 "hosts = ['b.test']\nmethods = ['GET']\ntunnel = true",
                 false,
@@ -209,13 +249,37 @@ mod tests {
                 method: "POST",
                 ..tunnel
             };
-            // It opens no other method by itself.
-            let limited = !grant.methods.is_empty();
+            // It opens no other method and no other path by itself.
+            let limited = grant.limited_to().is_some() && !grant_text.contains("paths = ['/**']");
+            let limited = limited || !grant.methods.is_empty();
             assert_eq!(
                 grant.reaches(&post, Portless::Default),
                 !limited,
                 "{grant_text}"
             );
+        }
+    }
+
+    #[test]
+    fn paths_narrow_a_grant_and_a_path_that_is_unclear_is_none_of_them() {
+        let grant = grant("hosts = ['a.test']\npaths = ['/v1/**', '/health']");
+        for (path, reaches) in [
+            ("/v1/a/b", true),
+            ("/health", true),
+            ("/health/", false),
+            ("/v2/a", false),
+            ("/", false),
+            ("", false),
+            ("/v1/..%2fv2/a", false),
+            ("/v1/a;b", false),
+        ] {
+            let target = HttpTarget {
+                path,
+                ..target("a.test", 443, true)
+            };
+            assert_eq!(grant.reaches(&target, Portless::Default), reaches, "{path}");
+            // What is not granted of the path is granted of host and method.
+            assert!(grant.reaches_host(&target, Portless::Default), "{path}");
         }
     }
 
@@ -243,5 +307,7 @@ mod tests {
             .fault()
             .unwrap();
         assert!(why.contains("tunnel = true"), "{why}");
+        let (path, _) = grant("hosts = ['a']\npaths = ['/a', 'b']").fault().unwrap();
+        assert_eq!(path, "b");
     }
 }

@@ -17,6 +17,7 @@ mod grain;
 mod hex;
 mod host_path;
 mod http_grant;
+mod http_path;
 mod id;
 mod key;
 mod launcher_config;
@@ -45,6 +46,7 @@ pub use digest::{Digest, DigestParseError, StageManifest, StagedFile};
 pub use grain::{Grain, sources};
 pub use host_path::lies_in;
 pub use http_grant::{HttpGrant, HttpTarget, TUNNEL};
+pub use http_path::PathPattern;
 pub use id::{Generation, InstanceId, PluginId, PluginIdError};
 pub use key::{
     KEYS_LIMIT, KeyName, KeyNameError, KeyRefusal, KeyRules, KeyRulesError, PUBLIC_KEY_LIMIT_BYTES,

@@ -102,6 +102,7 @@ rules! {
     PortsAll "ports-all" Warning "HTTP to any port of a host.";
     MethodsAll "methods-all" Note "HTTP with any method.";
     TunnelHidesMethods "tunnel-hides-methods" Warning "Tunnels are granted beside methods, which nobody sees inside one.";
+    TunnelHidesPaths "tunnel-hides-paths" Warning "Tunnels are granted beside paths, which nobody sees inside one.";
     AddressesPrivate "addresses-private" Warning "HTTP to addresses that are not public.";
     ConfigAll "config-all" Warning "Reading every key of the host's configuration that does not look sensitive.";
     ConfigSensitive "config-sensitive" Warning "Reading keys of the host's configuration that look sensitive.";

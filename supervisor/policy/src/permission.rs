@@ -6,7 +6,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{HttpGrant, TUNNEL};
+use crate::{HttpGrant, PathPattern, TUNNEL};
 
 /// Direction of access to a service.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -182,22 +182,35 @@ impl Permissions {
         for HttpGrant {
             hosts,
             methods,
+            paths,
             tunnel,
             addresses,
         } in &self.http
         {
+            let paths: Vec<&str> = match paths.as_slice() {
+                [] => vec![""],
+                paths => paths.iter().map(PathPattern::as_str).collect(),
+            };
+            let methods: Vec<&str> = match methods.as_slice() {
+                [] => vec!["*"],
+                methods => methods.iter().map(String::as_str).collect(),
+            };
             for host in hosts {
                 lines.extend(
                     addresses
                         .iter()
                         .map(|network| format!("http:address:{network}:{host}")),
                 );
-                if methods.is_empty() {
-                    lines.insert(format!("http:*:{host}"));
-                } else if *tunnel {
+                if *tunnel && (methods != ["*"] || paths != [""]) {
                     lines.insert(format!("http:{TUNNEL}:{host}"));
                 }
-                lines.extend(methods.iter().map(|method| format!("http:{method}:{host}")));
+                for method in &methods {
+                    lines.extend(
+                        paths
+                            .iter()
+                            .map(|path| format!("http:{method}:{host}{path}")),
+                    );
+                }
             }
         }
         lines.extend(self.email.iter().map(|to| format!("email:send:{to}")));
@@ -290,7 +303,11 @@ mod tests {
     fn lines_name_each_table_and_direction() {
         let text = r#"db = [{ tables = ["a", "b"], access = "readwrite", ddl = true }]
             cache = "write"
-            http = [{ hosts = ["x.test"], methods = ["GET"] }]"#;
+            http = [
+                { hosts = ["x.test"], methods = ["GET"] },
+                { hosts = ["y.test:81"], methods = ["GET", "PUT"], paths = ["/a", "/b/**"] },
+                { hosts = ["z.test"], paths = ["/"], tunnel = true },
+            ]"#;
         let lines: Vec<String> = toml::from_str::<Permissions>(text)
             .unwrap()
             .lines()
@@ -306,7 +323,13 @@ mod tests {
                 "db:read:main/b",
                 "db:write:main/a",
                 "db:write:main/b",
+                "http:*:z.test/",
+                "http:CONNECT:z.test",
                 "http:GET:x.test",
+                "http:GET:y.test:81/a",
+                "http:GET:y.test:81/b/**",
+                "http:PUT:y.test:81/a",
+                "http:PUT:y.test:81/b/**",
             ]
         );
     }

@@ -349,7 +349,7 @@ const KEYS: &KnownKeys = &[
     ("permissions.db", &["database", "tables", "access", "ddl"]),
     (
         "permissions.http",
-        &["hosts", "methods", "tunnel", "addresses"],
+        &["hosts", "methods", "paths", "tunnel", "addresses"],
     ),
     (
         "limits",

@@ -1,8 +1,9 @@
 //! The permission decision: what a plugin effectively may do, and why not.
 
 use crate::http_grant::Portless;
+use crate::http_path::{Unclear, shown};
 use crate::permission::{Access, Pattern, Permissions};
-use crate::{DbGrant, HttpTarget, Network, TUNNEL};
+use crate::{DbGrant, HttpGrant, HttpTarget, Network, PathPattern, TUNNEL};
 
 /// What a plugin effectively may do: what the policy grants of what the plugin asked for.
 ///
@@ -65,11 +66,41 @@ pub enum Refusal {
         /// Hosts that are granted.
         allowed: Vec<String>,
     },
-    /// A tunnel to a host whose grant permits some methods and does not say `tunnel = true`.
-    #[error("a tunnel to {target:?} is not permitted (its grant is limited to methods)")]
+    /// Host, port and method are granted, and not this path.
+    #[error("HTTP access to the path {path} at {place:?} not permitted (allowed: [{}])", .allowed.join(" "))]
+    HttpPath {
+        /// Method.
+        method: String,
+        /// Host and port.
+        place: String,
+        /// The path, printable and cut.
+        path: String,
+        /// Paths that are granted there for that method.
+        allowed: Vec<String>,
+    },
+    /// Host, port and method are granted for some paths, and servers read this one in more than one way.
+    #[error(
+        "HTTP access to the path {path} at {place:?} not permitted (it has {part:?}: {why}, and its grant is limited to paths)"
+    )]
+    HttpPathUnclear {
+        /// Method.
+        method: String,
+        /// Host and port.
+        place: String,
+        /// The path, printable and cut.
+        path: String,
+        /// The part of it, printable and cut.
+        part: String,
+        /// What it is to some servers.
+        why: &'static str,
+    },
+    /// A tunnel to a host whose grant permits some methods or paths and does not say `tunnel = true`.
+    #[error("a tunnel to {target:?} is not permitted (its grant is limited to {limits})")]
     HttpTunnel {
         /// Host and port that were to be reached.
         target: String,
+        /// What the grant is limited to: methods, paths, or both.
+        limits: &'static str,
     },
     /// The host is granted, but its address is in a range that is not public.
     #[error("HTTP access to {url:?} not permitted (its address is not public, and not granted)")]
@@ -133,7 +164,19 @@ impl Refusal {
             Self::Cache { .. } => "cache:write".into(),
             Self::Http => "http".into(),
             Self::HttpTarget { target, .. } => format!("http:{target}"),
-            Self::HttpTunnel { target } => format!("http:{TUNNEL}:{target}"),
+            Self::HttpPath {
+                method,
+                place,
+                path,
+                ..
+            }
+            | Self::HttpPathUnclear {
+                method,
+                place,
+                path,
+                ..
+            } => format!("http:{method}:{place}{path}"),
+            Self::HttpTunnel { target, .. } => format!("http:{TUNNEL}:{target}"),
             Self::HttpAddress { address, .. } => format!("http:address:{address}"),
             Self::Email => "email:send".into(),
             Self::Config => "config:read".into(),
@@ -329,30 +372,15 @@ impl Effective {
     /// address may be.
     ///
     /// # Errors
-    /// [`Refusal::Http`], [`Refusal::HttpTarget`] or [`Refusal::HttpTunnel`].
+    /// [`Refusal::Http`], [`Refusal::HttpTarget`], [`Refusal::HttpPath`],
+    /// [`Refusal::HttpPathUnclear`] or [`Refusal::HttpTunnel`].
     pub fn http_target(&self, target: &HttpTarget<'_>) -> Result<Vec<Network>, Refusal> {
         self.http()?;
-        let refused = |p: &Permissions, portless| {
-            let is_limited =
-                target.method == TUNNEL && p.http.iter().any(|grant| grant.names(target, portless));
-            if is_limited {
-                let target = format!("{}:{}", target.host, target.port);
-                return Refusal::HttpTunnel { target };
-            }
-            Refusal::HttpTarget {
-                url: target.url.into(),
-                target: format!("{}:{}:{}", target.method, target.host, target.port),
-                allowed: (p.http.iter())
-                    .flat_map(|grant| &grant.hosts)
-                    .map(Pattern::to_string)
-                    .collect(),
-            }
-        };
         let grants: Vec<_> = (self.granted.http.iter())
             .filter(|grant| grant.reaches(target, Portless::Default))
             .collect();
         if grants.is_empty() {
-            return Err(refused(&self.granted, Portless::Default));
+            return Err(http_refusal(&self.granted, target, Portless::Default));
         }
         let asks = |p: &Permissions| {
             p.http
@@ -361,12 +389,22 @@ impl Effective {
         };
         if !self.asked.iter().any(asks) {
             let asked = self.asked.iter().find(|p| !p.http.is_empty());
-            return Err(refused(asked.unwrap_or(&self.granted), Portless::Any));
+            let asked = asked.unwrap_or(&self.granted);
+            return Err(http_refusal(asked, target, Portless::Any));
         }
         Ok(grants
             .into_iter()
             .flat_map(|grant| grant.addresses.iter().copied())
             .collect())
+    }
+
+    /// The grants that reach the target's host and port by its method, whatever its path: which of them
+    /// a request rested on where only its path would tell.
+    #[must_use]
+    pub fn http_grants(&self, target: &HttpTarget<'_>) -> Vec<&HttpGrant> {
+        (self.granted.http.iter())
+            .filter(|grant| grant.reaches_host(target, Portless::Default))
+            .collect()
     }
 
     /// May mail be sent at all?
@@ -404,6 +442,51 @@ impl Effective {
     }
 }
 
+/// Why `p` permits no request of `target`.
+fn http_refusal(p: &Permissions, target: &HttpTarget<'_>, portless: Portless) -> Refusal {
+    let place = || format!("{}:{}", target.host, target.port);
+    let of = |is_near: &dyn Fn(&HttpGrant) -> bool| -> Vec<&HttpGrant> {
+        p.http.iter().filter(|grant| is_near(grant)).collect()
+    };
+    if target.method == TUNNEL {
+        let named = of(&|grant| grant.names(target, portless));
+        if let Some(limits) = named.into_iter().find_map(HttpGrant::limited_to) {
+            let target = place();
+            return Refusal::HttpTunnel { target, limits };
+        }
+    }
+    let of_path = of(&|grant| grant.reaches_host(target, portless));
+    if of_path.is_empty() || target.method == TUNNEL {
+        return Refusal::HttpTarget {
+            url: target.url.into(),
+            target: format!("{}:{}", target.method, place()),
+            allowed: (p.http.iter())
+                .flat_map(|grant| &grant.hosts)
+                .map(Pattern::to_string)
+                .collect(),
+        };
+    }
+    let (method, place, path) = (target.method.to_owned(), place(), shown(target.path));
+    match Unclear::find(target.path) {
+        Some(Unclear { part, why }) => Refusal::HttpPathUnclear {
+            method,
+            place,
+            path,
+            part: shown(&part),
+            why,
+        },
+        None => Refusal::HttpPath {
+            method,
+            place,
+            path,
+            allowed: (of_path.into_iter())
+                .flat_map(|grant| &grant.paths)
+                .map(PathPattern::to_string)
+                .collect(),
+        },
+    }
+}
+
 /// Whether a configuration key, or a pattern of some, looks as if it led to a secret.
 pub(crate) fn is_sensitive(key: &str) -> bool {
     let lower = key.to_ascii_lowercase();
@@ -428,171 +511,4 @@ fn table_granted<'a>(
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn permissions(text: &str) -> Permissions {
-        toml::from_str(text).unwrap()
-    }
-
-    fn effective(granted: &str, asked: &[&str]) -> Effective {
-        Effective::new(
-            permissions(granted),
-            asked.iter().map(|text| permissions(text)).collect(),
-        )
-    }
-
-    const ITEMS: &str = r#"db = [{ tables = ["items"], access = "read" }]"#;
-
-    #[test]
-    fn a_table_needs_both_the_grant_and_the_asking() {
-        let both = effective(ITEMS, &[ITEMS]);
-        assert_eq!(both.database("main", Access::Read, ["items"]), Ok(()));
-        let refusal = both
-            .database("main", Access::Read, ["items", "users"])
-            .unwrap_err();
-        assert_eq!(
-            refusal.to_string(),
-            r#"access to table "users" not permitted (allowed: [items])"#
-        );
-        assert_eq!(refusal.permission(), "db:read:main/users");
-        assert_eq!(
-            both.database("main", Access::Write, ["items"])
-                .unwrap_err()
-                .to_string(),
-            "database write access not granted"
-        );
-        assert!(both.database("other", Access::Read, ["items"]).is_err());
-        assert!(
-            effective(ITEMS, &[])
-                .database("main", Access::Read, ["items"])
-                .is_err()
-        );
-        assert!(
-            effective("", &[ITEMS])
-                .database("main", Access::Read, ["items"])
-                .is_err()
-        );
-    }
-
-    #[test]
-    fn either_place_of_asking_counts() {
-        let wide = r#"db = [{ tables = ["*"], access = "readwrite" }]"#;
-        let late = effective(
-            wide,
-            &[ITEMS, r#"db = [{ tables = ["notes"], access = "write" }]"#],
-        );
-        assert_eq!(late.database("main", Access::Read, ["items"]), Ok(()));
-        assert_eq!(late.database("main", Access::Write, ["notes"]), Ok(()));
-        assert!(late.database("main", Access::Write, ["items"]).is_err());
-    }
-
-    #[test]
-    fn schema_changes_need_a_grant_that_says_so() {
-        let write = r#"db = [{ tables = ["*"], access = "readwrite" }]"#;
-        let ddl = r#"db = [{ tables = ["gk_*"], access = "readwrite", ddl = true }]"#;
-        assert_eq!(
-            effective(write, &[write])
-                .ddl("main", ["gk_a"])
-                .unwrap_err()
-                .to_string(),
-            "DDL statements not permitted"
-        );
-        assert_eq!(effective(ddl, &[write]).ddl("main", ["gk_a"]), Ok(()));
-        assert!(effective(ddl, &[write]).ddl("main", ["items"]).is_err());
-    }
-
-    #[test]
-    fn a_bare_star_never_reaches_sensitive_keys() {
-        let star = effective("config = ['*']", &["config = ['*']"]);
-        assert_eq!(star.config("app.name"), Ok(()));
-        assert!(star.config("smtp.host").is_err());
-        assert!(star.config("API_TOKEN").is_err());
-        let named = effective("config = ['smtp.*']", &["config = ['smtp.host']"]);
-        assert_eq!(named.config("smtp.host"), Ok(()));
-        assert!(named.config("smtp.password").is_err());
-    }
-
-    #[test]
-    fn a_host_needs_both_the_grant_and_the_asking_and_networks_the_grant() {
-        let granted = r#"http = [{ hosts = ["api.test", "in.test:8443"], addresses = ["10.0.0.0/8"] },
-            { hosts = ["*.test"], methods = ["GET"] }]"#;
-        let asked = r#"http = [{ hosts = ["api.test"] }, { hosts = ["in.test"] }]"#;
-        let both = effective(granted, &[asked]);
-        let target = |method, host, port| HttpTarget {
-            method,
-            host,
-            port,
-            default_port: port == 443,
-            url: "u",
-        };
-        let ten: Vec<Network> = vec!["10.0.0.0/8".parse().unwrap()];
-        assert_eq!(
-            both.http_target(&target("POST", "api.test", 443)),
-            Ok(ten.clone())
-        );
-        assert_eq!(both.http_target(&target("GET", "in.test", 8443)), Ok(ten));
-        assert_eq!(both.http_target(&target("GET", "in.test", 443)), Ok(vec![]));
-        for (method, host, port) in [
-            ("POST", "in.test", 443),
-            ("GET", "api.test", 8443),
-            ("GET", "other.test", 443),
-        ] {
-            let refusal = both.http_target(&target(method, host, port)).unwrap_err();
-            assert_eq!(refusal.permission(), format!("http:{method}:{host}:{port}"));
-        }
-        let refusal = both
-            .http_target(&target("GET", "x.example", 443))
-            .unwrap_err();
-        assert_eq!(
-            refusal.to_string(),
-            r#"HTTP access to "u" not permitted (allowed: [api.test in.test:8443 *.test])"#
-        );
-        let refusal = effective("", &[asked]).http_target(&target("GET", "api.test", 443));
-        assert_eq!(refusal, Err(Refusal::Http));
-    }
-
-    #[test]
-    fn a_tunnel_that_is_refused_says_what_its_grant_lacks() {
-        let granted = "http = [{ hosts = ['a.test'], methods = ['GET'] }]";
-        let both = effective(granted, &["http = [{ hosts = ['*'] }]"]);
-        let tunnel = |host| HttpTarget {
-            method: TUNNEL,
-            host,
-            port: 443,
-            default_port: true,
-            url: host,
-        };
-        let limited = both.http_target(&tunnel("a.test")).unwrap_err();
-        assert_eq!(
-            limited.to_string(),
-            r#"a tunnel to "a.test:443" is not permitted (its grant is limited to methods)"#
-        );
-        assert_eq!(limited.permission(), "http:CONNECT:a.test:443");
-        let other = both.http_target(&tunnel("b.test")).unwrap_err();
-        assert!(matches!(other, Refusal::HttpTarget { .. }), "{other}");
-        let tunnelled = granted.replace("['GET']", "['GET'], tunnel = true");
-        let both = effective(&tunnelled, &["http = [{ hosts = ['*'] }]"]);
-        assert_eq!(both.http_target(&tunnel("a.test")), Ok(vec![]));
-        let lines: Vec<String> = toml::from_str::<Permissions>(&tunnelled)
-            .unwrap()
-            .lines()
-            .into_iter()
-            .collect();
-        assert_eq!(lines, ["http:CONNECT:a.test", "http:GET:a.test"]);
-    }
-
-    #[test]
-    fn cache_directions_are_told_apart() {
-        let read = effective("cache = 'read'", &["cache = 'readwrite'"]);
-        assert_eq!(read.cache("get"), Ok(()));
-        assert_eq!(
-            read.cache("set").unwrap_err().to_string(),
-            "cache write access not granted"
-        );
-        assert_eq!(
-            effective("", &[]).cache("get").unwrap_err().to_string(),
-            "cache access not granted"
-        );
-    }
-}
+mod tests;

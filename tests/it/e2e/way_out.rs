@@ -124,6 +124,7 @@ fn go_goes_out(setup: Setup) {
     let setup = outside.client(setup, "gets", &outside.grant(", methods = ['GET']"));
     let tunnels = outside.grant(", methods = ['GET'], tunnel = true");
     let setup = outside.client(setup, "tunnels", &tunnels);
+    let setup = outside.client(setup, "path", &outside.grant(", paths = ['/a/**', '/x']"));
     let elsewhere = "[permissions]\nhttp = [{ hosts = ['api.test'] }]\n";
     let setup = outside.client(setup, "other", elsewhere);
     let setup = outside.client(setup, "none", "");
@@ -156,6 +157,22 @@ fn go_goes_out(setup: Setup) {
     assert!(said.contains(&missing), "{said}");
     let tunnelled = fetch(&daemon, "tunnels", "POST", &outside.https());
     assert_eq!(tunnelled["status"], 200, "{tunnelled}");
+
+    // A grant of paths: those alone, however they are written, and no tunnel either.
+    let at = |path: &str| format!("http://{}{path}", outside.plain);
+    let answer = fetch(&daemon, "path", "POST", &at("/a/b?c"));
+    assert_eq!(answer["status"], 200, "{answer}");
+    assert_eq!(body(&answer)["path"], "/a/b?c");
+    for path in ["/b", "/a", "/a/..%2fb", "/a//b", "/a/..;/b"] {
+        let refused = fetch(&daemon, "path", "GET", &at(path));
+        assert_eq!(refused["status"], 403, "{path}: {refused}");
+        let missing = format!("http:GET:{}{path}", outside.plain);
+        assert_eq!(body(&refused)["permission"], missing);
+    }
+    let refused = fetch(&daemon, "path", "GET", &outside.https());
+    let said = refused["error"].as_str().unwrap();
+    let missing = format!("http:CONNECT:{} is not granted", outside.secure);
+    assert!(said.contains(&missing), "{said}");
 
     // Nowhere else: not where another plugin may go, not this machine, not the metadata.
     for url in [
@@ -196,6 +213,7 @@ fn go_goes_out(setup: Setup) {
         format!("http:CONNECT:{}", outside.secure),
         format!("POST http://{}", outside.plain),
         format!("http:POST:{}", outside.plain),
+        format!("http:GET:{}/a/..%2fb", outside.plain),
         "http:GET:169.254.169.254:80".to_owned(),
     ] {
         assert!(trail.contains(&text), "{text}");

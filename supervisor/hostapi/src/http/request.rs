@@ -116,6 +116,7 @@ impl Hop {
             port: self.port()?,
             // A port that is the scheme's own is none once the URL is parsed.
             default_port: self.url.port().is_none(),
+            path: self.url.path(),
             url: self.url.as_str(),
         })
     }

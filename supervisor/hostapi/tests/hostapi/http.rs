@@ -1,6 +1,7 @@
 //! Outgoing HTTP against real servers on this host: where it may go, and what it bears.
 
 mod limits;
+mod paths;
 mod proxy;
 mod redirects;
 mod server;

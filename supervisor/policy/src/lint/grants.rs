@@ -2,7 +2,7 @@
 
 use super::{Found, Rule};
 use crate::refusal::is_sensitive;
-use crate::{Access, Pattern, Permissions};
+use crate::{Access, PathPattern, Pattern, Permissions};
 
 pub(super) fn look(permissions: &Permissions, found: &mut Found<'_>) {
     databases(permissions, found);
@@ -86,6 +86,9 @@ fn databases(permissions: &Permissions, found: &mut Found<'_>) {
     }
 }
 
+/// What to do about a tunnel that hides something.
+const BY_BROKER: &str = "take tunnel = true away where requests through the broker are enough";
+
 fn hosts(permissions: &Permissions, found: &mut Found<'_>) {
     for (number, grant) in permissions.http.iter().enumerate() {
         let path = format!("permissions.http[{number}]");
@@ -137,7 +140,19 @@ fn hosts(permissions: &Permissions, found: &mut Found<'_>) {
                     "{} alone may be used, but by tunnel any method: nobody sees inside one",
                     grant.methods.join(" and ")
                 ),
-                "take tunnel = true away where requests through the broker are enough",
+                BY_BROKER,
+            );
+        }
+        if grant.tunnel && !grant.paths.is_empty() {
+            let paths: Vec<&str> = grant.paths.iter().map(PathPattern::as_str).collect();
+            found.add(
+                Rule::TunnelHidesPaths,
+                &format!("{path}.tunnel"),
+                format!(
+                    "{} alone may be asked for, but by tunnel any path: nobody sees inside one",
+                    paths.join(" and ")
+                ),
+                BY_BROKER,
             );
         }
         for (at, network) in grant.addresses.iter().enumerate() {

@@ -244,6 +244,26 @@ fn what_is_wide_or_weak_is_told_at_its_place() {
 }
 
 #[test]
+fn a_tunnel_beside_methods_or_paths_is_told_for_what_it_hides() {
+    let methods = ("tunnel-hides-methods", Severity::Warning, "true".to_owned());
+    let paths = ("tunnel-hides-paths", Severity::Warning, "true".to_owned());
+    let limited = "[\"GET\"], paths = [\"/v1/**\"]";
+    assert_eq!(found("[\"GET\"]", limited), []);
+    let both = format!("{limited}, tunnel = true");
+    assert_eq!(found("[\"GET\"]", &both), [methods, paths.clone()]);
+    let path = "paths = [\"/v1\", \"/v2\"], tunnel = true";
+    assert!(found("methods = [\"GET\"]", path).contains(&paths));
+    let text = CLEAN.replace("methods = [\"GET\"]", path);
+    let findings = lint(text.as_bytes()).findings;
+    let said = |text: &str| {
+        findings
+            .iter()
+            .any(|finding| finding.message.contains(text))
+    };
+    assert!(said("/v1 and /v2 alone may be asked for"), "{findings:?}");
+}
+
+#[test]
 fn addresses_that_give_more_than_they_seem_to_are_named() {
     for (network, said) in [
         ("0.0.0.0/0", "every address"),

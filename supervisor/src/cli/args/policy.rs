@@ -60,7 +60,7 @@ PERMISSION is one of:
   sql:STATEMENT  sql@NAME:STATEMENT             one statement, as the plugin would send it
   cache:read  cache:write                       the plugin's own part of the cache
   config:KEY                                    a key of the host's configuration
-  http:METHOD:URL                               a request
+  http:METHOD:URL                               a request; its path counts, its query does not
   http:CONNECT:HOST:PORT                        a tunnel, by a program in the jail that speaks TLS itself
   call:PLUGIN.FUNCTION                          a function of another plugin
   syscall:NAME  syscall:NAME(ARGUMENT, …)       a system call; arguments are numbers or constants

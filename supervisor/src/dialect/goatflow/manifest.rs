@@ -344,6 +344,7 @@ fn permissions(
             "http" => asked.http.push(HttpGrant {
                 hosts: scope(),
                 methods: Vec::new(),
+                paths: Vec::new(),
                 tunnel: false,
                 addresses: Vec::new(),
             }),

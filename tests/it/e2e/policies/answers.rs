@@ -126,6 +126,54 @@ fn asked_is_compared_with_granted() {
 }
 
 #[test]
+fn paths_are_shown_compared_and_explained() {
+    let installation = Installation::new();
+    let limited = "methods = [\"GET\"], paths = [\"/v1/**\", \"/x\"]";
+    let policy = POLICY.replace("methods = [\"GET\"]", limited);
+    installation.policy(&policy);
+    let (status, shown) = installation.json(&["show", "hello"]);
+    assert_eq!(status, 0);
+    let rows = rows(&shown);
+    for path in ["/v1/**", "/x"] {
+        let key = format!("http:GET:api.example.com{path}");
+        let (_, from, line) = &rows[&("permissions".into(), key)];
+        assert_eq!((from.as_str(), *line), ("hello.toml", Some(11)), "{path}");
+    }
+    let (status, difference) = installation.json(&["diff", "hello"]);
+    assert_eq!(status, 1);
+    let added = difference["sections"][0]["added"].to_string();
+    assert!(added.contains("http:GET:api.example.com/v1/**"), "{added}");
+    let old = installation.write("old.toml", &policy);
+    let new = installation.write("new.toml", &policy.replace("/x", "/y"));
+    let (_, text) = installation.people(&["diff", old.to_str().unwrap(), new.to_str().unwrap()]);
+    let lines = "  - http:GET:api.example.com/x\n  + http:GET:api.example.com/y\n";
+    assert!(text.contains(lines), "{text}");
+
+    for (url, is_allowed, said) in [
+        ("https://api.example.com/v1/a?b", true, "granted"),
+        ("https://api.example.com/v2/../v1/a", true, "granted"),
+        ("https://api.example.com/v2/a", false, "the path /v2/a"),
+        ("https://api.example.com/v1/..%2fa", false, "it has \"%2f\""),
+    ] {
+        let asked = format!("http:GET:{url}");
+        let (status, answer) = installation.json(&["explain", "hello", &asked]);
+        assert_eq!(status, i32::from(!is_allowed), "{url}: {answer}");
+        let why = answer["why"].as_str().unwrap();
+        assert!(why.contains(said), "{url}: {answer}");
+    }
+    let tunnel = ["explain", "hello", "http:CONNECT:api.example.com:443"];
+    let (_, text) = installation.people(&tunnel);
+    assert!(text.contains("limited to methods and paths"), "{text}");
+    installation.policy(&policy.replace(limited, &format!("{limited}, tunnel = true")));
+    assert_eq!(installation.people(&tunnel).0, 0);
+    let (_, found) = installation.json(&["check", "hello"]);
+    let found = found.to_string();
+    for rule in ["tunnel-hides-methods", "tunnel-hides-paths"] {
+        assert!(found.contains(rule), "{rule}: {found}");
+    }
+}
+
+#[test]
 fn two_versions_are_compared() {
     let installation = Installation::new();
     let old = installation.write("old.toml", POLICY);

@@ -83,7 +83,17 @@ fn grant(refusal: &Refusal) -> String {
             }
             None => "permissions.http".into(),
         },
-        Refusal::HttpTunnel { target } => {
+        // A path that was cut is no pattern.
+        Refusal::HttpPath { place, path, .. } if path.is_ascii() => {
+            format!("permissions.http: paths = [\"{path}\"] in the grant of {place}")
+        }
+        Refusal::HttpPath { place, .. } => {
+            format!("permissions.http: paths, with this one, in the grant of {place}")
+        }
+        Refusal::HttpPathUnclear { place, .. } => {
+            format!("permissions.http: a grant of {place} without paths")
+        }
+        Refusal::HttpTunnel { target, .. } => {
             format!("permissions.http: tunnel = true in the grant of {target}")
         }
         Refusal::HttpAddress { .. } => {

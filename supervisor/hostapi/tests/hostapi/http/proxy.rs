@@ -101,7 +101,7 @@ impl Reply {
         status.parse().unwrap_or_else(|_| panic!("{:?}", self.0))
     }
 
-    fn body(&self) -> &str {
+    pub(super) fn body(&self) -> &str {
         self.0.split_once("\r\n\r\n").unwrap().1
     }
 

@@ -149,8 +149,8 @@ async fn talk(
 }
 
 /// A plain answer.
-pub(crate) fn text(body: &'static str) -> Response<Full<Bytes>> {
-    Response::new(Full::new(Bytes::from_static(body.as_bytes())))
+pub(crate) fn text(body: impl Into<Bytes>) -> Response<Full<Bytes>> {
+    Response::new(Full::new(body.into()))
 }
 
 /// A redirect.

@@ -106,6 +106,37 @@ async fn a_grant_of_methods_permits_tunnels_where_it_says_so() {
 }
 
 #[tokio::test]
+async fn a_grant_of_paths_permits_tunnels_where_it_says_so() {
+    let server = echo().await;
+    let world = World::with_http(&config(), Names::new(&["api.test=127.0.0.2"]));
+    let to = format!("api.test:{}", server.port());
+    for (tunnel, permitted) in [("false", false), ("true", true)] {
+        let plugin = caller(
+            "p",
+            &format!(
+                r#"{{ "http": [{{ "hosts": ["api.test:*"], "paths": ["/**"], "tunnel": {tunnel},
+                    "addresses": ["127.0.0.2"] }}] }}"#
+            ),
+        );
+        let proxy = Proxy::start(&world, plugin).await;
+        match proxy.tunnel(&to).await {
+            Ok(_) => assert!(permitted),
+            Err(refused) => {
+                assert!(!permitted, "{refused:?}");
+                assert_eq!(refused.status(), 403);
+                let problem = refused.problem();
+                assert_eq!(problem["permission"], format!("http:CONNECT:{to}"));
+                let detail = problem["detail"].as_str().unwrap();
+                assert!(detail.contains("limited to paths"), "{detail}");
+            }
+        }
+        // And gives no unclear path away.
+        let url = format!("http://{to}/a%2fb");
+        assert_eq!(proxy.ask("GET", &url, "").await.status(), 403);
+    }
+}
+
+#[tokio::test]
 async fn tunnels_have_a_number_for_each_plugin_and_give_it_back() {
     let server = echo().await;
     let few = HttpConfig {

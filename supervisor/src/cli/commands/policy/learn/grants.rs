@@ -6,7 +6,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use pinfold_policy::{
-    Access, DbGrant, Effective, HttpGrant, HttpTarget, Network, Pattern, Permissions, TUNNEL,
+    Access, DbGrant, Effective, HttpGrant, HttpTarget, Network, PathPattern, Pattern, Permissions,
+    TUNNEL,
 };
 use serde::Serialize;
 
@@ -67,8 +68,8 @@ struct Fold {
     writes_cache: bool,
     config: BTreeSet<String>,
     calls: BTreeSet<String>,
-    /// By host: methods, tunnels, networks.
-    hosts: BTreeMap<String, Host>,
+    /// By host, and the paths of the grants: methods, tunnels, networks.
+    hosts: BTreeMap<(String, Vec<PathPattern>), Host>,
     refused: BTreeMap<(String, String, String), i64>,
     /// Services whose records did not tell all.
     unclear: BTreeSet<&'static str>,
@@ -198,26 +199,40 @@ impl Fold {
             host,
             port,
             default_port,
+            path: "",
             url: host,
         };
-        let addresses = self.effective.http_target(&target).ok()?;
-        if !is_plain(host) {
+        let grants = self.effective.http_grants(&target);
+        if grants.is_empty() || !is_plain(host) {
             return None;
         }
         let key = match default_port {
             true => host.to_owned(),
             false => format!("{host}:{port}"),
         };
-        let entry = self.hosts.entry(key).or_default();
-        match method {
-            TUNNEL => entry.tunnel = true,
-            method => {
-                entry.methods.insert(method.to_owned());
+        // A record has no path, which may hold a secret: those of each grant that it can rest on stay,
+        // unless another one permits the same without.
+        let open: Vec<&HttpGrant> = (grants.iter().copied())
+            .filter(|grant| grant.paths.is_empty())
+            .collect();
+        let adds = |grant: &HttpGrant| {
+            let is_new =
+                |address: &Network| !open.iter().any(|open| open.addresses.contains(address));
+            grant.paths.is_empty() || open.is_empty() || grant.addresses.iter().any(is_new)
+        };
+        for grant in grants.into_iter().filter(|grant| adds(grant)) {
+            let place = (key.clone(), grant.paths.clone());
+            let entry = self.hosts.entry(place).or_default();
+            match method {
+                TUNNEL => entry.tunnel = true,
+                method => {
+                    entry.methods.insert(method.to_owned());
+                }
             }
-        }
-        for address in addresses.iter().map(Network::to_string) {
-            if !entry.addresses.contains(&address) {
-                entry.addresses.push(address);
+            for address in grant.addresses.iter().map(Network::to_string) {
+                if !entry.addresses.contains(&address) {
+                    entry.addresses.push(address);
+                }
             }
         }
         Some(())
@@ -308,26 +323,26 @@ fn databases(tables: &BTreeMap<(String, String), Table>) -> Vec<DbGrant> {
 }
 
 /// One grant for all hosts that are used in the same way.
-fn http(hosts: &BTreeMap<String, Host>) -> Vec<HttpGrant> {
-    let mut grants: BTreeMap<Host, Vec<Pattern>> = BTreeMap::new();
-    for (name, how) in hosts {
+fn http(hosts: &BTreeMap<(String, Vec<PathPattern>), Host>) -> Vec<HttpGrant> {
+    let mut grants: BTreeMap<(Host, Vec<PathPattern>), BTreeSet<Pattern>> = BTreeMap::new();
+    for ((name, paths), how) in hosts {
         // What is said in a tunnel nobody sees: a host of tunnels alone is granted as what it is, one
         // port and whatever is said there.
-        let name = match how.methods.is_empty() && !has_port(name) {
-            true => format!("{name}:443"),
-            false => name.clone(),
+        let (name, paths) = match how.methods.is_empty() {
+            true if has_port(name) => (name.clone(), Vec::new()),
+            true => (format!("{name}:443"), Vec::new()),
+            false => (name.clone(), paths.clone()),
         };
-        grants
-            .entry(how.clone())
-            .or_default()
-            .push(Pattern::new(name));
+        let key = (how.clone(), paths);
+        grants.entry(key).or_default().insert(Pattern::new(name));
     }
     grants
         .into_iter()
-        .map(|(how, hosts)| HttpGrant {
-            hosts,
+        .map(|((how, paths), hosts)| HttpGrant {
+            hosts: hosts.into_iter().collect(),
             tunnel: how.tunnel && !how.methods.is_empty(),
             methods: how.methods.into_iter().collect(),
+            paths,
             addresses: how
                 .addresses
                 .iter()
@@ -461,6 +476,55 @@ mod tests {
         ];
         let grants = fold(&records, &present);
         assert!(grants.permissions.lines().is_subset(&present.lines()));
+    }
+
+    #[test]
+    fn paths_stay_as_they_are_for_what_was_reached() {
+        let present: Permissions = toml::from_str(
+            r#"http = [
+              { hosts = ["*.example.com"], methods = ["GET", "PUT"], paths = ["/v1/**", "/x"] },
+              { hosts = ["api.example.com"], methods = ["POST"], paths = ["/y"], addresses = ["10.0.0.0/8"] },
+              { hosts = ["cdn.example.com"] },
+              { hosts = ["git.example.com"], paths = ["/z"], tunnel = true },
+              { hosts = ["other.example.com"], paths = ["/o"] },
+            ]"#,
+        )
+        .unwrap();
+        let records = [
+            record(
+                "http.request",
+                "GET https://api.example.com:443",
+                "allow",
+                None,
+            ),
+            record(
+                "http.request",
+                "POST https://api.example.com:443",
+                "allow",
+                None,
+            ),
+            record(
+                "http.request",
+                "GET https://cdn.example.com:443",
+                "allow",
+                None,
+            ),
+            record("http.tunnel", "CONNECT git.example.com:443", "allow", None),
+        ];
+        let grants = fold(&records, &present);
+        assert!(grants.notes.is_empty() && grants.refused.is_empty());
+        let lines: Vec<String> = grants.permissions.lines().into_iter().collect();
+        assert_eq!(
+            lines,
+            [
+                "http:*:git.example.com:443",
+                "http:GET:api.example.com/v1/**",
+                "http:GET:api.example.com/x",
+                "http:GET:cdn.example.com",
+                "http:POST:api.example.com/y",
+                "http:address:10.0.0.0/8:api.example.com",
+            ]
+        );
     }
 
     #[test]
