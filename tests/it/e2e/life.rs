@@ -76,7 +76,7 @@ fn readiness_is_told_and_requests_are_served_while_one_plugin_still_starts() {
     let status = daemon.status();
     let late = (&status["state"], &status["still_starting"]);
     assert_eq!(late, (&json!("ready"), &json!(1)));
-    let page = printed(&pinfold(daemon.base(), &["status"]));
+    let page = printed(&pinfold(&daemon.base(), &["status"]));
     assert!(
         page.contains(" is ready; plugins still starting: 1\n"),
         "{page}"
