@@ -347,21 +347,38 @@ async fn take_pending(store: &Store, directory: &Path) {
 }
 
 /// Held as long as the daemon lives: a second one on the same state would take the first one's
-/// sockets away.
-fn lock(state: &Path) -> Result<File, RunError> {
+/// sockets away, and nobody replaces it meanwhile.
+struct Lock {
+    _file: File,
+    /// The directory itself, in whose place this user can put no other. `pinfold restore` asks for it.
+    _directory: File,
+}
+
+fn lock(state: &Path) -> Result<Lock, RunError> {
     let path = state.join("lock");
     let mut options = std::fs::OpenOptions::new();
     options.write(true).create(true).truncate(false).mode(0o600);
     let file = options
         .open(&path)
         .map_err(begin(format!("open {}", path.display())))?;
-    match file.try_lock() {
-        Ok(()) => Ok(file),
-        Err(TryLockError::WouldBlock) => Err(RunError::InUse {
-            state: state.into(),
-        }),
-        Err(TryLockError::Error(error)) => Err(begin(format!("lock {}", path.display()))(error)),
+    let directory = File::open(state).map_err(begin(format!("open {}", state.display())))?;
+    for (lock, path) in [(&file, path.as_path()), (&directory, state)] {
+        match lock.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => {
+                return Err(RunError::InUse {
+                    state: state.into(),
+                });
+            }
+            Err(TryLockError::Error(error)) => {
+                return Err(begin(format!("lock {}", path.display()))(error));
+            }
+        }
     }
+    Ok(Lock {
+        _file: file,
+        _directory: directory,
+    })
 }
 
 /// Why the daemon ends.
@@ -473,4 +490,21 @@ async fn wait_for(mut child: Child) -> Option<ExitStatus> {
     let status = waited.ok()?.ok()?;
     tracing::debug!(%status, "launcher ended");
     Some(status)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_second_daemon_is_refused_whatever_became_of_the_first_ones_file() {
+        let base = tempfile::tempdir().unwrap();
+        let held = lock(base.path()).unwrap();
+        assert!(matches!(lock(base.path()), Err(RunError::InUse { .. })));
+        let (path, away) = (base.path().join("lock"), base.path().join("away"));
+        std::fs::rename(path, away).unwrap();
+        assert!(matches!(lock(base.path()), Err(RunError::InUse { .. })));
+        drop(held);
+        lock(base.path()).unwrap();
+    }
 }

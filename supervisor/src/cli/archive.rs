@@ -11,9 +11,11 @@ pub(super) mod error;
 pub(super) mod locks;
 pub(super) mod manifest;
 pub(super) mod owners;
+mod private;
 pub(super) mod put;
 pub(super) mod read;
 pub(super) mod tree;
+pub(super) mod verify;
 mod work;
 pub(super) mod write;
 

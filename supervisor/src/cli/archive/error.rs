@@ -3,6 +3,8 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
+use pinfold_sandbox::trust::TrustError;
+
 use crate::cli::exit::{Exit, Failure, of_io};
 use crate::config::ConfigError;
 use crate::shell::shell_word;
@@ -63,6 +65,12 @@ pub(in crate::cli) enum ArchiveError {
     },
     #[error("{who} runs on {path}")]
     Running { who: &'static str, path: PathBuf },
+    #[error("{path} is no place where a database is verified: others could change it meanwhile")]
+    NotAlone {
+        path: PathBuf,
+        #[source]
+        source: TrustError,
+    },
     #[error("find ids for the plugins")]
     Ids(#[source] pinfold_sandbox::uids::UidError),
     #[error("{path} was not put in place, and everything is as it was")]
@@ -135,6 +143,10 @@ impl From<ArchiveError> for Failure {
             E::Running { .. } => (
                 Exit::Temporary,
                 Some("nothing was changed: stop it (systemctl stop pinfold.slice), or end `make run`".into()),
+            ),
+            E::NotAlone { .. } => (
+                Exit::NoPermission,
+                Some("nothing was changed: make that directory, and every one above it, root's, and nobody else's to write".into()),
             ),
             E::Ids(_) => (Exit::Failed, None),
             E::RolledBack { .. } => (Exit::CannotCreate, Some("look at that directory: is it a mount point, is the disk full?".into())),

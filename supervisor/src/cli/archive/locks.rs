@@ -1,6 +1,7 @@
 //! Neither daemon nor launcher runs, nor comes to run, while an installation is replaced.
 
 use std::fs::{File, OpenOptions, TryLockError};
+use std::io;
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, fchown};
 use std::path::Path;
 
@@ -9,8 +10,18 @@ use super::error::{ArchiveError, file};
 /// The locks that both hold while they run.
 #[derive(Debug)]
 pub(in crate::cli) struct Locks {
-    _daemon: Option<File>,
-    _launcher: Option<File>,
+    _daemon: Option<Held>,
+    _launcher: Option<Held>,
+}
+
+/// A directory, and the file in it that says the same.
+#[derive(Debug)]
+struct Held {
+    /// Nobody can put another in its place who may not write above it. The launcher, whose directory is
+    /// root's, does without.
+    _directory: File,
+    /// What earlier versions hold alone.
+    _file: File,
 }
 
 impl Locks {
@@ -24,16 +35,24 @@ impl Locks {
 }
 
 /// One of them; `None` where the directory is not there, and so nobody runs on it.
-fn take(who: &'static str, directory: &Path) -> Result<Option<File>, ArchiveError> {
-    let path = directory.join("lock");
-    let Ok(owner) = std::fs::metadata(directory) else {
-        return Ok(None);
+fn take(who: &'static str, directory: &Path) -> Result<Option<Held>, ArchiveError> {
+    let opened = OpenOptions::new()
+        .read(true)
+        .custom_flags(nix::libc::O_DIRECTORY)
+        .open(directory);
+    let opened = match opened {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        opened => opened.map_err(file("open", directory))?,
     };
+    let owner = opened.metadata().map_err(file("look at", directory))?;
+    hold(who, directory, directory, &opened)?;
+    let path = directory.join("lock");
     let mut options = OpenOptions::new();
     options.read(true).write(true).mode(0o600);
-    options.custom_flags(nix::libc::O_NOFOLLOW);
+    // Should it be something else than a file, opening it waits for nobody.
+    options.custom_flags(nix::libc::O_NOFOLLOW | nix::libc::O_NONBLOCK);
     let lock = match options.open(&path) {
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
             let made = options.create_new(true).open(&path);
             let made = made.map_err(file("make", &path))?;
             // Who runs on it opens it later.
@@ -43,12 +62,20 @@ fn take(who: &'static str, directory: &Path) -> Result<Option<File>, ArchiveErro
         }
         opened => opened.map_err(file("open", &path))?,
     };
+    hold(who, directory, &path, &lock)?;
+    Ok(Some(Held {
+        _directory: opened,
+        _file: lock,
+    }))
+}
+
+fn hold(who: &'static str, directory: &Path, path: &Path, lock: &File) -> Result<(), ArchiveError> {
     match lock.try_lock() {
-        Ok(()) => Ok(Some(lock)),
+        Ok(()) => Ok(()),
         Err(TryLockError::WouldBlock) => Err(ArchiveError::Running {
             who,
             path: directory.into(),
         }),
-        Err(TryLockError::Error(error)) => Err(file("lock", &path)(error)),
+        Err(TryLockError::Error(error)) => Err(file("lock", path)(error)),
     }
 }

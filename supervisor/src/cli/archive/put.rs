@@ -67,12 +67,18 @@ fn mark(marker: &Path) -> Result<(), ArchiveError> {
     let opened = OpenOptions::new()
         .write(true)
         .create(true)
-        .truncate(true)
+        // It says all by being there; and what else could be at the name is neither changed nor waited for.
+        .truncate(false)
         .mode(0o600)
-        .custom_flags(nix::libc::O_NOFOLLOW)
+        .custom_flags(nix::libc::O_NOFOLLOW | nix::libc::O_NONBLOCK)
         .open(marker);
     opened
-        .and_then(|marker| marker.sync_all())
+        .and_then(|marker| match marker.metadata()?.is_file() {
+            true => marker.sync_all(),
+            false => Err(io::Error::other(
+                "something that is no file is in its place",
+            )),
+        })
         .and_then(|()| sync(parent(marker)))
         .map_err(file("make", marker))
 }

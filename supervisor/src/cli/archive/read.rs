@@ -19,6 +19,7 @@ use super::areas::{self, Area, AreaKind, DAEMON_CONFIG, Databases};
 use super::error::{ArchiveError, file};
 use super::manifest::{Entry, EntryKind, FORMAT, Manifest, OwnerOf};
 use super::owners::Owners;
+use super::private::{Private, carry, remove};
 use super::write::parent;
 use super::{ENTRY_LIMIT, MANIFEST, MANIFEST_LIMIT_BYTES, PATH_LIMIT_BYTES, text_of};
 use crate::chain::Chain;
@@ -28,7 +29,7 @@ use crate::config::Config;
 #[derive(Debug)]
 pub(in crate::cli) struct Staged {
     pub(in crate::cli) area: Area,
-    /// Where it lies meanwhile, in the directory of its place.
+    /// Where it lies meanwhile: on the file system of its place, once it was given to its owner.
     pub(in crate::cli) at: PathBuf,
 }
 
@@ -50,6 +51,8 @@ pub(in crate::cli) struct Unpacked {
     /// Areas of the archive for which there is no place here.
     pub(in crate::cli) unplaced: BTreeSet<&'static str>,
     unowned: Vec<Unowned>,
+    /// Where databases are.
+    private: Option<Private>,
     is_root: bool,
 }
 
@@ -112,6 +115,7 @@ pub(in crate::cli) fn unpack(path: &Path, areas: &[Area]) -> Result<Unpacked, Ar
             staged: Vec::new(),
             unplaced: BTreeSet::new(),
             unowned: Vec::new(),
+            private: None,
             is_root: nix::unistd::geteuid().is_root(),
         },
     };
@@ -163,6 +167,20 @@ impl Unpacked {
                     .map_err(failed("set the mode of"))?;
             }
         }
+        self.bring()
+    }
+
+    /// Has what was verified elsewhere lie on the file system of its place.
+    fn bring(&mut self) -> Result<(), ArchiveError> {
+        if self.private.as_ref().is_none_or(Private::is_beside) {
+            return Ok(());
+        }
+        let databases = self.staged.iter_mut();
+        for staged in databases.filter(|it| it.area.kind == AreaKind::Database) {
+            let to = beside(&staged.area.path);
+            carry(&staged.at, &to)?;
+            staged.at = to;
+        }
         Ok(())
     }
 }
@@ -173,18 +191,6 @@ fn beside(path: &Path) -> PathBuf {
     name.push(path.file_name().unwrap_or_default());
     name.push(".restoring");
     parent(path).join(name)
-}
-
-fn remove(path: &Path) -> io::Result<()> {
-    let removed = match fs::symlink_metadata(path) {
-        Ok(metadata) if metadata.is_dir() => fs::remove_dir_all(path),
-        Ok(_) => fs::remove_file(path),
-        Err(error) => Err(error),
-    };
-    match removed {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-        removed => removed,
-    }
 }
 
 fn nothing() -> Manifest {
@@ -391,7 +397,7 @@ impl Unpacking<'_> {
             if kind != wanted {
                 return Err(refused(text, "it is of another kind than its place"));
             }
-            let at = beside(&area.path);
+            let at = self.staging(&area)?;
             self.unpacked.staged.push(Staged {
                 area: area.clone(),
                 at: at.clone(),
@@ -409,6 +415,21 @@ impl Unpacking<'_> {
         };
         let name = path.file_name().unwrap_or_default();
         Ok((Some(parent.join(name)), Some(area)))
+    }
+
+    /// Where an area is unpacked: where one rename leads to its place, and a database where nobody else
+    /// reaches it.
+    fn staging(&mut self, area: &Area) -> Result<PathBuf, ArchiveError> {
+        if area.kind != AreaKind::Database {
+            return Ok(beside(&area.path));
+        }
+        let private = match self.unpacked.private.take() {
+            Some(private) => private,
+            None => Private::beside(parent(&area.path))?,
+        };
+        let at = private.at(&area.path);
+        self.unpacked.private = Some(private);
+        Ok(at)
     }
 
     /// Unpacks a file's content, and gives its digest.

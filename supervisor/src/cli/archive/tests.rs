@@ -9,16 +9,18 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use pinfold_policy::LauncherConfig;
+use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode};
+use sqlx::{ConnectOptions as _, Connection as _};
 use tar::{Builder, EntryType, Header};
 
 use super::areas::{self, DATABASE};
 use super::error::ArchiveError;
 use super::read::{self, Unpacked};
 use super::work::Work;
-use super::{put, write};
+use super::{put, verify, write};
 use crate::place::Place;
-use crate::store::Store;
 use crate::store::audit::reader::Reader;
+use crate::store::{Store, migrate};
 
 struct Here {
     base: tempfile::TempDir,
@@ -246,6 +248,60 @@ async fn databases_come_back_by_the_configuration_in_the_backup() {
         "{error:?}"
     );
     assert_eq!(here.all(), before);
+}
+
+/// A write-ahead log that makes `table` in a database like `like`.
+async fn log_of(like: &Path, table: &str) -> Vec<u8> {
+    let base = tempfile::tempdir().unwrap();
+    let path = base.path().join("x.db");
+    fs::copy(like, &path).unwrap();
+    let options = SqliteConnectOptions::new()
+        .filename(&path)
+        .journal_mode(SqliteJournalMode::Wal);
+    let mut connection = options.connect().await.unwrap();
+    let sql = sqlx::AssertSqlSafe(format!("CREATE TABLE {table} (x)"));
+    sqlx::raw_sql(sql).execute(&mut connection).await.unwrap();
+    let log = fs::read(base.path().join("x.db-wal")).unwrap();
+    connection.close().await.unwrap();
+    log
+}
+
+/// How many tables of this name a database has.
+async fn tables(path: &Path, name: &str) -> i64 {
+    let mut connection = migrate::open_to_read(path).await.unwrap();
+    sqlx::query_scalar("SELECT count(*) FROM sqlite_schema WHERE name = ?")
+        .bind(name)
+        .fetch_one(&mut connection)
+        .await
+        .unwrap()
+}
+
+#[tokio::test]
+async fn what_the_daemon_left_beside_its_databases_is_no_part_of_what_is_restored() {
+    let here = with_database().await;
+    write::write(&here.place, &here.config, &here.backup())
+        .await
+        .unwrap();
+    let state = &here.place.state;
+    let log = log_of(&here.place.database(), "planted").await;
+    // It is a log that SQLite takes, where it lies beside a database.
+    let proof = here.base.path().join("proof.db");
+    fs::copy(here.place.database(), &proof).unwrap();
+    fs::write(here.base.path().join("proof.db-wal"), &log).unwrap();
+    assert_eq!(tables(&proof, "planted").await, 1);
+    for name in [".shop.db.restoring", "shop.db", "pinfold.db"] {
+        fs::write(state.join(format!("{name}-wal")), &log).unwrap();
+    }
+    // Who opens it waits for ever.
+    let waits = state.join(".pinfold.db.restoring-journal");
+    nix::unistd::mkfifo(&waits, nix::sys::stat::Mode::from_bits_truncate(0o600)).unwrap();
+    let unpacked = here.unpack().unwrap();
+    verify::databases(&unpacked).await.unwrap();
+    here.put(unpacked, "now").unwrap();
+    for name in ["shop.db", "pinfold.db"] {
+        assert_eq!(tables(&state.join(name), "planted").await, 0, "{name}");
+    }
+    assert!(!here.base.path().join(".state.restoring").exists());
 }
 
 #[tokio::test]
@@ -564,6 +620,15 @@ async fn who_runs_is_not_pulled_the_ground_from_under() {
     let launchers = File::open(here.config.state_dir.join("lock")).unwrap();
     assert!(launchers.try_lock().is_err());
     drop(held);
+    // The daemon may give its file another name, and another file its name: what it holds stays held.
+    let directory = File::open(&here.place.state).unwrap();
+    directory.lock().unwrap();
+    fs::remove_file(here.place.state.join("lock")).unwrap();
+    assert!(matches!(take(), Err(ArchiveError::Running { .. })));
+    drop(directory);
+    let pipe = here.place.state.join("lock");
+    nix::unistd::mkfifo(&pipe, nix::sys::stat::Mode::from_bits_truncate(0o600)).unwrap();
+    take().unwrap();
     assert!(here.place.database().ends_with("pinfold.db"));
     assert_eq!(DATABASE, "daemon/pinfold.db");
 }

@@ -9,17 +9,14 @@ use chrono::Utc;
 use pinfold_policy::{LauncherConfig, PluginId};
 use pinfold_sandbox::uids::{UidError, Uids};
 use serde::Serialize;
-use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode};
-use sqlx::{ConnectOptions as _, Connection as _};
 
 use crate::cli::Context;
-use crate::cli::archive::areas::{
-    self, Area, AreaKind, DAEMON_CONFIG, DATABASE, IDS, LAUNCHER_CONFIG,
-};
+use crate::cli::archive::areas::{self, Area, DAEMON_CONFIG, IDS, LAUNCHER_CONFIG};
 use crate::cli::archive::error::{ArchiveError, file};
 use crate::cli::archive::locks::Locks;
 use crate::cli::archive::put::{self, Replaced};
 use crate::cli::archive::read::{self, Unpacked};
+use crate::cli::archive::verify;
 use crate::cli::args::RestoreArguments;
 use crate::cli::confirm;
 use crate::cli::exit::Failure;
@@ -28,9 +25,6 @@ use crate::cli::output::Page;
 use crate::cli::recorded;
 use crate::config::Config;
 use crate::pending::RESTORE;
-use crate::store::StoreError;
-use crate::store::audit::reader::Reader;
-use crate::store::migrate;
 
 /// What was restored, or would be.
 #[derive(Serialize)]
@@ -56,7 +50,10 @@ pub(super) async fn run(context: &Context, arguments: &RestoreArguments) -> Resu
     };
     let areas = areas::all(&context.place, config, &databases)?;
     let mut unpacked = read::unpack(&arguments.file, &areas)?;
-    verify(&unpacked, config, arguments.keep_configuration).await?;
+    if !arguments.keep_configuration {
+        configuration(&unpacked, config)?;
+    }
+    verify::databases(&unpacked).await?;
     let is_kept = |area: &Area| {
         let has_ids = area.name == IDS && area.path.exists();
         has_ids || (arguments.keep_configuration && area.is_configuration())
@@ -114,73 +111,6 @@ pub(super) async fn run(context: &Context, arguments: &RestoreArguments) -> Resu
     unpacked.staged.extend(put);
     restored.replaced = done?;
     Ok(context.output.give(&restored, page)?)
-}
-
-/// Whether this installation can go on from it.
-async fn verify(
-    unpacked: &Unpacked,
-    config: &LauncherConfig,
-    keep_configuration: bool,
-) -> Result<(), Failure> {
-    if !keep_configuration {
-        configuration(unpacked, config)?;
-    }
-    for staged in &unpacked.staged {
-        if staged.area.kind == AreaKind::Database {
-            database(&staged.area.name, &staged.at).await?;
-            if staged.area.name != DATABASE {
-                readers_beside_a_writer(&staged.at).await?;
-            }
-        }
-    }
-    let Some(own) = unpacked.at(DATABASE) else {
-        return Ok(());
-    };
-    let mut reader = Reader::open(own).await.map_err(ArchiveError::Store)?;
-    let heads = unpacked.manifest.audit.iter();
-    let expected: BTreeMap<_, _> = heads.map(|head| (head.number, head.hash)).collect();
-    reader
-        .verify(&expected)
-        .await
-        .map_err(ArchiveError::Trail)?;
-    Ok(())
-}
-
-/// Gives a plugins' database the mode in which the daemon makes them: a copy in a backup has lost it, and the
-/// daemon itself changes no mode of a file that it did not make. Its own has it from each start.
-async fn readers_beside_a_writer(path: &Path) -> Result<(), ArchiveError> {
-    let options = SqliteConnectOptions::new()
-        .filename(path)
-        .journal_mode(SqliteJournalMode::Wal);
-    let changed = async { options.connect().await?.close().await };
-    changed.await.map_err(|source| {
-        ArchiveError::Store(StoreError::Open {
-            path: path.into(),
-            source,
-        })
-    })
-}
-
-/// A database is whole.
-async fn database(name: &str, path: &Path) -> Result<(), ArchiveError> {
-    let unopened = |source| {
-        ArchiveError::Store(StoreError::Open {
-            path: path.into(),
-            source,
-        })
-    };
-    let mut connection = migrate::open_to_read(path).await.map_err(unopened)?;
-    let verdict: String = sqlx::query_scalar("PRAGMA integrity_check(1)")
-        .fetch_one(&mut connection)
-        .await
-        .map_err(unopened)?;
-    match verdict.as_str() {
-        "ok" => Ok(()),
-        _ => Err(ArchiveError::Damaged {
-            name: name.to_owned(),
-            why: verdict,
-        }),
-    }
 }
 
 /// Both files are such as this version takes, and name the same places as here.
