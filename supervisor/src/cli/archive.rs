@@ -7,6 +7,8 @@
 //! new [`put`].
 
 pub(super) mod areas;
+mod budget;
+mod content;
 pub(super) mod error;
 pub(super) mod locks;
 pub(super) mod manifest;
@@ -14,21 +16,32 @@ pub(super) mod owners;
 mod private;
 pub(super) mod put;
 pub(super) mod read;
+mod seeing;
 pub(super) mod tree;
 pub(super) mod verify;
 mod work;
 pub(super) mod write;
 
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::Path;
+
 /// The manifest's name in an archive.
 const MANIFEST: &str = "manifest.json";
-/// Entries of one archive.
-const ENTRY_LIMIT: usize = 1_000_000;
-/// Longest path of an entry, in bytes.
+/// Entries of one archive: as many as some thirty plugins may have files by the quota that holds without another,
+/// and those of everything else.
+const ENTRY_LIMIT: usize = 2_000_000;
+/// Longest path of an entry that is read, in bytes.
 const PATH_LIMIT_BYTES: usize = 4096;
+/// Longest path of an entry that is written. A restore puts the path of the directory that it unpacks into before
+/// it, and the kernel takes 4095 bytes in all (PATH_MAX).
+const WRITTEN_PATH_LIMIT_BYTES: usize = 3072;
 /// How deep directories go: a plugin's own, in its lasting directory, are as deep as it likes.
 const DEPTH_LIMIT: usize = 64;
-/// Largest manifest: that of as many entries as there may be.
+/// Largest manifest: some 250 bytes for each entry, beside its path.
 const MANIFEST_LIMIT_BYTES: u64 = 1 << 30;
+/// What an entry takes in the manifest at most, beside its path: every key, the longest numbers and names of owners,
+/// a digest, and the name of its area.
+const LISTED_ENTRY_BYTES: u64 = 448;
 
 /// A path of the archive as text: bytes that are no printable ASCII, and `%`, are `%XX`.
 pub(super) fn text_of(path: &[u8]) -> String {
@@ -40,6 +53,17 @@ pub(super) fn text_of(path: &[u8]) -> String {
         }
     }
     text
+}
+
+/// Bytes of a path as the manifest has it.
+fn listed(path: &Path) -> u64 {
+    let bytes = path.as_os_str().as_bytes().iter();
+    let each = bytes.map(|byte| match byte {
+        b'"' | b'\\' => 2,
+        b'!'..=b'~' if *byte != b'%' => 1,
+        _ => 3,
+    });
+    each.sum()
 }
 
 #[cfg(test)]

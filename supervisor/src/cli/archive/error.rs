@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use pinfold_sandbox::trust::TrustError;
 
+use super::tree::Why;
 use crate::cli::exit::{Exit, Failure, of_io};
 use crate::config::ConfigError;
 use crate::shell::shell_word;
@@ -33,7 +34,7 @@ pub(in crate::cli) enum ArchiveError {
     NoPlace { entry: String },
     #[error("{inner} lies in {outer}, which is backed up by itself")]
     Nested { inner: PathBuf, outer: PathBuf },
-    #[error("{path} became shorter while it was read")]
+    #[error("{path} changed while it was read")]
     Changed { path: PathBuf },
     #[error("{path} has more than {limit} {what}")]
     Limit {
@@ -49,6 +50,11 @@ pub(in crate::cli) enum ArchiveError {
     Entry { entry: String, why: &'static str },
     #[error("entry {entry:?} of the backup is not what its manifest says: {what}")]
     Differs { entry: String, what: &'static str },
+    #[error("what was written cannot be restored, and is not kept")]
+    NotReadBack {
+        #[source]
+        source: Option<Box<ArchiveError>>,
+    },
     #[error("the backup is of version {version}, whose form {format} this version does not know")]
     Later { version: String, format: u32 },
     #[error("the audit trail of the backup is not whole")]
@@ -101,6 +107,27 @@ pub(in crate::cli) fn file(
     }
 }
 
+impl ArchiveError {
+    /// What ends a backup, for something that is not a plugin's.
+    pub(super) fn of(why: Why, path: &Path) -> Self {
+        let over = |limit, what| Self::Limit {
+            path: path.into(),
+            limit,
+            what,
+        };
+        match why {
+            Why::Deep => over(super::DEPTH_LIMIT, "directories above it"),
+            Why::Long => over(super::WRITTEN_PATH_LIMIT_BYTES, "bytes in its path"),
+            Why::Many { limit } | Why::Share { limit } => over(limit, "entries"),
+            Why::Names { limit } | Why::Unbacked { limit } => {
+                over(usize::try_from(limit).unwrap_or(usize::MAX), "bytes")
+            }
+            Why::Replaced | Why::Short => Self::Changed { path: path.into() },
+            Why::Damaged(source) | Why::Unread(source) => file("read", path)(source),
+        }
+    }
+}
+
 impl From<ArchiveError> for Failure {
     fn from(error: ArchiveError) -> Self {
         use ArchiveError as E;
@@ -130,6 +157,10 @@ impl From<ArchiveError> for Failure {
             E::NotOurs { .. } | E::Damaged { .. } | E::Entry { .. } | E::Differs { .. } | E::Trail(_) => (
                 Exit::Data,
                 Some("nothing was changed: use another backup, or compare this one with where it was kept".into()),
+            ),
+            E::NotReadBack { .. } => (
+                Exit::Io,
+                Some("look at the disk that it was written to; a backup that was made before is as good as it was".into()),
             ),
             E::Later { version, .. } => (Exit::Data, Some(format!("nothing was changed: install version {version} first"))),
             E::Configuration { .. } => (

@@ -30,6 +30,17 @@ pub(in crate::cli) struct Manifest {
     pub(in crate::cli) left_out: Vec<String>,
     /// Files that were written while they were read: their content may be of no one moment.
     pub(in crate::cli) unsettled: Vec<String>,
+    /// What of plugins' lasting directories is not there, or not as it is. Earlier versions wrote no such list.
+    #[serde(default)]
+    pub(in crate::cli) incomplete: Vec<Incomplete>,
+}
+
+/// Something that is not there, or not as it is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(in crate::cli) struct Incomplete {
+    /// Its path, as those of entries.
+    pub(in crate::cli) path: String,
+    pub(in crate::cli) why: String,
 }
 
 /// The last record of a part of the trail.

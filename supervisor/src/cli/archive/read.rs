@@ -101,24 +101,19 @@ pub(in crate::cli) fn databases(path: &Path) -> Result<Databases, ArchiveError> 
     Ok(Databases::new())
 }
 
+/// Reads an archive as [`unpack`] does, and gives its manifest; unpacks nothing.
+pub(super) fn check(path: &Path, areas: &[Area]) -> Result<Manifest, ArchiveError> {
+    let mut unpacking = Unpacking::new(path, areas, true);
+    let opened = File::open(path).map_err(file("open", path))?;
+    let manifest = unpacking.read(io::BufReader::with_capacity(1 << 20, opened))?;
+    compare(&manifest, &mut unpacking.seen)?;
+    Ok(manifest)
+}
+
 /// Unpacks an archive beside these areas and compares every entry with the manifest.
 pub(in crate::cli) fn unpack(path: &Path, areas: &[Area]) -> Result<Unpacked, ArchiveError> {
     let opened = File::open(path).map_err(file("open", path))?;
-    let mut unpacking = Unpacking {
-        path: path.into(),
-        areas,
-        seen: BTreeMap::new(),
-        directories: BTreeMap::new(),
-        owners: Owners::default(),
-        unpacked: Unpacked {
-            manifest: nothing(),
-            staged: Vec::new(),
-            unplaced: BTreeSet::new(),
-            unowned: Vec::new(),
-            private: None,
-            is_root: nix::unistd::geteuid().is_root(),
-        },
-    };
+    let mut unpacking = Unpacking::new(path, areas, false);
     for area in areas {
         let at = beside(&area.path);
         remove(&at).map_err(file("remove", &at))?;
@@ -205,7 +200,15 @@ fn nothing() -> Manifest {
         entries: Vec::new(),
         left_out: Vec::new(),
         unsettled: Vec::new(),
+        incomplete: Vec::new(),
     }
+}
+
+/// What a manifest of any form says first.
+#[derive(serde::Deserialize)]
+struct Form {
+    format: Option<serde_json::Value>,
+    version: Option<serde_json::Value>,
 }
 
 struct Unpacking<'a> {
@@ -215,10 +218,31 @@ struct Unpacking<'a> {
     /// Directories of the archive, and where they were made; nowhere where their area has no place.
     directories: BTreeMap<PathBuf, Option<PathBuf>>,
     owners: Owners,
+    /// Whether nothing is unpacked.
+    is_check: bool,
     unpacked: Unpacked,
 }
 
-impl Unpacking<'_> {
+impl<'a> Unpacking<'a> {
+    fn new(path: &Path, areas: &'a [Area], is_check: bool) -> Self {
+        Self {
+            path: path.into(),
+            areas,
+            seen: BTreeMap::new(),
+            directories: BTreeMap::new(),
+            owners: Owners::default(),
+            is_check,
+            unpacked: Unpacked {
+                manifest: nothing(),
+                staged: Vec::new(),
+                unplaced: BTreeSet::new(),
+                unowned: Vec::new(),
+                private: None,
+                is_root: nix::unistd::geteuid().is_root(),
+            },
+        }
+    }
+
     /// Unpacks everything; gives the manifest, which has to be the last entry.
     fn read(&mut self, from: impl Read) -> Result<Manifest, ArchiveError> {
         let path = self.path.clone();
@@ -253,8 +277,9 @@ impl Unpacking<'_> {
                 if entry.size() > MANIFEST_LIMIT_BYTES {
                     return Err(refused(MANIFEST, "it is too large"));
                 }
-                let parsed = serde_json::from_reader(&mut entry);
-                manifest = Some(self.known(parsed.map_err(|error| torn(error.into()))?)?);
+                let mut bytes = Vec::new();
+                entry.read_to_end(&mut bytes).map_err(torn)?;
+                manifest = Some(self.known(&bytes)?);
                 continue;
             }
             if self.seen.len() >= ENTRY_LIMIT {
@@ -269,22 +294,24 @@ impl Unpacking<'_> {
     }
 
     /// A manifest of a form that this version knows.
-    fn known(&self, manifest: serde_json::Value) -> Result<Manifest, ArchiveError> {
+    fn known(&self, bytes: &[u8]) -> Result<Manifest, ArchiveError> {
         let not_ours = |why: String| ArchiveError::NotOurs {
             path: self.path.clone(),
             why,
         };
-        let format = manifest.get("format").and_then(serde_json::Value::as_u64);
+        let form: Form = serde_json::from_slice(bytes)
+            .map_err(|error| not_ours(format!("it is torn, or no tar file: {error}")))?;
+        let format = form.format.as_ref().and_then(serde_json::Value::as_u64);
         let format = format.and_then(|format| u32::try_from(format).ok());
         let format = format.ok_or_else(|| not_ours("its manifest names no form".into()))?;
         if format > FORMAT {
-            let version = manifest.get("version").and_then(serde_json::Value::as_str);
+            let version = form.version.as_ref().and_then(serde_json::Value::as_str);
             return Err(ArchiveError::Later {
                 version: version.unwrap_or("(unknown)").to_owned(),
                 format,
             });
         }
-        serde_json::from_value(manifest).map_err(|error| not_ours(format!("its manifest: {error}")))
+        serde_json::from_slice(bytes).map_err(|error| not_ours(format!("its manifest: {error}")))
     }
 
     fn entry(
@@ -397,6 +424,9 @@ impl Unpacking<'_> {
             if kind != wanted {
                 return Err(refused(text, "it is of another kind than its place"));
             }
+            if self.is_check {
+                return Ok((None, Some(area)));
+            }
             let at = self.staging(&area)?;
             self.unpacked.staged.push(Staged {
                 area: area.clone(),
@@ -407,14 +437,17 @@ impl Unpacking<'_> {
         let parent = path
             .parent()
             .and_then(|parent| self.directories.get(parent));
-        let Some(Some(parent)) = parent else {
-            return Err(refused(
+        match parent {
+            Some(Some(parent)) => {
+                let name = path.file_name().unwrap_or_default();
+                Ok((Some(parent.join(name)), Some(area)))
+            }
+            Some(None) if self.is_check => Ok((None, Some(area))),
+            _ => Err(refused(
                 text,
                 "no directory that it could be in came before it",
-            ));
-        };
-        let name = path.file_name().unwrap_or_default();
-        Ok((Some(parent.join(name)), Some(area)))
+            )),
+        }
     }
 
     /// Where an area is unpacked: where one rename leads to its place, and a database where nobody else

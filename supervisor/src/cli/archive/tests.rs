@@ -1,5 +1,7 @@
 //! What is backed up comes back; what is no backup changes nothing.
 
+mod hostile;
+
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::fs::{self, File};

@@ -6,12 +6,13 @@ use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt as _;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, Stat};
+use rustix::io::Errno;
 
 use super::error::{ArchiveError, file};
-use super::{DEPTH_LIMIT, PATH_LIMIT_BYTES};
+use super::{DEPTH_LIMIT, ENTRY_LIMIT, WRITTEN_PATH_LIMIT_BYTES};
 
 /// What was met.
 pub(super) enum Met {
@@ -23,97 +24,161 @@ pub(super) enum Met {
     Other,
 }
 
-/// Goes through a directory, each directory before what is in it, names in order. `see` gets the path
-/// below it (empty: itself), what is there, and its owner and mode.
-pub(super) fn walk(
-    path: &Path,
-    see: &mut dyn FnMut(&Path, Met, &Stat) -> Result<(), ArchiveError>,
-) -> Result<(), ArchiveError> {
+/// Why something that is there is not taken, or not as it is.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Why {
+    #[error("more than {DEPTH_LIMIT} directories are above it")]
+    Deep,
+    #[error("its path is longer than {WRITTEN_PATH_LIMIT_BYTES} bytes")]
+    Long,
+    #[error("more than {limit} entries are in it")]
+    Many { limit: usize },
+    #[error("it has more than its share of a backup's entries, {limit}: the rest is left out")]
+    Share { limit: usize },
+    #[error(
+        "its names have more than their share of a backup's list, {limit} bytes: the rest is left out"
+    )]
+    Names { limit: u64 },
+    #[error(
+        "with it, {limit} bytes that take no place on the disk (holes, further names of files) would take it in the backup"
+    )]
+    Unbacked { limit: u64 },
+    #[error("something else took its place while it was read")]
+    Replaced,
+    #[error("it became shorter while it was read: zeros stand for the rest")]
+    Short,
+    #[error("a part of it cannot be read, and zeros stand for it")]
+    Damaged(#[source] io::Error),
+    #[error("it cannot be read")]
+    Unread(#[source] io::Error),
+}
+
+/// Whether what is in a directory is wanted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Within {
+    Wanted,
+    Passed,
+}
+
+/// Who is shown what is there. Paths are those below the directory (empty: itself).
+pub(super) trait See {
+    /// What is there, with its owner and mode.
+    fn met(&mut self, below: &Path, met: Met, stat: &Stat) -> Result<Within, ArchiveError>;
+
+    /// What is there and cannot be taken.
+    fn passed(&mut self, below: &Path, why: Why) -> Result<(), ArchiveError>;
+}
+
+/// Goes through a directory, each directory before what is in it, names in order. `prefix` is how many bytes the
+/// archive has before each path.
+pub(super) fn walk(path: &Path, prefix: usize, see: &mut dyn See) -> Result<(), ArchiveError> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let opened = rustix::fs::open(path, flags, Mode::empty());
     let directory = opened.map_err(|errno| file("open", path)(errno.into()))?;
     let stat =
         rustix::fs::fstat(&directory).map_err(|errno| file("look at", path)(errno.into()))?;
-    see(Path::new(""), Met::Directory, &stat)?;
-    within(path, directory, PathBuf::new(), 1, see)
+    match see.met(Path::new(""), Met::Directory, &stat)? {
+        Within::Wanted => within(prefix, &directory, Path::new(""), 1, see),
+        Within::Passed => Ok(()),
+    }
 }
 
 fn within(
-    top: &Path,
-    directory: OwnedFd,
-    below: PathBuf,
+    prefix: usize,
+    directory: &OwnedFd,
+    below: &Path,
     depth: usize,
-    see: &mut dyn FnMut(&Path, Met, &Stat) -> Result<(), ArchiveError>,
+    see: &mut dyn See,
 ) -> Result<(), ArchiveError> {
-    let full = top.join(&below);
-    let failed = |action| {
-        let full = full.clone();
-        move |errno: rustix::io::Errno| file(action, &full)(errno.into())
-    };
-    let over = |limit, what| ArchiveError::Limit {
-        path: full.clone(),
-        limit,
-        what,
-    };
     if depth > DEPTH_LIMIT {
-        return Err(over(DEPTH_LIMIT, "directories above it"));
+        return see.passed(below, Why::Deep);
     }
-    let mut names = Vec::new();
-    for entry in Dir::read_from(&directory).map_err(failed("list"))? {
-        let name = entry.map_err(failed("list"))?.file_name().to_owned();
-        if !matches!(name.to_bytes(), b"." | b"..") {
-            names.push(name);
-        }
-        if names.len() > super::ENTRY_LIMIT {
-            return Err(over(super::ENTRY_LIMIT, "entries"));
-        }
-    }
-    names.sort();
+    let names = match names(directory) {
+        Ok(names) => names,
+        Err(why) => return see.passed(below, why),
+    };
     for name in names {
         let path = below.join(OsStr::from_bytes(name.to_bytes()));
-        if path.as_os_str().len() > PATH_LIMIT_BYTES {
-            return Err(over(PATH_LIMIT_BYTES, "bytes in a path below it"));
-        }
-        let met = meet(directory.as_fd(), &name);
-        let Some((met, stat)) = met.map_err(|error| file("read", &top.join(&path))(error))? else {
+        if prefix + path.as_os_str().len() > WRITTEN_PATH_LIMIT_BYTES {
+            see.passed(&path, Why::Long)?;
             continue;
-        };
-        if matches!(met, Met::Directory) {
-            let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-            let opened = rustix::fs::openat(&directory, &name, flags, Mode::empty());
-            let opened = opened.map_err(failed("open a directory in"))?;
-            see(&path, met, &stat)?;
-            within(top, opened, path, depth + 1, see)?;
-        } else {
-            see(&path, met, &stat)?;
+        }
+        match meet(directory, &name) {
+            // Gone meanwhile.
+            Ok(None) => {}
+            Err(why) => see.passed(&path, why)?,
+            Ok(Some(Found::Directory(opened, stat))) => {
+                if see.met(&path, Met::Directory, &stat)? == Within::Wanted {
+                    within(prefix, &opened, &path, depth + 1, see)?;
+                }
+            }
+            Ok(Some(Found::Other(met, stat))) => {
+                see.met(&path, met, &stat)?;
+            }
         }
     }
     Ok(())
 }
 
-/// What a name stands for; `None` where it has gone meanwhile.
-fn meet(directory: impl AsFd, name: &CString) -> io::Result<Option<(Met, Stat)>> {
-    let stat = match rustix::fs::statat(&directory, name, AtFlags::SYMLINK_NOFOLLOW) {
-        Err(rustix::io::Errno::NOENT) => return Ok(None),
-        stat => stat?,
-    };
-    let met = match FileType::from_raw_mode(stat.st_mode) {
-        FileType::Directory => Met::Directory,
-        FileType::Symlink => Met::Link(rustix::fs::readlinkat(&directory, name, Vec::new())?),
-        FileType::RegularFile => {
-            // Should it be something else by now, opening it waits for nobody.
-            let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
-            let opened = match rustix::fs::openat(&directory, name, flags, Mode::empty()) {
-                Err(rustix::io::Errno::NOENT) => return Ok(None),
-                opened => opened?,
-            };
-            let stat = rustix::fs::fstat(&opened)?;
-            if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
-                return Ok(Some((Met::Other, stat)));
-            }
-            return Ok(Some((Met::File(File::from(opened)), stat)));
+fn names(directory: &OwnedFd) -> Result<Vec<CString>, Why> {
+    let unread = |errno: Errno| Why::Unread(errno.into());
+    let mut names = Vec::new();
+    for entry in Dir::read_from(directory).map_err(unread)? {
+        let name = entry.map_err(unread)?.file_name().to_owned();
+        if !matches!(name.to_bytes(), b"." | b"..") {
+            names.push(name);
         }
-        _ => Met::Other,
+        if names.len() > ENTRY_LIMIT {
+            return Err(Why::Many { limit: ENTRY_LIMIT });
+        }
+    }
+    names.sort();
+    Ok(names)
+}
+
+/// What a name stands for.
+enum Found {
+    Directory(OwnedFd, Stat),
+    Other(Met, Stat),
+}
+
+/// What a name stands for; `None` where it has gone meanwhile.
+fn meet(directory: impl AsFd, name: &CString) -> Result<Option<Found>, Why> {
+    let stat = rustix::fs::statat(&directory, name, AtFlags::SYMLINK_NOFOLLOW);
+    let Some(stat) = there(stat)? else {
+        return Ok(None);
     };
-    Ok(Some((met, stat)))
+    let mut flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let kind = FileType::from_raw_mode(stat.st_mode);
+    match kind {
+        FileType::Directory => flags |= OFlags::DIRECTORY,
+        // Should it be something else by now, opening it waits for nobody.
+        FileType::RegularFile => flags |= OFlags::NONBLOCK,
+        FileType::Symlink => {
+            let target = there(rustix::fs::readlinkat(&directory, name, Vec::new()))?;
+            return Ok(target.map(|target| Found::Other(Met::Link(target), stat)));
+        }
+        _ => return Ok(Some(Found::Other(Met::Other, stat))),
+    }
+    let opened = rustix::fs::openat(&directory, name, flags, Mode::empty());
+    let Some(opened) = there(opened)? else {
+        return Ok(None);
+    };
+    let stat = rustix::fs::fstat(&opened).map_err(|errno| Why::Unread(errno.into()))?;
+    Ok(Some(match FileType::from_raw_mode(stat.st_mode) {
+        FileType::Directory => Found::Directory(opened, stat),
+        FileType::RegularFile => Found::Other(Met::File(File::from(opened)), stat),
+        _ => Found::Other(Met::Other, stat),
+    }))
+}
+
+/// What was found; `None` where it has gone meanwhile.
+fn there<T>(found: Result<T, Errno>) -> Result<Option<T>, Why> {
+    match found {
+        Ok(found) => Ok(Some(found)),
+        Err(Errno::NOENT) => Ok(None),
+        // A link, a file, a socket, and no link any more.
+        Err(Errno::LOOP | Errno::NOTDIR | Errno::NXIO | Errno::INVAL) => Err(Why::Replaced),
+        Err(errno) => Err(Why::Unread(errno.into())),
+    }
 }

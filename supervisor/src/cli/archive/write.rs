@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, Read};
+use std::io;
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
@@ -13,12 +13,16 @@ use sha2::{Digest as _, Sha256};
 use tar::{Builder, EntryType, Header};
 
 use super::areas::{self, Area, AreaKind};
+use super::budget::{Budget, Share};
+use super::content::{Hashing, link_text};
 use super::error::{ArchiveError, file};
-use super::manifest::{AuditHead, Entry, EntryKind, FORMAT, Manifest, OwnerOf};
+use super::manifest::{AuditHead, Entry, EntryKind, FORMAT, Incomplete, Manifest, OwnerOf};
 use super::owners::Names;
-use super::tree::{Met, walk};
+use super::seeing::{Seeing, count};
+use super::tree::{Met, Why, walk};
 use super::work::Work;
-use super::{ENTRY_LIMIT, MANIFEST, text_of};
+use super::{ENTRY_LIMIT, MANIFEST, MANIFEST_LIMIT_BYTES, read, text_of};
+use crate::chain::Chain;
 use crate::place::Place;
 use crate::store::audit::reader::Reader;
 use crate::store::migrate;
@@ -42,6 +46,16 @@ pub(in crate::cli) async fn write(
     place: &Place,
     config: &LauncherConfig,
     to: &Path,
+) -> Result<Written, ArchiveError> {
+    write_shares(place, config, to, None).await
+}
+
+/// The same, with a share of their own for plugins.
+pub(super) async fn write_shares(
+    place: &Place,
+    config: &LauncherConfig,
+    to: &Path,
+    share: Option<Share>,
 ) -> Result<Written, ArchiveError> {
     let areas = areas::all(place, config, &areas::databases_here(place)?)?;
     if fs::symlink_metadata(to).is_ok() {
@@ -75,6 +89,7 @@ pub(in crate::cli) async fn write(
         .map_err(file("make", &new))?;
     let mut writing = Writing {
         to: new.clone(),
+        share,
         builder: Builder::new(io::BufWriter::with_capacity(1 << 20, out)),
         names: Names::default(),
         manifest: Manifest {
@@ -88,12 +103,22 @@ pub(in crate::cli) async fn write(
             entries: Vec::new(),
             left_out: Vec::new(),
             unsettled: Vec::new(),
+            incomplete: Vec::new(),
         },
     };
     for (at, area) in areas.iter().enumerate() {
         writing.area(area, work.copy(at))?;
     }
     let manifest = writing.end()?;
+    // By what a restore reads it with: one that could not be restored is none.
+    match read::check(&new, &areas) {
+        Ok(again) if again == manifest => {}
+        Ok(_) => return Err(ArchiveError::NotReadBack { source: None }),
+        Err(error) => {
+            let source = Some(Box::new(error));
+            return Err(ArchiveError::NotReadBack { source });
+        }
+    }
     let size = fs::metadata(&new).map_err(file("look at", &new))?.len();
     let flags = rustix::fs::RenameFlags::NOREPLACE;
     rustix::fs::renameat_with(rustix::fs::CWD, &new, rustix::fs::CWD, to, flags).map_err(
@@ -139,8 +164,11 @@ fn ids(config: &LauncherConfig) -> Result<BTreeMap<PluginId, u32>, ArchiveError>
     toml::from_str(&text).map_err(|error| file("read", &path)(io::Error::other(error)))
 }
 
-struct Writing {
+/// An archive that is being written.
+pub(super) struct Writing {
     to: PathBuf,
+    /// What each plugin may have, where it is not a matter of their number.
+    share: Option<Share>,
     builder: Builder<io::BufWriter<File>>,
     names: Names,
     manifest: Manifest,
@@ -166,22 +194,30 @@ impl Writing {
             let owner = self.owner(&mut header, metadata.uid(), metadata.gid());
             return self.file(name, from, size, header, owner, &area.path);
         }
-        let top = area.path.clone();
-        walk(&area.path, &mut |below, met, stat| {
-            let path = match below.as_os_str().is_empty() {
-                true => name.to_owned(),
-                false => name.join(below),
-            };
-            self.met(&path, &top.join(below), met, stat)
-        })
+        let budget = match area.kind {
+            AreaKind::Lasting => Some(Budget::new(match self.share {
+                Some(share) => share,
+                None => Share::of(count(&area.path)?),
+            })),
+            _ => None,
+        };
+        let mut seeing = Seeing {
+            top: &area.path,
+            name,
+            budget,
+            writing: self,
+        };
+        walk(&area.path, area.name.len() + 1, &mut seeing)
     }
 
-    fn met(
+    /// Adds what was met; where it is padded, what cannot be read of a file is zeros.
+    pub(super) fn met(
         &mut self,
         path: &Path,
         full: &Path,
         met: Met,
         stat: &rustix::fs::Stat,
+        is_padded: bool,
     ) -> Result<(), ArchiveError> {
         let mut header = header(stat.st_mode, stat.st_mtime);
         let owner = self.owner(&mut header, stat.st_uid, stat.st_gid);
@@ -197,7 +233,10 @@ impl Writing {
             Met::File(from) => {
                 let size = u64::try_from(stat.st_size).unwrap_or(0);
                 let again = from.try_clone().map_err(file("open", full))?;
-                self.file(path, from, size, header, owner, full)?;
+                if let Some(why) = self.content(path, from, size, header, owner, full, is_padded)? {
+                    self.incomplete(path, &why);
+                    return Ok(());
+                }
                 let after = rustix::fs::fstat(&again);
                 let after = after.map_err(|errno| file("look at", full)(errno.into()))?;
                 let at =
@@ -211,8 +250,8 @@ impl Writing {
                 header.set_entry_type(EntryType::Symlink);
                 header.set_size(0);
                 let bytes = target.to_bytes();
-                let link = Path::new(std::ffi::OsStr::from_bytes(bytes));
-                let appended = self.builder.append_link(&mut header, path, link);
+                let appended = link_text(&mut self.builder, &mut header, bytes)
+                    .and_then(|()| self.builder.append_data(&mut header, path, io::empty()));
                 appended.map_err(failed)?;
                 let digest = Digest(Sha256::digest(bytes).into());
                 self.entry(path, EntryKind::Link, &header, owner, None, Some(digest))
@@ -224,7 +263,33 @@ impl Writing {
         }
     }
 
+    /// What of a plugin's is not there, or not as it is.
+    pub(super) fn incomplete(&mut self, path: &Path, why: &Why) {
+        self.manifest.incomplete.push(Incomplete {
+            path: text(path),
+            why: Chain(why).to_string(),
+        });
+    }
+
     fn file(
+        &mut self,
+        path: &Path,
+        from: File,
+        size: u64,
+        header: Header,
+        owner: OwnerOf,
+        full: &Path,
+    ) -> Result<(), ArchiveError> {
+        self.content(path, from, size, header, owner, full, false)?;
+        Ok(())
+    }
+
+    /// Adds a file. What cannot be read of it is an error, or zeros and the reason for them.
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "each is another fact of the entry"
+    )]
+    fn content(
         &mut self,
         path: &Path,
         from: File,
@@ -232,30 +297,29 @@ impl Writing {
         mut header: Header,
         owner: OwnerOf,
         full: &Path,
-    ) -> Result<(), ArchiveError> {
+        is_padded: bool,
+    ) -> Result<Option<Why>, ArchiveError> {
         header.set_entry_type(EntryType::Regular);
         header.set_size(size);
         let mut hashing = Hashing {
             from,
             left: size,
             hash: Sha256::new(),
+            is_padded,
             fault: None,
         };
         let appended = self.builder.append_data(&mut header, path, &mut hashing);
-        match hashing.fault {
-            Some(Fault::Short) => return Err(ArchiveError::Changed { path: full.into() }),
-            Some(Fault::Unread(error)) => return Err(file("read", full)(error)),
-            None => appended.map_err(file("write", &self.to))?,
-        }
+        let why = match hashing.fault {
+            Some(fault) if is_padded => Some(fault),
+            Some(Why::Damaged(error)) => return Err(file("read", full)(error)),
+            Some(_) => return Err(ArchiveError::Changed { path: full.into() }),
+            None => None,
+        };
+        appended.map_err(file("write", &self.to))?;
         let digest = Digest(hashing.hash.finalize().into());
-        self.entry(
-            path,
-            EntryKind::File,
-            &header,
-            owner,
-            Some(size),
-            Some(digest),
-        )
+        let (size, digest) = (Some(size), Some(digest));
+        self.entry(path, EntryKind::File, &header, owner, size, digest)?;
+        Ok(why)
     }
 
     /// Whose an entry is, in its header too: a name that does not fit there is left out.
@@ -310,6 +374,13 @@ impl Writing {
         let mut bytes = serde_json::to_vec_pretty(&self.manifest)
             .map_err(|error| failed()(io::Error::other(error)))?;
         bytes.push(b'\n');
+        if bytes.len() as u64 > MANIFEST_LIMIT_BYTES {
+            return Err(ArchiveError::Limit {
+                path: MANIFEST.into(),
+                limit: usize::try_from(MANIFEST_LIMIT_BYTES).unwrap_or(usize::MAX),
+                what: "bytes",
+            });
+        }
         let mut header = header(0o600, Utc::now().timestamp());
         header.set_entry_type(EntryType::Regular);
         header.set_size(bytes.len() as u64);
@@ -335,44 +406,4 @@ fn header(mode: u32, modified: i64) -> Header {
     header.set_mode(mode & MODE_BITS);
     header.set_mtime(u64::try_from(modified).unwrap_or(0));
     header
-}
-
-/// Reads exactly so many bytes, and hashes them: what is put into a header before must be true.
-struct Hashing {
-    from: File,
-    left: u64,
-    hash: Sha256,
-    fault: Option<Fault>,
-}
-
-enum Fault {
-    Short,
-    Unread(io::Error),
-}
-
-impl Read for Hashing {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let room = usize::try_from(self.left).unwrap_or(usize::MAX);
-        let room = room.min(buffer.len());
-        let Some(buffer) = buffer.get_mut(..room).filter(|buffer| !buffer.is_empty()) else {
-            return Ok(0);
-        };
-        let stop = || io::Error::other("not read");
-        match self.from.read(buffer) {
-            Ok(0) => {
-                self.fault = Some(Fault::Short);
-                Err(stop())
-            }
-            Ok(count) => {
-                self.hash.update(buffer.get(..count).unwrap_or_default());
-                self.left -= count as u64;
-                Ok(count)
-            }
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => Err(error),
-            Err(error) => {
-                self.fault = Some(Fault::Unread(error));
-                Err(stop())
-            }
-        }
-    }
 }

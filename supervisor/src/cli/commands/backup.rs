@@ -7,10 +7,10 @@ use pinfold_policy::ByteSize;
 use serde::Serialize;
 
 use crate::cli::Context;
-use crate::cli::archive::manifest::AuditHead;
+use crate::cli::archive::manifest::{AuditHead, Incomplete};
 use crate::cli::archive::write::{self, Written};
 use crate::cli::args::BackupArguments;
-use crate::cli::exit::Failure;
+use crate::cli::exit::{Exit, Failure};
 use crate::cli::installation::Installation;
 use crate::cli::output::{self, Page};
 use crate::cli::recorded;
@@ -26,6 +26,7 @@ struct Made {
     audit: Vec<AuditHead>,
     left_out: Vec<String>,
     unsettled: Vec<String>,
+    incomplete: Vec<Incomplete>,
     private: Vec<String>,
 }
 
@@ -58,6 +59,7 @@ pub(super) async fn run(context: &Context, arguments: &BackupArguments) -> Resul
         audit: manifest.audit,
         left_out: manifest.left_out,
         unsettled: manifest.unsettled,
+        incomplete: manifest.incomplete,
         private,
     };
     recorded.tell(context).await;
@@ -72,6 +74,13 @@ pub(super) async fn run(context: &Context, arguments: &BackupArguments) -> Resul
             "what was written meanwhile may be of no one moment: disable its plugin, or stop the \
              daemon, for a backup in which it is",
         );
+    }
+    if !made.incomplete.is_empty() {
+        output::hint(
+            "the backup can be restored, without what it has not: keep an earlier one until that is \
+             mended, or back that directory up by itself",
+        );
+        return Err(Failure::said(Exit::Failed));
     }
     Ok(())
 }
@@ -91,6 +100,10 @@ fn page(made: &Made) -> Page {
     }
     page.list("private keys", &made.private)
         .list("left out: no file, directory or link", &made.left_out)
-        .list("written while it was read", &made.unsettled);
+        .list("written while it was read", &made.unsettled)
+        .list(
+            "not in it, or not as it is",
+            (made.incomplete.iter()).map(|one| format!("{}: {}", one.path, one.why)),
+        );
     page
 }
