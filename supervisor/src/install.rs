@@ -38,27 +38,69 @@ pub(crate) fn replace(
     plugin: &PluginId,
     owner: Option<(Uid, Gid)>,
 ) -> Result<(), InstallError> {
+    copy(source, plugin_dir, plugin, owner)?.put()
+}
+
+/// A copy beside its place. What is not put there goes with this value.
+#[derive(Debug)]
+pub(crate) struct Copied {
+    new: PathBuf,
+    old: PathBuf,
+    target: PathBuf,
+}
+
+/// Copies `source` beside `plugin_dir/plugin`, as [`replace`] does; what is there stays.
+pub(crate) fn copy(
+    source: &Path,
+    plugin_dir: &Path,
+    plugin: &PluginId,
+    owner: Option<(Uid, Gid)>,
+) -> Result<Copied, InstallError> {
     // No plugin has such a name: half a copy is never taken for one.
-    let new = plugin_dir.join(format!(".{plugin}.new"));
-    let old = plugin_dir.join(format!(".{plugin}.old"));
-    let target = plugin_dir.join(plugin.as_str());
-    remove(&new)?;
-    remove(&old)?;
+    let copied = Copied {
+        new: plugin_dir.join(format!(".{plugin}.new")),
+        old: plugin_dir.join(format!(".{plugin}.old")),
+        target: plugin_dir.join(plugin.as_str()),
+    };
+    remove(&copied.new)?;
+    remove(&copied.old)?;
     let mut copy = Copy {
         files: 0,
         bytes: 0,
         owner,
     };
     let opened = open_real(source).map_err(failed(source))?;
-    copy.directory(opened, source, &new, 0)?;
-    match fs::rename(&target, &old) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => {
-            return Err(failed(&target)(error));
-        }
-        _ => {}
+    copy.directory(opened, source, &copied.new, 0)?;
+    Ok(copied)
+}
+
+impl Copied {
+    /// Where it lies.
+    pub(crate) fn path(&self) -> &Path {
+        &self.new
     }
-    fs::rename(&new, &target).map_err(failed(&target))?;
-    remove(&old)
+
+    /// Puts it in place of what was there.
+    pub(crate) fn put(self) -> Result<(), InstallError> {
+        let was_there = match fs::rename(&self.target, &self.old) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => false,
+            moved => moved.map(|()| true).map_err(failed(&self.target))?,
+        };
+        if let Err(error) = fs::rename(&self.new, &self.target) {
+            if was_there {
+                fs::rename(&self.old, &self.target).map_err(failed(&self.target))?;
+            }
+            return Err(failed(&self.target)(error));
+        }
+        remove(&self.old)
+    }
+}
+
+impl Drop for Copied {
+    fn drop(&mut self) {
+        // What stays is removed by the next copy.
+        remove(&self.new).unwrap_or_default();
+    }
 }
 
 /// Removes a plugin's directory.
