@@ -27,16 +27,20 @@ mod tell;
 mod time;
 mod toml_comments;
 
+use std::os::unix::fs::MetadataExt as _;
+use std::path::Path;
 use std::process::ExitCode;
 
 use clap::Parser as _;
+use nix::unistd::{Uid, User};
 
-use args::{Arguments, Global};
+use args::{Arguments, Command, Global};
 use client::Client;
-use exit::Failure;
+use exit::{Exit, Failure};
 use output::Output;
 
 use crate::place::Place;
+use crate::privileges;
 
 /// What every command has.
 struct Context {
@@ -85,17 +89,38 @@ fn usage(error: &clap::Error) -> ExitCode {
     // Nobody is left to tell where the terminal is gone.
     error.print().unwrap_or_default();
     if error.use_stderr() {
-        exit::Exit::Usage.into()
+        Exit::Usage.into()
     } else {
         ExitCode::SUCCESS
     }
 }
 
 fn begin(arguments: Arguments) -> Result<(), Failure> {
+    let context = Context::new(&arguments.global)?;
+    // While there is one thread.
+    if matches!(arguments.command, Command::Audit { .. }) {
+        become_owner(&context.place.state)?;
+    }
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .map_err(exit::StartError)?;
-    let context = Context::new(&arguments.global)?;
     runtime.block_on(commands::run(&context, arguments.command))
+}
+
+/// Reads the daemon's state as the daemon's user, where this is root: what is done by what that one wrote is then done
+/// with its rights. One that is root's, or nobody's here, is read as it is.
+fn become_owner(state: &Path) -> Result<(), Failure> {
+    let Ok(metadata) = std::fs::metadata(state) else {
+        // The command says what is not there.
+        return Ok(());
+    };
+    if !nix::unistd::geteuid().is_root() || metadata.uid() == 0 {
+        return Ok(());
+    }
+    match User::from_uid(Uid::from_raw(metadata.uid())) {
+        Ok(Some(user)) => privileges::become_user(&user.name)
+            .map_err(|error| Failure::new(Exit::NoPermission, error)),
+        _ => Ok(()),
+    }
 }

@@ -6,16 +6,16 @@
 
 mod backups;
 mod copy;
+mod open;
 
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
-use sqlx::sqlite::SqliteConnectOptions;
 use sqlx::{Connection as _, SqliteConnection, SqlitePool};
 
 use super::{StoreError, audit};
 
 pub(crate) use self::copy::copy;
+pub(crate) use self::open::open_to_read;
 
 /// Each step takes the schema from its index to the next; never edited, only added to.
 const MIGRATIONS: &[&str] = &[
@@ -172,15 +172,6 @@ pub(super) async fn migrate(pool: &SqlitePool) -> Result<(), sqlx::Error> {
     let version = sqlx::AssertSqlSafe(format!("PRAGMA user_version = {}", known()));
     sqlx::raw_sql(version).execute(&mut *transaction).await?;
     transaction.commit().await
-}
-
-/// Opens a file that has to be there, to read it beside whoever writes it.
-pub(crate) async fn open_to_read(path: &Path) -> Result<SqliteConnection, sqlx::Error> {
-    let options = SqliteConnectOptions::new()
-        .filename(path)
-        .read_only(true)
-        .busy_timeout(Duration::from_secs(5));
-    SqliteConnection::connect_with(&options).await
 }
 
 /// The schema of an open file.

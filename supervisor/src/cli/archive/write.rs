@@ -182,14 +182,14 @@ impl Writing {
             return Ok(());
         }
         if area.is_file() {
-            let opened = File::open(&area.path).map_err(file("open", &area.path))?;
-            let metadata = opened.metadata().map_err(file("look at", &area.path))?;
-            let mut from = opened;
-            let mut size = metadata.len();
-            if area.kind == AreaKind::Database {
-                from = File::open(&copy).map_err(file("open", &copy))?;
-                size = from.metadata().map_err(file("look at", &copy))?.len();
-            }
+            // What the daemon may have made something else of is looked at and not opened.
+            let (metadata, from) = match area.kind {
+                AreaKind::Database => (fs::symlink_metadata(&area.path), &copy),
+                _ => (fs::metadata(&area.path), &area.path),
+            };
+            let metadata = metadata.map_err(file("look at", &area.path))?;
+            let from = File::open(from).map_err(file("open", from))?;
+            let size = from.metadata().map_err(file("look at", &area.path))?.len();
             let mut header = header(metadata.mode(), metadata.mtime());
             let owner = self.owner(&mut header, metadata.uid(), metadata.gid());
             return self.file(name, from, size, header, owner, &area.path);

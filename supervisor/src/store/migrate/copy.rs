@@ -7,7 +7,11 @@ use std::path::Path;
 use sqlx::Connection as _;
 
 use super::super::StoreError;
+use super::open::open_to_copy;
 use super::{open_to_read, schema};
+
+/// What a copy may take more than twice what is copied: much, for a small file that is written meanwhile.
+const COPY_SLACK_BYTES: u64 = 64 << 20;
 
 /// Copies the database at `path` to `to`, which must not be there and lies where nobody else can
 /// write: by `VACUUM INTO` (<https://sqlite.org/lang_vacuum.html>), so that it is whole and of one
@@ -25,11 +29,20 @@ pub(crate) async fn copy(path: &Path, to: &Path) -> Result<(), StoreError> {
     })
 }
 
+/// Most bytes that its copy takes: what is in it, and in its log, and as much again for what is written meanwhile.
+fn most(path: &Path) -> u64 {
+    let mut log = path.as_os_str().to_owned();
+    log.push("-wal");
+    let size = |path: &Path| fs::symlink_metadata(path).map_or(0, |it| it.len());
+    let is = size(path).saturating_add(size(Path::new(&log)));
+    is.saturating_mul(2).saturating_add(COPY_SLACK_BYTES)
+}
+
 async fn copy_whole(path: &Path, to: &Path) -> Result<(), sqlx::Error> {
     let name = to.to_str().ok_or_else(|| {
         sqlx::Error::Configuration("SQLite takes no name that is not UTF-8".into())
     })?;
-    let mut source = open_to_read(path).await?;
+    let mut source = open_to_copy(path, to, most(path)).await?;
     sqlx::query("VACUUM INTO ?")
         .bind(name)
         .execute(&mut source)

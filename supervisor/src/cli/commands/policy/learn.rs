@@ -109,6 +109,9 @@ impl From<LearnError> for Failure {
     }
 }
 
+/// Records of a watched run that are looked at: more than the trail keeps.
+const MOST_RECORDS: u32 = 1_000_000;
+
 pub(super) async fn run(context: &Context, arguments: LearnArguments) -> Result<(), Failure> {
     let installation = Installation::open(&context.place)?;
     let review = Review::open(&context.place)?;
@@ -143,7 +146,7 @@ pub(super) async fn run(context: &Context, arguments: LearnArguments) -> Result<
         after: before,
         action: Some("hostapi.*".into()),
         plugin: Some(plugin.clone()),
-        limit: u32::MAX,
+        limit: MOST_RECORDS,
         ..Wanted::default()
     };
     let asked = trail.list(&wanted).await.map_err(LearnError::Audit)?;
