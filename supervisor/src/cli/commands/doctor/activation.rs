@@ -77,8 +77,12 @@ fn without(listen: &str, has_failed: bool, found: &mut Findings) {
 }
 
 /// `ActiveState=` of each unit, by name; without those that systemd does not tell.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "no file says it; it is asked by its whole path, and told nothing that comes from a plugin"
+)]
 fn states() -> BTreeMap<String, String> {
-    let asked = Command::new("systemctl")
+    let asked = Command::new("/usr/bin/systemctl")
         .args(["show", "--property=Id,ActiveState", GATEWAY])
         .args(OTHERS)
         .output();
