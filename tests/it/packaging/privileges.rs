@@ -83,11 +83,7 @@ impl Unit {
         // What others than root may write to there.
         assert!(self.is("PrivateTmp") && self.is("PrivateDevices"));
         let shared = ["/tmp", "/var/tmp", "/dev/shm", "/dev/mqueue"];
-        if self.divides_groups() {
-            // It keeps of the mounts what a launch needs.
-            let gone = shared.join(", ");
-            paths.push(format!("not {gone}, which it unmounts for itself"));
-        } else {
+        if !self.divides_groups() {
             let quoted = shared.map(|path| format!("`{path}`"));
             paths.push(format!("{} and {} of its own", quoted[0], quoted[1]));
             paths.push(format!("{} and {}, as anybody", quoted[2], quoted[3]));
@@ -100,7 +96,13 @@ impl Unit {
         if is_root && !self.is("ProtectControlGroups") {
             paths.push("every control group".into());
         }
-        paths.join(", ")
+        let mut text = paths.join(", ");
+        if self.divides_groups() {
+            // It keeps of the mounts what a launch needs.
+            let gone = shared.join(", ");
+            write!(text, "; {gone} it unmounts for itself").unwrap();
+        }
+        text
     }
 
     fn network(&self) -> &'static str {
