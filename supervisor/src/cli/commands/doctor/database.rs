@@ -52,11 +52,16 @@ pub(super) async fn look(patient: &Patient<'_>, found: &mut Findings) {
     let mut connection = match migrate::open_to_read(&path).await {
         Ok(connection) => connection,
         Err(error) => {
+            // Told before SQLite was asked: by root, to whom no mode forbids it.
+            let otherwise = match error {
+                sqlx::Error::Io(_) => "look who made what is named, and take that name away",
+                _ => "run it with sudo",
+            };
             let source = StoreError::Open {
                 path,
                 source: error,
             };
-            let hint = source.hint().unwrap_or_else(|| "run it with sudo".into());
+            let hint = source.hint().unwrap_or_else(|| otherwise.into());
             found.fail(CHECK, chain(&source), hint);
             return;
         }
