@@ -72,8 +72,12 @@ fn value(text: &str) -> Result<Option<HeaderValue>, ContentSecurityError> {
     if text.len() > LIMIT_BYTES {
         return Err(ContentSecurityError::TooLong);
     }
-    let value = HeaderValue::from_str(text).map_err(|_| ContentSecurityError::Characters)?;
-    Ok(Some(value))
+    // Other bytes may be in a header too, and mean whatever a browser takes them for.
+    let is_printable = text.bytes().all(|byte| matches!(byte, b' '..=b'~'));
+    match HeaderValue::from_str(text) {
+        Ok(value) if is_printable => Ok(Some(value)),
+        _ => Err(ContentSecurityError::Characters),
+    }
 }
 
 #[cfg(test)]
