@@ -16,6 +16,7 @@
 
 mod at_rest;
 mod channels;
+pub(crate) mod core_dumps;
 mod error;
 mod host_files;
 mod host_mount;

@@ -168,9 +168,9 @@ impl State {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct Advice {
-    /// The setting: a name below `/proc/sys`, with dots.
+    /// The setting: a name below `/proc/sys`, with dots; or `swap`.
     pub setting: String,
-    /// Its value here; `absent` where the kernel does not have it.
+    /// Its value here; for `swap` the areas on disks.
     pub found: String,
     /// The value that hardens.
     pub advised: String,

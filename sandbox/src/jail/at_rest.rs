@@ -75,9 +75,9 @@ pub fn seen_at_rest(pid: u32) -> Result<Vec<Seen>, JailError> {
             .lines()
             .find_map(|line| line.strip_prefix("Max core file size"));
         let found = line.map_or_else(Vec::new, |line| line.split_ascii_whitespace().collect());
-        let holds = matches!(found.as_slice(), ["0", "0", ..]);
+        let holds = matches!(found.as_slice(), ["0", "0", ..] | ["1", "1", ..]);
         let found = found.iter().take(2).copied().collect::<Vec<_>>().join(" ");
-        seen.push(Seen::of("core dumps, bytes", found, "0 0", holds));
+        seen.push(Seen::of("core dumps, bytes", found, "at most 1", holds));
     }
     Ok(seen)
 }

@@ -1,6 +1,7 @@
 //! Why a jail did not come to be.
 
 use nix::errno::Errno as Named;
+use pinfold_reaper::plan::Fault;
 use pinfold_reaper::step::Step;
 use rustix::io::Errno;
 
@@ -101,6 +102,18 @@ fn how(status: Option<ExitStatus>) -> String {
         Some(ExitStatus::Code(code)) => format!(", status {code}"),
         Some(ExitStatus::Signal(signal)) => format!(", signal {signal}"),
         None => String::new(),
+    }
+}
+
+/// Fails, where this is the step that is to fail on purpose.
+pub(super) fn inject(fault: Option<Fault>, step: Step) -> Result<(), JailError> {
+    match fault {
+        Some(fault) if fault.step == step => Err(JailError::Step {
+            step,
+            detail: "fault on purpose".to_owned(),
+            errno: fault.errno,
+        }),
+        _ => Ok(()),
     }
 }
 

@@ -15,13 +15,14 @@ use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::fs::{AtFlags, Mode, OFlags};
 use rustix::io::Errno;
 
-use super::error::{During, JailError};
+use super::error::{During, JailError, inject};
 use super::{Ids, Jail, JailSpec};
 use crate::sys;
 
 const STEP: Step = Step::P10;
 
 pub(super) fn look(jail: &Jail, spec: &JailSpec) -> Result<(), JailError> {
+    inject(jail.fault, STEP)?;
     let seen = status(jail, spec)
         .and_then(|()| namespaces(jail, spec))
         .and_then(|()| groups(jail, spec))

@@ -7,6 +7,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 use pinfold_policy::Control;
 use pinfold_reaper::message::{self, Message};
+use pinfold_reaper::plan::Fault;
 use rustix::io::Errno;
 use rustix::process::Signal;
 
@@ -44,6 +45,8 @@ pub struct Jail {
     /// Never read: its end tells the reaper that the launcher is gone.
     _life: OwnedFd,
     ended: Cell<Option<ExitStatus>>,
+    /// Where tests have a step fail on purpose.
+    pub(super) fault: Option<Fault>,
 }
 
 impl Jail {
@@ -70,6 +73,7 @@ impl Jail {
             status: kept.status,
             _life: kept.life,
             ended: Cell::new(None),
+            fault: None,
         }
     }
 

@@ -10,7 +10,8 @@ use rustix::fs::{MemfdFlags, SealFlags};
 use rustix::io::Errno;
 
 use super::channels::{Channels, Given};
-use super::error::{During, JailError};
+use super::core_dumps;
+use super::error::{During, JailError, inject};
 use super::layout::{self, Handles, TMP_INODES};
 use super::mounts::{INERT_WITHOUT_LINKS, Memory};
 use super::reaper::Reaper;
@@ -35,8 +36,7 @@ const OOM_SCORE_ADJ: i32 = 500;
 const SLICE: Duration = Duration::from_millis(10);
 
 /// Limits that no policy changes; see getrlimit(2).
-const FIXED_LIMITS: [(u32, u64); 8] = [
-    (resource::CORE, 0),
+const FIXED_LIMITS: [(u32, u64); 7] = [
     (resource::LOCKED_MEMORY, 0),
     (resource::MESSAGE_QUEUES, 0),
     (resource::PENDING_SIGNALS, 128),
@@ -97,25 +97,15 @@ fn start_planned(
         .map_err(JailError::Plan)?;
     inject(fault, Step::P8)?;
     let reaper = clone(reaper, spec, &plan, &channels.given, &handles)?;
-    Starting::new(
+    let starting = Starting::new(
         reaper,
         channels.kept,
         run_directory,
         tmp_directory,
         missing,
         deadline,
-    )
-}
-
-fn inject(fault: Option<Fault>, step: Step) -> Result<(), JailError> {
-    match fault {
-        Some(fault) if fault.step == step => Err(JailError::Step {
-            step,
-            detail: "fault on purpose".to_owned(),
-            errno: fault.errno,
-        }),
-        _ => Ok(()),
-    }
+    )?;
+    Ok(starting.failing(fault))
 }
 
 /// P5: the run directory and the template's temporary one.
@@ -213,6 +203,7 @@ fn write_plan(
         filter_listener: spec.filter_listener,
         fault,
     })?;
+    plan.limit(resource::CORE, core_dumps::limit());
     for (resource, value) in FIXED_LIMITS {
         plan.limit(resource, value);
     }

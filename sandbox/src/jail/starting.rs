@@ -7,13 +7,14 @@ use std::time::Instant;
 
 use pinfold_policy::Control;
 use pinfold_reaper::message::{self, Ended, Message, Optional};
+use pinfold_reaper::plan::Fault;
 use pinfold_reaper::step::Step;
 use rustix::io::{Errno, IoSliceMut};
 use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags};
 
 use super::ExitStatus;
 use super::channels::Kept;
-use super::error::{During, JailError};
+use super::error::{During, JailError, inject};
 use super::reaper::Reaper;
 use super::running::{Jail, process_id};
 
@@ -24,6 +25,7 @@ pub struct Starting {
     /// The status channel once more: it can be waited on as long as this exists.
     readable: OwnedFd,
     deadline: Instant,
+    fault: Option<Fault>,
 }
 
 #[derive(Debug)]
@@ -72,7 +74,13 @@ impl Starting {
             parts: Some(parts),
             readable,
             deadline,
+            fault: None,
         })
+    }
+
+    /// The same with a step that fails on purpose: this one, or the look at the jail that comes of it.
+    pub(super) fn failing(self, fault: Option<Fault>) -> Self {
+        Self { fault, ..self }
     }
 
     /// The descriptor to wait on, until [`Self::on_readable`] gives a [`Jail`] or an error.
@@ -110,12 +118,17 @@ impl Starting {
         let Some(mut parts) = self.parts.take() else {
             return Err(ended(None));
         };
+        inject(self.fault, Step::P9)?;
         match parts.receive_all()? {
             false => {
                 self.parts = Some(parts);
                 Ok(Progress::Pending)
             }
-            true => parts.into_jail().map(Progress::Ready),
+            true => {
+                let mut jail = parts.into_jail()?;
+                jail.fault = self.fault;
+                Ok(Progress::Ready(jail))
+            }
         }
     }
 

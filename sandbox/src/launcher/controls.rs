@@ -119,8 +119,13 @@ pub(super) fn changes(before: &Findings, now: &mut Findings) -> Vec<ControlChang
 const WHOLE_PROC: &str = "by the policy's proc = \"full\" processors, memory, load and version of the \
                           machine are seen, and the rest of the kernel's is masked";
 
-/// The controls of a posture: what is wanted beside what was found.
-pub(super) fn states(findings: &Findings, policy: Option<&PolicyFile>) -> Vec<ControlState> {
+/// The controls of a posture: what is wanted beside what was found. Of the filter, which is another for
+/// each profile, `filter` has what it is, or why there is none.
+pub(super) fn states(
+    findings: &Findings,
+    policy: Option<&PolicyFile>,
+    filter: Result<&str, &str>,
+) -> Vec<ControlState> {
     Control::ALL
         .iter()
         .map(|control| {
@@ -136,6 +141,12 @@ pub(super) fn states(findings: &Findings, policy: Option<&PolicyFile>) -> Vec<Co
                 && tried.state.satisfies()
             {
                 tried = Tried::partial("hidepid, masks", WHOLE_PROC);
+            }
+            if *control == Control::Seccomp && tried.state.satisfies() {
+                match filter {
+                    Ok(about) => about.clone_into(&mut tried.how),
+                    Err(reason) => tried = Tried::missing(reason),
+                }
             }
             let backed_by = match tried.state {
                 State::Enforced => None,
@@ -364,8 +375,21 @@ mod tests {
 
     #[test]
     fn a_posture_has_every_control_once() {
-        let states = states(&all_enforced(), None);
+        let states = states(&all_enforced(), None, Ok("profile x"));
         let ids: Vec<Control> = states.iter().map(|state| state.id).collect();
         assert_eq!(ids, Control::ALL);
+    }
+
+    #[test]
+    fn a_posture_says_which_filter_or_why_there_is_none() {
+        let seccomp = |filter| {
+            let states = states(&all_enforced(), None, filter);
+            let mut states = states.into_iter();
+            states.find(|state| state.id == Control::Seccomp).unwrap()
+        };
+        assert_eq!(seccomp(Ok("profile x")).how, "profile x");
+        let missing = seccomp(Err("there is no profile x"));
+        assert_eq!(missing.state, State::Missing);
+        assert_eq!(missing.reason, "there is no profile x");
     }
 }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
-use pinfold_policy::{LaunchTemplate, PluginId, PolicyError, PolicyFile, TemplateError};
+use pinfold_policy::{Digest, LaunchTemplate, PluginId, PolicyError, PolicyFile, TemplateError};
 use sha2::{Digest as _, Sha256};
 
 use super::keys::Keys;
@@ -85,6 +85,9 @@ pub(super) struct Filter {
     pub(super) watched: Option<Rc<[u8]>>,
     /// The profile's own program.
     pub(super) program: Rc<Program>,
+    /// What a posture says of it: the profile, the digest of its program, what becomes of a call that it
+    /// does not name, and for what it was compiled.
+    pub(super) about: Rc<str>,
 }
 
 impl Filter {
@@ -99,8 +102,13 @@ impl Filter {
         let watched = profile
             .compile_watched(program.arch(), &jail::hand_over())
             .map_err(|source| not_compiled(profile, source))?;
+        let killing = program.to_bytes();
+        let digest = Digest(Sha256::digest(&killing).into());
+        let (name, default, arch) = (profile.name(), profile.default_action(), program.arch());
+        let about = format!("profile {name}, filter {digest}, default {default}, {arch}, tree");
         Ok(Self {
-            killing: program.to_bytes().into(),
+            about: about.into(),
+            killing: killing.into(),
             telling: can_tell.then(|| program.notifying().to_bytes().into()),
             watched: watched.map(|watched| watched.to_bytes().into()),
             program: program.into(),

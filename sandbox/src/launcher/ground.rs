@@ -180,11 +180,7 @@ pub(super) fn clean(args: &Args) -> Result<Given, StartError> {
         Err(error) if error.raw_os_error() == Some(libc::ENOSYS) => {}
         joined => joined.map_err(step("join a new session keyring"))?,
     }
-    let none = Rlimit {
-        current: Some(0),
-        maximum: Some(0),
-    };
-    setrlimit(Resource::Core, none).map_err(|errno| step("limit core dumps")(errno.into()))?;
+    jail::core_dumps::forbid().map_err(|errno| step("limit core dumps")(errno.into()))?;
     // Each instance takes some ten descriptors; a jail has a limit of its own.
     let most = getrlimit(Resource::Nofile).maximum;
     let files = Rlimit {

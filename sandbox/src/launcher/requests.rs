@@ -11,7 +11,7 @@ use rustix::event::epoll::EventFlags;
 use super::connect::{self, CONNECTING_LIMIT};
 use super::connect_port::{PORTS_LIMIT, PORTS_PER_INSTANCE, PortConnecting};
 use super::controls::{self, Findings};
-use super::files::Policy;
+use super::files::{Policy, ProfileUse};
 use super::instance::{Instance, KILL_AGAIN};
 use super::launch::{self, INSTANCES_LIMIT, Wanting};
 use super::poller::Source;
@@ -152,7 +152,7 @@ impl Launcher {
         }
     }
 
-    fn posture(&self, plugin: Option<PluginId>) -> Result<Reply, Failure> {
+    fn posture(&mut self, plugin: Option<PluginId>) -> Result<Reply, Failure> {
         let policy = match &plugin {
             Some(plugin) => Some(
                 self.ground
@@ -162,13 +162,24 @@ impl Launcher {
             ),
             None => None,
         };
-        let stages = self.shelf.iter().flat_map(|kept| {
+        let used = match &policy {
+            Some(policy) => ProfileUse::of(&policy.file),
+            None => ProfileUse::plain("default"),
+        };
+        let filter = self.ground.files.filter(used);
+        let filter = filter.map_err(|error| log::chain(&error));
+        let filter = match &filter {
+            Ok(filter) => Ok(&*filter.about),
+            Err(reason) => Err(reason.as_str()),
+        };
+        let own = &*self;
+        let stages = own.shelf.iter().flat_map(|kept| {
             let digest = kept.stage.digest();
             kept.plugins.keys().map(move |plugin| StageState {
                 plugin: plugin.to_string(),
                 digest,
                 bytes: kept.stage.bytes(),
-                instances: self.instances_of(plugin, digest),
+                instances: own.instances_of(plugin, digest),
             })
         });
         let posture = Posture {
@@ -208,7 +219,10 @@ impl Launcher {
                 .filter_map(|policy| policy.file.runtime.as_ref())
                 .flat_map(|named| runtime::states(&self.ground.files, &self.ground.config, named))
                 .collect(),
-            controls: controls::states(&self.findings, policy.as_ref().map(|policy| &policy.file)),
+            controls: {
+                let policy = policy.as_ref().map(|policy| &policy.file);
+                controls::states(&self.findings, policy, filter)
+            },
             host: advice(),
             stages: stages.collect(),
         };

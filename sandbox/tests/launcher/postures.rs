@@ -1,7 +1,9 @@
 //! What the launcher says is in force.
 
-use pinfold_policy::{Control, Wanted};
+use pinfold_policy::{Control, Digest, Wanted};
 use pinfold_sandbox::posture::{Mode, PolicyTrust, State};
+use pinfold_sandbox::seccomp::{Arch, Profile};
+use sha2::{Digest as _, Sha256};
 
 use crate::machine::{Machine, has_root};
 
@@ -67,6 +69,39 @@ fn a_plugins_posture_has_what_its_policy_wants() {
     assert_eq!(wanted(Control::Proc), Wanted::Required);
     assert_eq!(wanted(Control::Landlock), Wanted::Off);
     assert_eq!(wanted(Control::Seccomp), Wanted::Required);
+}
+
+#[test]
+fn a_plugins_posture_names_its_own_filter() {
+    if !has_root("a_plugins_posture_names_its_own_filter") {
+        return;
+    }
+    let machine = Machine::start();
+    let policy = |name: &str, profile: &str| {
+        machine.add_policy(name, &[], "");
+        let path = machine.path(&format!("policies/{name}.toml"));
+        let text = std::fs::read_to_string(&path).unwrap();
+        std::fs::write(path, format!("profile = {profile:?}\n{text}")).unwrap();
+    };
+    policy("strict", "static");
+    policy("broken", "nowhere");
+    let of = |plugin: Option<&str>| {
+        let posture = machine.posture(plugin);
+        posture.control(Control::Seccomp).unwrap().clone()
+    };
+    let arch = Arch::native().unwrap();
+    for (plugin, name) in [(None, "default"), (Some("strict"), "static")] {
+        let program = Profile::builtin(name).unwrap().compile(arch).unwrap();
+        let digest = Sha256::digest(program.to_bytes());
+        let digest = Digest(digest.into());
+        let state = of(plugin);
+        assert_eq!(state.state, State::Enforced);
+        let expected = format!("profile {name}, filter {digest}, default enosys, {arch}, tree");
+        assert_eq!(state.how, expected);
+    }
+    let broken = of(Some("broken"));
+    assert_eq!(broken.state, State::Missing);
+    assert!(broken.reason.contains("nowhere"), "{broken:?}");
 }
 
 #[test]
