@@ -1,6 +1,8 @@
 //! `pinfold.toml`: the daemon's configuration.
 
 mod credential;
+#[cfg(test)]
+mod examples;
 mod life;
 
 use std::collections::BTreeMap;
