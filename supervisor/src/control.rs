@@ -414,7 +414,6 @@ impl Administration {
         PluginDetail {
             view: view::view(snapshot),
             digest: snapshot.digest.map(|digest| digest.to_string()),
-            trust_lost: None,
             pid: snapshot.running.as_ref().map(|running| running.pid),
             taken_over: snapshot.running.as_ref().is_some_and(|one| one.taken_over),
             handover: snapshot.left.as_ref().map(view::handover),

@@ -122,9 +122,10 @@ impl Administration {
         });
         let looked = looked.await?.into_iter();
         Ok(looked
-            .map(|(snapshot, trust_lost)| PluginDetail {
-                trust_lost,
-                ..self.detail(&snapshot)
+            .map(|(snapshot, trust_lost)| {
+                let mut detail = self.detail(&snapshot);
+                detail.view.trust_lost = trust_lost;
+                detail
             })
             .collect())
     }

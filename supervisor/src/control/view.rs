@@ -71,6 +71,8 @@ pub(super) fn view(snapshot: &Snapshot) -> PluginView {
             .running
             .as_ref()
             .map(|running| running.trust.clone()),
+        // The launcher is asked for that by whoever shows it.
+        trust_lost: None,
         watched_until: snapshot
             .running
             .as_ref()

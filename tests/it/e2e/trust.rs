@@ -95,6 +95,20 @@ impl Signed {
         printed(&self.pinfold(&["plugin", "show", "hello"]))
     }
 
+    /// What the list of plugins says of its signature, and what `status` does.
+    fn listings(&self) -> [String; 2] {
+        let list = printed(&self.pinfold(&["plugin", "list"]));
+        let row = list
+            .lines()
+            .find(|line| line.starts_with("hello "))
+            .unwrap();
+        let columns: Vec<&str> = row.split("  ").filter(|one| !one.is_empty()).collect();
+        let status = printed(&self.pinfold(&["status"]));
+        let row = status.lines().find(|line| line.contains("hello ")).unwrap();
+        let (_, signed) = row.split_once(", ").unwrap();
+        [columns[4].trim().to_owned(), signed.to_owned()]
+    }
+
     #[track_caller]
     fn serves(&self) {
         let plugin = self.daemon().ready("hello");
@@ -218,6 +232,7 @@ fn a_key_that_is_revoked_while_its_plugin_runs_ends_nothing_and_starts_nothing()
     }
     let mut signed = Signed::start();
     let pid = signed.daemon().plugin_pid("hello");
+    assert_eq!(signed.listings(), ["program", "signed: program"]);
     let revoked = json(&signed.pinfold(&[
         "keys",
         "revoke",
@@ -230,6 +245,13 @@ fn a_key_that_is_revoked_while_its_plugin_runs_ends_nothing_and_starts_nothing()
     assert_eq!(revoked["go_on"][0]["plugin"], "hello");
     // It goes on, and is shown so.
     assert_eq!(signed.daemon().plugin_pid("hello"), pid);
+    assert_eq!(
+        signed.listings(),
+        ["program, LOST", "signed: program, LOST"]
+    );
+    let all = json(&signed.pinfold(&["plugin", "list", "--json"]));
+    let lost = all[0]["trust_lost"].as_str().unwrap();
+    assert!(lost.contains("key \"release\" was revoked at "), "{lost}");
     let plugin = signed.daemon().ready("hello");
     assert_eq!(
         plugin["trust"],

@@ -95,6 +95,10 @@ pub struct PluginView {
     /// What the trust in the running instance rests on: `package signed by "release" (version 1.2.0)`,
     /// `program signed by "release" (assets unsigned)`, `pinned digest`, `unsigned`.
     pub trust: Option<String>,
+    /// Why the running instance could not be started again as it is: its key was revoked or has
+    /// expired since, the policy trusts something else now. It goes on.
+    #[serde(default)]
+    pub trust_lost: Option<String>,
     /// Until when the running instance is watched, each of its system calls noted; absent where it is
     /// not.
     #[serde(default)]
@@ -120,6 +124,17 @@ impl PluginView {
             _ => "nothing",
         })
     }
+
+    /// The same for people, who are not to overlook that what was trusted at its start no longer is:
+    /// `package, LOST`; `-` where none runs.
+    #[must_use]
+    pub fn signed_now(&self) -> String {
+        let signed = self.signed().unwrap_or("-");
+        match self.trust_lost {
+            Some(_) => format!("{signed}, LOST"),
+            None => signed.to_owned(),
+        }
+    }
 }
 
 /// Everything about one plugin.
@@ -130,9 +145,6 @@ pub struct PluginDetail {
     pub view: PluginView,
     /// Digest of the stage that runs, `sha256:…`.
     pub digest: Option<String>,
-    /// Why the running instance could not be started again as it is: its key was revoked or has
-    /// expired since, the policy trusts something else now. It goes on.
-    pub trust_lost: Option<String>,
     /// Process id on the host of the plugin's own process.
     pub pid: Option<u32>,
     /// Whether that process was started by the daemon before this one, and was taken over.

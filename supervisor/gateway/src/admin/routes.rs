@@ -92,20 +92,20 @@ async fn status(State(api): Api) -> Json<StatusView> {
     Json(api.control.status())
 }
 
-async fn plugins(State(api): Api) -> Json<Vec<PluginView>> {
-    Json(api.control.plugins())
+async fn plugins(State(api): Api) -> Answered<Json<Vec<PluginView>>> {
+    let mut plugins = api.control.plugins();
+    for plugin in &mut plugins {
+        plugin.trust_lost = api.control.trust_lost(&plugin.id).await?;
+    }
+    Ok(Json(plugins))
 }
 
 async fn plugin(State(api): Api, id: OnePath) -> Answered<Json<PluginDetail>> {
     let id = plugin_id(&id?)?;
-    let detail = find(&*api.control, &id)?;
-    let stats = api.control.stats(&id).await?;
-    let trust_lost = api.control.trust_lost(&id).await?;
-    Ok(Json(PluginDetail {
-        stats,
-        trust_lost,
-        ..detail
-    }))
+    let mut detail = find(&*api.control, &id)?;
+    detail.stats = api.control.stats(&id).await?;
+    detail.view.trust_lost = api.control.trust_lost(&id).await?;
+    Ok(Json(detail))
 }
 
 async fn usage(State(api): Api) -> Answered<Json<UsageView>> {

@@ -58,6 +58,7 @@ fn view(name: &str, state: &str) -> PluginView {
         since: DateTime::UNIX_EPOCH,
         reason: None,
         trust: Some("pinned digest".into()),
+        trust_lost: None,
         watched_until: None,
     }
 }
@@ -66,7 +67,6 @@ fn detail(name: &str, state: &str) -> PluginDetail {
     PluginDetail {
         view: view(name, state),
         digest: Some("sha256:00".into()),
-        trust_lost: None,
         pid: Some(42),
         taken_over: false,
         handover: None,

@@ -34,7 +34,7 @@ fn page(plugins: &[PluginView], now: DateTime<Utc>) -> Page {
                 plugin.version.clone(),
                 state(plugin),
                 time::age(plugin.since, now),
-                plugin.signed().unwrap_or("-").to_owned(),
+                plugin.signed_now(),
                 plugin.routes.len().to_string(),
                 remark(plugin),
             ]
@@ -86,6 +86,7 @@ mod tests {
             since: now,
             reason: None,
             trust: Some("package signed by \"release\"".into()),
+            trust_lost: None,
             watched_until: None,
         };
         let failed = PluginView {
@@ -95,11 +96,17 @@ mod tests {
             trust: None,
             ..hello.clone()
         };
+        let revoked = PluginView {
+            id: "old".parse().unwrap(),
+            trust_lost: Some("key \"release\" was revoked".into()),
+            ..hello.clone()
+        };
         assert_eq!(
-            page(&[hello, failed], now).to_string(),
-            "PLUGIN  VERSION  STATE   SINCE  SIGNED   ROUTES  ABOUT\n\
-             hello   1.0.0    ready   0s     package  0       Greets\n\
-             mailer  1.0.0    failed  0s     -        0       exit code 1\\u{1b}[2J\n"
+            page(&[hello, failed, revoked], now).to_string(),
+            "PLUGIN  VERSION  STATE   SINCE  SIGNED         ROUTES  ABOUT\n\
+             hello   1.0.0    ready   0s     package        0       Greets\n\
+             mailer  1.0.0    failed  0s     -              0       exit code 1\\u{1b}[2J\n\
+             old     1.0.0    ready   0s     package, LOST  0       Greets\n"
         );
         assert!(page(&[], now).to_string().contains("plugin add"));
     }

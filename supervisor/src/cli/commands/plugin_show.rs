@@ -80,12 +80,9 @@ fn page(detail: &PluginDetail, events: &[EventView]) -> Page {
     )
     .field(
         "but now",
-        detail
-            .trust_lost
-            .as_deref()
-            .map_or_else(String::new, |why| {
-                format!("it could not be started again: {why}")
-            }),
+        view.trust_lost.as_deref().map_or_else(String::new, |why| {
+            format!("it could not be started again: {why}")
+        }),
     )
     .field("last exit", detail.last_exit.as_deref().unwrap_or_default())
     .field("restarts", detail.restarts)

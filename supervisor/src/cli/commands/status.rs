@@ -52,17 +52,26 @@ fn page(status: &StatusView, plugins: &[PluginView]) -> Page {
                 .as_ref()
                 .map_or_else(String::new, log_level::line),
         );
-    let lines = plugins.iter().take(LISTED).map(|plugin| {
-        let reason = plugin.reason.as_deref();
-        let reason = reason.map_or_else(String::new, |reason| format!(": {reason}"));
-        format!("{} {} {}{reason}", plugin.id, plugin.version, plugin.state)
-    });
-    page.list("plugins", lines);
+    page.list("plugins", plugins.iter().take(LISTED).map(line));
     if plugins.len() > LISTED {
         page.line("  … and more: pinfold plugin list");
     }
     page.list("warnings", &status.warnings);
     page
+}
+
+/// A plugin: what of it is signed too, where it runs.
+fn line(plugin: &PluginView) -> String {
+    let PluginView {
+        id, version, state, ..
+    } = plugin;
+    let signed = match plugin.signed() {
+        Some(_) => format!(", signed: {}", plugin.signed_now()),
+        None => String::new(),
+    };
+    let reason = plugin.reason.as_deref();
+    let reason = reason.map_or_else(String::new, |reason| format!(": {reason}"));
+    format!("{id} {version} {state}{signed}{reason}")
 }
 
 fn counts(counted: &BTreeMap<String, usize>, none: &str) -> String {

@@ -259,7 +259,7 @@ async fn tell(
 fn goes_on(detail: PluginDetail) -> Option<GoesOn> {
     Some(GoesOn {
         plugin: detail.view.id,
-        why: detail.trust_lost?,
+        why: detail.view.trust_lost?,
     })
 }
 
