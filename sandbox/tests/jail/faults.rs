@@ -34,6 +34,7 @@ fn every_step_that_fails_is_named_and_undone() {
         let spec = spec(&["wait"]);
         let launched = launch_with_fault(&spec, Fault { step, errno: EXDEV });
         let failed = launched.and_then(|jail| jail.look(&spec)).unwrap_err();
+        drop(spec);
         assert_eq!(failed.step(), Some(step));
         let told = format!("{step}: fault on purpose: cross-device link (EXDEV)");
         assert_eq!(failed.to_string(), told);

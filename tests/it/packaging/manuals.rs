@@ -42,7 +42,8 @@ fn each_configuration_has_a_page_with_every_key() {
             assert!(found, "{name} lacks {key}");
         }
         assert!(page.starts_with(".\\\" ") && page.contains("\n.SH NAME\n"));
-        // What Markdown means by them has become what roff does.
+        // What Markdown means by them has become what roff does. Two stars after a slash are a pattern's own.
+        let page = page.replace("/**", "");
         for mark in ["](", "**", "\n| ", "\n## "] {
             assert!(!page.contains(mark), "{name} has {mark:?}");
         }
