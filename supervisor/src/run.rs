@@ -118,7 +118,15 @@ async fn serve(start: Start, child: &mut Option<Child>) -> Result<(), RunError> 
     }
     // Bringing an earlier version's database forwards takes as long as it is large: a copy, and reading that.
     let patience = tokio::spawn(manager::ask_for_time());
-    let opened = Store::open(&place.database()).await;
+    let database = place.database();
+    let opened = tokio::select! {
+        opened = Store::open(&database) => opened,
+        // What is not whole yet is undone by the next start.
+        _ = asked.wait() => {
+            patience.abort();
+            return Ok(());
+        }
+    };
     if let Ok(store) = &opened {
         take_pending(store, &place.pending_records()).await;
     }
@@ -370,6 +378,10 @@ fn lock(state: &Path) -> Result<Lock, RunError> {
                     state: state.into(),
                 });
             }
+            // A network's file system may lock no directory that is open to be read; the file's counts there.
+            Err(TryLockError::Error(error))
+                if path == state
+                    && error.raw_os_error() == Some(rustix::io::Errno::BADF.raw_os_error()) => {}
             Err(TryLockError::Error(error)) => {
                 return Err(begin(format!("lock {}", path.display()))(error));
             }

@@ -160,7 +160,7 @@ impl Gateway {
             let path = route::path(&head.uri)?;
             let target = route::route(self.config.compat, &table, &head.method, &path)?;
             log.note(&target);
-            if matches!(target, Target::Admin | Target::Metrics) {
+            if target.is_administration() {
                 not_across_sites(&head.headers)?;
             }
             authorise(target.needs(), &log.actor)?;

@@ -67,6 +67,15 @@ pub(crate) enum Needs {
 }
 
 impl Target {
+    /// Whether it is no plugin's, and for administrators (or those who read metrics) alone.
+    pub(crate) fn is_administration(&self) -> bool {
+        match self {
+            Self::Admin | Self::Metrics => true,
+            Self::Goatflow(operation) => operation.needs() == Needs::Admin,
+            Self::Live | Self::Ready | Self::Plugin(_) => false,
+        }
+    }
+
     /// What must hold of the caller.
     pub(crate) fn needs(&self) -> Needs {
         match self {

@@ -151,7 +151,7 @@ impl Unclear {
             if text.chars().any(|c| is_folded(c) || c.is_control()) {
                 return found(
                     segment,
-                    "some servers take a character of it for / \\ . ; or %",
+                    "some servers take a character of it for / \\ . ; % ? or #",
                 );
             }
         }
@@ -197,20 +197,28 @@ const fn is_folded(c: char) -> bool {
                 | '\u{2101}'
                 | '\u{2105}'
                 | '\u{2106}'
+                | '\u{2047}'..='\u{2049}'
+                | '\u{20a9}'
                 | '\u{2215}'
                 | '\u{2216}'
                 | '\u{37e}'
+                | '\u{a5}'
                 | '\u{fe14}'
+                | '\u{fe16}'
                 | '\u{fe19}'
                 | '\u{fe30}'
                 | '\u{fe52}'
                 | '\u{fe54}'
+                | '\u{fe56}'
+                | '\u{fe5f}'
                 | '\u{fe68}'
                 | '\u{fe6a}'
+                | '\u{ff03}'
                 | '\u{ff05}'
                 | '\u{ff0e}'
                 | '\u{ff0f}'
                 | '\u{ff1b}'
+                | '\u{ff1f}'
                 | '\u{ff3c}'
     )
 }

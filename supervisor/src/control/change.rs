@@ -15,7 +15,7 @@ use pinfold_gateway::admin::dto::{
     RescanQuery,
 };
 use pinfold_policy::PluginId;
-use pinfold_sandbox::protocol::Request;
+use pinfold_sandbox::protocol::{FailureKind, Request};
 
 use super::{Administration, not_stored};
 use crate::catalogue::{Catalogue, ChangeError, ScanError};
@@ -283,6 +283,8 @@ pub(super) async fn lost(
     };
     match catalogue.launcher().ask(request).await {
         Ok(_) => Ok(None),
+        // What was asked about is not there any more.
+        Err(LauncherError::Failed(failure)) if failure.kind == FailureKind::Request => Ok(None),
         // No policy any more, or no trust.
         Err(LauncherError::Failed(failure)) => Ok(Some(match failure.hint {
             Some(hint) => format!("{} (hint: {hint})", failure.message),

@@ -170,7 +170,8 @@ mod tests {
 #     sudo sysctl --system
 #
 # They hold for the whole machine: read them first. A line whose value is higher here already is to be
-# taken out, for higher is stricter. What this kernel does not have is passed over.
+# taken out, for higher is stricter (but of kernel.unprivileged_bpf_disabled, where 1 stays until the next
+# boot, and 2 can be taken back). What this kernel does not have is passed over.
 ";
 
     /// Where the file has more than the least: it is not to lower what distributions set by themselves.

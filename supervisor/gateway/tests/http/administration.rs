@@ -472,6 +472,13 @@ async fn what_another_sites_page_has_a_browser_ask_for_is_refused() {
             (403, "gateway.cross_site")
         );
     }
+    for path in ["disable", "call/secret"] {
+        let line = format!("POST /api/v1/plugins/hello/{path}");
+        let reply = world
+            .ask(&line, &[ADMIN, "sec-fetch-site: cross-site"], "{}")
+            .await;
+        assert_eq!(reply.status, 403, "{line}");
+    }
     assert!(world.daemon.acts.lock().unwrap().is_empty());
     // What plugins serve may be part of another site.
     let reply = world

@@ -109,6 +109,7 @@ impl Scripted {
                     ("transfer-encoding", "chunked"),
                     ("content-length", "1"),
                     ("x-content-type-options", "no"),
+                    ("content-security-policy", "default-src *"),
                     ("x-request-id", "forged-by-plugin"),
                     ("access-control-allow-origin", "*"),
                     ("strict-transport-security", "max-age=0"),

@@ -177,13 +177,13 @@ impl From<ArchiveError> for Failure {
             ),
             E::NotAlone { .. } => (
                 Exit::NoPermission,
-                Some("nothing was changed: make that directory, and every one above it, root's, and nobody else's to write".into()),
+                Some("nothing was changed: make that directory, and every one above it, root's, and nobody else's to write; or run it as the user whose they are".into()),
             ),
             E::Ids(_) => (Exit::Failed, None),
             E::RolledBack { .. } => (Exit::CannotCreate, Some("look at that directory: is it a mount point, is the disk full?".into())),
             E::Stuck { back, .. } => (
                 Exit::Failed,
-                Some(format!("rename {} to its name without the end by hand", shell_word(back))),
+                Some(format!("mend what keeps {} where it is, and run the same command again", shell_word(back))),
             ),
         };
         let failure = Self::new(exit, error);

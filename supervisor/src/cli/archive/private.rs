@@ -46,8 +46,7 @@ impl Private {
             .mode(0o700)
             .create(&path)
             .map_err(file("make", &path))?;
-        let device = |path: &Path| fs::symlink_metadata(path).map(|it| it.dev());
-        let both = device(&path).and_then(|own| Ok(own == device(&of)?));
+        let both = mount(&path).and_then(|own| Ok(own == mount(&of)?));
         Ok(Self {
             is_beside: both.map_err(file("look at", &of))?,
             path,
@@ -70,6 +69,13 @@ impl Drop for Private {
         // What stays is removed by the next one.
         remove(&self.path).unwrap_or_default();
     }
+}
+
+/// What a rename does not leave: a file system, where it is mounted (a directory may be shown at two places).
+fn mount(path: &Path) -> io::Result<(u32, u32, u64)> {
+    use rustix::fs::{AtFlags, CWD, StatxFlags, statx};
+    let found = statx(CWD, path, AtFlags::SYMLINK_NOFOLLOW, StatxFlags::MNT_ID)?;
+    Ok((found.stx_dev_major, found.stx_dev_minor, found.stx_mnt_id))
 }
 
 /// Copies a file that was verified to `to`, on another file system, byte for byte and with its owner and mode.

@@ -156,15 +156,28 @@ fn swap(one: &Path, other: &Path) -> io::Result<()> {
     )?)
 }
 
-/// Undoes renames, the last first; gives what stays where it should not be.
+/// Undoes renames, the last first, and has it on the disk; gives the first thing that stays where it should not be.
 fn roll_back(done: Vec<Done>) -> Result<(), PathBuf> {
+    let mut stays = None;
     for done in done.into_iter().rev() {
-        match done {
-            Done::Moved { from, to } => fs::rename(&to, &from).map_err(|_| to)?,
-            Done::Exchanged { one, other } => swap(&one, &other).map_err(|_| one)?,
+        let (one, other, undone) = match done {
+            Done::Moved { from, to } => {
+                let undone = fs::rename(&to, &from);
+                (to, from, undone)
+            }
+            Done::Exchanged { one, other } => {
+                let undone = swap(&one, &other);
+                (one, other, undone)
+            }
+        };
+        let undone = undone
+            .and_then(|()| sync(parent(&one)))
+            .and_then(|()| sync(parent(&other)));
+        if undone.is_err() {
+            stays.get_or_insert(one);
         }
     }
-    Ok(())
+    stays.map_or(Ok(()), Err)
 }
 
 fn sync(directory: &Path) -> io::Result<()> {

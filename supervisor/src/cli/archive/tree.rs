@@ -133,6 +133,8 @@ fn names(directory: &OwnedFd) -> Result<Vec<CString>, Why> {
         }
     }
     names.sort();
+    // While files are renamed, some file systems list a name twice.
+    names.dedup();
     Ok(names)
 }
 

@@ -142,6 +142,9 @@ impl Reader {
 
     /// The records that are wanted, oldest first.
     pub(crate) async fn list(&mut self, wanted: &Wanted) -> Result<Vec<RecordView>, StoreError> {
+        // Who follows the trail lists it for as long as he likes.
+        let begun = migrate::begin_anew(&mut self.connection).await;
+        begun.map_err(failed(OPERATION_READ))?;
         let mut query = QueryBuilder::new("SELECT * FROM audit WHERE number > ");
         query.push_bind(wanted.after);
         if let Some(since) = wanted.since {

@@ -29,6 +29,11 @@ pub(crate) async fn open_to_read(path: &Path) -> Result<SqliteConnection, sqlx::
     Ok(connection)
 }
 
+/// Has the next statement be a first one: of a connection that is asked again and again.
+pub(crate) async fn begin_anew(connection: &mut SqliteConnection) -> Result<(), sqlx::Error> {
+    bound(connection, LONGEST, None).await
+}
+
 /// The same, where it is copied to `to`: a file that says of itself that it is larger than it is ends the copy once it
 /// takes `limit` bytes.
 pub(super) async fn open_to_copy(

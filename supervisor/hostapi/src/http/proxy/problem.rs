@@ -83,8 +83,8 @@ fn grant(refusal: &Refusal) -> String {
             }
             None => "permissions.http".into(),
         },
-        // A path that was cut is no pattern.
-        Refusal::HttpPath { place, path, .. } if path.is_ascii() => {
+        // A path that was cut is no pattern, and one with a star, which the plugin chose, would be of more than it.
+        Refusal::HttpPath { place, path, .. } if path.is_ascii() && !path.contains('*') => {
             format!("permissions.http: paths = [\"{path}\"] in the grant of {place}")
         }
         Refusal::HttpPath { place, .. } => {

@@ -66,6 +66,8 @@ async fn paths_that_are_not_granted_or_are_unclear_are_refused_and_named() {
         ("/v1//admin", "/v1//admin", Some("//")),
         ("/v1/%252e%252e/admin", "/v1/%252e%252e/admin", Some("%25")),
         ("/v1/a%00", "/v1/a%00", Some("%00")),
+        ("/v1/a%EF%BC%9F", "/v1/a%EF%BC%9F", Some("a%EF%BC%9F")),
+        ("/v1/a%C2%A5b", "/v1/a%C2%A5b", Some("a%C2%A5b")),
         (
             "/v1/%c0%ae%c0%ae/admin",
             "/v1/%c0%ae%c0%ae/admin",
@@ -152,6 +154,7 @@ async fn a_path_that_is_not_granted_is_refused_with_what_would_permit_it() {
             "paths = [\"/v2/a\"] in the grant of api.test",
         ),
         ("/v1/../admin", "/admin", "paths = [\"/admin\"]"),
+        ("/**", "/**", "paths, with this one,"),
         ("/v1/..%2fadmin", "/v1/..%2fadmin", &without),
         ("/v1/..;", "/v1/..;", &without),
         ("/v1//", "/v1//", &without),

@@ -61,6 +61,9 @@ fn without(listen: &str, has_failed: bool, found: &mut Findings) {
                 "end it (sudo ss -ltnp 'sport = :{port}' names it), or give another address ({other}); then {again}"
             ),
         ),
+        Some((_, Err(error))) if error.kind() == io::ErrorKind::PermissionDenied => {
+            found.note(CHECK, format!("{listen}: {error}: run it with sudo"));
+        }
         Some((_, Err(error))) => found.fail(
             CHECK,
             format!("{GATEWAY} is to listen on {listen}, which cannot be had: {error}"),

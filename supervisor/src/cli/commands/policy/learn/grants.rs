@@ -88,6 +88,8 @@ struct Host {
     methods: BTreeSet<String>,
     tunnel: bool,
     addresses: Vec<String>,
+    /// Methods of the grants that tunnels rest on.
+    limits: BTreeSet<String>,
 }
 
 impl Fold {
@@ -224,7 +226,10 @@ impl Fold {
             let place = (key.clone(), grant.paths.clone());
             let entry = self.hosts.entry(place).or_default();
             match method {
-                TUNNEL => entry.tunnel = true,
+                TUNNEL => {
+                    entry.tunnel = true;
+                    entry.limits.extend(grant.methods.iter().cloned());
+                }
                 method => {
                     entry.methods.insert(method.to_owned());
                 }
@@ -326,21 +331,31 @@ fn databases(tables: &BTreeMap<(String, String), Table>) -> Vec<DbGrant> {
 fn http(hosts: &BTreeMap<(String, Vec<PathPattern>), Host>) -> Vec<HttpGrant> {
     let mut grants: BTreeMap<(Host, Vec<PathPattern>), BTreeSet<Pattern>> = BTreeMap::new();
     for ((name, paths), how) in hosts {
-        // What is said in a tunnel nobody sees: a host of tunnels alone is granted as what it is, one
-        // port and whatever is said there.
+        let mut how = how.clone();
+        let limits = std::mem::take(&mut how.limits);
+        let requests = |(other, host): (&(String, Vec<PathPattern>), &Host)| {
+            other.0 == *name && !host.methods.is_empty()
+        };
         let (name, paths) = match how.methods.is_empty() {
+            false => (name.clone(), paths.clone()),
+            // Not reached by tunnels alone: what requests to it are held to stays.
+            true if !(limits.is_empty() && paths.is_empty()) && hosts.iter().any(requests) => {
+                how.methods = limits;
+                (name.clone(), paths.clone())
+            }
+            // What is said in a tunnel nobody sees: a host of tunnels alone is granted as what it is, one
+            // port and whatever is said there.
             true if has_port(name) => (name.clone(), Vec::new()),
             true => (format!("{name}:443"), Vec::new()),
-            false => (name.clone(), paths.clone()),
         };
-        let key = (how.clone(), paths);
+        let key = (how, paths);
         grants.entry(key).or_default().insert(Pattern::new(name));
     }
     grants
         .into_iter()
         .map(|((how, paths), hosts)| HttpGrant {
             hosts: hosts.into_iter().collect(),
-            tunnel: how.tunnel && !how.methods.is_empty(),
+            tunnel: how.tunnel && !(how.methods.is_empty() && paths.is_empty()),
             methods: how.methods.into_iter().collect(),
             paths,
             addresses: how
@@ -476,6 +491,29 @@ mod tests {
         ];
         let grants = fold(&records, &present);
         assert!(grants.permissions.lines().is_subset(&present.lines()));
+    }
+
+    #[test]
+    fn a_tunnel_opens_nothing_that_requests_to_the_same_host_were_held_to() {
+        let present: Permissions = toml::from_str(
+            r#"http = [
+              { hosts = ["api.example.com"], methods = ["GET"], paths = ["/v1/**"] },
+              { hosts = ["api.example.com"], methods = ["POST"], tunnel = true },
+            ]"#,
+        )
+        .unwrap();
+        let host = "api.example.com:443";
+        let records = [
+            record(
+                "http.request",
+                &format!("GET https://{host}"),
+                "allow",
+                None,
+            ),
+            record("http.tunnel", &format!("CONNECT {host}"), "allow", None),
+        ];
+        let grants = fold(&records, &present);
+        assert_eq!(grants.permissions.lines(), present.lines());
     }
 
     #[test]

@@ -71,8 +71,12 @@ impl Look {
                 return Ok(None);
             };
             self.left = left;
-            if self.is_one(&entry)? {
-                return Ok(Some(entry.path()));
+            match self.is_one(&entry) {
+                Ok(true) => return Ok(Some(entry.path())),
+                Ok(false) => {}
+                // Gone since it was listed.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                Err(error) => return Err(error),
             }
         }
         Ok(None)
