@@ -1,10 +1,11 @@
 //! What one plugin's lasting directory may come to in a backup.
 //!
 //! Each has its share and no more, so that none keeps the others, or the installation, from being backed up; and
-//! none makes a backup much larger than what it keeps on the disk.
+//! none makes a backup many times as large as what it keeps on the disk. What those before it have left over is
+//! shared by those that come.
 
 use std::collections::BTreeSet;
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::path::{Component, Path};
 
 use rustix::fs::Stat;
@@ -15,35 +16,37 @@ use super::{LISTED_ENTRY_BYTES, listed};
 /// Entries that all plugins' directories have together. The rest of those that an archive may have are for
 /// everything else.
 const ENTRIES: usize = super::ENTRY_LIMIT / 10 * 9;
-/// Bytes that they have together of the manifest: half of the largest one that is read.
-const NAMES_BYTES: u64 = super::MANIFEST_LIMIT_BYTES / 2;
-/// Bytes of one plugin's files that take no place on the disk, for which no quota was paid: holes, and further
-/// names of a file. 1 GiB: sparse files of databases are some megabytes.
+/// Bytes that they have together of the manifest. The rest of the largest one that is read is for everything else.
+const NAMES_BYTES: u64 = super::MANIFEST_LIMIT_BYTES / 10 * 8;
+/// Bytes of one plugin's files that take no place on the disk, for which no quota was paid: holes, what the file
+/// system has compressed, and further names of a file. 1 GiB: sparse files of databases are some megabytes.
 const UNBACKED_BYTES: u64 = 1 << 30;
+/// So many times what takes place on the disk may come to it, where that is more: text and tables are compressed to
+/// a fifth of their size.
+const UNBACKED_TIMES: u64 = 4;
 /// Bytes of a file that are never counted as a hole: some file systems keep small files with their names.
 const SMALL_BYTES: u64 = 4096;
 /// What `st_blocks` counts in (stat(2)).
 const BLOCK_BYTES: u64 = 512;
 
-/// The share of each of so many plugins.
+/// What plugins may have: all, or one.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Share {
     entries: usize,
     names: u64,
+    /// Of each plugin, whatever the others have.
     unbacked: u64,
 }
 
 impl Share {
-    pub(super) fn of(plugins: usize) -> Self {
-        let plugins = plugins.max(1);
-        Self {
-            entries: ENTRIES / plugins,
-            names: NAMES_BYTES / plugins as u64,
-            unbacked: UNBACKED_BYTES,
-        }
-    }
+    /// What all have together.
+    pub(super) const ALL: Self = Self {
+        entries: ENTRIES,
+        names: NAMES_BYTES,
+        unbacked: UNBACKED_BYTES,
+    };
 
-    /// A smaller one, to be used up in a test.
+    /// A smaller one of all, to be used up in a test.
     #[cfg(test)]
     pub(super) fn small(entries: usize, names: u64, unbacked: u64) -> Self {
         Self {
@@ -57,10 +60,18 @@ impl Share {
 /// What is left of the shares, plugin by plugin.
 #[derive(Debug)]
 pub(super) struct Budget {
-    share: Share,
+    /// What is for the plugins that come.
+    rest: Share,
+    /// How many come.
+    to_come: usize,
     /// The plugin that is being read.
     plugin: OsString,
+    share: Share,
     left: Share,
+    /// Bytes of its files that take place on the disk.
+    backed: u64,
+    /// Bytes that take none, and were taken.
+    taken: u64,
     /// Files with several names that were met.
     several: BTreeSet<(u64, u64)>,
     /// Whether it was said that the rest is left out.
@@ -77,11 +88,21 @@ pub(super) enum Charged {
 }
 
 impl Budget {
-    pub(super) fn new(share: Share) -> Self {
+    /// What so many plugins have together.
+    pub(super) fn new(all: Share, plugins: usize) -> Self {
+        let nobody = Share {
+            entries: 0,
+            names: 0,
+            unbacked: 0,
+        };
         Self {
-            share,
+            rest: all,
+            to_come: plugins,
             plugin: OsString::new(),
-            left: share,
+            share: nobody,
+            left: nobody,
+            backed: 0,
+            taken: 0,
             several: BTreeSet::new(),
             is_spent: false,
         }
@@ -93,8 +114,7 @@ impl Budget {
             return Charged::Taken;
         };
         if plugin != self.plugin {
-            *self = Self::new(self.share);
-            self.plugin = plugin.to_owned();
+            self.begin(plugin);
         }
         if self.is_spent {
             return Charged::Spent(None);
@@ -118,11 +138,15 @@ impl Budget {
         self.left.names -= names;
         if let Some((Met::File(_), stat)) = entry {
             let unbacked = self.unbacked(stat);
-            if unbacked > self.left.unbacked {
-                let limit = self.share.unbacked;
+            let limit = self
+                .share
+                .unbacked
+                .max(self.backed.saturating_mul(UNBACKED_TIMES));
+            let sum = self.taken.saturating_add(unbacked);
+            if sum > limit {
                 return Charged::Refused(Why::Unbacked { limit });
             }
-            self.left.unbacked -= unbacked;
+            self.taken = sum;
         }
         Charged::Taken
     }
@@ -132,7 +156,30 @@ impl Budget {
         Path::new(&self.plugin)
     }
 
-    /// Bytes of a file that are not on the disk, or were counted under another name.
+    /// Gives the next plugin its part of what is left: as much as those that come after it have, and no less than
+    /// if all had the same.
+    fn begin(&mut self, plugin: &OsStr) {
+        self.rest.entries += self.left.entries;
+        self.rest.names += self.left.names;
+        // One that has come since they were counted has what is left.
+        let plugins = self.to_come.max(1);
+        self.share = Share {
+            entries: self.rest.entries / plugins,
+            names: self.rest.names / plugins as u64,
+            unbacked: self.rest.unbacked,
+        };
+        self.rest.entries -= self.share.entries;
+        self.rest.names -= self.share.names;
+        self.to_come = plugins - 1;
+        self.left = self.share;
+        self.plugin = plugin.to_owned();
+        self.backed = 0;
+        self.taken = 0;
+        self.several = BTreeSet::new();
+        self.is_spent = false;
+    }
+
+    /// Bytes of a file that are not on the disk, or were counted under another name; counts those that are.
     fn unbacked(&mut self, stat: &Stat) -> u64 {
         let size = u64::try_from(stat.st_size).unwrap_or(0);
         if stat.st_nlink > 1 && !self.several.insert((stat.st_dev, stat.st_ino)) {
@@ -140,6 +187,7 @@ impl Budget {
         }
         let blocks = u64::try_from(stat.st_blocks).unwrap_or(0);
         let backed = blocks.saturating_mul(BLOCK_BYTES);
+        self.backed = self.backed.saturating_add(backed);
         size.saturating_sub(backed.max(SMALL_BYTES))
     }
 }

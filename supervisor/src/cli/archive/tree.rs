@@ -40,7 +40,7 @@ pub(super) enum Why {
     )]
     Names { limit: u64 },
     #[error(
-        "with it, {limit} bytes that take no place on the disk (holes, further names of files) would take it in the backup"
+        "with it, {limit} bytes that take no place on the disk (holes, compression, further names of files) would take it in the backup"
     )]
     Unbacked { limit: u64 },
     #[error("something else took its place while it was read")]

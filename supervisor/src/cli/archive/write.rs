@@ -47,15 +47,15 @@ pub(in crate::cli) async fn write(
     config: &LauncherConfig,
     to: &Path,
 ) -> Result<Written, ArchiveError> {
-    write_shares(place, config, to, None).await
+    write_shares(place, config, to, Share::ALL).await
 }
 
-/// The same, with a share of their own for plugins.
+/// The same, where all plugins have this together.
 pub(super) async fn write_shares(
     place: &Place,
     config: &LauncherConfig,
     to: &Path,
-    share: Option<Share>,
+    share: Share,
 ) -> Result<Written, ArchiveError> {
     let areas = areas::all(place, config, &areas::databases_here(place)?)?;
     if fs::symlink_metadata(to).is_ok() {
@@ -167,8 +167,8 @@ fn ids(config: &LauncherConfig) -> Result<BTreeMap<PluginId, u32>, ArchiveError>
 /// An archive that is being written.
 pub(super) struct Writing {
     to: PathBuf,
-    /// What each plugin may have, where it is not a matter of their number.
-    share: Option<Share>,
+    /// What all plugins may have together.
+    share: Share,
     builder: Builder<io::BufWriter<File>>,
     names: Names,
     manifest: Manifest,
@@ -195,10 +195,7 @@ impl Writing {
             return self.file(name, from, size, header, owner, &area.path);
         }
         let budget = match area.kind {
-            AreaKind::Lasting => Some(Budget::new(match self.share {
-                Some(share) => share,
-                None => Share::of(count(&area.path)?),
-            })),
+            AreaKind::Lasting => Some(Budget::new(self.share, count(&area.path)?)),
             _ => None,
         };
         let mut seeing = Seeing {

@@ -29,8 +29,8 @@ impl Here {
         written.unwrap().manifest
     }
 
+    /// Where all plugins have this together.
     async fn back_up_within(&self, share: Share) -> Manifest {
-        let share = Some(share);
         let written = write::write_shares(&self.place, &self.config, &self.backup(), share).await;
         written.unwrap().manifest
     }
@@ -139,38 +139,42 @@ async fn each_plugin_has_its_share_of_a_backup_and_no_more() {
     for number in 1..40 {
         here.write(format!("{LASTING}/b/{number}"), "x", 0o600);
     }
-    let share = Share::small(10, 1 << 20, 1 << 20);
+    // The first leaves 28, the second has half of them, and leaves none.
+    let share = Share::small(30, 1 << 20, 1 << 20);
     let manifest = here.back_up_within(share).await;
     let told = whys(&manifest.incomplete);
     assert_eq!(told.len(), 1, "{told:?}");
     assert_eq!(told[0].0, "state/b");
-    assert!(told[0].1.contains("share of a backup's entries, 10"));
+    assert!(told[0].1.contains("share of a backup's entries, 14"));
     let of = |name: &str| {
         let entries = manifest.entries.iter();
         let begin = format!("state/{name}/");
         entries.filter(|one| one.path.starts_with(&begin)).count()
     };
-    assert_eq!((of("a"), of("b"), of("c")), (1, 9, 1));
+    assert_eq!((of("a"), of("b"), of("c")), (1, 13, 1));
     here.unpack().unwrap();
 
     fs::remove_file(here.backup()).unwrap();
-    let share = Share::small(1000, 8192, 1 << 20);
+    let share = Share::small(3000, 3 * 8192, 1 << 20);
     let manifest = here.back_up_within(share).await;
     let told = whys(&manifest.incomplete);
     assert!(told.len() == 1 && told[0].1.contains("names"), "{told:?}");
 
-    // The same bytes under ever other names take no place but here.
-    fs::remove_file(here.backup()).unwrap();
+    // The same bytes under ever other names take no place but here: four times what takes place may come to it,
+    // or what every plugin may have.
     let first = here.write(format!("{LASTING}/c/first"), &"y".repeat(1 << 20), 0o600);
     for number in 0..8 {
         let name = format!("{LASTING}/c/more{number}");
         fs::hard_link(&first, here.base.path().join(name)).unwrap();
     }
-    let share = Share::small(1000, 1 << 20, 3 << 20);
-    let manifest = here.back_up_within(share).await;
-    let told = whys(&manifest.incomplete);
-    assert_eq!(told.len(), 5, "{told:?}");
-    assert!(told.iter().all(|one| one.1.contains("further names")));
+    for (unbacked, left_out) in [(1 << 20, 4), (5 << 20, 3)] {
+        fs::remove_file(here.backup()).unwrap();
+        let share = Share::small(3000, 3 << 20, unbacked);
+        let manifest = here.back_up_within(share).await;
+        let told = whys(&manifest.incomplete);
+        assert_eq!(told.len(), left_out, "{told:?}");
+        assert!(told.iter().all(|one| one.1.contains("further names")));
+    }
 }
 
 #[test]
