@@ -67,8 +67,8 @@ impl Context {
     }
 }
 
-/// Runs the command line and gives its exit status: 0 done, 1 failed, 2 wrong usage, 65 to 78 as
-/// in sysexits(3).
+/// Runs the command line and gives its exit status: 0 done, 1 failed, 2 wrong usage, 3 done in part,
+/// 65 to 78 as in sysexits(3).
 #[must_use]
 pub fn main() -> ExitCode {
     let arguments = match Arguments::try_parse() {

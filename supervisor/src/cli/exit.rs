@@ -6,13 +6,15 @@ use std::process::ExitCode;
 
 use crate::chain::Chain;
 
-/// Exit statuses: 1 and 2 by custom, the others from sysexits(3).
+/// Exit statuses: 1 and 2 by custom, 3 Pinfold's own, the others from sysexits(3).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Exit {
     /// What was asked for did not happen: a plugin failed, a call was refused.
     Failed,
     /// The command line itself is wrong.
     Usage,
+    /// It was done, but not with everything: the result lists what is missing.
+    Incomplete,
     /// A plugin's files or manifest are refused (`EX_DATAERR`).
     Data,
     /// A file or directory that was named is not there (`EX_NOINPUT`).
@@ -35,9 +37,13 @@ pub(super) enum Exit {
 
 impl Exit {
     /// Every one, with its line in the help.
-    pub(super) const ALL: [(Self, &'static str); 11] = [
+    pub(super) const ALL: [(Self, &'static str); 12] = [
         (Self::Failed, "what was asked for did not happen"),
         (Self::Usage, "wrong usage, or input that cannot be used"),
+        (
+            Self::Incomplete,
+            "the backup is made, without what the result lists",
+        ),
         (Self::Data, "a plugin's files or manifest are refused"),
         (Self::NoInput, "a file or directory is not there"),
         (Self::Unavailable, "the daemon cannot be reached"),
@@ -54,6 +60,7 @@ impl Exit {
         match self {
             Self::Failed => 1,
             Self::Usage => 2,
+            Self::Incomplete => 3,
             Self::Data => 65,
             Self::NoInput => 66,
             Self::Unavailable => 69,
@@ -165,9 +172,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn statuses_are_those_of_sysexits_and_each_is_listed_once() {
+    fn statuses_are_those_of_sysexits_or_small_and_each_is_listed_once() {
         let statuses: Vec<u8> = Exit::ALL.iter().map(|(exit, _)| exit.status()).collect();
-        assert_eq!(statuses, [1, 2, 65, 66, 69, 73, 74, 75, 76, 77, 78]);
+        assert_eq!(statuses, [1, 2, 3, 65, 66, 69, 73, 74, 75, 76, 77, 78]);
     }
 
     #[test]

@@ -76,11 +76,17 @@ pub(super) async fn run(context: &Context, arguments: &BackupArguments) -> Resul
         );
     }
     if !made.incomplete.is_empty() {
+        // Where the result goes nowhere, as from cron, this alone is read.
+        output::note(&format!(
+            "not all is in {}, or not as it is: {} under `incomplete` in its manifest.json",
+            made.file.display(),
+            made.incomplete.len()
+        ));
         output::hint(
             "the backup can be restored, without what it has not: keep an earlier one until that is \
              mended, or back that directory up by itself",
         );
-        return Err(Failure::said(Exit::Failed));
+        return Err(Failure::said(Exit::Incomplete));
     }
     Ok(())
 }

@@ -14,6 +14,7 @@ use crate::cli::Context;
 use crate::cli::archive::areas::{self, Area, DAEMON_CONFIG, IDS, LAUNCHER_CONFIG};
 use crate::cli::archive::error::{ArchiveError, file};
 use crate::cli::archive::locks::Locks;
+use crate::cli::archive::manifest::Incomplete;
 use crate::cli::archive::put::{self, Replaced};
 use crate::cli::archive::read::{self, Unpacked};
 use crate::cli::archive::verify;
@@ -37,6 +38,8 @@ struct Restored {
     replaced: Vec<Replaced>,
     /// Parts of the backup that have no place here.
     unplaced: Vec<&'static str>,
+    /// What the backup has not, or not as it was.
+    incomplete: Vec<Incomplete>,
 }
 
 pub(super) async fn run(context: &Context, arguments: &RestoreArguments) -> Result<(), Failure> {
@@ -66,6 +69,7 @@ pub(super) async fn run(context: &Context, arguments: &RestoreArguments) -> Resu
         is_dry_run: arguments.dry_run,
         replaced: Vec::new(),
         unplaced: unpacked.unplaced.iter().copied().collect(),
+        incomplete: unpacked.manifest.incomplete.clone(),
     };
     let places = unpacked.staged.iter().filter(|one| !is_kept(&one.area));
     let places: Vec<Replaced> = places
@@ -88,6 +92,7 @@ pub(super) async fn run(context: &Context, arguments: &RestoreArguments) -> Resu
             "takes the place of",
             places.iter().map(|one| one.path.display()),
         );
+        page.list(NOT_ALL, listed(&restored.incomplete));
         context.output.beside(&page)?;
     }
     confirm::confirm("Restore it?", arguments.yes)?;
@@ -195,6 +200,14 @@ fn ids_here(
     found.map_err(ArchiveError::Ids)
 }
 
+/// What stands above what the backup has not.
+const NOT_ALL: &str = "not in the backup, or not as it was";
+
+fn listed(incomplete: &[Incomplete]) -> impl Iterator<Item = String> {
+    let each = incomplete.iter();
+    each.map(|one| format!("{}: {}", one.path, one.why))
+}
+
 fn page(restored: &Restored) -> Page {
     let mut page = Page::default();
     let Restored {
@@ -205,6 +218,7 @@ fn page(restored: &Restored) -> Page {
         is_dry_run,
         replaced,
         unplaced,
+        incomplete,
     } = restored;
     page.line(format_args!(
         "backup of {host} of {created}, by version {version}: {entries} entries, verified"
@@ -218,11 +232,43 @@ fn page(restored: &Restored) -> Page {
         Some(kept) => format!("{} (kept: {})", one.path.display(), kept.display()),
         None => one.path.display().to_string(),
     });
-    page.list(done, lines).list("has no place here", unplaced);
+    page.list(done, lines)
+        .list("has no place here", unplaced)
+        .list(NOT_ALL, listed(incomplete));
     if !is_dry_run {
         page.gap().line(
             "Start Pinfold, look at `pinfold doctor`, and remove what was kept once all is well.",
         );
     }
     page
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_backup_has_not_is_told_by_its_restore() {
+        let restored = |is_dry_run| Restored {
+            version: "1.0.0".into(),
+            created: "2026-11-21T03:15:00Z".into(),
+            host: "host".into(),
+            entries: 3,
+            is_dry_run,
+            replaced: Vec::new(),
+            unplaced: Vec::new(),
+            incomplete: vec![Incomplete {
+                path: "state/hello/large".into(),
+                why: "holes".into(),
+            }],
+        };
+        for is_dry_run in [false, true] {
+            let restored = restored(is_dry_run);
+            let page = page(&restored).to_string();
+            let told = "not in the backup, or not as it was\n  state/hello/large: holes\n";
+            assert!(page.contains(told), "{page}");
+            let value = serde_json::to_value(&restored).unwrap();
+            assert_eq!(value["incomplete"][0]["path"], "state/hello/large");
+        }
+    }
 }
