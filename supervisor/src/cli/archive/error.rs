@@ -53,7 +53,7 @@ pub(in crate::cli) enum ArchiveError {
     #[error("what was written cannot be restored, and is not kept")]
     NotReadBack {
         #[source]
-        source: Option<Box<ArchiveError>>,
+        source: Box<ArchiveError>,
     },
     #[error("the backup is of version {version}, whose form {format} this version does not know")]
     Later { version: String, format: u32 },
@@ -160,7 +160,7 @@ impl From<ArchiveError> for Failure {
             ),
             E::NotReadBack { .. } => (
                 Exit::Io,
-                Some("look at the disk that it was written to; a backup that was made before is as good as it was".into()),
+                Some("run it again; if it says so again: pinfold doctor, and look at the disk that it was written to".into()),
             ),
             E::Later { version, .. } => (Exit::Data, Some(format!("nothing was changed: install version {version} first"))),
             E::Configuration { .. } => (

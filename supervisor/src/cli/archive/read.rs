@@ -5,6 +5,7 @@
 //! nothing goes through.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Display;
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Read, Write as _};
 use std::os::unix::ffi::OsStrExt as _;
@@ -101,13 +102,27 @@ pub(in crate::cli) fn databases(path: &Path) -> Result<Databases, ArchiveError> 
     Ok(Databases::new())
 }
 
-/// Reads an archive as [`unpack`] does, and gives its manifest; unpacks nothing.
-pub(super) fn check(path: &Path, areas: &[Area]) -> Result<Manifest, ArchiveError> {
+/// Reads an archive as [`unpack`] does, and compares it with the manifest that was written, whose text has this
+/// digest: it is not taken into memory again. Unpacks nothing.
+pub(super) fn check(
+    path: &Path,
+    areas: &[Area],
+    written: &Manifest,
+    text: Digest,
+) -> Result<(), ArchiveError> {
     let mut unpacking = Unpacking::new(path, areas, true);
     let opened = File::open(path).map_err(file("open", path))?;
-    let manifest = unpacking.read(io::BufReader::with_capacity(1 << 20, opened))?;
-    compare(&manifest, &mut unpacking.seen)?;
-    Ok(manifest)
+    let from = io::BufReader::with_capacity(1 << 20, opened);
+    let found = unpacking.read(from, |manifest| {
+        hashed(manifest).map_err(|error| torn(path, &error))
+    })?;
+    if found != text {
+        return Err(ArchiveError::Differs {
+            entry: MANIFEST.into(),
+            what: "its content",
+        });
+    }
+    compare(written, &mut unpacking.seen)
 }
 
 /// Unpacks an archive beside these areas and compares every entry with the manifest.
@@ -118,7 +133,13 @@ pub(in crate::cli) fn unpack(path: &Path, areas: &[Area]) -> Result<Unpacked, Ar
         let at = beside(&area.path);
         remove(&at).map_err(file("remove", &at))?;
     }
-    let manifest = unpacking.read(io::BufReader::with_capacity(1 << 20, opened))?;
+    let from = io::BufReader::with_capacity(1 << 20, opened);
+    let manifest = unpacking.read(from, |manifest| {
+        let mut bytes = Vec::new();
+        let read = manifest.read_to_end(&mut bytes);
+        read.map_err(|error| torn(path, &error))?;
+        known(path, &bytes)
+    })?;
     compare(&manifest, &mut unpacking.seen)?;
     unpacking.unpacked.manifest = manifest;
     Ok(unpacking.unpacked)
@@ -243,16 +264,17 @@ impl<'a> Unpacking<'a> {
         }
     }
 
-    /// Unpacks everything; gives the manifest, which has to be the last entry.
-    fn read(&mut self, from: impl Read) -> Result<Manifest, ArchiveError> {
+    /// Unpacks everything; gives what is read of the manifest, which has to be the last entry.
+    fn read<M>(
+        &mut self,
+        from: impl Read,
+        last: impl Fn(&mut dyn Read) -> Result<M, ArchiveError>,
+    ) -> Result<M, ArchiveError> {
         let path = self.path.clone();
-        let torn = |error: io::Error| ArchiveError::NotOurs {
-            path: path.clone(),
-            why: format!("it is torn, or no tar file: {error}"),
-        };
+        let torn = |error: io::Error| torn(&path, &error);
         let mut archive = Archive::new(from);
         let entries = archive.entries().map_err(torn)?.raw(true);
-        let mut manifest: Option<Manifest> = None;
+        let mut manifest = None;
         let (mut name, mut link) = (None, None);
         for entry in entries {
             let mut entry = entry.map_err(torn)?;
@@ -277,9 +299,7 @@ impl<'a> Unpacking<'a> {
                 if entry.size() > MANIFEST_LIMIT_BYTES {
                     return Err(refused(MANIFEST, "it is too large"));
                 }
-                let mut bytes = Vec::new();
-                entry.read_to_end(&mut bytes).map_err(torn)?;
-                manifest = Some(self.known(&bytes)?);
+                manifest = Some(last(&mut entry)?);
                 continue;
             }
             if self.seen.len() >= ENTRY_LIMIT {
@@ -291,27 +311,6 @@ impl<'a> Unpacking<'a> {
             path: self.path.clone(),
             why: "it has no manifest: it was cut off, or is something else".into(),
         })
-    }
-
-    /// A manifest of a form that this version knows.
-    fn known(&self, bytes: &[u8]) -> Result<Manifest, ArchiveError> {
-        let not_ours = |why: String| ArchiveError::NotOurs {
-            path: self.path.clone(),
-            why,
-        };
-        let form: Form = serde_json::from_slice(bytes)
-            .map_err(|error| not_ours(format!("it is torn, or no tar file: {error}")))?;
-        let format = form.format.as_ref().and_then(serde_json::Value::as_u64);
-        let format = format.and_then(|format| u32::try_from(format).ok());
-        let format = format.ok_or_else(|| not_ours("its manifest names no form".into()))?;
-        if format > FORMAT {
-            let version = form.version.as_ref().and_then(serde_json::Value::as_str);
-            return Err(ArchiveError::Later {
-                version: version.unwrap_or("(unknown)").to_owned(),
-                format,
-            });
-        }
-        serde_json::from_slice(bytes).map_err(|error| not_ours(format!("its manifest: {error}")))
     }
 
     fn entry(
@@ -506,6 +505,47 @@ impl<'a> Unpacking<'a> {
             set.map_err(file("set the mode of", place))?;
         }
         Ok(Digest(hash.finalize().into()))
+    }
+}
+
+/// A manifest of a form that this version knows.
+fn known(path: &Path, bytes: &[u8]) -> Result<Manifest, ArchiveError> {
+    let not_ours = |why: String| ArchiveError::NotOurs {
+        path: path.into(),
+        why,
+    };
+    let form: Form = serde_json::from_slice(bytes).map_err(|error| torn(path, &error))?;
+    let format = form.format.as_ref().and_then(serde_json::Value::as_u64);
+    let format = format.and_then(|format| u32::try_from(format).ok());
+    let format = format.ok_or_else(|| not_ours("its manifest names no form".into()))?;
+    if format > FORMAT {
+        let version = form.version.as_ref().and_then(serde_json::Value::as_str);
+        return Err(ArchiveError::Later {
+            version: version.unwrap_or("(unknown)").to_owned(),
+            format,
+        });
+    }
+    serde_json::from_slice(bytes).map_err(|error| not_ours(format!("its manifest: {error}")))
+}
+
+/// The digest of what is there to be read.
+fn hashed(from: &mut dyn Read) -> io::Result<Digest> {
+    let mut hash = Sha256::new();
+    let mut buffer = vec![0; 1 << 16];
+    loop {
+        match from.read(&mut buffer) {
+            Ok(0) => return Ok(Digest(hash.finalize().into())),
+            Ok(count) => hash.update(buffer.get(..count).unwrap_or_default()),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+fn torn(path: &Path, error: &dyn Display) -> ArchiveError {
+    ArchiveError::NotOurs {
+        path: path.into(),
+        why: format!("it is torn, or no tar file: {error}"),
     }
 }
 

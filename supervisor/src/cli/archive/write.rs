@@ -109,16 +109,11 @@ pub(super) async fn write_shares(
     for (at, area) in areas.iter().enumerate() {
         writing.area(area, work.copy(at))?;
     }
-    let manifest = writing.end()?;
+    let (manifest, text) = writing.end()?;
     // By what a restore reads it with: one that could not be restored is none.
-    match read::check(&new, &areas) {
-        Ok(again) if again == manifest => {}
-        Ok(_) => return Err(ArchiveError::NotReadBack { source: None }),
-        Err(error) => {
-            let source = Some(Box::new(error));
-            return Err(ArchiveError::NotReadBack { source });
-        }
-    }
+    read::check(&new, &areas, &manifest, text).map_err(|error| ArchiveError::NotReadBack {
+        source: Box::new(error),
+    })?;
     let size = fs::metadata(&new).map_err(file("look at", &new))?.len();
     let flags = rustix::fs::RenameFlags::NOREPLACE;
     rustix::fs::renameat_with(rustix::fs::CWD, &new, rustix::fs::CWD, to, flags).map_err(
@@ -365,8 +360,8 @@ impl Writing {
         Ok(())
     }
 
-    /// Adds the manifest, and has it all on the disk.
-    fn end(mut self) -> Result<Manifest, ArchiveError> {
+    /// Adds the manifest, and has it all on the disk; gives the digest of the manifest's text too.
+    fn end(mut self) -> Result<(Manifest, Digest), ArchiveError> {
         let failed = || file("write", &self.to);
         let mut bytes = serde_json::to_vec_pretty(&self.manifest)
             .map_err(|error| failed()(io::Error::other(error)))?;
@@ -381,16 +376,18 @@ impl Writing {
         let mut header = header(0o600, Utc::now().timestamp());
         header.set_entry_type(EntryType::Regular);
         header.set_size(bytes.len() as u64);
+        let digest = Digest(Sha256::digest(&bytes).into());
         let appended = self
             .builder
             .append_data(&mut header, MANIFEST, bytes.as_slice());
         appended.map_err(failed())?;
+        drop(bytes);
         let buffered = self.builder.into_inner().map_err(file("write", &self.to))?;
         let out = buffered
             .into_inner()
             .map_err(|error| file("write", &self.to)(error.into_error()))?;
         out.sync_all().map_err(file("write", &self.to))?;
-        Ok(self.manifest)
+        Ok((self.manifest, digest))
     }
 }
 
