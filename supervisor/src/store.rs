@@ -24,6 +24,10 @@ use audit::afterwards::WrittenDown;
 
 use crate::shell::shell_word;
 
+/// What to do about a database that is a link, which root does not open.
+const LINK_HINT: &str = "look who made the link, for the daemon makes none; where you did, name the file itself in \
+                         pinfold.toml, or bind-mount it there";
+
 /// Why the daemon's state cannot be read or written.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -86,10 +90,15 @@ pub enum StoreError {
 impl StoreError {
     /// What an operator can take away, where that is why.
     pub(crate) fn obstacle(&self) -> Option<Obstacle> {
+        self.refusal().and_then(Obstacle::of)
+    }
+
+    /// What SQLite said, or what stands before it.
+    fn refusal(&self) -> Option<&sqlx::Error> {
         match self {
             Self::Open { source, .. }
             | Self::Copy { source, .. }
-            | Self::Statement { source, .. } => Obstacle::of(source),
+            | Self::Statement { source, .. } => Some(source),
             Self::Schema { .. } | Self::Earlier { .. } => None,
         }
     }
@@ -103,7 +112,11 @@ impl StoreError {
             ..
         } = self
         else {
-            return self.obstacle().map(|obstacle| obstacle.hint().to_owned());
+            let hint = match self.refusal().is_some_and(migrate::is_link) {
+                true => Some(LINK_HINT),
+                false => self.obstacle().map(Obstacle::hint),
+            };
+            return hint.map(str::to_owned);
         };
         let version = writer.as_deref().unwrap_or("that wrote it");
         let again = format!("nothing was changed: install the version {version} again");

@@ -15,7 +15,7 @@ use sqlx::{Connection as _, SqliteConnection, SqlitePool};
 use super::{StoreError, audit};
 
 pub(crate) use self::copy::copy;
-pub(crate) use self::open::{begin_anew, open_to_read};
+pub(crate) use self::open::{begin_anew, is_link, open_to_read};
 
 /// Each step takes the schema from its index to the next; never edited, only added to.
 const MIGRATIONS: &[&str] = &[

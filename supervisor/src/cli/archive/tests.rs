@@ -252,6 +252,22 @@ async fn databases_come_back_by_the_configuration_in_the_backup() {
     assert_eq!(here.all(), before);
 }
 
+#[tokio::test]
+async fn a_database_that_is_a_link_comes_back_with_the_mode_of_what_it_leads_to() {
+    let here = with_database().await;
+    let shop = here.place.state.join("shop.db");
+    let away = here.base.path().join("away.db");
+    fs::rename(&shop, &away).unwrap();
+    fs::set_permissions(&away, fs::Permissions::from_mode(0o640)).unwrap();
+    symlink(&away, &shop).unwrap();
+    let written = write::write(&here.place, &here.config, &here.backup())
+        .await
+        .unwrap();
+    let mut entries = written.manifest.entries.iter();
+    let entry = entries.find(|one| one.path == "databases/shop.db").unwrap();
+    assert_eq!(entry.mode, "0640");
+}
+
 /// A write-ahead log that makes `table` in a database like `like`.
 async fn log_of(like: &Path, table: &str) -> Vec<u8> {
     let base = tempfile::tempdir().unwrap();

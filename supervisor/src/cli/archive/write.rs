@@ -109,9 +109,9 @@ pub(super) async fn write_shares(
     for (at, area) in areas.iter().enumerate() {
         writing.area(area, work.copy(at))?;
     }
-    let (manifest, text) = writing.end()?;
+    let (manifest, digest) = writing.end()?;
     // By what a restore reads it with: one that could not be restored is none.
-    read::check(&new, &areas, &manifest, text).map_err(|error| ArchiveError::NotReadBack {
+    read::check(&new, &areas, &manifest, digest).map_err(|error| ArchiveError::NotReadBack {
         source: Box::new(error),
     })?;
     let size = fs::metadata(&new).map_err(file("look at", &new))?.len();
@@ -179,7 +179,7 @@ impl Writing {
         if area.is_file() {
             // What the daemon may have made something else of is looked at and not opened.
             let (metadata, from) = match area.kind {
-                AreaKind::Database => (fs::symlink_metadata(&area.path), &copy),
+                AreaKind::Database => (of_database(&area.path), &copy),
                 _ => (fs::metadata(&area.path), &area.path),
             };
             let metadata = metadata.map_err(file("look at", &area.path))?;
@@ -388,6 +388,14 @@ impl Writing {
             .map_err(|error| file("write", &self.to)(error.into_error()))?;
         out.sync_all().map_err(file("write", &self.to))?;
         Ok((self.manifest, digest))
+    }
+}
+
+/// Whose a database is, and its mode: of a link, which has none of its own, what it leads to.
+fn of_database(path: &Path) -> io::Result<fs::Metadata> {
+    match fs::symlink_metadata(path) {
+        Ok(own) if own.is_symlink() => fs::metadata(path),
+        own => own,
     }
 }
 

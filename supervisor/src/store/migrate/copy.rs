@@ -31,10 +31,15 @@ pub(crate) async fn copy(path: &Path, to: &Path) -> Result<(), StoreError> {
 
 /// Most bytes that its copy takes: what is in it, and in its log, and as much again for what is written meanwhile.
 fn most(path: &Path) -> u64 {
+    // Root opens no link, and what somebody else's leads to is no measure.
+    let path = match nix::unistd::geteuid().is_root() {
+        true => path.to_owned(),
+        false => fs::canonicalize(path).unwrap_or_else(|_| path.to_owned()),
+    };
     let mut log = path.as_os_str().to_owned();
     log.push("-wal");
     let size = |path: &Path| fs::symlink_metadata(path).map_or(0, |it| it.len());
-    let is = size(path).saturating_add(size(Path::new(&log)));
+    let is = size(&path).saturating_add(size(Path::new(&log)));
     is.saturating_mul(2).saturating_add(COPY_SLACK_BYTES)
 }
 

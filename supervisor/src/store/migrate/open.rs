@@ -19,6 +19,27 @@ const INSTRUCTIONS_BETWEEN_LOOKS: i32 = 10_000;
 /// What SQLite takes for a part of a database, by its name.
 const BESIDE: [&str; 4] = ["", "-wal", "-shm", "-journal"];
 
+/// Why root does not open a file of a database.
+#[derive(Debug, thiserror::Error)]
+#[error("{path} {why}: it is not opened")]
+struct NotOpened {
+    path: PathBuf,
+    why: &'static str,
+    /// Whether it is the database itself, and a link.
+    is_link: bool,
+}
+
+/// Whether a database was not opened because it is a link.
+pub(crate) fn is_link(error: &sqlx::Error) -> bool {
+    let sqlx::Error::Io(error) = error else {
+        return false;
+    };
+    let why = error
+        .get_ref()
+        .and_then(|it| it.downcast_ref::<NotOpened>());
+    why.is_some_and(|why| why.is_link)
+}
+
 /// Opens a file that has to be there, to read it beside whoever writes it.
 ///
 /// What a schema contains was perhaps written by someone else: its views and triggers may call no function and use no
@@ -98,8 +119,11 @@ fn check(path: &Path) -> io::Result<()> {
             Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
             found => found?,
         };
-        let why = if !found.is_file() {
-            "is a link, or no file"
+        let is_link = found.is_symlink();
+        let why = if is_link {
+            "is a link"
+        } else if !found.is_file() {
+            "is no file"
         } else if found.nlink() != 1 {
             "is another's file too"
         } else if ![0, directory.uid()].contains(&found.uid()) {
@@ -107,8 +131,11 @@ fn check(path: &Path) -> io::Result<()> {
         } else {
             continue;
         };
-        let why = format!("{} {why}: it is not opened", Path::new(&name).display());
-        return Err(io::Error::other(why));
+        return Err(io::Error::other(NotOpened {
+            path: name.into(),
+            why,
+            is_link: is_link && end.is_empty(),
+        }));
     }
     Ok(())
 }
@@ -182,6 +209,7 @@ mod tests {
             let error = open_to_read(&path).await.unwrap_err();
             let text = error.to_string();
             assert!(text.contains("it is not opened"), "{of}: {text}");
+            assert_eq!(is_link(&error), of == "a link", "{text}");
         };
         fs::rename(&path, &away).unwrap();
         symlink(&away, &path).unwrap();
