@@ -31,7 +31,7 @@ pub(crate) async fn copy(path: &Path, to: &Path) -> Result<(), StoreError> {
 
 /// Most bytes that its copy takes: what is in it, and in its log, and as much again for what is written meanwhile.
 fn most(path: &Path) -> u64 {
-    // Root opens no link, and what somebody else's leads to is no measure.
+    // What a link leads to is no measure for root, where somebody else may have made it.
     let path = match nix::unistd::geteuid().is_root() {
         true => path.to_owned(),
         false => fs::canonicalize(path).unwrap_or_else(|_| path.to_owned()),
