@@ -97,7 +97,11 @@ pub(crate) fn known() -> i64 {
 }
 
 /// A file's schema, where this version can read its audit trail.
-pub(crate) fn check_chained(path: &Path, found: i64) -> Result<(), StoreError> {
+pub(crate) async fn check_chained(
+    path: &Path,
+    connection: &mut SqliteConnection,
+    found: i64,
+) -> Result<(), StoreError> {
     match usize::try_from(found) {
         Ok(found) if found <= BEFORE_CHAINS => Err(StoreError::Earlier { path: path.into() }),
         Ok(found) if found <= MIGRATIONS.len() => Ok(()),
@@ -105,7 +109,7 @@ pub(crate) fn check_chained(path: &Path, found: i64) -> Result<(), StoreError> {
             path: path.into(),
             found,
             known: known(),
-            writer: None,
+            writer: writer(connection).await,
             backup: backups::newest(path, known()),
         }),
     }

@@ -103,7 +103,7 @@ impl Reader {
         };
         let mut connection = migrate::open_to_read(path).await.map_err(unopened)?;
         let found = migrate::schema(&mut connection).await.map_err(unopened)?;
-        migrate::check_chained(path, found)?;
+        migrate::check_chained(path, &mut connection, found).await?;
         Ok(Self {
             connection,
             schema: found,
