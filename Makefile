@@ -2,7 +2,7 @@
 
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help setup build packages plugins run test test-setup test-package test-vm hostile attacks chaos soak lint bench \
+.PHONY: help setup build packages reproduce plugins run test test-setup test-package test-rpm test-vm test-vm-smoke hostile attacks chaos soak lint bench \
 	bench-micro bench-check bench-accept bench-count token
 
 # Where .ci/setup found or put the tools; nothing to read before the first set-up.
@@ -66,6 +66,16 @@ test-vm: test-setup ## run what was built here in virtual machines with systemd 
 	@failed=; for suite in $(SUITES); do \
 	    echo "=== $$suite"; PINFOLD_VM_SUITE=$$suite tests/vm $(PARTS) || failed="$$failed $$suite"; \
 	done; [ -z "$$failed" ] || { echo "test-vm: failed:$$failed" >&2; exit 1; }
+
+test-vm-smoke: ## install and use the package in one virtual machine with systemd, where vm-run can start one
+	@$(tools) tests/vm smoke
+
+test-rpm: packages ## the rpm in a root of its own: install, verify, upgrade, erase
+	@$(tools) packaging/try-rpm
+
+reproduce: ## build every package of the last commit twice, apart from each other, and compare the bytes; an hour
+	@.ci/setup package
+	@$(tools) packaging/reproduce packages
 
 lint: setup ## check format, lints, shell, Go and dependencies
 	@$(tools) .ci/lint

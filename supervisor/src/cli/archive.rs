@@ -3,7 +3,7 @@
 //!
 //! A file of the installation or a directory of it is an [`Area`], a name of its own in the archive.
 //! The last entry is the [`manifest`], with the digest, owner and mode of every other: an archive that
-//! was cut off has none. Writing is [`write`], unpacking and comparing [`read`], the change of old for
+//! was cut off has none. Writing is [`write`], unpacking and comparing [`read`], what was unpacked [`unpacked`], the change of old for
 //! new [`put`].
 
 pub(super) mod areas;
@@ -18,6 +18,7 @@ pub(super) mod put;
 pub(super) mod read;
 mod seeing;
 pub(super) mod tree;
+pub(super) mod unpacked;
 pub(super) mod verify;
 mod work;
 pub(super) mod write;

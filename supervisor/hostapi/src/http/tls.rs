@@ -3,7 +3,6 @@
 //! A system trusts some hundred authorities, and reading them touches a good part of what speaks TLS: a
 //! daemon whose plugins ask for nothing by `https` has none of it in its memory.
 
-use std::error::Error;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -11,6 +10,7 @@ use rustls::ClientConfig;
 
 use super::HttpError;
 use super::config::{self, HttpConfig, HttpSetupError, SetUp, Unread};
+use crate::error::chain;
 
 /// How long a set-up counts that failed, or that left something out: descriptors that were short, or a file that
 /// was just being replaced, are there the next time, and how often that is asked is the plugins' to say.
@@ -144,21 +144,6 @@ impl Known {
         }
         client
     }
-}
-
-/// The error with its sources, as far as it does not say them itself.
-fn chain(error: &HttpSetupError) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(error) = source {
-        let part = error.to_string();
-        if !text.contains(&part) {
-            text.push_str(": ");
-            text.push_str(&part);
-        }
-        source = error.source();
-    }
-    text
 }
 
 #[cfg(test)]

@@ -214,29 +214,32 @@ async fn query_for(
     sql: &str,
     deadline_ms: u64,
 ) -> Result<(), HostError> {
-    let call = HostCall::DbQuery {
+    let query = HostCall::DbQuery {
         database: None,
         sql: sql.into(),
         parameters: Vec::new(),
     };
-    world
-        .api
-        .call(&caller(name, ITEMS), call, &context(deadline_ms))
-        .await
-        .map(drop)
+    call_for(world, name, query, deadline_ms).await
 }
 
 async fn exec_for(world: &World, name: &str, sql: &str, deadline_ms: u64) -> Result<(), HostError> {
-    let call = HostCall::DbExec {
+    let exec = HostCall::DbExec {
         database: None,
         sql: sql.into(),
         parameters: Vec::new(),
     };
-    world
-        .api
-        .call(&caller(name, ITEMS), call, &context(deadline_ms))
-        .await
-        .map(drop)
+    call_for(world, name, exec, deadline_ms).await
+}
+
+async fn call_for(
+    world: &World,
+    name: &str,
+    call: HostCall,
+    deadline_ms: u64,
+) -> Result<(), HostError> {
+    let plugin = caller(name, ITEMS);
+    let result = world.api.call(&plugin, call, &context(deadline_ms)).await;
+    result.map(drop)
 }
 
 #[tokio::test]

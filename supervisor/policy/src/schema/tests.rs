@@ -1,5 +1,4 @@
 use std::collections::BTreeSet;
-use std::path::Path;
 
 use jsonschema::Validator;
 use serde_json::Value;
@@ -359,75 +358,6 @@ fn both_take_and_refuse_the_same() {
             takes(&validator, &text),
             "{edit:?}: it belongs among the others"
         );
-    }
-}
-
-/// The text of every page of the documentation.
-fn pages(directory: &Path, found: &mut Vec<String>) {
-    for entry in std::fs::read_dir(directory).unwrap() {
-        let path = entry.unwrap().path();
-        if path.is_dir() {
-            pages(&path, found);
-        } else if path.extension().is_some_and(|extension| extension == "md") {
-            found.push(std::fs::read_to_string(path).unwrap());
-        }
-    }
-}
-
-/// A policy that an example is, or of which it is a part; none: it is something else's.
-fn policy_of(example: toml::Table) -> Option<toml::Table> {
-    let is_in = |table: &str| {
-        let mut tables = PolicyFile::known_keys().iter();
-        let (_, known) = tables.find(|(name, _)| *name == table).unwrap();
-        example.keys().all(|key| known.contains(&key.as_str()))
-    };
-    if example.contains_key("plugins") {
-        return None; // a key's rules
-    }
-    let mut policy = match (is_in(""), is_in("permissions")) {
-        (true, _) => example,
-        (false, true) => {
-            toml::Table::from_iter([("permissions".to_owned(), toml::Value::Table(example))])
-        }
-        (false, false) => return None,
-    };
-    let least = "schema = 1\ndialect = 'goatflow'\nentry = 'hello'\n[trust]\nunsigned = true\n";
-    for (key, value) in least.parse::<toml::Table>().unwrap() {
-        policy.entry(key).or_insert(value);
-    }
-    Some(policy)
-}
-
-#[test]
-fn every_example_of_the_documentation_is_taken_by_both() {
-    let digest = format!("sha256:{}", "0123456789abcdef".repeat(4));
-    let validator = validator();
-    let mut found = Vec::new();
-    let docs = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs");
-    pages(&docs, &mut found);
-    let mut read = BTreeSet::new();
-    for page in found {
-        let examples = page.split("```toml").skip(1);
-        for example in examples.filter_map(|rest| rest.split("```").next()) {
-            let example = example.replace("sha256:…", &digest);
-            let table: toml::Table = example.parse().unwrap();
-            let keys: Vec<String> = table.keys().cloned().collect();
-            let Some(policy) = policy_of(table) else {
-                continue;
-            };
-            let policy = policy.to_string();
-            assert_eq!(
-                PolicyFile::parse(policy.as_bytes()).err(),
-                None,
-                "{example}"
-            );
-            assert!(takes(&validator, &policy), "{example}");
-            read.extend(keys);
-        }
-    }
-    // Those of the whole example, and of the fragments about what is not in it.
-    for key in ["schema", "runtime", "mounts", "http", "controls"] {
-        assert!(read.contains(key), "{key}: {read:?}");
     }
 }
 

@@ -1,5 +1,6 @@
 //! Why there is no backup, or nothing is restored.
 
+use std::fmt::Display;
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -108,6 +109,14 @@ pub(in crate::cli) fn file(
 }
 
 impl ArchiveError {
+    /// What is no archive, or the beginning of one.
+    pub(super) fn torn(path: &Path, error: &dyn Display) -> Self {
+        Self::NotOurs {
+            path: path.into(),
+            why: format!("it is torn, or no tar file: {error}"),
+        }
+    }
+
     /// What ends a backup, for something that is not a plugin's.
     pub(super) fn of(why: Why, path: &Path) -> Self {
         let over = |limit, what| Self::Limit {

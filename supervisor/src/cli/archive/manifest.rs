@@ -1,15 +1,18 @@
 //! What an archive says of itself: its last entry.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 
 use pinfold_policy::{Digest, PluginId};
 use serde::{Deserialize, Serialize};
+
+use super::error::ArchiveError;
 
 /// The form of archive that this version writes, and the newest that it reads.
 pub(in crate::cli) const FORMAT: u32 = 1;
 
 /// What an archive says of itself.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(in crate::cli) struct Manifest {
     pub(in crate::cli) format: u32,
     /// The version of Pinfold that made it.
@@ -33,6 +36,36 @@ pub(in crate::cli) struct Manifest {
     /// What of plugins' lasting directories is not there, or not as it is. Earlier versions wrote no such list.
     #[serde(default)]
     pub(in crate::cli) incomplete: Vec<Incomplete>,
+}
+
+impl Manifest {
+    /// Reads one of a form that this version knows; `path` is the archive, for errors.
+    pub(super) fn known(path: &Path, bytes: &[u8]) -> Result<Self, ArchiveError> {
+        let not_ours = |why: String| ArchiveError::NotOurs {
+            path: path.into(),
+            why,
+        };
+        let form: Form =
+            serde_json::from_slice(bytes).map_err(|error| ArchiveError::torn(path, &error))?;
+        let format = form.format.as_ref().and_then(serde_json::Value::as_u64);
+        let format = format.and_then(|format| u32::try_from(format).ok());
+        let format = format.ok_or_else(|| not_ours("its manifest names no form".into()))?;
+        if format > FORMAT {
+            let version = form.version.as_ref().and_then(serde_json::Value::as_str);
+            return Err(ArchiveError::Later {
+                version: version.unwrap_or("(unknown)").to_owned(),
+                format,
+            });
+        }
+        serde_json::from_slice(bytes).map_err(|error| not_ours(format!("its manifest: {error}")))
+    }
+}
+
+/// What a manifest of any form says first.
+#[derive(Deserialize)]
+struct Form {
+    format: Option<serde_json::Value>,
+    version: Option<serde_json::Value>,
 }
 
 /// Something that is not there, or not as it is.

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use super::areas::AreaKind;
 use super::error::{ArchiveError, file};
-use super::read::Staged;
+use super::unpacked::Staged;
 use super::write::parent;
 
 /// What was there before, and is kept beside.

@@ -4,8 +4,7 @@
 //! directory that came before it, by a plain path, once, and is a file, a directory or a link that
 //! nothing goes through.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::fmt::Display;
+use std::collections::BTreeMap;
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Read, Write as _};
 use std::os::unix::ffi::OsStrExt as _;
@@ -18,53 +17,14 @@ use tar::{Archive, EntryType, Header};
 
 use super::areas::{self, Area, AreaKind, DAEMON_CONFIG, Databases};
 use super::error::{ArchiveError, file};
-use super::manifest::{Entry, EntryKind, FORMAT, Manifest, OwnerOf};
+use super::manifest::{Entry, EntryKind, Manifest, OwnerOf};
 use super::owners::Owners;
-use super::private::{Private, carry, remove};
+use super::private::{Private, remove};
+use super::unpacked::{Staged, Unowned, Unpacked, beside};
 use super::write::parent;
 use super::{ENTRY_LIMIT, MANIFEST, MANIFEST_LIMIT_BYTES, PATH_LIMIT_BYTES, text_of};
 use crate::chain::Chain;
 use crate::config::Config;
-
-/// An area that was unpacked and is not in its place yet.
-#[derive(Debug)]
-pub(in crate::cli) struct Staged {
-    pub(in crate::cli) area: Area,
-    /// Where it lies meanwhile: on the file system of its place, once it was given to its owner.
-    pub(in crate::cli) at: PathBuf,
-}
-
-/// Something whose owner is known once the plugins' ids here are.
-#[derive(Debug)]
-struct Unowned {
-    plugin: Option<PluginId>,
-    path: PathBuf,
-    owner: OwnerOf,
-    /// Links have no mode.
-    mode: Option<u32>,
-}
-
-/// What was unpacked. What is not taken out of it is removed with it.
-#[derive(Debug)]
-pub(in crate::cli) struct Unpacked {
-    pub(in crate::cli) manifest: Manifest,
-    pub(in crate::cli) staged: Vec<Staged>,
-    /// Areas of the archive for which there is no place here.
-    pub(in crate::cli) unplaced: BTreeSet<&'static str>,
-    unowned: Vec<Unowned>,
-    /// Where databases are.
-    private: Option<Private>,
-    is_root: bool,
-}
-
-impl Drop for Unpacked {
-    fn drop(&mut self) {
-        for staged in &self.staged {
-            // What stays is removed by the next one.
-            remove(&staged.at).unwrap_or_default();
-        }
-    }
-}
 
 /// Areas that not every installation has.
 const OPTIONAL: [&str; 2] = ["dev-policies", "data"];
@@ -114,7 +74,7 @@ pub(super) fn check(
     let opened = File::open(path).map_err(file("open", path))?;
     let from = io::BufReader::with_capacity(1 << 20, opened);
     let found = unpacking.read(from, |manifest| {
-        hashed(manifest).map_err(|error| torn(path, &error))
+        hashed(manifest).map_err(|error| ArchiveError::torn(path, &error))
     })?;
     if found != text {
         return Err(ArchiveError::Differs {
@@ -137,99 +97,12 @@ pub(in crate::cli) fn unpack(path: &Path, areas: &[Area]) -> Result<Unpacked, Ar
     let manifest = unpacking.read(from, |manifest| {
         let mut bytes = Vec::new();
         let read = manifest.read_to_end(&mut bytes);
-        read.map_err(|error| torn(path, &error))?;
-        known(path, &bytes)
+        read.map_err(|error| ArchiveError::torn(path, &error))?;
+        Manifest::known(path, &bytes)
     })?;
     compare(&manifest, &mut unpacking.seen)?;
     unpacking.unpacked.manifest = manifest;
     Ok(unpacking.unpacked)
-}
-
-impl Unpacked {
-    /// Where an area was unpacked.
-    pub(in crate::cli) fn at(&self, name: &str) -> Option<&Path> {
-        let staged = self.staged.iter().find(|staged| staged.area.name == name);
-        staged.map(|staged| staged.at.as_path())
-    }
-
-    /// The plugins that have a lasting directory in it.
-    pub(in crate::cli) fn lasting(&self) -> BTreeSet<&PluginId> {
-        let plugins = self.unowned.iter().filter_map(|one| one.plugin.as_ref());
-        plugins.collect()
-    }
-
-    /// Gives everything to its owner: what was a plugin's to who is that plugin here.
-    pub(in crate::cli) fn give(
-        &mut self,
-        ids: &BTreeMap<PluginId, u32>,
-    ) -> Result<(), ArchiveError> {
-        let mut owners = Owners::default();
-        // What is in a directory comes before it: once it is somebody else's, that one may write there.
-        for one in std::mem::take(&mut self.unowned).into_iter().rev() {
-            let failed = |action| file(action, &one.path);
-            if self.is_root {
-                let (mut uid, mut gid) = owners.here(&one.owner);
-                if let Some(plugin) = &one.plugin
-                    && let (Some(was), Some(is)) = (self.manifest.ids.get(plugin), ids.get(plugin))
-                {
-                    uid = if one.owner.uid == *was { *is } else { uid };
-                    gid = if one.owner.gid == *was { *is } else { gid };
-                }
-                std::os::unix::fs::lchown(&one.path, Some(uid), Some(gid))
-                    .map_err(failed("give away"))?;
-            }
-            if let Some(mode) = one.mode {
-                fs::set_permissions(&one.path, fs::Permissions::from_mode(mode))
-                    .map_err(failed("set the mode of"))?;
-            }
-        }
-        self.bring()
-    }
-
-    /// Has what was verified elsewhere lie on the file system of its place.
-    fn bring(&mut self) -> Result<(), ArchiveError> {
-        if self.private.as_ref().is_none_or(Private::is_beside) {
-            return Ok(());
-        }
-        let databases = self.staged.iter_mut();
-        for staged in databases.filter(|it| it.area.kind == AreaKind::Database) {
-            let to = beside(&staged.area.path);
-            carry(&staged.at, &to)?;
-            staged.at = to;
-        }
-        Ok(())
-    }
-}
-
-/// Where an area is unpacked: beside its place, so that one rename puts it there.
-fn beside(path: &Path) -> PathBuf {
-    let mut name = std::ffi::OsString::from(".");
-    name.push(path.file_name().unwrap_or_default());
-    name.push(".restoring");
-    parent(path).join(name)
-}
-
-fn nothing() -> Manifest {
-    Manifest {
-        format: 0,
-        version: String::new(),
-        created: String::new(),
-        host: String::new(),
-        schema: None,
-        audit: Vec::new(),
-        ids: BTreeMap::new(),
-        entries: Vec::new(),
-        left_out: Vec::new(),
-        unsettled: Vec::new(),
-        incomplete: Vec::new(),
-    }
-}
-
-/// What a manifest of any form says first.
-#[derive(serde::Deserialize)]
-struct Form {
-    format: Option<serde_json::Value>,
-    version: Option<serde_json::Value>,
 }
 
 struct Unpacking<'a> {
@@ -253,14 +126,7 @@ impl<'a> Unpacking<'a> {
             directories: BTreeMap::new(),
             owners: Owners::default(),
             is_check,
-            unpacked: Unpacked {
-                manifest: nothing(),
-                staged: Vec::new(),
-                unplaced: BTreeSet::new(),
-                unowned: Vec::new(),
-                private: None,
-                is_root: nix::unistd::geteuid().is_root(),
-            },
+            unpacked: Unpacked::new(),
         }
     }
 
@@ -271,7 +137,7 @@ impl<'a> Unpacking<'a> {
         last: impl Fn(&mut dyn Read) -> Result<M, ArchiveError>,
     ) -> Result<M, ArchiveError> {
         let path = self.path.clone();
-        let torn = |error: io::Error| torn(&path, &error);
+        let torn = |error: io::Error| ArchiveError::torn(&path, &error);
         let mut archive = Archive::new(from);
         let entries = archive.entries().map_err(torn)?.raw(true);
         let mut manifest = None;
@@ -508,26 +374,6 @@ impl<'a> Unpacking<'a> {
     }
 }
 
-/// A manifest of a form that this version knows.
-fn known(path: &Path, bytes: &[u8]) -> Result<Manifest, ArchiveError> {
-    let not_ours = |why: String| ArchiveError::NotOurs {
-        path: path.into(),
-        why,
-    };
-    let form: Form = serde_json::from_slice(bytes).map_err(|error| torn(path, &error))?;
-    let format = form.format.as_ref().and_then(serde_json::Value::as_u64);
-    let format = format.and_then(|format| u32::try_from(format).ok());
-    let format = format.ok_or_else(|| not_ours("its manifest names no form".into()))?;
-    if format > FORMAT {
-        let version = form.version.as_ref().and_then(serde_json::Value::as_str);
-        return Err(ArchiveError::Later {
-            version: version.unwrap_or("(unknown)").to_owned(),
-            format,
-        });
-    }
-    serde_json::from_slice(bytes).map_err(|error| not_ours(format!("its manifest: {error}")))
-}
-
 /// The digest of what is there to be read.
 fn hashed(from: &mut dyn Read) -> io::Result<Digest> {
     let mut hash = Sha256::new();
@@ -539,13 +385,6 @@ fn hashed(from: &mut dyn Read) -> io::Result<Digest> {
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
             Err(error) => return Err(error),
         }
-    }
-}
-
-fn torn(path: &Path, error: &dyn Display) -> ArchiveError {
-    ArchiveError::NotOurs {
-        path: path.into(),
-        why: format!("it is torn, or no tar file: {error}"),
     }
 }
 

@@ -17,7 +17,8 @@ use tar::{Builder, EntryType, Header};
 
 use super::areas::{self, DATABASE};
 use super::error::ArchiveError;
-use super::read::{self, Unpacked};
+use super::read;
+use super::unpacked::Unpacked;
 use super::work::Work;
 use super::{put, verify, write};
 use crate::place::Place;

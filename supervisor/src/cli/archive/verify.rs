@@ -11,7 +11,7 @@ use sqlx::{ConnectOptions as _, Connection as _};
 
 use super::areas::{AreaKind, DATABASE};
 use super::error::ArchiveError;
-use super::read::Unpacked;
+use super::unpacked::Unpacked;
 use crate::store::StoreError;
 use crate::store::audit::reader::Reader;
 use crate::store::migrate;
