@@ -73,6 +73,7 @@ pub(super) fn view(snapshot: &Snapshot) -> PluginView {
             .map(|running| running.trust.clone()),
         // The launcher is asked for that by whoever shows it.
         trust_lost: None,
+        trust_unknown: false,
         watched_until: snapshot
             .running
             .as_ref()

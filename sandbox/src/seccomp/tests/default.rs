@@ -124,7 +124,18 @@ fn answers_are_those_that_programs_expect() {
         ("arch_prctl", [0x1002, 0, 0, 0, 0, 0], Action::Allow),
         ("arch_prctl", [0x3001, 0, 0, 0, 0, 0], refused(Einval)),
         ("prlimit64", [0, 7, 0, 0, 0, 0], Action::Allow),
+        ("prlimit64", [0, 7, 0x7fff_0000, 0, 0, 0], Action::Allow),
         ("prlimit64", [1, 7, 0, 0, 0, 0], refused(Eperm)),
+        // Lowered to 0, the limit on core dumps would let the kernel start a program for one.
+        ("prlimit64", [0, 4, 0, 0x7fff_0000, 0, 0], Action::Allow),
+        ("prlimit64", [0, 4, 0x7fff_0000, 0, 0, 0], refused(Eperm)),
+        (
+            "prlimit64",
+            [0, 0x1_0000_0004, 0x7fff_0000, 0, 0, 0],
+            refused(Eperm),
+        ),
+        ("prlimit64", [0, 4, 1 << 32, 0, 0, 0], refused(Eperm)),
+        ("setrlimit", [4, 0x7fff_0000, 0, 0, 0, 0], refused(Eperm)),
         ("personality", [0xffff_ffff, 0, 0, 0, 0, 0], Action::Allow),
         ("personality", [0x4_0000, 0, 0, 0, 0, 0], refused(Eperm)),
     ] {

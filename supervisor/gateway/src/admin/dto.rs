@@ -99,6 +99,9 @@ pub struct PluginView {
     /// expired since, the policy trusts something else now. It goes on.
     #[serde(default)]
     pub trust_lost: Option<String>,
+    /// Whether that was not found out: the launcher did not say so in time.
+    #[serde(default)]
+    pub trust_unknown: bool,
     /// Until when the running instance is watched, each of its system calls noted; absent where it is
     /// not.
     #[serde(default)]
@@ -126,12 +129,13 @@ impl PluginView {
     }
 
     /// The same for people, who are not to overlook that what was trusted at its start no longer is:
-    /// `package, LOST`; `-` where none runs.
+    /// `package, LOST`; nor that nobody knows: `package, ?`. `-` where none runs.
     #[must_use]
     pub fn signed_now(&self) -> String {
         let signed = self.signed().unwrap_or("-");
         match self.trust_lost {
             Some(_) => format!("{signed}, LOST"),
+            None if self.trust_unknown => format!("{signed}, ?"),
             None => signed.to_owned(),
         }
     }

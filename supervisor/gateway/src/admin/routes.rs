@@ -97,16 +97,21 @@ const TRUST_LIMIT: Duration = Duration::from_secs(5);
 
 async fn plugins(State(api): Api) -> Json<Vec<PluginView>> {
     let mut plugins = api.control.plugins();
-    let asked = async {
-        for plugin in &mut plugins {
-            plugin.trust_lost = api.control.trust_lost(&plugin.id).await?;
+    let until = tokio::time::Instant::now() + TRUST_LIMIT;
+    let mut unknown = None;
+    for plugin in plugins.iter_mut().filter(|it| it.trust.is_some()) {
+        match tokio::time::timeout_at(until, api.control.trust_lost(&plugin.id)).await {
+            Ok(Ok(lost)) => plugin.trust_lost = lost,
+            failed => {
+                plugin.trust_unknown = true;
+                unknown.get_or_insert(failed);
+            }
         }
-        Ok::<_, ControlError>(())
-    };
-    match tokio::time::timeout(TRUST_LIMIT, asked).await {
-        Ok(Ok(())) => {}
-        Ok(Err(error)) => tracing::warn!(%error, "trust in plugins not looked at"),
-        Err(_) => tracing::warn!("trust in plugins not looked at in time"),
+    }
+    match unknown {
+        Some(Ok(Err(error))) => tracing::warn!(%error, "trust in plugins not looked at"),
+        Some(Err(_)) => tracing::warn!("trust in plugins not looked at in time"),
+        Some(Ok(Ok(_))) | None => {}
     }
     Json(plugins)
 }

@@ -59,6 +59,7 @@ fn view(name: &str, state: &str) -> PluginView {
         reason: None,
         trust: Some("pinned digest".into()),
         trust_lost: None,
+        trust_unknown: false,
         watched_until: None,
     }
 }
@@ -140,7 +141,7 @@ impl Control for Daemon {
     }
 
     fn plugins(&self) -> Vec<PluginView> {
-        vec![view("hello", "ready"), view("off", "disabled")]
+        vec![view("off", "disabled"), view("hello", "ready")]
     }
 
     fn plugin(&self, plugin: &PluginId) -> Option<PluginDetail> {
@@ -156,8 +157,13 @@ impl Control for Daemon {
     }
 
     fn trust_lost<'a>(&'a self, plugin: &'a PluginId) -> ControlFuture<'a, Option<String>> {
-        let lost = (plugin.as_str() == "hello").then(|| "key \"release\" was revoked".to_owned());
-        Box::pin(async { Ok(lost) })
+        let lost = match plugin.as_str() {
+            "hello" => Ok(Some("key \"release\" was revoked".to_owned())),
+            _ => Err(ControlError::UnknownPlugin {
+                plugin: plugin.clone(),
+            }),
+        };
+        Box::pin(async { lost })
     }
 
     fn usage(&self) -> ControlFuture<'_, UsageView> {

@@ -68,7 +68,10 @@ pub(super) struct Budget {
     plugin: OsString,
     share: Share,
     left: Share,
-    /// Bytes of its files that take place on the disk.
+    /// Bytes that the disk has of everything.
+    used: u64,
+    /// Bytes of its files that take place on the disk: no more than the disk has of everything. Files that share
+    /// their content (copies that are clones) each have all of it, and the disk has it once.
     backed: u64,
     /// Bytes that take none, and were taken.
     taken: u64,
@@ -88,8 +91,8 @@ pub(super) enum Charged {
 }
 
 impl Budget {
-    /// What so many plugins have together.
-    pub(super) fn new(all: Share, plugins: usize) -> Self {
+    /// What so many plugins have together, on a disk that so many bytes of are used.
+    pub(super) fn new(all: Share, plugins: usize, used: u64) -> Self {
         let nobody = Share {
             entries: 0,
             names: 0,
@@ -101,6 +104,7 @@ impl Budget {
             plugin: OsString::new(),
             share: nobody,
             left: nobody,
+            used,
             backed: 0,
             taken: 0,
             several: BTreeSet::new(),
@@ -179,7 +183,7 @@ impl Budget {
         self.is_spent = false;
     }
 
-    /// Bytes of a file that are not on the disk, or were counted under another name; counts those that are.
+    /// Bytes of a file that are not on the disk, or were counted already; counts those that are.
     fn unbacked(&mut self, stat: &Stat) -> u64 {
         let size = u64::try_from(stat.st_size).unwrap_or(0);
         if stat.st_nlink > 1 && !self.several.insert((stat.st_dev, stat.st_ino)) {
@@ -187,7 +191,35 @@ impl Budget {
         }
         let blocks = u64::try_from(stat.st_blocks).unwrap_or(0);
         let backed = blocks.saturating_mul(BLOCK_BYTES);
-        self.backed = self.backed.saturating_add(backed);
+        let backed = backed.min(self.used.saturating_sub(self.backed));
+        self.backed += backed;
         size.saturating_sub(backed.max(SMALL_BYTES))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs::{self, File};
+
+    use super::*;
+
+    #[test]
+    fn copies_that_share_their_content_are_counted_as_what_the_disk_has() {
+        let base = tempfile::tempdir().unwrap();
+        let path = base.path().join("whole");
+        fs::write(&path, vec![b'x'; 1 << 20]).unwrap();
+        File::open(&path).unwrap().sync_all().unwrap();
+        let stat = rustix::fs::stat(&path).unwrap();
+        let share = Share::small(100, 1 << 20, 1 << 20);
+        // So many files of 1 MiB, each with all of its blocks: what the disk has, and what is beyond it at most.
+        for (used, taken) in [(1 << 30, 9), (3 << 20, 9), (1 << 20, 5), (0, 1)] {
+            let mut budget = Budget::new(share, 1, used);
+            let charge = |_: &usize| {
+                let met = Met::File(File::open(&path).unwrap());
+                let charged = budget.charge(Path::new("plugin/copy"), Some((&met, &stat)));
+                matches!(charged, Charged::Taken)
+            };
+            assert_eq!((0..9).filter(charge).count(), taken, "{used}");
+        }
     }
 }

@@ -76,6 +76,12 @@ fn hold(who: &'static str, directory: &Path, path: &Path, lock: &File) -> Result
             who,
             path: directory.into(),
         }),
+        // As the daemon has it: a network's file system may lock no directory that is open to be read.
+        Err(TryLockError::Error(error))
+            if path == directory && error.raw_os_error() == Some(nix::libc::EBADF) =>
+        {
+            Ok(())
+        }
         Err(TryLockError::Error(error)) => Err(file("lock", path)(error)),
     }
 }

@@ -138,6 +138,7 @@ mod tests {
     #[test]
     fn nothing_is_opened_as_root_where_others_may_write() {
         if !nix::unistd::geteuid().is_root() {
+            eprintln!("skipped: nothing_is_opened_as_root_where_others_may_write: needs root");
             return;
         }
         let base = tempfile::tempdir().unwrap();

@@ -87,6 +87,7 @@ mod tests {
             reason: None,
             trust: Some("package signed by \"release\"".into()),
             trust_lost: None,
+            trust_unknown: false,
             watched_until: None,
         };
         let failed = PluginView {
@@ -101,12 +102,18 @@ mod tests {
             trust_lost: Some("key \"release\" was revoked".into()),
             ..hello.clone()
         };
+        let unasked = PluginView {
+            id: "slow".parse().unwrap(),
+            trust_unknown: true,
+            ..hello.clone()
+        };
         assert_eq!(
-            page(&[hello, failed, revoked], now).to_string(),
+            page(&[hello, failed, revoked, unasked], now).to_string(),
             "PLUGIN  VERSION  STATE   SINCE  SIGNED         ROUTES  ABOUT\n\
              hello   1.0.0    ready   0s     package        0       Greets\n\
              mailer  1.0.0    failed  0s     -              0       exit code 1\\u{1b}[2J\n\
-             old     1.0.0    ready   0s     package, LOST  0       Greets\n"
+             old     1.0.0    ready   0s     package, LOST  0       Greets\n\
+             slow    1.0.0    ready   0s     package, ?     0       Greets\n"
         );
         assert!(page(&[], now).to_string().contains("plugin add"));
     }

@@ -202,6 +202,7 @@ mod tests {
         let (base, path) = database().await;
         open_to_read(&path).await.unwrap();
         if !nix::unistd::geteuid().is_root() {
+            eprintln!("skipped: root_opens_no_link_and_nothing_that_it_would_wait_for: needs root");
             return;
         }
         let away = base.path().join("away.db");

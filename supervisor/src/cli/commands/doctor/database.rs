@@ -54,7 +54,9 @@ pub(super) async fn look(patient: &Patient<'_>, found: &mut Findings) {
         Err(error) => {
             // Told before SQLite was asked: by root, to whom no mode forbids it.
             let otherwise = match error {
-                sqlx::Error::Io(_) => "look who made what is named, and take that name away",
+                sqlx::Error::Io(_) => {
+                    "look who made what is named, and move it to a directory of root's"
+                }
                 _ => "run it with sudo",
             };
             let source = StoreError::Open {

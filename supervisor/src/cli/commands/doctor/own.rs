@@ -124,11 +124,17 @@ fn database(path: &Path, owner: Option<u32>, user: &str, found: &mut Findings) {
     let mend = match owner.is_none_or(|owner| owner == metadata.uid()) {
         // As its owner: what it could be led to by then is that one's anyway.
         true => format!("sudo -u {user} chmod go= {}", shell_word(path)),
-        false => format!(
-            "stop the daemon, look who put it there, take it away (rm {}), and put back what it \
-             held: pinfold restore FILE",
-            shell_word(path)
-        ),
+        // It may be all that there is of it. What is moved, and read no link of, is out of the daemon's reach.
+        false => {
+            let moved = Path::new("/root").join(path.file_name().unwrap_or_default());
+            format!(
+                "stop the daemon, look who put it there, and move it away (mv {0} /root/); where it is \
+                 the database, have the daemon's user write it anew (dd iflag=nofollow if={1} | sudo -u \
+                 {user} sh -c 'umask 077; cat >\"$0\"' {0}), otherwise: pinfold restore FILE",
+                shell_word(path),
+                shell_word(&moved)
+            )
+        }
     };
     found.fail(CHECK, said(path, &metadata), mend);
 }
