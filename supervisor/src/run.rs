@@ -116,22 +116,9 @@ async fn serve(start: Start, child: &mut Option<Child>) -> Result<(), RunError> 
             .await
             .map_err(begin("seed the demonstration database"))?;
     }
-    // Bringing an earlier version's database forwards takes as long as it is large: a copy, and reading that.
-    let patience = tokio::spawn(manager::ask_for_time());
-    let database = place.database();
-    let opened = tokio::select! {
-        opened = Store::open(&database) => opened,
-        // What is not whole yet is undone by the next start.
-        _ = asked.wait() => {
-            patience.abort();
-            return Ok(());
-        }
+    let Some(store) = open_store(&place, &mut asked).await? else {
+        return Ok(());
     };
-    if let Ok(store) = &opened {
-        take_pending(store, &place.pending_records()).await;
-    }
-    patience.abort();
-    let store = opened.map_err(RunError::Store)?;
     let tokens = Arc::new(
         KnownTokens::load(store.clone())
             .await
@@ -318,13 +305,31 @@ async fn serve(start: Start, child: &mut Option<Child>) -> Result<(), RunError> 
     };
     match end {
         End::Asked | End::HandOver => Ok(()),
-        // It has said why it gave up.
         End::GatewayGone(why) => Err(RunError::Gateway(why)),
+        // It has said why it gave up.
         End::LauncherGone(_) if is_starting && status.is_some_and(|s| s.code().is_some()) => {
             Err(RunError::LauncherNotStarted)
         }
         End::LauncherGone(error) => Err(RunError::LauncherGone(error)),
     }
+}
+
+/// The daemon's state, with the records that were left for its audit trail; none where the daemon was asked
+/// to end before it was open.
+async fn open_store(place: &Place, asked: &mut Asked) -> Result<Option<Store>, RunError> {
+    // Bringing an earlier version's database forwards takes as long as it is large: a copy, and reading that.
+    let patience = tokio::spawn(manager::ask_for_time());
+    let database = place.database();
+    let opened = tokio::select! {
+        opened = Store::open(&database) => opened.map(Some),
+        // What is not whole yet is undone by the next start.
+        _ = asked.wait() => Ok(None),
+    };
+    if let Ok(Some(store)) = &opened {
+        take_pending(store, &place.pending_records()).await;
+    }
+    patience.abort();
+    opened.map_err(RunError::Store)
 }
 
 /// Takes into the audit trail what the policies' owner did while there was no daemon. What cannot be taken
