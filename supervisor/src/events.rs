@@ -62,7 +62,7 @@ pub(crate) struct Event {
 
 /// An event that is not numbered yet.
 #[derive(Debug)]
-pub(crate) struct Happening {
+pub(crate) struct NewEvent {
     pub(crate) plugin: PluginId,
     pub(crate) generation: Generation,
     pub(crate) kind: EventKind,
@@ -95,15 +95,15 @@ impl Default for Events {
 
 impl Events {
     /// Numbers and keeps an event, logs it, and tells whoever follows.
-    pub(crate) fn record(&self, happening: Happening) -> Arc<Event> {
-        let Happening {
+    pub(crate) fn record(&self, new: NewEvent) -> Arc<Event> {
+        let NewEvent {
             plugin,
             generation,
             kind,
             from,
             to,
             cause,
-        } = happening;
+        } = new;
         let mut ring = self.ring();
         ring.last = ring.last.saturating_add(1);
         let event = Arc::new(Event {
@@ -215,8 +215,8 @@ impl Event {
 mod tests {
     use super::*;
 
-    fn happening(cause: &str) -> Happening {
-        Happening {
+    fn new_event(cause: &str) -> NewEvent {
+        NewEvent {
             plugin: "a".parse().unwrap(),
             generation: Generation(1),
             kind: EventKind::StateChanged,
@@ -230,7 +230,7 @@ mod tests {
     fn the_newest_are_kept_and_numbers_have_no_gap() {
         let events = Events::default();
         for n in 1..=RING_EVENTS + 5 {
-            assert_eq!(events.record(happening("x")).number, n as u64);
+            assert_eq!(events.record(new_event("x")).number, n as u64);
         }
         let numbers = |after, limit| -> Vec<u64> {
             let latest = events.latest(after, limit);
@@ -248,7 +248,7 @@ mod tests {
         let events = Events::default();
         let mut follower = events.subscribe();
         for _ in 0..FOLLOWER_EVENTS + 3 {
-            events.record(happening("x"));
+            events.record(new_event("x"));
         }
         let Some(Followed::Missed(3)) = follower.next().await else {
             panic!("three were missed");

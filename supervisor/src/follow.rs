@@ -205,7 +205,7 @@ mod tests {
     use tokio::sync::Semaphore;
 
     use super::*;
-    use crate::events::{EventKind, Happening};
+    use crate::events::{EventKind, NewEvent};
     use crate::logs::Logs;
     use crate::state::State;
 
@@ -218,7 +218,7 @@ mod tests {
     }
 
     fn happen(events: &Events, plugin: &str) {
-        events.record(Happening {
+        events.record(NewEvent {
             plugin: plugin.parse().unwrap(),
             generation: Generation(1),
             kind: EventKind::StateChanged,

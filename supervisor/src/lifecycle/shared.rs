@@ -12,7 +12,7 @@ use tokio::sync::watch;
 use super::inherited::Inherited;
 use crate::catalogue::Catalogue;
 use crate::chain::Chain;
-use crate::events::{EventKind, Happening};
+use crate::events::{EventKind, NewEvent};
 use crate::logs::PluginLog;
 use crate::state::{Snapshot, State};
 use crate::store::audit::Entry;
@@ -62,7 +62,7 @@ impl Shared {
             }
         });
         if state != before {
-            self.catalogue.events().record(Happening {
+            self.catalogue.events().record(NewEvent {
                 plugin: self.plugin.clone(),
                 generation: self.snapshot.borrow().generation,
                 kind: EventKind::StateChanged,
@@ -75,7 +75,7 @@ impl Shared {
 
     /// Tells of something that is no change of state.
     pub(super) fn tell(&self, kind: EventKind, generation: Generation, cause: String) {
-        self.catalogue.events().record(Happening {
+        self.catalogue.events().record(NewEvent {
             plugin: self.plugin.clone(),
             generation,
             kind,
