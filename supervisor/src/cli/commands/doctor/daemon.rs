@@ -1,14 +1,28 @@
 //! What a daemon that runs says of itself: plugins that do not serve, controls that are not in force.
 
-use pinfold_gateway::admin::dto::ControlState;
+use pinfold_gateway::admin::dto::{ControlState, StatusView};
 
 use super::{Findings, Patient};
+use crate::cli::client::Client;
 use crate::cli::review::chain;
+
+/// What mends a daemon that answers, and does not say what it is asked for.
+const LOG_SAYS_WHY: &str = "its log says why: sudo journalctl -u 'pinfold*'";
 
 pub(super) async fn look(patient: &Patient<'_>, found: &mut Findings) {
     let Some(status) = &patient.status else {
         return;
     };
+    version(status, found);
+    for warning in &status.warnings {
+        found.note("daemon", warning.clone());
+    }
+    let client = &patient.context.client;
+    posture(client, found).await;
+    plugins(client, found).await;
+}
+
+fn version(status: &StatusView, found: &mut Findings) {
     let version = env!("CARGO_PKG_VERSION");
     if status.version != version {
         found.warn(
@@ -20,10 +34,9 @@ pub(super) async fn look(patient: &Patient<'_>, found: &mut Findings) {
             "restart it: sudo systemctl restart pinfold",
         );
     }
-    for warning in &status.warnings {
-        found.note("daemon", warning.clone());
-    }
-    let client = &patient.context.client;
+}
+
+async fn posture(client: &Client, found: &mut Findings) {
     match client.posture(None).await {
         Ok(posture) => {
             let missing: Vec<String> = posture
@@ -49,20 +62,15 @@ pub(super) async fn look(patient: &Patient<'_>, found: &mut Findings) {
                 );
             }
         }
-        Err(error) => found.fail(
-            "posture",
-            chain(&error),
-            "its log says why: sudo journalctl -u 'pinfold*'",
-        ),
+        Err(error) => found.fail("posture", chain(&error), LOG_SAYS_WHY),
     }
+}
+
+async fn plugins(client: &Client, found: &mut Findings) {
     let plugins = match client.plugins().await {
         Ok(plugins) => plugins,
         Err(error) => {
-            found.fail(
-                "plugins",
-                chain(&error),
-                "its log says why: sudo journalctl -u 'pinfold*'",
-            );
+            found.fail("plugins", chain(&error), LOG_SAYS_WHY);
             return;
         }
     };
