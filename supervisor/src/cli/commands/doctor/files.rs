@@ -23,6 +23,15 @@ pub(super) fn look(patient: &Patient<'_>, found: &mut Findings) {
     private_keys(review, found);
 }
 
+/// A directory that the launcher reads only where it trusts it.
+struct Directory<'a> {
+    /// What it is, or its key in launcher.toml.
+    name: &'static str,
+    path: &'a Path,
+    /// Whose it may be beside root's and the launcher's.
+    also: Option<u32>,
+}
+
 /// What the launcher reads: its own user's or root's, and nobody else's to change, all the way.
 fn trusted(review: &Review, found: &mut Findings) {
     let config = &review.config;
@@ -31,26 +40,24 @@ fn trusted(review: &Review, found: &mut Findings) {
     };
     let launcher = metadata.uid();
     let daemon = User::from_name(&config.daemon_user).ok().flatten();
-    let mut places = vec![
-        (
-            "the configuration",
-            review.config_file.parent().unwrap_or(Path::new("/")),
-            None,
-        ),
-        ("policy-dir", config.policy_dir.as_path(), None),
-        ("keys-dir", config.keys_dir.as_path(), None),
-        ("state-dir", config.state_dir.as_path(), None),
+    let config_dir = review.config_file.parent().unwrap_or(Path::new("/"));
+    let plain = |name, path| Directory {
+        name,
+        path,
+        also: None,
+    };
+    let mut directories = vec![
+        plain("the configuration", config_dir),
+        plain("policy-dir", &config.policy_dir),
+        plain("keys-dir", &config.keys_dir),
+        plain("state-dir", &config.state_dir),
     ];
-    places.extend(
-        config
-            .data_dir
-            .as_deref()
-            .map(|path| ("data-dir", path, None)),
-    );
-    let daemon_uid = daemon.as_ref().map(|user| user.uid.as_raw());
-    places.extend(
-        (config.dev_policy_dir.as_deref()).map(|path| ("dev-policy-dir", path, daemon_uid)),
-    );
+    directories.extend((config.data_dir.as_deref()).map(|path| plain("data-dir", path)));
+    directories.extend((config.dev_policy_dir.as_deref()).map(|path| Directory {
+        name: "dev-policy-dir",
+        path,
+        also: daemon.as_ref().map(|user| user.uid.as_raw()),
+    }));
     if daemon.is_none() {
         found.fail(
             CHECK,
@@ -62,7 +69,8 @@ fn trusted(review: &Review, found: &mut Findings) {
         );
     }
     let mut fine = 0;
-    for (name, path, also) in places {
+    for directory in &directories {
+        let Directory { name, path, also } = *directory;
         let opened = match TrustedDir::open_as(launcher, path, also) {
             Err(error) if error.is_absent() && name == "keys-dir" => {
                 found.note(CHECK, format!("there is no {name} {}", path.display()));
@@ -83,39 +91,44 @@ fn trusted(review: &Review, found: &mut Findings) {
                 "chown and chmod it: it and every directory above it belong to root or the launcher's user, and nobody else may write there",
             ),
         }
-        for entry in fs::read_dir(path).into_iter().flatten().flatten() {
-            let path = entry.path();
-            let Ok(metadata) = entry.metadata() else {
-                continue;
-            };
-            let owners = [0, launcher];
-            let is_owner = owners.contains(&metadata.uid()) || also == Some(metadata.uid());
-            if metadata.is_file() && (!is_owner || metadata.mode() & 0o022 != 0) {
-                let (uid, mode) = (metadata.uid(), metadata.mode() & 0o7777);
-                found.fail(
-                    CHECK,
-                    format!(
-                        "{} is uid {uid}'s, mode {mode:04o}: the launcher does not trust it",
-                        path.display()
-                    ),
-                    match is_ours && metadata.nlink() == 1 {
-                        true => {
-                            format!("chown {launcher} {0} && chmod go-w {0}", shell_word(&path))
-                        }
-                        false => format!(
-                            "look who wrote it, take it away (rm {}), and have it written again",
-                            shell_word(&path)
-                        ),
-                    },
-                );
-            }
-        }
+        contents(directory, launcher, is_ours, found);
     }
     if fine > 0 {
         found.fine(
             CHECK,
             format!("{fine} directories are trusted, with everything above them"),
         );
+    }
+}
+
+/// The files in a directory that the launcher does not trust. `is_ours`: nobody else can change a name in it.
+fn contents(directory: &Directory<'_>, launcher: u32, is_ours: bool, found: &mut Findings) {
+    for entry in fs::read_dir(directory.path).into_iter().flatten().flatten() {
+        let path = entry.path();
+        let Ok(metadata) = entry.metadata() else {
+            continue;
+        };
+        let owners = [0, launcher];
+        let is_owner = owners.contains(&metadata.uid()) || directory.also == Some(metadata.uid());
+        if metadata.is_file() && (!is_owner || metadata.mode() & 0o022 != 0) {
+            let (uid, mode) = (metadata.uid(), metadata.mode() & 0o7777);
+            found.fail(
+                CHECK,
+                format!(
+                    "{} is uid {uid}'s, mode {mode:04o}: the launcher does not trust it",
+                    path.display()
+                ),
+                match is_ours && metadata.nlink() == 1 {
+                    true => {
+                        format!("chown {launcher} {0} && chmod go-w {0}", shell_word(&path))
+                    }
+                    false => format!(
+                        "look who wrote it, take it away (rm {}), and have it written again",
+                        shell_word(&path)
+                    ),
+                },
+            );
+        }
     }
 }
 
