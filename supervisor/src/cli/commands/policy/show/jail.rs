@@ -20,6 +20,19 @@ fn not_usable(error: FilesError) -> Failure {
     Failure::new(Exit::Config, NotUsable(error)).hint("`pinfold policy check` says where")
 }
 
+/// The template of the policy's dialect, and where its text says what.
+fn reviewed_template(
+    review: &Review,
+    rows: &Rows<'_>,
+) -> Result<(ReviewedTemplate, Places), Failure> {
+    let reviewed = review
+        .files
+        .template(&rows.file().dialect)
+        .map_err(not_usable)?;
+    let places = Places::of(&reviewed.text);
+    Ok((reviewed, places))
+}
+
 fn of_template(reviewed: &ReviewedTemplate, places: &Places, path: &str) -> Origin {
     Origin::of(
         "template",
@@ -34,11 +47,7 @@ pub(super) fn template(
     plugin: &PluginId,
     rows: &Rows<'_>,
 ) -> Result<Vec<Row>, Failure> {
-    let reviewed = review
-        .files
-        .template(&rows.file().dialect)
-        .map_err(not_usable)?;
-    let places = Places::of(&reviewed.text);
+    let (reviewed, places) = reviewed_template(review, rows)?;
     let template = &reviewed.template;
     let row = |key: &str, value: String| Row {
         key: key.to_owned(),
@@ -67,11 +76,7 @@ pub(super) fn environment(
     plugin: &PluginId,
     rows: &Rows<'_>,
 ) -> Result<Vec<Row>, Failure> {
-    let reviewed = review
-        .files
-        .template(&rows.file().dialect)
-        .map_err(not_usable)?;
-    let places = Places::of(&reviewed.text);
+    let (reviewed, places) = reviewed_template(review, rows)?;
     let template = &reviewed.template;
     let input = TemplateInput {
         plugin,
