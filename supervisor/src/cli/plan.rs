@@ -6,7 +6,7 @@ mod trust;
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 
-use pinfold_policy::{ControlWish, Exec, Mount, PolicyFile, ProcView, Trust};
+use pinfold_policy::{ControlWish, Exec, Limits, Mount, PolicyFile, ProcView, Rates, Trust};
 use serde::Serialize;
 
 use super::output::Page;
@@ -256,47 +256,6 @@ pub(super) fn lines(policy: &PolicyFile) -> [(&'static str, Vec<String>); 6] {
     program.extend(mounts.iter().map(Mount::line));
     // A value may be a secret, and a grant changes none.
     program.extend(env.keys().map(|name| format!("env {name}")));
-    let mut trusted = Vec::new();
-    trusted.extend(
-        trust
-            .digest
-            .map(|digest| format!("these files alone: {digest}")),
-    );
-    trusted.extend(
-        trust
-            .unsigned
-            .then(|| "whatever files lie in the plugin's directory (unsigned)".to_owned()),
-    );
-    trusted.extend(trust.signed_by.iter().map(|key| {
-        match trust.package || trust.least_version.is_some() {
-            true => format!("a package signed by {key}"),
-            false => format!("a program signed by {key}, with whatever lies beside it"),
-        }
-    }));
-    let least = trust.least_version.as_ref();
-    trusted.extend(least.map(|least| format!("no version below {least}")));
-    let mut resources = vec![
-        format!("memory {}", limits.memory),
-        format!("cpu {}", limits.cpu),
-        format!("processes {}", limits.processes),
-        format!("tmp {}", limits.tmp),
-        format!("files {}", limits.files),
-        format!("file-size {}", limits.file_size),
-        format!("state {}", limits.state),
-        format!("state-files {}", limits.state_files),
-        format!("processors {}", limits.processors()),
-        format!("io {}", limits.io),
-    ];
-    resources.extend(
-        [
-            ("calls-per-second", rates.calls_per_second),
-            ("host-calls-per-second", rates.host_calls_per_second),
-            ("queries-per-minute", rates.queries_per_minute),
-            ("http-requests-per-minute", rates.http_requests_per_minute),
-        ]
-        .into_iter()
-        .filter_map(|(name, rate)| Some(format!("{name} {}", rate?))),
-    );
     let times = vec![
         format!("handshake {}", timeouts.handshake),
         format!("init {}", timeouts.init),
@@ -310,12 +269,63 @@ pub(super) fn lines(policy: &PolicyFile) -> [(&'static str, Vec<String>); 6] {
     });
     [
         (PERMISSIONS, permissions.lines().into_iter().collect()),
-        ("trust", trusted),
+        ("trust", lines_of_trust(trust)),
         ("program", program),
-        ("limits", resources),
+        ("limits", lines_of_limits(limits, rates)),
         ("time-outs", times),
         ("controls", wishes.collect()),
     ]
+}
+
+/// What may run.
+fn lines_of_trust(trust: &Trust) -> Vec<String> {
+    let mut lines = Vec::new();
+    lines.extend(
+        trust
+            .digest
+            .map(|digest| format!("these files alone: {digest}")),
+    );
+    lines.extend(
+        trust
+            .unsigned
+            .then(|| "whatever files lie in the plugin's directory (unsigned)".to_owned()),
+    );
+    lines.extend(trust.signed_by.iter().map(|key| {
+        match trust.package || trust.least_version.is_some() {
+            true => format!("a package signed by {key}"),
+            false => format!("a program signed by {key}, with whatever lies beside it"),
+        }
+    }));
+    let least = trust.least_version.as_ref();
+    lines.extend(least.map(|least| format!("no version below {least}")));
+    lines
+}
+
+/// What it may use, of the machine and of the host's services.
+fn lines_of_limits(limits: &Limits, rates: &Rates) -> Vec<String> {
+    let mut lines = vec![
+        format!("memory {}", limits.memory),
+        format!("cpu {}", limits.cpu),
+        format!("processes {}", limits.processes),
+        format!("tmp {}", limits.tmp),
+        format!("files {}", limits.files),
+        format!("file-size {}", limits.file_size),
+        format!("state {}", limits.state),
+        format!("state-files {}", limits.state_files),
+        format!("processors {}", limits.processors()),
+        format!("io {}", limits.io),
+    ];
+    lines.extend(
+        [
+            ("calls-per-second", rates.calls_per_second),
+            ("host-calls-per-second", rates.host_calls_per_second),
+            ("queries-per-minute", rates.queries_per_minute),
+            ("http-requests-per-minute", rates.http_requests_per_minute),
+        ]
+        .into_iter()
+        .filter_map(|(name, rate)| Some(format!("{name} {}", rate?))),
+    );
+    lines
 }
 
 /// The lines of both: those of `now` in their order, then those that are gone.
