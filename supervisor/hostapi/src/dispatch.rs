@@ -145,6 +145,12 @@ impl HostApi {
             return Err(HostError::Deadline);
         }
         let services = &self.services;
+        let passed = |writes, database, sql, parameters| Statement {
+            writes,
+            database,
+            sql,
+            parameters,
+        };
         // Large futures are boxed: every call's has room for the largest of what is not.
         match call {
             HostCall::DbQuery {
@@ -152,12 +158,7 @@ impl HostApi {
                 sql,
                 parameters,
             } => {
-                let statement = Statement {
-                    writes: false,
-                    database,
-                    sql,
-                    parameters,
-                };
+                let statement = passed(false, database, sql, parameters);
                 let limit = deadline(context);
                 Box::pin(services.databases.run(caller, statement, limit, subject)).await
             }
@@ -166,12 +167,7 @@ impl HostApi {
                 sql,
                 parameters,
             } => {
-                let statement = Statement {
-                    writes: true,
-                    database,
-                    sql,
-                    parameters,
-                };
+                let statement = passed(true, database, sql, parameters);
                 let limit = deadline(context);
                 Box::pin(services.databases.run(caller, statement, limit, subject)).await
             }
