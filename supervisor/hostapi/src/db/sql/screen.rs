@@ -120,29 +120,36 @@ fn passes(token: &Token) -> bool {
         | Token::Period
         | Token::SemiColon
         | Token::LParen
-        | Token::RParen
-        | Token::DoubleEq
-        | Token::Eq
-        | Token::Neq
-        | Token::Lt
-        | Token::Gt
-        | Token::LtEq
-        | Token::GtEq
-        | Token::Plus
-        | Token::Minus
-        | Token::Mul
-        | Token::Div
-        | Token::Mod
-        | Token::StringConcat
-        | Token::Ampersand
-        | Token::Pipe
-        | Token::Tilde
-        | Token::ShiftLeft
-        | Token::ShiftRight
-        | Token::Arrow
-        | Token::LongArrow => true,
-        _ => false,
+        | Token::RParen => true,
+        other => is_operator(other),
     }
+}
+
+/// Whether a token is one of the operators that pass; each of them makes the tree one level deeper.
+fn is_operator(token: &Token) -> bool {
+    matches!(
+        token,
+        Token::DoubleEq
+            | Token::Eq
+            | Token::Neq
+            | Token::Lt
+            | Token::Gt
+            | Token::LtEq
+            | Token::GtEq
+            | Token::Plus
+            | Token::Minus
+            | Token::Mul
+            | Token::Div
+            | Token::Mod
+            | Token::StringConcat
+            | Token::Ampersand
+            | Token::Pipe
+            | Token::Tilde
+            | Token::ShiftLeft
+            | Token::ShiftRight
+            | Token::Arrow
+            | Token::LongArrow
+    )
 }
 
 /// Operators seen so far on the way to the current token, one count for each open bracket.
@@ -212,27 +219,7 @@ fn chains(token: &Token) -> bool {
                 | Keyword::CASE
                 | Keyword::PRIOR
         ),
-        Token::DoubleEq
-        | Token::Eq
-        | Token::Neq
-        | Token::Lt
-        | Token::Gt
-        | Token::LtEq
-        | Token::GtEq
-        | Token::Plus
-        | Token::Minus
-        | Token::Mul
-        | Token::Div
-        | Token::Mod
-        | Token::StringConcat
-        | Token::Ampersand
-        | Token::Pipe
-        | Token::Tilde
-        | Token::ShiftLeft
-        | Token::ShiftRight
-        | Token::Arrow
-        | Token::LongArrow => true,
-        _ => false,
+        other => is_operator(other),
     }
 }
 
