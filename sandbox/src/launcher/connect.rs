@@ -6,14 +6,14 @@ use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::time::{Duration, Instant};
 
-use pinfold_policy::{Control, InstanceId};
+use pinfold_policy::{Control, InstanceId, Wanted};
 use rustix::fs::{FileType, Mode, OFlags, ResolveFlags, fstat, openat2};
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
 
 use super::controls::{self, Tried};
 use super::failure;
-use super::instance::{Instance, Wish};
+use super::instance::Instance;
 use super::launch::pid_namespace;
 use crate::protocol::{Failure, FailureKind, RequestId, SocketDirectory};
 use crate::sys::socket;
@@ -70,9 +70,9 @@ pub(super) fn prepare(
     let socket = rustix::net::socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)
         .map_err(|errno| host("make a socket", &errno.into()))?;
     // Before there is a peer who could send any.
-    if instance.pass_rights != Wish::Off
+    if instance.pass_rights != Wanted::Off
         && let Err(error) = socket::refuse_rights(&socket)
-        && instance.pass_rights == Wish::Required
+        && instance.pass_rights == Wanted::Required
     {
         let reason = format!("set SO_PASSRIGHTS: {error}");
         return Err(controls::refused(

@@ -4,7 +4,7 @@ use std::os::fd::OwnedFd;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use pinfold_policy::{Generation, PluginId};
+use pinfold_policy::{Generation, PluginId, Wanted};
 
 use super::given::Given;
 use super::handover::Whose;
@@ -38,7 +38,8 @@ pub(super) struct Instance {
     /// The plugin's user id as the launcher sees it.
     pub(super) uid: u32,
     pub(super) reaper_uid: Option<u32>,
-    pub(super) pass_rights: Wish,
+    /// Whether sockets to the plugin must refuse descriptors.
+    pub(super) pass_rights: Wanted,
     pub(super) phase: Phase,
     /// The daemon's wish for its end.
     pub(super) asked: Option<KillHow>,
@@ -53,14 +54,6 @@ pub(super) struct Instance {
     /// When it ends because the run in which it is watched is over.
     pub(super) watched_until: Option<Instant>,
     pub(super) whose: Whose,
-}
-
-/// Whether sockets to the plugin must refuse descriptors.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Wish {
-    Required,
-    Preferred,
-    Off,
 }
 
 /// How far an instance is.

@@ -22,7 +22,7 @@ use super::files::{Filter, Policy, ProfileUse};
 use super::given::{Ends, Given};
 use super::ground::Ground;
 use super::handover::Whose;
-use super::instance::{Instance, Phase, Running, Wish};
+use super::instance::{Instance, Phase, Running};
 use super::mounts::MountError;
 use super::quota::Uncounted;
 use super::reading::{self, Reading, WentBy};
@@ -369,11 +369,7 @@ pub(super) fn start(
         memory,
         uid: uid.unwrap_or(0),
         reaper_uid,
-        pass_rights: match file.wanted(Control::PassRights) {
-            Wanted::Required => Wish::Required,
-            Wanted::Preferred => Wish::Preferred,
-            Wanted::Off => Wish::Off,
-        },
+        pass_rights: file.wanted(Control::PassRights),
         phase: Phase::Starting(Box::new(Launching {
             request: wanting.request,
             starting,
