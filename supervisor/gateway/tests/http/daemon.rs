@@ -141,7 +141,7 @@ impl Control for Daemon {
     }
 
     fn plugins(&self) -> Vec<PluginView> {
-        vec![view("off", "disabled"), view("hello", "ready")]
+        vec![view("hello", "ready"), view("off", "disabled")]
     }
 
     fn plugin(&self, plugin: &PluginId) -> Option<PluginDetail> {
