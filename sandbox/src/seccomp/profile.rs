@@ -246,6 +246,22 @@ impl Profile {
         }
     }
 
+    /// Whether a program could change its limit on core dumps, which a jail has at the one figure at which the
+    /// kernel starts no program of the host's for a crash (core(5), `RLIMIT_CORE`).
+    #[must_use]
+    pub fn may_change_core_limit(&self) -> bool {
+        const CORE: u64 = 4;
+        const SOME_POINTER: u64 = 4096;
+        let allows = |call, args| {
+            let mut numbers = Arch::ALL
+                .iter()
+                .filter_map(|arch| Some((*arch, syscalls::number(*arch, call)?)));
+            numbers.any(|(arch, number)| self.decide(arch, number, &args) == Action::Allow)
+        };
+        allows("prlimit64", [0, CORE, SOME_POINTER, 0, 0, 0])
+            || allows("setrlimit", [CORE, SOME_POINTER, 0, 0, 0, 0])
+    }
+
     /// SHA-256 that stands for the profile in posture and caches. For a profile without base and
     /// without groups switched on later it is the digest of the file itself, so that a reviewer
     /// can compare it with `sha256sum`; otherwise it covers the file's digest, the groups that

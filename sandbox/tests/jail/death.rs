@@ -131,7 +131,11 @@ fn the_end_of_the_launcher_ends_the_jail() {
         .lines()
         .map(Result::unwrap);
     let pids = told
-        .find_map(|line| line.strip_prefix("jail with ").map(str::to_owned))
+        // Behind the name of the test, where one runs at a time.
+        .find_map(|line| {
+            line.split_once("jail with ")
+                .map(|(_, pids)| pids.to_owned())
+        })
         .unwrap();
     let handles: Vec<_> = pids
         .split(' ')

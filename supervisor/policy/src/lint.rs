@@ -117,6 +117,7 @@ rules! {
     ProfileRefused "profile-refused" Error "The syscall profile is refused.";
     ProfileRisk "profile-risk" Warning "The syscall profile allows calls that the default one refuses: i-accept-the-risk.";
     AffinityUndone "affinity-undone" Warning "limits.cpu-affinity beside a syscall profile with which the plugin may choose other processors.";
+    CoreLimit "core-limit" Warning "A syscall profile with which the plugin may have the host's program for crashes started.";
     ExecStage "exec-stage" Note "Any of the plugin's own files may be executed.";
     ProfileGroups "profile-groups" Note "Optional groups of the syscall profile are switched on.";
     LoopbackNeeded "loopback-needed" Error "loopback = false beside a grant whose way out is on loopback.";

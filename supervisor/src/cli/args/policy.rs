@@ -48,7 +48,7 @@ pub(in crate::cli) enum PolicyCommand {
     /// The plugin is started anew in its whole jail; each system call that it makes is noted, and what its
     /// profile refuses stays refused. Afterwards it is started anew once more, unwatched. Needs
     /// `watched-runs = true` in launcher.toml, and runs as the policies' owner. Prints what it proposes and
-    /// writes nothing unless an option says where.
+    /// writes it to no file unless an option says where.
     Learn(LearnArguments),
     /// The JSON Schema of policy files, for editors
     Schema,

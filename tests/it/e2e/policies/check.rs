@@ -203,6 +203,12 @@ fn profiles_are_checked_by_the_rules_that_the_launcher_has() {
         is_found(&checked, "profile-risk", "warning", Some(4)),
         "{checked}"
     );
+    assert!(!is_found(&checked, "core-limit", "warning", Some(4)));
+    let checked = profile("\"read\", \"prlimit64\"", accepted, "\"@own\"");
+    assert!(
+        is_found(&checked, "core-limit", "warning", Some(4)),
+        "{checked}"
+    );
     let undone = |checked: &Value| {
         let all = found(checked).into_iter();
         let of_rule = all.filter(|(rule, ..)| rule == "affinity-undone");

@@ -388,6 +388,17 @@ fn profile(files: &Files, policy: &PolicyFile, places: &Places, found: &mut Vec<
             found.push(Finding::new(Rule::ProfileRisk, message, help).at(place));
         }
     }
+    if reviewed.profile.may_change_core_limit() {
+        let finding = Finding::new(
+            Rule::CoreLimit,
+            format!(
+                "the syscall profile {name:?} lets the plugin change its limit on core dumps: for its crash the \
+                 kernel may then start the host's program (kernel.core_pattern), as root"
+            ),
+            "allow prlimit64 by the rules that the profile `default` has for it, and setrlimit not at all",
+        );
+        found.push(finding.at(place));
+    }
     // The launcher chooses before the plugin's program runs; the program may choose again.
     let choose = "sched_setaffinity";
     if !policy.limits.cpu_affinity.is_empty() && reviewed.profile.may_allow(choose) {
