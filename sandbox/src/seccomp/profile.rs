@@ -250,16 +250,26 @@ impl Profile {
     /// kernel starts no program of the host's for a crash (core(5), `RLIMIT_CORE`).
     #[must_use]
     pub fn may_change_core_limit(&self) -> bool {
-        const CORE: u64 = 4;
-        const SOME_POINTER: u64 = 4096;
-        let allows = |call, args| {
+        // As plain as they come, and as the kernel reads them all the same: of a number that is an int, half.
+        const UPPER: u64 = 1 << 32;
+        const CORE: [u64; 2] = [4, UPPER | 4];
+        const POINTERS: [u64; 2] = [4096, UPPER];
+        // Of the jail's processes the plugin's first is the second.
+        const PIDS: [u64; 4] = [0, UPPER, 1, 2];
+        let allows = |call, args: [u64; 6]| {
             let mut numbers = Arch::ALL
                 .iter()
                 .filter_map(|arch| Some((*arch, syscalls::number(*arch, call)?)));
             numbers.any(|(arch, number)| self.decide(arch, number, &args) == Action::Allow)
         };
-        allows("prlimit64", [0, CORE, SOME_POINTER, 0, 0, 0])
-            || allows("setrlimit", [CORE, SOME_POINTER, 0, 0, 0, 0])
+        CORE.into_iter().any(|core| {
+            POINTERS.into_iter().any(|new| {
+                allows("setrlimit", [core, new, 0, 0, 0, 0])
+                    || PIDS
+                        .into_iter()
+                        .any(|pid| allows("prlimit64", [pid, core, new, 0, 0, 0]))
+            })
+        })
     }
 
     /// SHA-256 that stands for the profile in posture and caches. For a profile without base and

@@ -82,8 +82,16 @@ fn as_launcher(test: &str, prepare: &str, body: fn()) {
         .permissions(std::fs::Permissions::from_mode(0o755))
         .tempdir_in("/tmp")
         .unwrap();
-    std::fs::copy(std::env::current_exe().unwrap(), place.path().join("test")).unwrap();
-    std::fs::copy(stage().join("probe"), place.path().join("probe")).unwrap();
+    // By a process of its own: what is open here to be written, a jail that another test starts meanwhile has
+    // too for a moment, and no such program is executed.
+    for (from, to) in [
+        (std::env::current_exe().unwrap(), "test"),
+        (stage().join("probe"), "probe"),
+    ] {
+        let to = place.path().join(to);
+        let copied = Command::new("cp").args([&from, &to]).status().unwrap();
+        assert!(copied.success(), "{from:?}");
+    }
     let mut command = Command::new("unshare");
     command
         .args([

@@ -4,8 +4,9 @@
 //! none makes a backup many times as large as what it keeps on the disk. What those before it have left over is
 //! shared by those that come.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::{OsStr, OsString};
+use std::fs::File;
 use std::path::{Component, Path};
 
 use rustix::fs::Stat;
@@ -68,9 +69,11 @@ pub(super) struct Budget {
     plugin: OsString,
     share: Share,
     left: Share,
-    /// Bytes that the disk has of everything.
-    used: u64,
-    /// Bytes of its files that take place on the disk: no more than the disk has of everything. Files that share
+    /// Bytes that the disk of a file has of everything.
+    used: fn(&File) -> u64,
+    /// The disks that the plugin's files are on, and of what each has, how much no file was counted for yet.
+    disks: BTreeMap<u64, u64>,
+    /// Bytes of its files that take place on a disk: no more than the disk has of everything. Files that share
     /// their content (copies that are clones) each have all of it, and the disk has it once.
     backed: u64,
     /// Bytes that take none, and were taken.
@@ -91,8 +94,8 @@ pub(super) enum Charged {
 }
 
 impl Budget {
-    /// What so many plugins have together, on a disk that so many bytes of are used.
-    pub(super) fn new(all: Share, plugins: usize, used: u64) -> Self {
+    /// What so many plugins have together.
+    pub(super) fn new(all: Share, plugins: usize) -> Self {
         let nobody = Share {
             entries: 0,
             names: 0,
@@ -105,6 +108,7 @@ impl Budget {
             share: nobody,
             left: nobody,
             used,
+            disks: BTreeMap::new(),
             backed: 0,
             taken: 0,
             several: BTreeSet::new(),
@@ -140,8 +144,8 @@ impl Budget {
         }
         self.left.entries -= 1;
         self.left.names -= names;
-        if let Some((Met::File(_), stat)) = entry {
-            let unbacked = self.unbacked(stat);
+        if let Some((Met::File(file), stat)) = entry {
+            let unbacked = self.unbacked(file, stat);
             let limit = self
                 .share
                 .unbacked
@@ -177,6 +181,7 @@ impl Budget {
         self.to_come = plugins - 1;
         self.left = self.share;
         self.plugin = plugin.to_owned();
+        self.disks = BTreeMap::new();
         self.backed = 0;
         self.taken = 0;
         self.several = BTreeSet::new();
@@ -184,22 +189,33 @@ impl Budget {
     }
 
     /// Bytes of a file that are not on the disk, or were counted already; counts those that are.
-    fn unbacked(&mut self, stat: &Stat) -> u64 {
+    fn unbacked(&mut self, file: &File, stat: &Stat) -> u64 {
         let size = u64::try_from(stat.st_size).unwrap_or(0);
         if stat.st_nlink > 1 && !self.several.insert((stat.st_dev, stat.st_ino)) {
             return size;
         }
         let blocks = u64::try_from(stat.st_blocks).unwrap_or(0);
         let backed = blocks.saturating_mul(BLOCK_BYTES);
-        let backed = backed.min(self.used.saturating_sub(self.backed));
-        self.backed += backed;
+        let used = self.used;
+        let left = self.disks.entry(stat.st_dev).or_insert_with(|| used(file));
+        let backed = backed.min(*left);
+        *left -= backed;
+        self.backed = self.backed.saturating_add(backed);
         size.saturating_sub(backed.max(SMALL_BYTES))
     }
 }
 
+/// Bytes that the file system of a file has of everything; where it does not say, what every file has counts.
+fn used(file: &File) -> u64 {
+    rustix::fs::fstatvfs(file).map_or(u64::MAX, |found| {
+        let blocks = found.f_blocks.saturating_sub(found.f_bfree);
+        blocks.saturating_mul(found.f_frsize)
+    })
+}
+
 #[cfg(test)]
 mod tests {
-    use std::fs::{self, File};
+    use std::fs;
 
     use super::*;
 
@@ -212,14 +228,23 @@ mod tests {
         let stat = rustix::fs::stat(&path).unwrap();
         let share = Share::small(100, 1 << 20, 1 << 20);
         // So many files of 1 MiB, each with all of its blocks: what the disk has, and what is beyond it at most.
-        for (used, taken) in [(1 << 30, 9), (3 << 20, 9), (1 << 20, 5), (0, 1)] {
-            let mut budget = Budget::new(share, 1, used);
+        let disks: [(fn(&File) -> u64, usize); 4] = [
+            (|_| 1 << 30, 9),
+            (|_| 3 << 20, 9),
+            (|_| 1 << 20, 5),
+            (|_| 0, 1),
+        ];
+        for (used, taken) in disks {
+            let mut budget = Budget {
+                used,
+                ..Budget::new(share, 1)
+            };
             let charge = |_: &usize| {
                 let met = Met::File(File::open(&path).unwrap());
                 let charged = budget.charge(Path::new("plugin/copy"), Some((&met, &stat)));
                 matches!(charged, Charged::Taken)
             };
-            assert_eq!((0..9).filter(charge).count(), taken, "{used}");
+            assert_eq!((0..9).filter(charge).count(), taken);
         }
     }
 }

@@ -2,7 +2,6 @@
 //! end of the backup.
 
 use std::fs;
-use std::io;
 use std::path::{Path, PathBuf};
 
 use super::budget::{Budget, Charged};
@@ -73,14 +72,6 @@ impl See for Seeing<'_> {
         }
         Ok(())
     }
-}
-
-/// Bytes that the file system of a directory has of everything.
-pub(super) fn used(path: &Path) -> Result<u64, ArchiveError> {
-    let found = rustix::fs::statvfs(path).map_err(io::Error::from);
-    let found = found.map_err(file("look at", path))?;
-    let blocks = found.f_blocks.saturating_sub(found.f_bfree);
-    Ok(blocks.saturating_mul(found.f_frsize))
 }
 
 /// How many names are in a directory.

@@ -18,7 +18,7 @@ use super::content::{Hashing, link_text};
 use super::error::{ArchiveError, file};
 use super::manifest::{AuditHead, Entry, EntryKind, FORMAT, Incomplete, Manifest, OwnerOf};
 use super::owners::Names;
-use super::seeing::{Seeing, count, used};
+use super::seeing::{Seeing, count};
 use super::tree::{Met, Why, walk};
 use super::work::Work;
 use super::{ENTRY_LIMIT, MANIFEST, MANIFEST_LIMIT_BYTES, read, text_of};
@@ -190,10 +190,7 @@ impl Writing {
             return self.file(name, from, size, header, owner, &area.path);
         }
         let budget = match area.kind {
-            AreaKind::Lasting => {
-                let (plugins, used) = (count(&area.path)?, used(&area.path)?);
-                Some(Budget::new(self.share, plugins, used))
-            }
+            AreaKind::Lasting => Some(Budget::new(self.share, count(&area.path)?)),
             _ => None,
         };
         let mut seeing = Seeing {

@@ -126,11 +126,13 @@ fn database(path: &Path, owner: Option<u32>, user: &str, found: &mut Findings) {
         true => format!("sudo -u {user} chmod go= {}", shell_word(path)),
         // It may be all that there is of it. What is moved, and read no link of, is out of the daemon's reach.
         false => {
-            let moved = Path::new("/root").join(path.file_name().unwrap_or_default());
+            let name = path.file_name().unwrap_or_default().to_string_lossy();
+            let moved = Path::new("/root").join(format!("{name}.moved"));
             format!(
-                "stop the daemon, look who put it there, and move it away (mv {0} /root/); where it is \
+                "stop the daemon, look who put it there, and move it away (mv -nT {0} {1}); where it is \
                  the database, have the daemon's user write it anew (dd iflag=nofollow if={1} | sudo -u \
-                 {user} sh -c 'umask 077; cat >\"$0\"' {0}), otherwise: pinfold restore FILE",
+                 {user} sh -c 'umask 077; cat >\"$0.new\" && test -s \"$0.new\" && mv \"$0.new\" \"$0\"' {0}), \
+                 otherwise: pinfold restore FILE",
                 shell_word(path),
                 shell_word(&moved)
             )
