@@ -58,6 +58,9 @@ impl Share {
     }
 }
 
+/// How many bytes the disk of a file has of everything.
+type Used = fn(&File) -> u64;
+
 /// What is left of the shares, plugin by plugin.
 #[derive(Debug)]
 pub(super) struct Budget {
@@ -69,8 +72,7 @@ pub(super) struct Budget {
     plugin: OsString,
     share: Share,
     left: Share,
-    /// Bytes that the disk of a file has of everything.
-    used: fn(&File) -> u64,
+    used: Used,
     /// The disks that the plugin's files are on, and of what each has, how much no file was counted for yet.
     disks: BTreeMap<u64, u64>,
     /// Bytes of its files that take place on a disk: no more than the disk has of everything. Files that share
@@ -228,7 +230,7 @@ mod tests {
         let stat = rustix::fs::stat(&path).unwrap();
         let share = Share::small(100, 1 << 20, 1 << 20);
         // So many files of 1 MiB, each with all of its blocks: what the disk has, and what is beyond it at most.
-        let disks: [(fn(&File) -> u64, usize); 4] = [
+        let disks: [(Used, usize); 4] = [
             (|_| 1 << 30, 9),
             (|_| 3 << 20, 9),
             (|_| 1 << 20, 5),
