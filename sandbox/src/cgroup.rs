@@ -43,8 +43,6 @@ mod fake;
 #[cfg(test)]
 mod real;
 
-use pinfold_policy::Control;
-
 pub use applied::{Applied, How, Limits, Reason, State};
 pub use devices::JAIL_DEVICES;
 pub use error::CgroupError;
@@ -55,15 +53,3 @@ pub use parent::Parent;
 pub use stats::Stats;
 pub use sweep::{Sweep, Swept, sweep};
 pub use watch::{Interest, Watch, WatchKind};
-
-/// The controls that groups give.
-pub(crate) const GROUP_CONTROLS: [Control; 8] = [
-    Control::Memory,
-    Control::MemoryGroupKill,
-    Control::Cpu,
-    Control::Processes,
-    Control::Io,
-    Control::Devices,
-    Control::GroupKill,
-    Control::GroupFreeze,
-];

@@ -12,8 +12,8 @@ use tempfile::TempDir;
 
 use super::dir::Dir;
 use super::{
-    Applied, CgroupError, Controller, GROUP_CONTROLS, Hierarchy, How, Limits, Parent, Place,
-    ProcPaths, Removal, State, Sweep, sweep, v1, v2,
+    Applied, CgroupError, Controller, Hierarchy, How, Limits, Parent, Place, ProcPaths, Removal,
+    State, Sweep, sweep, v1, v2,
 };
 
 /// A machine: its `/proc` files, and directories for its hierarchies.
@@ -267,13 +267,23 @@ fn without_hierarchies_every_control_is_missing_with_its_reason() {
     let machine = Machine::new(&[]);
     let hierarchy = machine.discover(&[], "");
     let mut parent = Parent::create(&hierarchy, &machine.locks()).unwrap();
+    let controls = [
+        Control::Memory,
+        Control::MemoryGroupKill,
+        Control::Cpu,
+        Control::Processes,
+        Control::Io,
+        Control::Devices,
+        Control::GroupKill,
+        Control::GroupFreeze,
+    ];
     let limits = Limits {
         io: Some(disks::IO),
         devices: true,
         ..limits()
     };
     let (mut leaf, applied) = parent.leaf("mailer-1", &limits).unwrap();
-    for control in GROUP_CONTROLS {
+    for control in controls {
         let State::Missing { reason } = state(&applied, control) else {
             panic!("{applied:?}")
         };

@@ -21,7 +21,7 @@ use super::controls::{Findings, Tried};
 use super::files::{Filter, ProfileUse};
 use super::ground::Ground;
 use super::log;
-use crate::cgroup::{Applied, GROUP_CONTROLS, IoLimits, Leaf, Limits, Removal};
+use crate::cgroup::{Applied, IoLimits, Leaf, Limits, Removal};
 use crate::jail::{self, GroupFds, Ids};
 use crate::posture::{Mode, State};
 use crate::sys::child::{self, Child, Ended};
@@ -254,6 +254,17 @@ fn setting(ground: &mut Ground, trial_ids: Result<Ids, String>) -> io::Result<Se
         trial_ids,
     })
 }
+
+const GROUP_CONTROLS: [Control; 8] = [
+    Control::Memory,
+    Control::MemoryGroupKill,
+    Control::Cpu,
+    Control::Processes,
+    Control::Io,
+    Control::Devices,
+    Control::GroupKill,
+    Control::GroupFreeze,
+];
 
 /// The controls of groups are those that the group of the whole launch has.
 fn of_groups(applied: &[Applied], mode: Mode) -> Findings {
