@@ -2,8 +2,8 @@
 
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help setup build packages reproduce plugins run test test-setup test-package test-rpm test-vm test-vm-smoke hostile attacks chaos soak lint bench \
-	bench-micro bench-check bench-accept bench-count token
+.PHONY: help setup build packages reproduce plugins run test test-setup test-package test-rpm test-vm test-vm-smoke \
+	hostile attacks chaos soak lint bench bench-micro bench-check bench-accept bench-count token
 
 # Where .ci/setup found or put the tools; nothing to read before the first set-up.
 tools = [ ! -f build/env.sh ] || . build/env.sh;

@@ -250,11 +250,11 @@ impl Profile {
     /// kernel starts no program of the host's for a crash (core(5), `RLIMIT_CORE`).
     #[must_use]
     pub fn may_change_core_limit(&self) -> bool {
-        // As plain as they come, and as the kernel reads them all the same: of a number that is an int, half.
+        // Of pid and resource the kernel reads the lower half alone; a pointer it reads whole.
         const UPPER: u64 = 1 << 32;
         const CORE: [u64; 2] = [4, UPPER | 4];
         const POINTERS: [u64; 2] = [4096, UPPER];
-        // Of the jail's processes the plugin's first is the second.
+        // In a jail the reaper is 1 and the plugin 2.
         const PIDS: [u64; 4] = [0, UPPER, 1, 2];
         let allows = |call, args: [u64; 6]| {
             let mut numbers = Arch::ALL

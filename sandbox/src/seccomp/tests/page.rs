@@ -61,6 +61,9 @@ include = [\"@exit-signal\", \"@memory\", \"@threads\", \"@process\", \"@io\", \
 No profile can allow what the walls of a jail rest on: mounting, namespaces, other address families than Unix and Internet, raw
 sockets, io_uring, ptrace, keyrings, bpf, perf, userfaultfd, modules, and what reaches hardware. Foreign architectures and x32
 numbers kill whatever the profile says.
+
+One that writes a rule of its own for `prlimit64` takes those of `default`: a plugin that makes its limit on core dumps 0 has the kernel
+start the host's program (`kernel.core_pattern`) for its crash. `pinfold policy check` warns of a profile that permits it (`core-limit`).
 ";
 
 /// A word for what becomes of a group's calls.

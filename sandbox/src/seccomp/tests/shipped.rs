@@ -36,6 +36,52 @@ fn each_compiles_for_each_architecture_to_a_small_program() {
 }
 
 #[test]
+fn none_lets_the_limit_on_core_dumps_be_changed_and_where_one_does_it_is_seen() {
+    for name in Profile::builtin_names() {
+        let profile = Profile::builtin(name).unwrap();
+        assert!(!profile.may_change_core_limit(), "{name}");
+    }
+    let of_own = |call: &str| {
+        let text = format!(
+            "schema = 1\nname = \"mine\"\narch = [\"x86_64\", \"aarch64\"]\ndefault = \"enosys\"\n\
+             [[group]]\nname = \"@mine\"\nwhy = \"A test.\"\naction = \"allow\"\n\
+             [[group.call]]\nname = \"prlimit64\"\nwhy = \"A test.\"\n{call}\n[use]\ninclude = [\"@mine\"]\n"
+        );
+        Profile::parse(&text, "mine").unwrap()
+    };
+    for (call, may) in [
+        // The one that `default` had.
+        (
+            "when = [{ arg = 0, width = 32, equals = 0 }]\nelse = \"eperm\"",
+            true,
+        ),
+        // Past rules that look at more than the kernel does, or at less.
+        (
+            "when = [{ arg = 1, width = 64, in = [0, 1, 7, 0x100000004] }]\nelse = \"eperm\"",
+            true,
+        ),
+        (
+            "when = [{ arg = 2, width = 32, equals = 0 }]\nelse = \"eperm\"",
+            true,
+        ),
+        (
+            "when = [{ arg = 0, width = 32, equals = 2 }]\nelse = \"eperm\"",
+            true,
+        ),
+        (
+            "when = [{ arg = 1, width = 32, in = [3, 7] }]\nelse = \"eperm\"",
+            false,
+        ),
+        (
+            "when = [{ arg = 2, width = 64, equals = 0 }]\nelse = \"eperm\"",
+            false,
+        ),
+    ] {
+        assert_eq!(of_own(call).may_change_core_limit(), may, "{call}");
+    }
+}
+
+#[test]
 fn none_allows_what_the_default_refuses_nor_answers_it_otherwise() {
     let default = Profile::builtin("default").unwrap();
     for profile in narrower() {

@@ -98,20 +98,22 @@ const TRUST_LIMIT: Duration = Duration::from_secs(5);
 async fn plugins(State(api): Api) -> Json<Vec<PluginView>> {
     let mut plugins = api.control.plugins();
     let until = tokio::time::Instant::now() + TRUST_LIMIT;
-    let mut unknown = None;
+    let mut unknown: Option<String> = None;
     for plugin in plugins.iter_mut().filter(|it| it.trust.is_some()) {
-        match tokio::time::timeout_at(until, api.control.trust_lost(&plugin.id)).await {
-            Ok(Ok(lost)) => plugin.trust_lost = lost,
-            failed => {
-                plugin.trust_unknown = true;
-                unknown.get_or_insert(failed);
+        let asked = tokio::time::timeout_at(until, api.control.trust_lost(&plugin.id)).await;
+        let why = match asked {
+            Ok(Ok(lost)) => {
+                plugin.trust_lost = lost;
+                continue;
             }
-        }
+            Ok(Err(error)) => error.to_string(),
+            Err(late) => late.to_string(),
+        };
+        plugin.trust_unknown = true;
+        unknown.get_or_insert(why);
     }
-    match unknown {
-        Some(Ok(Err(error))) => tracing::warn!(%error, "trust in plugins not looked at"),
-        Some(Err(_)) => tracing::warn!("trust in plugins not looked at in time"),
-        Some(Ok(Ok(_))) | None => {}
+    if let Some(error) = unknown {
+        tracing::warn!(error, "trust in plugins not looked at");
     }
     Json(plugins)
 }

@@ -124,7 +124,7 @@ fn database(path: &Path, owner: Option<u32>, user: &str, found: &mut Findings) {
     let mend = match owner.is_none_or(|owner| owner == metadata.uid()) {
         // As its owner: what it could be led to by then is that one's anyway.
         true => format!("sudo -u {user} chmod go= {}", shell_word(path)),
-        // It may be all that there is of it. What is moved, and read no link of, is out of the daemon's reach.
+        // It may be the only copy of the database. Where it is moved to, the daemon's user changes no name.
         false => {
             let name = path.file_name().unwrap_or_default().to_string_lossy();
             let moved = Path::new("/root").join(format!("{name}.moved"));
