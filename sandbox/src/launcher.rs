@@ -37,6 +37,7 @@ mod manager;
 mod mounts;
 mod namespace;
 mod networks;
+mod origin;
 mod outbox;
 mod poller;
 mod probe;

@@ -6,8 +6,6 @@
 //! where nobody adopts it in time, or where a launch of the same files would not be the same any more.
 
 use std::collections::BTreeMap;
-use std::fs::File;
-use std::io::{self, Read};
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::{Duration, Instant};
 
@@ -137,8 +135,10 @@ impl Launcher {
         if !self.between.is_possible() {
             return refused("this launcher was given its one connection: no other daemon can come");
         }
-        if is_replaced() {
-            return refused("the launcher's program has been replaced: the new one is to start");
+        if let Some(what) = self.origin.replaced() {
+            return refused(&format!(
+                "the launcher's {what} has been replaced: the new one is to start"
+            ));
         }
         if let Err(error) = self.ground.is_configured_as_read() {
             return Err(failure::of(FailureKind::Request, &error));
@@ -271,9 +271,10 @@ impl Launcher {
             return;
         };
         // Who waits is left to the launcher that should run.
-        if is_replaced() || self.ground.is_configured_as_read().is_err() {
-            return self
-                .end("launcher or configuration are others by now: the next one is to start");
+        if self.origin.replaced().is_some() || self.ground.is_configured_as_read().is_err() {
+            return self.end(
+                "launcher, unit or configuration are others by now: the next one is to start",
+            );
         }
         let socket = match super::door::accept(door, self.ground.reader.uid()) {
             Ok(Some(socket)) => socket,
@@ -379,77 +380,5 @@ impl Launcher {
                 Err("it does not wait for a daemon".into())
             }
         }
-    }
-}
-
-/// Bytes compared at a time.
-const PART_BYTES: usize = 64 * 1024;
-
-/// Whether another program lies where this launcher was started from: an upgrade. What runs is then not
-/// what should, and a daemon's end is the moment to start the new one.
-fn is_replaced() -> bool {
-    const OWN: &str = "/proc/self/exe";
-    // proc_pid_exe(5): what follows the path of a program whose file is gone, or has been replaced.
-    const GONE: &str = " (deleted)";
-    let Ok(path) = std::fs::read_link(OWN) else {
-        return true;
-    };
-    match path.to_str().and_then(|path| path.strip_suffix(GONE)) {
-        None => false,
-        Some(path) => !matches!(are_same(path, OWN), Ok(true)),
-    }
-}
-
-fn are_same(one: &str, other: &str) -> io::Result<bool> {
-    let (mut one, mut other) = (File::open(one)?, File::open(other)?);
-    if one.metadata()?.len() != other.metadata()?.len() {
-        return Ok(false);
-    }
-    let (mut a, mut b) = (vec![0; PART_BYTES], vec![0; PART_BYTES]);
-    loop {
-        let count = one.read(&mut a)?;
-        let (Some(part), Some(its)) = (a.get(..count), b.get_mut(..count)) else {
-            return Ok(false);
-        };
-        other.read_exact(its)?;
-        if part != its {
-            return Ok(false);
-        }
-        if count == 0 {
-            return Ok(true);
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn files_are_the_same_only_with_the_same_bytes() {
-        let directory = tempfile::tempdir().unwrap();
-        let write = |name: &str, bytes: &[u8]| {
-            let path = directory.path().join(name);
-            std::fs::write(&path, bytes).unwrap();
-            path.to_str().unwrap().to_owned()
-        };
-        let long = vec![7; PART_BYTES + 1];
-        let mut other = long.clone();
-        other[PART_BYTES] = 8;
-        let one = write("one", &long);
-        for (bytes, same) in [
-            (&long[..], true),
-            (&other[..], false),
-            (&long[1..], false),
-            (&[][..], false),
-        ] {
-            let other = write("other", bytes);
-            assert_eq!(are_same(&one, &other).unwrap(), same);
-        }
-        let empty = write("empty", &[]);
-        assert!(are_same(&empty, &empty).unwrap());
-        assert!(are_same(&one, "/absent").is_err());
-        // That of this test lies where it was started from.
-        assert!(!is_replaced());
     }
 }

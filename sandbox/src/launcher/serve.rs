@@ -19,6 +19,7 @@ use super::handover::Between;
 use super::instance::{Instance, Removing};
 use super::log;
 use super::manager::Manager;
+use super::origin::Origin;
 use super::outbox::Outbox;
 use super::poller::{Poller, Source};
 use super::probe::Probing;
@@ -40,6 +41,7 @@ pub(super) const END_LIMIT: Duration = Duration::from_secs(10);
 pub(super) struct Launcher {
     pub(super) ground: Ground,
     pub(super) manager: Manager,
+    pub(super) origin: Origin,
     pub(super) between: Between,
     pub(super) poller: Poller,
     pub(super) outbox: Outbox,
@@ -92,6 +94,7 @@ impl Launcher {
         Ok(Self {
             ground,
             manager,
+            origin: Origin::now(),
             between,
             poller,
             outbox: Outbox::new(socket),

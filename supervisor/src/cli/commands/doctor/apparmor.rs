@@ -38,7 +38,10 @@ pub(super) fn look(patient: &Patient<'_>, found: &mut Findings) {
 }
 
 fn mend(is_there: bool) -> String {
-    let load = format!("sudo apparmor_parser --replace {FILE} && sudo systemctl restart pinfold");
+    // A profile is taken on when a program is started, and a restart of the daemon alone leaves the launcher.
+    let load = format!(
+        "sudo apparmor_parser --replace {FILE} && sudo systemctl stop pinfold && sudo systemctl start pinfold"
+    );
     if is_there {
         return load;
     }

@@ -30,11 +30,19 @@ pub(super) fn look(patient: &Patient<'_>, found: &mut Findings) {
         return;
     }
     for name in [DAEMON, LAUNCHER] {
-        if text(name).is_none() {
-            let message = format!("there is no unit {name}");
-            found.fail(CHECK, message, "install the package pinfold again");
-            return;
-        }
+        let (message, hint) = match text(name) {
+            None => (
+                format!("there is no unit {name}"),
+                "install the package pinfold again".to_owned(),
+            ),
+            Some(text) if is_masked(&text) => (
+                format!("{name} is masked: it does not start"),
+                format!("sudo systemctl unmask {name}"),
+            ),
+            Some(_) => continue,
+        };
+        found.fail(CHECK, message, hint);
+        return;
     }
     let launcher = text(LAUNCHER).unwrap_or_default();
     let lacks = not_delegated(&launcher);
@@ -47,7 +55,9 @@ pub(super) fn look(patient: &Patient<'_>, found: &mut Findings) {
                 "Delegate= of {LAUNCHER} lacks {}: limits of plugins cannot be set",
                 lacks.join(", ")
             ),
-            format!("systemctl edit {LAUNCHER}: Delegate=cpu memory pids io"),
+            format!(
+                "sudo systemctl edit {LAUNCHER}: [Service] Delegate=cpu memory pids io; then sudo systemctl restart pinfold"
+            ),
         );
     }
     let is_enabled = ["pinfold.service", "pinfold-gateway.socket"]
@@ -101,6 +111,11 @@ fn effective(directories: &[PathBuf], name: &str) -> Option<String> {
     Some(text)
 }
 
+/// A mask is a link to /dev/null, or an empty file (systemd.unit(5)).
+fn is_masked(text: &str) -> bool {
+    text.lines().all(|line| line.trim().is_empty())
+}
+
 /// The controllers that a unit is not given (systemd.resource-control(5), `Delegate=`): the lists of
 /// all lines together, an empty one takes back what was before.
 fn not_delegated(text: &str) -> Vec<&'static str> {
@@ -116,7 +131,7 @@ fn not_delegated(text: &str) -> Vec<&'static str> {
             list => given.extend(list.split_whitespace()),
         }
     }
-    let wanted = ["cpu", "memory", "pids"];
+    let wanted = ["cpu", "memory", "pids", "io"];
     let lacks = wanted
         .into_iter()
         .filter(|one| !all && !given.contains(one));
@@ -125,17 +140,21 @@ fn not_delegated(text: &str) -> Vec<&'static str> {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::symlink;
+
     use super::*;
 
     #[test]
     fn delegation_is_read_as_systemd_reads_it() {
+        let all = vec!["cpu", "memory", "pids", "io"];
         for (text, lacks) in [
             ("[Service]\nDelegate=yes\n", vec![]),
             ("Delegate=cpu memory pids io", vec![]),
-            ("Delegate=cpu\nDelegate=memory pids", vec![]),
-            ("Delegate=memory pids", vec!["cpu"]),
-            ("Delegate=yes\nDelegate=no\n", vec!["cpu", "memory", "pids"]),
-            ("[Service]\n#Delegate=yes\n", vec!["cpu", "memory", "pids"]),
+            ("Delegate=cpu io\nDelegate=memory pids", vec![]),
+            ("Delegate=cpu memory pids", vec!["io"]),
+            ("Delegate=memory pids io", vec!["cpu"]),
+            ("Delegate=yes\nDelegate=no\n", all.clone()),
+            ("[Service]\n#Delegate=yes\n", all.clone()),
         ] {
             assert_eq!(not_delegated(text), lacks, "{text}");
         }
@@ -156,7 +175,13 @@ mod tests {
             fs::write(path, text).unwrap();
         }
         let text = effective(&directories, "x.service").unwrap();
-        assert_eq!(not_delegated(&text), ["cpu", "memory"]);
+        assert_eq!(not_delegated(&text), ["cpu", "memory", "io"]);
         assert_eq!(effective(&directories, "y.service"), None);
+        assert!(!is_masked(&text));
+        symlink("/dev/null", base.path().join("etc/masked.service")).unwrap();
+        fs::write(base.path().join("lib/masked.service"), "Delegate=yes\n").unwrap();
+        assert!(is_masked(
+            &effective(&directories, "masked.service").unwrap()
+        ));
     }
 }
