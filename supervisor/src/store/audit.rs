@@ -23,6 +23,7 @@ use super::{Obstacle, Store, StoreError, failed};
 
 pub(crate) mod afterwards;
 pub(crate) mod chain;
+mod ends;
 mod fold;
 mod noted;
 pub(crate) mod reader;
@@ -318,7 +319,7 @@ mod tests {
             store.audit(entry(&n.to_string())).await.unwrap();
         }
         let mut connection = store.pool.acquire().await.unwrap();
-        for (kept, left) in [(10, "admin:3 others:10"), (2, "admin:2 others:1")] {
+        for (kept, left) in [(10, "admin:3 others:10"), (2, "admin:2 others:0")] {
             let mut appender = Appender::begin(&mut connection).await.unwrap();
             appender.trim(kept).await.unwrap();
             let counted: String = sqlx::query_scalar(

@@ -22,7 +22,7 @@ use super::unpacked::Unpacked;
 use super::work::Work;
 use super::{put, verify, write};
 use crate::place::Place;
-use crate::store::audit::reader::Reader;
+use crate::store::audit::reader::{Reader, Seen};
 use crate::store::{Store, migrate};
 
 struct Here {
@@ -197,7 +197,7 @@ async fn what_was_backed_up_is_there_again_with_every_byte_and_mode_and_the_old_
     let mut reader = Reader::open(&database).await.unwrap();
     let head = &written.manifest.audit[0];
     reader
-        .verify(&BTreeMap::from([(head.number, head.hash)]))
+        .verify(&BTreeMap::from([(head.number, Seen::from(head.hash))]))
         .await
         .unwrap();
     // Nothing lies about.

@@ -13,7 +13,8 @@ use super::areas::{AreaKind, DATABASE};
 use super::error::ArchiveError;
 use super::unpacked::Unpacked;
 use crate::store::StoreError;
-use crate::store::audit::reader::Reader;
+use crate::store::audit::chain::Part;
+use crate::store::audit::reader::{Reader, Seen};
 use crate::store::migrate;
 
 /// Every database is whole, and the audit trail is and ends where it did. Databases for plugins are then in the
@@ -32,7 +33,15 @@ pub(in crate::cli) async fn databases(unpacked: &Unpacked) -> Result<(), Archive
     };
     let mut reader = Reader::open(own).await?;
     let heads = unpacked.manifest.audit.iter();
-    let expected: BTreeMap<_, _> = heads.map(|head| (head.number, head.hash)).collect();
+    let expected: BTreeMap<_, _> = heads
+        .map(|head| {
+            let seen = Seen {
+                hash: head.hash,
+                part: Part::named(&head.part),
+            };
+            (head.number, seen)
+        })
+        .collect();
     let verified = reader.verify(&expected).await;
     verified.map_err(ArchiveError::Trail)?;
     Ok(())

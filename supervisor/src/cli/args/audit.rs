@@ -7,6 +7,7 @@ use clap::{Args, Subcommand};
 use pinfold_policy::{Digest, PluginId};
 
 use crate::cli::lifetime::Lifetime;
+use crate::store::audit::chain::Part;
 
 #[derive(Debug, Subcommand)]
 pub(in crate::cli) enum AuditCommand {
@@ -18,7 +19,8 @@ pub(in crate::cli) enum AuditCommand {
     /// names the first record that does not fit; with any other status where it cannot be told.
     Verify {
         /// A record that was seen before, in the journal or from `audit head`: has to be there as it
-        /// was. Finds an end that was cut off. May be given again
+        /// was. Finds an end that was cut off. With its part before it, `control:NUMBER:HASH`, it can
+        /// also be told whether one that is old was removed or taken away as such. May be given again
         #[arg(long, value_name = "NUMBER:HASH")]
         expect: Vec<Expected>,
     },
@@ -55,22 +57,34 @@ pub(in crate::cli) struct AuditListArguments {
 /// A record that was seen before.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::cli) struct Expected {
+    /// Its part, where that was given.
+    pub(in crate::cli) part: Option<Part>,
     pub(in crate::cli) number: i64,
     pub(in crate::cli) hash: Digest,
 }
 
 /// Why a text names no record.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
-#[error("write the record's number, a colon and its hash, as `audit head` shows them")]
+#[error(
+    "write the record's number, a colon and its hash, as `audit head` shows them, with `control:` or \
+     `traffic:` before them where its part is known"
+)]
 pub(in crate::cli) struct ExpectedError;
 
 impl FromStr for Expected {
     type Err = ExpectedError;
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let (number, hash) = text.split_once(':').ok_or(ExpectedError)?;
-        let number = number.parse().map_err(|_| ExpectedError)?;
-        let hash = hash.parse().map_err(|_| ExpectedError)?;
-        Ok(Self { number, hash })
+        let (first, rest) = text.split_once(':').ok_or(ExpectedError)?;
+        let part = Part::named(first);
+        let (number, hash) = match part {
+            Some(_) => rest.split_once(':').ok_or(ExpectedError)?,
+            None => (first, rest),
+        };
+        Ok(Self {
+            part,
+            number: number.parse().map_err(|_| ExpectedError)?,
+            hash: hash.parse().map_err(|_| ExpectedError)?,
+        })
     }
 }
 
@@ -113,11 +127,28 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_record_is_named_by_its_number_and_hash() {
+    fn a_record_is_named_by_its_number_and_hash_and_its_part_where_that_is_known() {
         let hash = format!("sha256:{}", "ab".repeat(32));
-        let expected: Expected = format!("12:{hash}").parse().unwrap();
-        assert_eq!((expected.number, expected.hash.to_string()), (12, hash));
-        for wrong in ["", "12", "12:abc", "x:sha256:00"] {
+        for (before, part) in [
+            ("", None),
+            ("control:", Some(Part::Control)),
+            ("traffic:", Some(Part::Traffic)),
+        ] {
+            let expected: Expected = format!("{before}12:{hash}").parse().unwrap();
+            assert_eq!((expected.part, expected.number), (part, 12));
+            assert_eq!(expected.hash.to_string(), hash);
+        }
+        for wrong in [
+            "",
+            "12",
+            "12:abc",
+            "x:sha256:00",
+            "control",
+            "control:12",
+            &format!("control:{hash}"),
+            &format!("other:12:{hash}"),
+            &format!("control:traffic:12:{hash}"),
+        ] {
             assert_eq!(wrong.parse::<Expected>(), Err(ExpectedError), "{wrong}");
         }
     }

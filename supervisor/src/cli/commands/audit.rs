@@ -12,7 +12,7 @@ use crate::cli::args::{AuditCommand, AuditListArguments, Expected};
 use crate::cli::exit::{Exit, Failure};
 use crate::cli::output::{self, Page};
 use crate::store::StoreError;
-use crate::store::audit::reader::{BrokenTrail, Reader, RecordView, Wanted};
+use crate::store::audit::reader::{BrokenTrail, Reader, RecordView, Seen, Wanted};
 
 /// Time between two looks at what has come.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
@@ -51,6 +51,12 @@ impl From<AuditError> for Failure {
             AuditError::Broken(BrokenTrail::TooOld { .. }) => {
                 (Exit::NoInput, "`pinfold audit head` shows the newest")
             }
+            AuditError::Broken(BrokenTrail::OldOrRemoved { .. }) => (
+                Exit::NoInput,
+                "say which part it was of: --expect control:NUMBER:HASH or --expect \
+                 traffic:NUMBER:HASH; what begins with http. or hostapi. is traffic, all else that \
+                 the journal has is control",
+            ),
             AuditError::Broken(_) => (
                 Exit::Failed,
                 "compare with the journal, which has each record's hash: journalctl -u pinfold \
@@ -84,7 +90,10 @@ async fn verify(
 ) -> Result<(), Failure> {
     let expected: BTreeMap<_, _> = expect
         .iter()
-        .map(|expected| (expected.number, expected.hash))
+        .map(|expected| {
+            let Expected { part, number, hash } = *expected;
+            (number, Seen { hash, part })
+        })
         .collect();
     let whole = reader.verify(&expected).await.map_err(AuditError::Broken)?;
     Ok(context.output.give(&whole, |whole| {
@@ -191,6 +200,28 @@ fn line(record: &RecordView) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_cannot_be_told_has_another_status_than_a_trail_that_is_broken() {
+        let status = |trail| Failure::from(AuditError::Broken(trail)).exit();
+        let (number, last) = (5, 3);
+        for broken in [
+            BrokenTrail::Broken { number, why: "" },
+            BrokenTrail::Cut { number, last },
+            BrokenTrail::NoBeginning,
+        ] {
+            assert_eq!(status(broken), Exit::Failed);
+        }
+        let old_or_removed = BrokenTrail::OldOrRemoved {
+            number,
+            trimmed: "traffic",
+            removed: 7,
+            other: "control",
+        };
+        for untold in [BrokenTrail::TooOld { number, first: 8 }, old_or_removed] {
+            assert_eq!(status(untold), Exit::NoInput);
+        }
+    }
 
     #[test]
     fn a_record_is_a_line_that_a_terminal_does_not_obey() {

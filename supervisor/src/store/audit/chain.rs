@@ -40,6 +40,19 @@ impl Part {
         }
     }
 
+    /// The one that people read so.
+    pub(crate) fn named(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|part| part.as_str() == name)
+    }
+
+    /// The one beside it.
+    pub(crate) const fn other(self) -> Self {
+        match self {
+            Self::Control => Self::Traffic,
+            Self::Traffic => Self::Control,
+        }
+    }
+
     /// Where a record of such an action belongs.
     pub(crate) fn of_action(action: &str) -> Self {
         if action.starts_with("http.") || action.starts_with("hostapi.") {

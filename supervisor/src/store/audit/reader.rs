@@ -12,8 +12,8 @@ use sqlx::{Connection as _, QueryBuilder};
 
 use super::afterwards::KnownRecords;
 use super::rows::{Head, Row};
-pub(crate) use super::verify::BrokenTrail;
 use super::verify::{self, Whole};
+pub(crate) use super::verify::{BrokenTrail, Seen};
 use super::{KEPT_RECORDS, OPERATION_READ};
 use crate::store::{StoreError, failed, migrate};
 
@@ -118,7 +118,7 @@ impl Reader {
     /// Whether the trail is whole, and has the records that were seen before.
     pub(crate) async fn verify(
         &mut self,
-        expected: &BTreeMap<i64, Digest>,
+        expected: &BTreeMap<i64, Seen>,
     ) -> Result<Whole, BrokenTrail> {
         // One moment of it, whatever is written meanwhile.
         let mut transaction = self.connection.begin().await?;

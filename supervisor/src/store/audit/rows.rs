@@ -8,6 +8,7 @@ use sqlx::{Row as _, SqliteConnection};
 
 use super::Entry;
 use super::chain::{self, BEGINNING, Fields, Part};
+use super::ends;
 
 /// What tells in a part that its oldest records were taken away: the subject is the last one's number,
 /// the detail its hash.
@@ -185,7 +186,8 @@ impl<'a> Appender<'a> {
         Ok(Head { part, number, hash })
     }
 
-    /// Takes away what is older than the newest `kept` records of each part, and says so in it.
+    /// Takes away what is older than the newest `kept` records of each part, and says so in it, with
+    /// where the other one ends.
     pub(crate) async fn trim(&mut self, kept: i64) -> Result<(), sqlx::Error> {
         for part in Part::ALL {
             let last: Option<(i64, Vec<u8>)> = sqlx::query_as(
@@ -197,6 +199,8 @@ impl<'a> Appender<'a> {
             .fetch_optional(&mut *self.connection)
             .await?;
             let Some((last, hash)) = last else { continue };
+            // Before anything goes: what was told last may be among it.
+            let end = ends::to_tell(self.connection, part).await?;
             sqlx::query("DELETE FROM audit WHERE part = ? AND number <= ?")
                 .bind(i64::from(part.number()))
                 .bind(last)
@@ -208,6 +212,9 @@ impl<'a> Appender<'a> {
                 ..Entry::of_daemon(TRIM, last.to_string())
             };
             self.append(part, Utc::now(), &entry, 1).await?;
+            if let Some(end) = end {
+                self.append(part, Utc::now(), &ends::entry(end), 1).await?;
+            }
         }
         Ok(())
     }
