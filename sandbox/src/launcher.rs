@@ -25,6 +25,7 @@ mod ending;
 mod failure;
 mod files;
 mod given;
+mod given_up;
 mod ground;
 mod handover;
 mod host_path;

@@ -186,7 +186,7 @@ pub struct StageState {
     pub plugin: String,
     /// Its digest.
     pub digest: pinfold_policy::Digest,
-    /// Bytes of its files.
+    /// The memory that it takes, of `stages-memory`.
     pub bytes: u64,
     /// Instances that run from it.
     pub instances: u32,

@@ -4,7 +4,7 @@
 //! and written into a fresh tmpfs that is mounted nowhere; then the tmpfs is made read-only as a
 //! file system, which the kernel refuses while anybody could still write, and what is in it is
 //! hashed again and compared. [`Shelf`] keeps the results under their digest, with the detached
-//! [`Signatures`] that lay beside the files.
+//! [`Signatures`] that lay beside the files, as long as the memory that they take is not too much.
 //!
 //! Not here: whether a digest or a signature is trusted. Packages over [`PACKAGE_LIMIT_BYTES`] are refused:
 //! there is no stage on disk yet.
@@ -17,6 +17,7 @@ mod shelf;
 mod signatures;
 mod verdict;
 
+use std::collections::BTreeSet;
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -25,7 +26,7 @@ use std::time::{Duration, Instant};
 
 use pinfold_policy::{Digest, PluginId};
 
-use crate::sys::child::{self, Child, Ended};
+use crate::sys::child::{self, Child, Ended, Killed};
 
 use attach::Attached;
 
@@ -35,7 +36,8 @@ pub use reader::{Reader, ReaderError};
 pub use shelf::{Kept, PLUGINS_LIMIT, STAGES_LIMIT, Shelf, ShelfError};
 pub use signatures::{DetachedSignature, SIGNATURES_LIMIT, Signatures};
 
-/// Most bytes of a package's files together: they are kept in memory.
+/// Most bytes of a package's files together: they are kept in memory. In whole pages, and with what
+/// the kernel has of each of [`ENTRIES_LIMIT`], a stage takes 84 MiB at most.
 pub const PACKAGE_LIMIT_BYTES: u64 = 64 * 1024 * 1024;
 
 /// Most files and directories of a package.
@@ -52,7 +54,7 @@ pub const STAGING_LIMIT: Duration = Duration::from_secs(60);
 pub struct Stage {
     mount: OwnedFd,
     digest: Digest,
-    bytes: u64,
+    memory_bytes: u64,
     signatures: Signatures,
     /// Where it is attached, before Linux 6.15.
     _attached: Option<Attached>,
@@ -113,12 +115,15 @@ pub struct Staging {
     mount: OwnedFd,
     attach_dir: PathBuf,
     deadline: Instant,
+    /// The plugins of which the child says whether they have a directory.
+    asked: BTreeSet<PluginId>,
 }
 
 impl Staging {
     /// Starts to copy `plugin_dir/plugin`, with the file rights of `reader`. `attach_dir` is a
     /// directory of the launcher's alone, in its own mount namespace, where stages are attached on
-    /// kernels that cannot clone a mount that is attached nowhere.
+    /// kernels that cannot clone a mount that is attached nowhere. Of each of `asked` the child looks
+    /// besides whether it has a directory still.
     ///
     /// # Errors
     /// [`StageError::Step`].
@@ -127,12 +132,13 @@ impl Staging {
         plugin: &PluginId,
         reader: &Reader,
         attach_dir: &Path,
+        asked: BTreeSet<PluginId>,
     ) -> Result<Self, StageError> {
         let failed = |step| move |source: io::Error| StageError::Step { step, source };
         let mount = memory::create().map_err(failed("make a file system in memory"))?;
         let verdict = verdict::file().map_err(failed("make a memory file"))?;
         let child = child::spawn(&[mount.as_fd(), verdict.as_fd()], || {
-            let outcome = copy::copy(plugin_dir, plugin, reader, mount.as_fd());
+            let outcome = copy::copy(plugin_dir, plugin, &asked, reader, mount.as_fd());
             verdict::tell(&verdict, outcome)
         })
         .map_err(failed("start the copying child"))?;
@@ -144,6 +150,7 @@ impl Staging {
             mount,
             attach_dir: attach_dir.to_owned(),
             deadline: Instant::now() + STAGING_LIMIT,
+            asked,
         })
     }
 
@@ -159,37 +166,49 @@ impl Staging {
         self.deadline
     }
 
-    /// What to call where the deadline has passed; the child ends with this value.
-    #[must_use]
-    pub fn timed_out(self) -> StageError {
-        StageError::Timeout {
-            plugin_directory: self.plugin_directory,
-        }
+    /// Takes a plugin for one that is there, whatever the child says: it was staged meanwhile.
+    pub fn ask_no_more(&mut self, plugin: &PluginId) {
+        self.asked.remove(plugin);
     }
 
-    /// The stage, once [`AsFd::as_fd`] is readable. Waits for the child if it is not.
+    /// What to call where the deadline has passed. The child is killed and not waited for: what it
+    /// waits for may never come.
+    #[must_use]
+    pub(crate) fn give_up(self) -> (StageError, Killed) {
+        let Self {
+            child,
+            plugin_directory,
+            ..
+        } = self;
+        (StageError::Timeout { plugin_directory }, child.kill())
+    }
+
+    /// The stage, and which of the plugins that were asked about are gone, once [`AsFd::as_fd`] is
+    /// readable. Waits for the child if it is not.
     ///
     /// # Errors
     /// [`StageError`].
-    pub fn finish(mut self) -> Result<Stage, StageError> {
+    pub fn finish(mut self) -> Result<(Stage, BTreeSet<PluginId>), StageError> {
         let ended = self.child.wait().map_err(|source| StageError::Step {
             step: "wait for the copying child",
             source,
         })?;
         let plugin_directory = self.plugin_directory;
         match (ended, verdict::read(&self.verdict)) {
-            (Ended::Status(0), Some(Ok(copied))) => Ok(Stage {
-                _attached: attach::if_needed(&self.mount, &self.attach_dir).map_err(|source| {
-                    StageError::Step {
+            (Ended::Status(0), Some(Ok(copied))) => {
+                let attached = attach::if_needed(&self.mount, &self.attach_dir);
+                let stage = Stage {
+                    _attached: attached.map_err(|source| StageError::Step {
                         step: "make the stage one that jails can clone",
                         source,
-                    }
-                })?,
-                mount: self.mount,
-                digest: copied.digest,
-                bytes: copied.bytes,
-                signatures: copied.signatures,
-            }),
+                    })?,
+                    mount: self.mount,
+                    digest: copied.digest,
+                    memory_bytes: copied.memory_bytes,
+                    signatures: copied.signatures,
+                };
+                Ok((stage, &copied.gone & &self.asked))
+            }
             (Ended::Status(_), Some(Err(refused))) => Err(refused.into_error(plugin_directory)),
             (ended, _) => Err(StageError::Child {
                 plugin_directory,
@@ -211,10 +230,12 @@ pub(crate) fn built_in(
     memory::seal(mount.as_fd()).map_err(|error| ("seal it", error))?;
     let attached = attach::if_needed(&mount, attach_dir)
         .map_err(|error| ("make it one that jails can clone", error))?;
+    let memory_bytes = memory::taken_bytes(mount.as_fd())
+        .map_err(|error| ("count the memory that it takes", error))?;
     Ok(Stage {
         mount,
         digest: Digest([0; 32]),
-        bytes: program.len() as u64,
+        memory_bytes,
         signatures: Signatures::default(),
         _attached: attached,
     })
@@ -233,10 +254,11 @@ impl Stage {
         self.digest
     }
 
-    /// Bytes of its files.
+    /// The memory that it takes: its files in whole pages, and about 1 KiB for each file and
+    /// directory.
     #[must_use]
-    pub fn bytes(&self) -> u64 {
-        self.bytes
+    pub fn memory_bytes(&self) -> u64 {
+        self.memory_bytes
     }
 
     /// Its root directory, open for reading: for openat(2) beneath it, by whomever it is given to.

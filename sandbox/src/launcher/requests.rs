@@ -1,5 +1,6 @@
 //! Requests: each is answered at once, or handed to what will answer it.
 
+use std::collections::BTreeSet;
 use std::io;
 use std::num::NonZeroU16;
 use std::rc::Rc;
@@ -178,7 +179,7 @@ impl Launcher {
             kept.plugins.keys().map(move |plugin| StageState {
                 plugin: plugin.to_string(),
                 digest,
-                bytes: kept.stage.bytes(),
+                bytes: kept.stage.memory_bytes(),
                 instances: own.instances_of(plugin, digest),
             })
         });
@@ -264,39 +265,49 @@ impl Launcher {
     }
 
     fn start_staging(&mut self, id: RequestId, plugin: &PluginId) -> Result<(), Failure> {
+        self.given_up.check(plugin)?;
+        let asked = self.perhaps_gone(plugin);
         let ground = &self.ground;
         let staging = Staging::start(
             &ground.config.plugin_dir,
             plugin,
             &ground.reader,
             &ground.attach_dir,
+            asked,
         )
         .map_err(|error| failure::of(FailureKind::Host, &error))?;
         self.next_staging = self.next_staging.wrapping_add(1);
         let number = self.next_staging;
-        self.poller
-            .add(Source::Staging(number), &staging, EventFlags::IN)
-            .map_err(|error| failure::of(FailureKind::Host, &error))?;
+        let source = Source::Staging(number);
+        if let Err(error) = self.poller.add(source, &staging, EventFlags::IN) {
+            self.give_up(number, staging);
+            return Err(failure::of(FailureKind::Host, &error));
+        }
         self.stagings.insert(number, (id, staging));
         Ok(())
     }
 
+    /// The plugins that the shelf would forget if it had no room and they had no directory any more:
+    /// those of which nothing runs, but for the one that is staged.
+    fn perhaps_gone(&self, staged: &PluginId) -> BTreeSet<PluginId> {
+        let instances = self.instances.values();
+        let running: BTreeSet<&PluginId> = instances.map(|one| &one.plugin).collect();
+        let idle = self.shelf.plugins().filter(|plugin| {
+            let is_staged = *plugin == staged;
+            !is_staged && !running.contains(plugin)
+        });
+        idle.cloned().collect()
+    }
+
     pub(super) fn on_staged(&mut self, number: u32) {
         let Some((id, staging)) = self.stagings.remove(&number) else {
+            // It was given up, and its child has ended at last.
+            self.given_up.ended(number);
             return;
         };
         let plugin = staging.plugin().clone();
         let answer = match staging.finish() {
-            Ok(stage) => self
-                .shelf
-                .put(&plugin, stage)
-                .map_err(|error| failure::of(FailureKind::Host, &error))
-                .and_then(|stage| {
-                    Ok(Reply::Staged {
-                        digest: stage.digest(),
-                        root: launch::root_of(&stage)?,
-                    })
-                }),
+            Ok((stage, gone)) => self.keep_stage(&plugin, stage, gone),
             Err(error) => Err(stage_failure(&error)),
         };
         match answer {
@@ -307,6 +318,30 @@ impl Launcher {
             Err(failure) => self.outbox.reply(id, Err(failure)),
         }
         self.next_staging();
+    }
+
+    fn keep_stage(
+        &mut self,
+        plugin: &PluginId,
+        stage: Stage,
+        mut gone: BTreeSet<PluginId>,
+    ) -> Result<Reply, Failure> {
+        // What was started meanwhile is in use.
+        for instance in self.instances.values() {
+            gone.remove(&instance.plugin);
+        }
+        let stage = self
+            .shelf
+            .put(plugin, stage, &gone)
+            .map_err(|error| failure::of(FailureKind::Host, &error))?;
+        // Those under way may have looked before this plugin came, and it is about to be launched.
+        for (_, other) in self.stagings.values_mut() {
+            other.ask_no_more(plugin);
+        }
+        Ok(Reply::Staged {
+            digest: stage.digest(),
+            root: launch::root_of(&stage)?,
+        })
     }
 
     /// Starts those that wait, as far as there is room.
@@ -330,11 +365,19 @@ impl Launcher {
             .collect();
         for number in late {
             if let Some((id, staging)) = self.stagings.remove(&number) {
-                let failure = stage_failure(&staging.timed_out());
+                let failure = stage_failure(&self.give_up(number, staging));
                 self.outbox.reply(id, Err(failure));
             }
             self.next_staging();
         }
+    }
+
+    /// Ends a copy without waiting for its child; gives what to call that where it was late.
+    pub(super) fn give_up(&mut self, number: u32, staging: Staging) -> StageError {
+        let plugin = staging.plugin().clone();
+        let (error, killed) = staging.give_up();
+        self.given_up.keep(number, plugin, killed);
+        error
     }
 
     fn launch(&mut self, wanting: Wanting) -> Result<Option<Reply>, Failure> {

@@ -14,6 +14,7 @@ use rustix::event::epoll::EventFlags;
 use super::connect::Connecting;
 use super::connect_port::PortConnecting;
 use super::controls::Findings;
+use super::given_up::GivenUp;
 use super::ground::Ground;
 use super::handover::Between;
 use super::instance::{Instance, Removing};
@@ -51,6 +52,7 @@ pub(super) struct Launcher {
     pub(super) shelf: Shelf,
     pub(super) stagings: BTreeMap<u32, (RequestId, Staging)>,
     pub(super) stagings_waiting: VecDeque<(RequestId, PluginId)>,
+    pub(super) given_up: GivenUp,
     pub(super) next_staging: u32,
     pub(super) countings: BTreeMap<u32, Counting>,
     pub(super) next_counting: u32,
@@ -104,6 +106,7 @@ impl Launcher {
             shelf,
             stagings: BTreeMap::new(),
             stagings_waiting: VecDeque::new(),
+            given_up: GivenUp::default(),
             next_staging: 0,
             countings: BTreeMap::new(),
             next_counting: 0,
@@ -207,7 +210,9 @@ impl Launcher {
         drop(self.poller.remove(&self.outbox));
         self.connecting.clear();
         self.ports.clear();
-        self.stagings.clear();
+        for (number, (_, staging)) in std::mem::take(&mut self.stagings) {
+            self.give_up(number, staging);
+        }
         self.countings.clear();
         self.stagings_waiting.clear();
         self.probes_waiting.clear();

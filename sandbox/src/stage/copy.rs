@@ -3,6 +3,7 @@
 //! Runs in the child, with the daemon's rights wherever a file of the plugin is opened. The
 //! source may change under us at any moment; what counts is what was written and hashed.
 
+use std::collections::BTreeSet;
 use std::ffi::OsStr;
 use std::fs::File;
 use std::io::{self, Read, Write};
@@ -25,17 +26,21 @@ use super::{memory, signatures};
 /// Bytes read at a time.
 const BUFFER_BYTES: usize = 128 * 1024;
 
-/// Copies the plugin's directory into `mount`, seals it, and checks what is in it.
+/// Copies the plugin's directory into `mount`, seals it, and checks what is in it. Says besides which
+/// of `asked` have no directory any more.
 pub(super) fn copy(
     plugin_dir: &Path,
     plugin: &PluginId,
+    asked: &BTreeSet<PluginId>,
     reader: &Reader,
     mount: BorrowedFd<'_>,
 ) -> Result<Copied, Refused> {
     reader
         .take_groups()
         .map_err(|error| Refused::Host(format!("take the daemon's groups: {error}")))?;
-    let source = open_plugin(plugin_dir, plugin, reader)?;
+    let all = open_all(plugin_dir, reader)?;
+    let source = open_source(&all, OsStr::new(plugin.as_str()), OFlags::DIRECTORY, reader)?
+        .map_err(|errno| Refused::Files(format!("open the directory: {}", reason(errno))))?;
     let target = memory::open_root(mount).map_err(|error| host("open the copy", &error))?;
     let mut copier = Copier {
         reader,
@@ -50,7 +55,6 @@ pub(super) fn copy(
     memory::seal(mount).map_err(|error| host("seal the copy", &error))?;
     let Copier {
         mut buffer,
-        bytes,
         files,
         signatures,
         ..
@@ -61,20 +65,40 @@ pub(super) fn copy(
     Ok(Copied {
         signatures: Signatures::gather(signatures, &files)?,
         digest: StageManifest::new(files).digest(),
-        bytes,
+        memory_bytes: memory::taken_bytes(mount)
+            .map_err(|error| host("count what the copy takes", &error))?,
+        gone: gone(&all, asked, reader)?,
     })
 }
 
-fn open_plugin(plugin_dir: &Path, plugin: &PluginId, reader: &Reader) -> Result<OwnedFd, Refused> {
+/// The directory of all plugins.
+fn open_all(plugin_dir: &Path, reader: &Reader) -> Result<OwnedFd, Refused> {
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
     // The plugin directory is the launcher's own configuration, so it may be reached by links.
     let open = || rustix::fs::open(plugin_dir, flags, Mode::empty());
-    let all = reader
+    reader
         .with_rights(open)
         .map_err(|error| host("take the daemon's rights", &error))?
-        .map_err(|errno| Refused::Host(format!("open {plugin_dir:?}: {}", reason(errno))))?;
-    open_source(&all, OsStr::new(plugin.as_str()), OFlags::DIRECTORY, reader)?
-        .map_err(|errno| Refused::Files(format!("open the directory: {}", reason(errno))))
+        .map_err(|errno| Refused::Host(format!("open {plugin_dir:?}: {}", reason(errno))))
+}
+
+/// Those of `asked` that have no directory. One that cannot be looked at counts as there.
+fn gone(
+    all: &OwnedFd,
+    asked: &BTreeSet<PluginId>,
+    reader: &Reader,
+) -> Result<BTreeSet<PluginId>, Refused> {
+    let is_gone = |plugin: &PluginId| {
+        let found = statat(all, plugin.as_str(), AtFlags::SYMLINK_NOFOLLOW);
+        matches!(found, Err(Errno::NOENT))
+    };
+    let look = || {
+        let gone = asked.iter().filter(|&plugin| is_gone(plugin));
+        gone.cloned().collect::<BTreeSet<PluginId>>()
+    };
+    reader
+        .with_rights(look)
+        .map_err(|error| host("take the daemon's rights", &error))
 }
 
 /// Opens one name of the plugin's for reading: no links, no way out, no other file system, and not
@@ -105,6 +129,8 @@ struct Copier<'a> {
     reader: &'a Reader,
     buffer: Vec<u8>,
     entries: usize,
+    /// Of the files' content, which [`PACKAGE_LIMIT_BYTES`] limits; the memory that the copy takes is
+    /// more.
     bytes: u64,
     files: Vec<StagedFile>,
     /// Path and beginning of each `*.sig` file.

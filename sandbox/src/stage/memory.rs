@@ -5,7 +5,7 @@ use std::io::{self, Write as _};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
-use rustix::fs::{Mode, OFlags, openat};
+use rustix::fs::{Mode, OFlags, fstatvfs, openat};
 use rustix::io::Errno;
 use rustix::mount::{
     FsMountFlags, FsOpenFlags, FsPickFlags, MountAttrFlags, fsconfig_create, fsconfig_reconfigure,
@@ -16,6 +16,10 @@ use super::{ENTRIES_LIMIT, PACKAGE_LIMIT_BYTES, attach};
 
 /// The kernel counts pages: each file may waste one.
 const PAGE_BYTES: u64 = 4096;
+
+/// About what the kernel has of each file and directory besides its content: inode, name and what
+/// leads to its pages.
+const ENTRY_BYTES: u64 = 1024;
 
 /// An empty one, writable, with room for the largest package.
 pub(super) fn create() -> io::Result<OwnedFd> {
@@ -34,6 +38,18 @@ pub(super) fn create() -> io::Result<OwnedFd> {
         FsMountFlags::FSMOUNT_CLOEXEC,
         attributes,
     )?)
+}
+
+/// The memory that it takes, which is what a stage counts for in `stages-memory`: the pages that its
+/// files lie in, each file's length rounded up to whole ones, and [`ENTRY_BYTES`] for each file and
+/// each directory, its root among them. As the kernel counts them, so that nothing in it is free.
+pub(super) fn taken_bytes(mount: BorrowedFd<'_>) -> io::Result<u64> {
+    let found = fstatvfs(mount)?;
+    let pages = found.f_blocks.saturating_sub(found.f_bfree);
+    let entries = found.f_files.saturating_sub(found.f_ffree);
+    Ok(pages
+        .saturating_mul(found.f_frsize)
+        .saturating_add(entries.saturating_mul(ENTRY_BYTES)))
 }
 
 /// Makes the file system itself read-only: through whatever mount, for whomever. The kernel
@@ -91,4 +107,29 @@ pub(crate) fn probe(attach_dir: &Path) -> Result<(), (&'static str, io::Error)> 
     let cloned = attach::clone(mount.as_fd());
     drop(attached);
     cloned.map(drop).map_err(|errno| ("clone it", errno.into()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn whole_pages_are_counted_and_each_entry() {
+        if !rustix::process::geteuid().is_root() {
+            let test = "whole_pages_are_counted_and_each_entry";
+            crate::skip::skip(test, "root", "needs root");
+            return;
+        }
+        let mount = create().unwrap();
+        assert_eq!(taken_bytes(mount.as_fd()).unwrap(), 1024);
+        let page = fstatvfs(&mount).unwrap().f_bsize;
+        let length = usize::try_from(page).unwrap();
+        for (name, length) in [("a", 0), ("b", 1), ("c", length), ("d", length + 1)] {
+            write(mount.as_fd(), name, &vec![1; length]).unwrap();
+        }
+        let expected = (1 + 1 + 2) * page + 5 * 1024;
+        assert_eq!(taken_bytes(mount.as_fd()).unwrap(), expected);
+        seal(mount.as_fd()).unwrap();
+        assert_eq!(taken_bytes(mount.as_fd()).unwrap(), expected);
+    }
 }

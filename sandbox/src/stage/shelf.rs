@@ -1,4 +1,9 @@
 //! The stages that are kept, under their digest.
+//!
+//! While there is room all are. Where there is none, a stage goes that nothing runs from, the one that
+//! was staged longest ago first: before all others those that are nobody's newest, and only where
+//! these are not enough the newest of plugins that have no directory any more. The newest of a plugin
+//! that is there stays, because between its stage and its launch nothing runs from it yet.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
@@ -10,13 +15,13 @@ use super::{Signatures, Stage};
 /// Most stages kept.
 pub const STAGES_LIMIT: usize = 1024;
 
-/// Most plugins remembered; a machine runs some hundreds.
+/// Most plugins remembered, those that are gone among them; a machine runs some hundreds.
 pub const PLUGINS_LIMIT: usize = 4096;
 
 /// Every stage of this launcher. Instances hold the [`Rc`] of theirs.
 #[derive(Debug)]
 pub struct Shelf {
-    /// Most bytes of all stages' files together; they are in memory.
+    /// Most memory that all stages together may take.
     limit_bytes: u64,
     stages: BTreeMap<Digest, Kept>,
     /// The newest stage of each plugin.
@@ -40,21 +45,24 @@ pub struct Kept {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum ShelfError {
-    /// Every stage that is there must stay.
+    /// What may not go leaves it no room.
     #[error(
-        "{stages} stages with {bytes} bytes are in use or the newest of their plugin: \
-         at most {STAGES_LIMIT} with {limit_bytes} bytes are kept (stages-memory in launcher.toml)"
+        "no room for a stage that takes {wanted_bytes} bytes of memory: {stages} stages that take \
+         {bytes} bytes are in use or the newest of a plugin that is there, and at most \
+         {STAGES_LIMIT} that take {limit_bytes} bytes are kept (stages-memory in launcher.toml)"
     )]
     Full {
-        /// How many there are.
+        /// What it takes, see [`Stage::memory_bytes`].
+        wanted_bytes: u64,
+        /// How many may not go.
         stages: usize,
-        /// Bytes of their files.
+        /// What those take.
         bytes: u64,
-        /// How many there may be.
+        /// What all may take.
         limit_bytes: u64,
     },
-    /// Too many plugins were ever staged.
-    #[error("{PLUGINS_LIMIT} plugins have been staged, which is the most")]
+    /// Too many plugins were staged that are there still.
+    #[error("{PLUGINS_LIMIT} plugins that are there or run have been staged, which is the most")]
     Plugins,
 }
 
@@ -71,14 +79,18 @@ impl Shelf {
     }
 
     /// Keeps a stage as the newest of `plugin`; one of the same digest that is kept already stays
-    /// and the new copy goes, but for its signatures.
+    /// and the new copy goes, but for its signatures. `gone` are plugins that have no directory any
+    /// more and of which nothing runs: what is kept for them may go where there is no room.
     ///
     /// # Errors
     /// [`ShelfError`] where the limits are met by stages that may not go.
-    pub fn put(&mut self, plugin: &PluginId, mut stage: Stage) -> Result<Rc<Stage>, ShelfError> {
-        if self.newest.len() >= PLUGINS_LIMIT && !self.newest.contains_key(plugin) {
-            return Err(ShelfError::Plugins);
-        }
+    pub fn put(
+        &mut self,
+        plugin: &PluginId,
+        mut stage: Stage,
+        gone: &BTreeSet<PluginId>,
+    ) -> Result<Rc<Stage>, ShelfError> {
+        self.make_room_for_plugin(plugin, gone)?;
         self.clock += 1;
         let digest = stage.digest();
         let signatures = Rc::new(std::mem::take(&mut stage.signatures));
@@ -88,7 +100,8 @@ impl Shelf {
             kept.plugins.insert(plugin.clone(), signatures);
             return Ok(Rc::clone(&kept.stage));
         }
-        self.make_room(stage.bytes()).inspect_err(|_| {
+        let made = self.make_room(stage.memory_bytes(), gone);
+        made.inspect_err(|_| {
             // What was the newest before is it still.
             match before {
                 Some(before) => self.newest.insert(plugin.clone(), before),
@@ -119,29 +132,48 @@ impl Shelf {
         self.newest.get(plugin).copied()
     }
 
+    /// The plugins that are remembered.
+    pub fn plugins(&self) -> impl Iterator<Item = &PluginId> {
+        self.newest.keys()
+    }
+
     /// Every stage.
     pub fn iter(&self) -> impl Iterator<Item = &Kept> {
         self.stages.values()
     }
 
-    /// Lets the oldest go that nobody needs until one more with `bytes` fits; none, where that would
-    /// not be enough.
-    fn make_room(&mut self, bytes: u64) -> Result<(), ShelfError> {
-        let newest: BTreeSet<Digest> = self.newest.values().copied().collect();
-        let mut dispensable: Vec<(u64, Digest, u64)> = self
-            .stages
+    /// Lets go what nobody needs until one more stage that takes `bytes` fits; nothing, where that
+    /// would not be enough.
+    fn make_room(&mut self, bytes: u64, gone: &BTreeSet<PluginId>) -> Result<(), ShelfError> {
+        let (of_gone, of_others): (Vec<_>, Vec<_>) = self
+            .newest
             .iter()
-            .filter(|(digest, kept)| Rc::strong_count(&kept.stage) == 1 && !newest.contains(digest))
-            .map(|(digest, kept)| (kept.used, *digest, kept.stage.bytes()))
+            .partition(|(plugin, _)| gone.contains(*plugin));
+        let digests = |newest: Vec<(&PluginId, &Digest)>| -> BTreeSet<Digest> {
+            newest.into_iter().map(|(_, digest)| *digest).collect()
+        };
+        let (of_gone, of_others) = (digests(of_gone), digests(of_others));
+        let mut dispensable: Vec<(bool, u64, Digest, u64)> = self
+            .stages
+            .values()
+            .filter(|kept| Rc::strong_count(&kept.stage) == 1)
+            .map(|kept| (kept.stage.digest(), kept))
+            .filter(|(digest, _)| !of_others.contains(digest))
+            .map(|(digest, kept)| {
+                let is_newest = of_gone.contains(&digest);
+                (is_newest, kept.used, digest, kept.stage.memory_bytes())
+            })
             .collect();
         dispensable.sort_unstable();
         let mut stages = self.stages.len();
-        let mut held: u64 = self.stages.values().map(|kept| kept.stage.bytes()).sum();
-        let mut going = Vec::new();
-        let mut oldest = dispensable.into_iter();
+        let kept = self.stages.values();
+        let mut held: u64 = kept.map(|kept| kept.stage.memory_bytes()).sum();
+        let mut going = BTreeSet::new();
+        let mut candidates = dispensable.into_iter();
         while stages >= STAGES_LIMIT || held.saturating_add(bytes) > self.limit_bytes {
-            let Some((_, digest, its_bytes)) = oldest.next() else {
+            let Some((_, _, digest, its_bytes)) = candidates.next() else {
                 return Err(ShelfError::Full {
+                    wanted_bytes: bytes,
                     stages,
                     bytes: held,
                     limit_bytes: self.limit_bytes,
@@ -149,99 +181,48 @@ impl Shelf {
             };
             stages -= 1;
             held -= its_bytes;
-            going.push(digest);
+            going.insert(digest);
         }
-        for digest in going {
-            self.stages.remove(&digest);
-        }
+        let without: BTreeSet<PluginId> = self
+            .newest
+            .iter()
+            .filter(|(_, digest)| going.contains(*digest))
+            .map(|(plugin, _)| plugin.clone())
+            .collect();
+        self.forget(&without);
+        self.stages.retain(|digest, _| !going.contains(digest));
         Ok(())
+    }
+
+    /// Lets one more plugin be remembered: forgets one of `gone` where there are too many, the one that
+    /// was staged longest ago.
+    fn make_room_for_plugin(
+        &mut self,
+        plugin: &PluginId,
+        gone: &BTreeSet<PluginId>,
+    ) -> Result<(), ShelfError> {
+        if self.newest.len() < PLUGINS_LIMIT || self.newest.contains_key(plugin) {
+            return Ok(());
+        }
+        let staged = |plugin: &PluginId| {
+            let kept = self.stages.get(self.newest.get(plugin)?)?;
+            Some((kept.used, plugin.clone()))
+        };
+        let first = gone.iter().filter_map(staged).min();
+        let (_, first) = first.ok_or(ShelfError::Plugins)?;
+        self.forget(&BTreeSet::from([first]));
+        Ok(())
+    }
+
+    /// Forgets plugins: no stage is theirs any more, and they cannot be launched before they are staged
+    /// again. Stages that are nobody's go when there is no room.
+    fn forget(&mut self, plugins: &BTreeSet<PluginId>) {
+        self.newest.retain(|plugin, _| !plugins.contains(plugin));
+        for kept in self.stages.values_mut() {
+            kept.plugins.retain(|plugin, _| !plugins.contains(plugin));
+        }
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn stage(number: u8, bytes: u64) -> Stage {
-        Stage {
-            mount: std::fs::File::open("/").unwrap().into(),
-            digest: Digest([number; 32]),
-            bytes,
-            signatures: Signatures::default(),
-            _attached: None,
-        }
-    }
-
-    fn plugin(name: &str) -> PluginId {
-        name.parse().unwrap()
-    }
-
-    const LIMIT: u64 = 1 << 31;
-    const HALF: u64 = LIMIT / 2;
-
-    #[test]
-    fn the_oldest_unused_one_goes_and_the_newest_of_each_plugin_and_those_in_use_stay() {
-        let mut shelf = Shelf::new(LIMIT);
-        shelf.put(&plugin("a"), stage(1, HALF / 2)).unwrap();
-        shelf.put(&plugin("a"), stage(2, HALF / 2)).unwrap();
-        let used = shelf.put(&plugin("b"), stage(3, HALF / 2)).unwrap();
-        shelf.put(&plugin("b"), stage(4, HALF / 2)).unwrap();
-        // Full. 1 is old and unused; 2 and 4 are the newest; 3 is in use.
-        shelf.put(&plugin("c"), stage(5, HALF / 2)).unwrap();
-        assert!(shelf.get(&plugin("a"), &Digest([1; 32])).is_none());
-        assert!(shelf.put(&plugin("d"), stage(6, HALF)).is_err());
-        drop(used);
-        shelf.put(&plugin("d"), stage(6, HALF / 2)).unwrap();
-        let kept: Vec<u8> = shelf.iter().map(|kept| kept.stage.digest().0[0]).collect();
-        assert_eq!(kept, [2, 4, 5, 6]);
-    }
-
-    #[test]
-    fn the_same_bytes_are_kept_once() {
-        let mut shelf = Shelf::new(LIMIT);
-        let first = shelf.put(&plugin("a"), stage(1, 5)).unwrap();
-        let second = shelf.put(&plugin("b"), stage(1, 5)).unwrap();
-        assert!(Rc::ptr_eq(&first, &second));
-        assert!(shelf.get(&plugin("b"), &Digest([1; 32])).is_some());
-        assert!(shelf.get(&plugin("c"), &Digest([1; 32])).is_none());
-        assert_eq!(shelf.iter().count(), 1);
-    }
-
-    #[test]
-    fn a_signature_that_comes_later_counts_for_its_plugin_alone() {
-        let signed = |content: &[u8]| {
-            Signatures::from(vec![super::super::DetachedSignature {
-                file: "probe".into(),
-                sha256: [1; 32],
-                content: content.to_vec(),
-            }])
-        };
-        let with = |signatures| Stage {
-            signatures,
-            ..stage(1, 5)
-        };
-        let mut shelf = Shelf::new(LIMIT);
-        let of = |shelf: &Shelf, name| {
-            let (_, signatures) = shelf.get(&plugin(name), &Digest([1; 32])).unwrap();
-            signatures.of("probe").map(|one| one.content.clone())
-        };
-        shelf.put(&plugin("a"), stage(1, 5)).unwrap();
-        shelf.put(&plugin("b"), with(signed(b"b's"))).unwrap();
-        assert_eq!(of(&shelf, "a"), None);
-        shelf.put(&plugin("a"), with(signed(b"a's"))).unwrap();
-        assert_eq!(of(&shelf, "a"), Some(b"a's".to_vec()));
-        assert_eq!(of(&shelf, "b"), Some(b"b's".to_vec()));
-        shelf.put(&plugin("b"), stage(1, 5)).unwrap();
-        assert_eq!(of(&shelf, "b"), None);
-    }
-
-    #[test]
-    fn a_refused_stage_leaves_the_newest_as_it_was() {
-        let mut shelf = Shelf::new(LIMIT);
-        shelf.put(&plugin("a"), stage(1, HALF)).unwrap();
-        shelf.put(&plugin("b"), stage(2, HALF)).unwrap();
-        assert!(shelf.put(&plugin("a"), stage(3, HALF + 1)).is_err());
-        assert!(shelf.get(&plugin("a"), &Digest([1; 32])).is_some());
-        assert!(shelf.put(&plugin("c"), stage(4, 1)).is_err());
-    }
-}
+mod tests;

@@ -1,17 +1,19 @@
 //! What the copying child tells its parent, in a memory file that both hold.
 
+use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::{self, Read, Seek, Write};
 use std::path::PathBuf;
 
-use pinfold_policy::Digest;
+use pinfold_policy::{Digest, PluginId};
 use rustix::fs::{MemfdFlags, memfd_create};
 use serde::{Deserialize, Serialize};
 
 use super::{Signatures, StageError};
 
-/// Longest verdict: the most signatures there are, with the longest paths, as TOML.
-const VERDICT_LIMIT_BYTES: u64 = 512 * 1024;
+/// Longest verdict: the most signatures there are, with the longest paths, and every plugin that is
+/// remembered, as TOML.
+const VERDICT_LIMIT_BYTES: u64 = 1024 * 1024;
 
 /// Longest reason, in bytes; longer ones are cut.
 const REASON_LIMIT_BYTES: usize = 4096;
@@ -20,7 +22,10 @@ const REASON_LIMIT_BYTES: usize = 4096;
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Copied {
     pub(super) digest: Digest,
-    pub(super) bytes: u64,
+    /// The memory that the copy takes.
+    pub(super) memory_bytes: u64,
+    /// Which of the plugins that were asked about have no directory any more.
+    pub(super) gone: BTreeSet<PluginId>,
     pub(super) signatures: Signatures,
 }
 
@@ -118,7 +123,7 @@ pub(super) fn read(mut file: &File) -> Option<Result<Copied, Refused>> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{DetachedSignature, SIGNATURES_LIMIT};
+    use super::super::{DetachedSignature, PLUGINS_LIMIT, SIGNATURES_LIMIT};
     use super::*;
 
     fn through(outcome: Result<Copied, Refused>) -> (u8, Result<Copied, Refused>) {
@@ -135,9 +140,11 @@ mod tests {
             sha256: [255; 32],
             content: vec![255; 130],
         };
+        let named = |number: usize| format!("{number:0>63}").parse::<PluginId>().unwrap();
         let copied = Ok(Copied {
             digest: Digest([7; 32]),
-            bytes: 12,
+            memory_bytes: 12,
+            gone: (0..PLUGINS_LIMIT).map(named).collect(),
             signatures: Signatures::from(vec![signature; SIGNATURES_LIMIT])
                 .with_package(&[255; 1025]),
         });

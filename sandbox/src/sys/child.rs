@@ -17,12 +17,19 @@ const PANICKED: i32 = 101;
 /// Exit status of a child that could not set itself up.
 const NO_START: i32 = 102;
 
-/// A child. Dropping it kills and reaps it.
+/// A child. Dropping it kills and reaps it, and waits for that: [`Child::kill`] does not.
 #[derive(Debug)]
 pub(crate) struct Child {
     pidfd: OwnedFd,
-    is_reaped: bool,
+    /// Whether dropping it has nothing left to do: it is reaped, or [`Killed`].
+    is_done: bool,
 }
+
+/// A child that was killed and that nobody waits for. The kernel ends one that waits for a file server
+/// or a disk only once that has answered. Dropping it does not wait either: a child that has not been
+/// reaped by then is reaped when this process has ended.
+#[derive(Debug)]
+pub(crate) struct Killed(Child);
 
 /// How a child ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -64,7 +71,7 @@ pub(crate) fn spawn(keep: &[BorrowedFd<'_>], work: impl FnOnce() -> u8) -> io::R
             let pidfd = pidfd_open(pid, PidfdFlags::empty())?;
             Ok(Child {
                 pidfd,
-                is_reaped: false,
+                is_done: false,
             })
         }
     }
@@ -110,21 +117,126 @@ impl Child {
                 Err(errno) => return Err(errno.into()),
             }
         };
-        self.is_reaped = true;
+        self.is_done = true;
         match (status.terminating_signal(), status.exit_status()) {
             (Some(signal), _) => Ok(Ended::Signal(signal)),
             (None, Some(status)) => Ok(Ended::Status(status)),
             (None, None) => Err(io::ErrorKind::InvalidData.into()),
         }
     }
+
+    /// Kills it and waits for nothing. A poller that waits for [`Self::pidfd`] goes on doing so.
+    pub(crate) fn kill(mut self) -> Killed {
+        // It may have ended meanwhile, which is as well.
+        let _killed = pidfd_send_signal(&self.pidfd, Signal::KILL);
+        self.is_done = true;
+        Killed(self)
+    }
+}
+
+impl Killed {
+    /// Reaps it where it has ended; whether it has. Never waits.
+    pub(crate) fn reap(&self) -> bool {
+        let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG;
+        match waitid(WaitId::PidFd(self.0.pidfd()), options) {
+            Ok(None) | Err(Errno::INTR) => false,
+            // An error says that there is no such child any more.
+            Ok(Some(_)) | Err(_) => true,
+        }
+    }
 }
 
 impl Drop for Child {
     fn drop(&mut self) {
-        if !self.is_reaped {
+        if !self.is_done {
             // It may have ended meanwhile, which is as well.
             let _killed = pidfd_send_signal(&self.pidfd, Signal::KILL);
             let _ended = self.wait();
         }
+    }
+}
+
+/// Programs in the place of children: a test has threads, and cannot fork.
+#[cfg(test)]
+pub(crate) mod living {
+    use super::*;
+
+    /// One that goes on until this is dropped.
+    pub(crate) struct Living {
+        program: std::process::Child,
+        pidfd: OwnedFd,
+    }
+
+    impl Living {
+        pub(crate) fn start() -> Self {
+            #[expect(clippy::disallowed_methods, reason = "the test needs any child")]
+            let program = std::process::Command::new("sleep")
+                .arg("600")
+                .spawn()
+                .unwrap();
+            let pidfd = open(&program);
+            Self { program, pidfd }
+        }
+
+        pub(crate) fn child(&self) -> Child {
+            Child {
+                pidfd: open(&self.program),
+                is_done: false,
+            }
+        }
+
+        /// As if it had been killed and the kernel could not end it.
+        pub(crate) fn hanging(&self) -> Killed {
+            let mut child = self.child();
+            child.is_done = true;
+            Killed(child)
+        }
+    }
+
+    impl Drop for Living {
+        fn drop(&mut self) {
+            // The test may have ended and reaped it.
+            let _killed = pidfd_send_signal(&self.pidfd, Signal::KILL);
+            let _reaped = waitid(WaitId::PidFd(self.pidfd.as_fd()), WaitIdOptions::EXITED);
+        }
+    }
+
+    fn open(program: &std::process::Child) -> OwnedFd {
+        pidfd_open(Pid::from_child(program), PidfdFlags::empty()).unwrap()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rustix::event::{PollFd, PollFlags, Timespec, poll};
+
+    use super::living::Living;
+    use super::*;
+
+    #[test]
+    fn a_killed_child_is_reaped_once_it_has_ended() {
+        let living = Living::start();
+        let killed = living.child().kill();
+        let limit = Timespec {
+            tv_sec: 60,
+            tv_nsec: 0,
+        };
+        let pidfd = killed.0.pidfd();
+        let mut polled = [PollFd::new(&pidfd, PollFlags::IN)];
+        assert_eq!(poll(&mut polled, Some(&limit)).unwrap(), 1);
+        assert!(killed.reap());
+        // Nobody is there to be waited for any more.
+        let again = waitid(WaitId::PidFd(pidfd), WaitIdOptions::EXITED);
+        assert_eq!(again.unwrap_err(), Errno::CHILD);
+    }
+
+    #[test]
+    fn a_killed_child_that_does_not_end_holds_nobody_up() {
+        let living = Living::start();
+        let hanging = living.hanging();
+        assert!(!hanging.reap());
+        drop(hanging);
+        // It was neither waited for nor ended.
+        assert!(!living.hanging().reap());
     }
 }

@@ -1,4 +1,4 @@
-//! Traps in a plugin's directory.
+//! Traps in a plugin's directory, and the memory that stages take.
 
 use std::fs;
 use std::io::{Seek, Write};
@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use pinfold_sandbox::protocol::FailureKind;
 
-use crate::machine::{Machine, has_root};
+use crate::machine::{Machine, Setup, has_root};
 
 /// Puts a trap into a plugin's directory, and gives what the launcher says of it.
 fn trapped(trap: impl FnOnce(&std::path::Path)) -> String {
@@ -190,4 +190,80 @@ fn many_requests_at_once_are_all_answered() {
         .collect();
     answered.sort_unstable();
     assert_eq!(answered, (1..=50).collect::<Vec<u32>>());
+}
+
+/// A launcher whose stages may take so much memory.
+fn with_memory(size: &str) -> Machine {
+    Machine::with(Setup {
+        config: &format!("stages-memory = \"{size}\"\n"),
+        ..Setup::default()
+    })
+}
+
+/// The plugins that have stages, by name.
+fn staged(machine: &Machine) -> Vec<String> {
+    let stages = machine.posture(None).stages.into_iter();
+    let mut names: Vec<String> = stages.map(|stage| stage.plugin).collect();
+    names.sort();
+    names
+}
+
+#[test]
+fn what_removed_plugins_have_left_makes_room_and_what_is_there_or_runs_stays() {
+    if !has_root("what_removed_plugins_have_left_makes_room_and_what_is_there_or_runs_stays") {
+        return;
+    }
+    let machine = with_memory("12MiB");
+    let _launched = machine.run("runs", &["wait"], "").unwrap();
+    fs::remove_dir_all(machine.path("plugins").join("runs")).unwrap();
+    // Three of them fit beside that one, a fourth does not.
+    let add = |name: &str| {
+        let directory = machine.path("plugins").join(name);
+        fs::create_dir(&directory).unwrap();
+        let content = name.repeat(3 * 1024 * 1024 / name.len());
+        fs::write(directory.join("large"), content).unwrap();
+        directory
+    };
+    for number in 0..6 {
+        let name = format!("gone-{number}");
+        let directory = add(&name);
+        machine.stage(&name).unwrap();
+        fs::remove_dir_all(directory).unwrap();
+    }
+    for name in ["a", "b", "c"] {
+        add(name);
+        machine.stage(name).unwrap();
+    }
+    add("d");
+    let failure = machine.stage("d").unwrap_err();
+    assert_eq!(failure.kind, FailureKind::Host, "{failure}");
+    assert_says(&failure.message, &["no room", "stages-memory"]);
+    assert_eq!(staged(&machine), ["a", "b", "c", "runs"]);
+    fs::remove_dir_all(machine.path("plugins").join("a")).unwrap();
+    machine.stage("d").unwrap();
+    assert_eq!(staged(&machine), ["b", "c", "d", "runs"]);
+}
+
+#[test]
+fn files_of_one_byte_count_as_the_memory_that_they_take() {
+    if !has_root("files_of_one_byte_count_as_the_memory_that_they_take") {
+        return;
+    }
+    let machine = with_memory("8MiB");
+    let directory = machine.path("plugins").join("many");
+    fs::create_dir(&directory).unwrap();
+    let add = |numbers: std::ops::Range<u32>| {
+        for number in numbers {
+            fs::write(directory.join(number.to_string()), "a").unwrap();
+        }
+    };
+    add(0..1000);
+    machine.stage("many").unwrap();
+    // A page each, and what the kernel has of each.
+    let counted = machine.posture(None).stages[0].bytes;
+    assert!(counted >= 1000 * (4096 + 1024), "{counted}");
+    add(1000..2000);
+    let failure = machine.stage("many").unwrap_err();
+    assert_eq!(failure.kind, FailureKind::Host, "{failure}");
+    assert_says(&failure.message, &["no room", "stages-memory"]);
 }

@@ -48,7 +48,8 @@ pub struct LauncherConfig {
     /// when somebody asks.
     #[serde(default = "probe_interval")]
     pub probe_interval: Span,
-    /// Memory that the staged files of all plugins may take together.
+    /// Memory that the stages of all plugins may take together: their files in whole pages, and about
+    /// 1 KiB for each file and directory.
     #[serde(default = "stages_memory")]
     pub stages_memory: ByteSize,
     /// Whether an order in `state-dir` to watch a plugin's run is followed.

@@ -202,7 +202,7 @@ pub(super) fn posture_view(plugin: Option<PluginId>, posture: Posture) -> Postur
     });
     let stages = posture.stages.iter().map(|stage| {
         format!(
-            "stage {} of {}: {} bytes, {} instances",
+            "stage {} of {}: {} bytes of memory, {} instances",
             stage.digest, stage.plugin, stage.bytes, stage.instances
         )
     });

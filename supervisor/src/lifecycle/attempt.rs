@@ -114,9 +114,8 @@ async fn made(plan: &Plan) -> Outcome {
         None => once(plan).await,
     };
     match first {
-        Outcome::Failed(not_started) if plan.kept.is_some() && not_started.unknown => {
-            once(plan).await
-        }
+        // The launcher has let the stage go for want of room.
+        Outcome::Failed(not_started) if not_started.unknown => once(plan).await,
         Outcome::Failed(not_started) if plan.trigger == Trigger::Files && not_started.late => {
             // The program may have come before its signature.
             let debounce = plan.shared.catalogue.settings().discovery.debounce.0;
