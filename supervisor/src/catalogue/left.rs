@@ -7,7 +7,7 @@ use super::Catalogue;
 use crate::chain::Chain;
 use crate::lifecycle::Handle;
 use crate::state::State;
-use crate::store::audit::Entry;
+use crate::store::audit::{Entry, PLUGIN_END};
 
 impl Catalogue {
     /// Has everything end that the daemon before has left and nobody has asked for, once each plugin has
@@ -53,7 +53,7 @@ impl Catalogue {
         let entry = Entry {
             decision: "allow",
             detail: Some(format!("left by the daemon before: {reason}")),
-            ..Entry::of_daemon("plugin.end", subject).about(plugin)
+            ..Entry::of_daemon(PLUGIN_END, subject).about(plugin)
         };
         self.trail().note(entry);
     }

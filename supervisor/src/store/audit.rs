@@ -4,16 +4,16 @@
 //! at most [`GROUP_DELAY`] and written together, repeats folded into a count, so that a flood
 //! fills no disk: each plugin's by itself, so that one that floods costs no other its records, and
 //! clients' by where the shared parts of a record lie, where what does not fit is counted and said.
-//! What cannot be written (a full disk, a locked file) is kept, within a bound, until it can.
+//! What cannot be written (a full disk, a locked file) is kept, within a bound, until it can; how many
+//! records were beyond that bound is then a record too.
 //!
 //! Every record is chained to the one before ([`chain`]) and goes to the log too: what is altered or
 //! removed later does not fit what was logged.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use chrono::{DateTime, Utc};
+use chrono::Utc;
 use pinfold_gateway::AuditRecord;
 use pinfold_policy::PluginId;
 use sqlx::SqliteConnection;
@@ -25,6 +25,7 @@ pub(crate) mod afterwards;
 pub(crate) mod chain;
 mod ends;
 mod fold;
+mod group;
 mod noted;
 pub(crate) mod reader;
 mod requests;
@@ -35,11 +36,12 @@ mod verify;
 
 use self::chain::Part;
 use self::fold::Fold;
-pub(crate) use self::fold::{HostCall, HostCalls};
+pub(crate) use self::fold::{HostCall, HostCalls, OTHERS};
+use self::group::Group;
 use self::noted::Noted;
 use self::requests::Requests;
 use self::rows::Appender;
-pub(crate) use self::rows::chain_earlier;
+pub(crate) use self::rows::{LOST, TRIM, chain_earlier};
 pub(crate) use self::starts::Start;
 pub(super) use self::told::Told;
 
@@ -47,12 +49,11 @@ pub(super) use self::told::Told;
 const GROUP_DELAY: Duration = Duration::from_millis(100);
 /// Time between two attempts while records cannot be written.
 const RETRY_DELAY: Duration = Duration::from_secs(1);
-/// Different records kept while they cannot be written: all that are gathered at once.
-const KEPT_UNWRITTEN: usize = 32_768;
 /// Records kept of each part; older ones are removed.
 const KEPT_RECORDS: i64 = 200_000;
-/// How many records are written between two looks at what is too many.
-const TRIM_EVERY: i64 = 1_000;
+
+/// The end of an instance. What it asked of the host is written with it at the latest.
+pub(crate) const PLUGIN_END: &str = "plugin.end";
 
 /// One thing that was done or refused. Equal ones are folded into a count.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -146,34 +147,6 @@ pub(crate) fn trail(store: &Store) -> (Trail, Writer) {
     (trail, writer)
 }
 
-/// What is to be written together.
-#[derive(Debug, Default)]
-struct Group {
-    /// In the order in which they happened.
-    noted: Vec<(DateTime<Utc>, Entry)>,
-    counted: HashMap<Entry, i64>,
-}
-
-impl Group {
-    fn len(&self) -> usize {
-        self.noted.len() + self.counted.len()
-    }
-
-    /// Takes what waits, with what is held back where it is the last time, and gives how many records found no place.
-    fn gather(&mut self, trail: &Trail, last: bool) -> u64 {
-        let folded = trail.folded.take(Instant::now(), last);
-        let mut lost = trail.requests.lost() + trail.noted.take(&mut self.noted);
-        for (entry, count) in trail.requests.take().chain(folded) {
-            if self.counted.len() < KEPT_UNWRITTEN || self.counted.contains_key(&entry) {
-                *self.counted.entry(entry).or_default() += count;
-            } else {
-                lost = lost.saturating_add(count.unsigned_abs());
-            }
-        }
-        lost
-    }
-}
-
 impl Writer {
     /// Writes until `stop`, and then what is left.
     pub(crate) async fn run(self, stop: CancellationToken) {
@@ -203,14 +176,17 @@ impl Writer {
                     () = stop.cancelled() => {}
                 }
             }
-            let lost = group.gather(&trail, ending);
+            let lost = group.gather(&trail, Instant::now(), ending);
             if lost > 0 {
                 tracing::warn!(lost, "audit records dropped");
             }
             match store.write_group(&group).await {
                 Ok(()) => {
                     if std::mem::take(&mut is_failing) {
-                        tracing::info!(records = group.len(), "audit records written after all");
+                        tracing::info!(
+                            records = group.records(),
+                            "audit records written after all"
+                        );
                     }
                     group = Group::default();
                 }
@@ -220,7 +196,7 @@ impl Writer {
                         tracing::error!(
                             error = %crate::chain::Chain(&error),
                             hint = error.obstacle().map(Obstacle::hint),
-                            records = group.len(),
+                            records = group.records(),
                             "audit records not written, kept to be tried again"
                         );
                     }
@@ -249,38 +225,16 @@ impl Store {
     }
 
     async fn write_group(&self, group: &Group) -> Result<(), StoreError> {
-        if group.len() == 0 {
+        if group.records() == 0 {
             return Ok(());
         }
         let mut transaction = self.begin(OPERATION).await?;
-        let told = write(&mut transaction, group)
-            .await
-            .map_err(failed(OPERATION))?;
+        let told = group.write(&mut transaction).await;
+        let told = told.map_err(failed(OPERATION))?;
         transaction.commit().await.map_err(failed(OPERATION))?;
         told.tell();
         Ok(())
     }
-}
-
-async fn write(connection: &mut SqliteConnection, group: &Group) -> Result<Told, sqlx::Error> {
-    let mut appender = Appender::begin(connection).await?;
-    let mut told = Told::default();
-    let now = Utc::now();
-    let noted = group.noted.iter().map(|(time, entry)| (*time, entry, 1));
-    let counted = group.counted.iter();
-    let counted = counted.map(|(entry, count)| (now, entry, *count));
-    let mut newest = 0;
-    for (time, entry, count) in noted.chain(counted) {
-        let part = Part::of_action(&entry.action);
-        let head = appender.append(part, time, entry, count).await?;
-        newest = head.number;
-        told.push(head, entry, count);
-    }
-    let written = i64::try_from(group.len()).unwrap_or(i64::MAX);
-    if newest % TRIM_EVERY < written {
-        appender.trim(KEPT_RECORDS).await?;
-    }
-    Ok(told)
 }
 
 /// Adds a record inside a transaction. What it gives is told once that is committed.

@@ -21,7 +21,7 @@ const EACH: Duration = Duration::from_millis(100);
 const BURST: Duration = Duration::from_secs(30);
 
 /// The subject of records that are no longer told apart.
-const OTHERS: &str = "(others)";
+pub(crate) const OTHERS: &str = "(others)";
 
 /// One call of the host, as it is told apart from others.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -138,6 +138,11 @@ impl Own {
         Some(counts)
     }
 
+    fn plugin(&self) -> &str {
+        let actor = &self.actor;
+        actor.strip_prefix("plugin:").unwrap_or(actor)
+    }
+
     fn counts(&self) -> std::sync::MutexGuard<'_, Vec<(HostCall<'static>, i64)>> {
         self.counts.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -158,16 +163,20 @@ impl Fold {
         self.filled.notify_one();
     }
 
-    /// Takes what is there of the plugins that have not had too many records by `now`, or `all` of it. What is left
-    /// counts as there: [`filled`](Self::filled) does not wait for it.
-    pub(super) fn take(&self, now: Instant, all: bool) -> impl Iterator<Item = (Entry, i64)> {
+    /// Takes what is there of the plugins that have not had too many records by `now`, and of those that are `due` by
+    /// their names in any case. What is left counts as there: [`filled`](Self::filled) does not wait for it.
+    pub(super) fn take(
+        &self,
+        now: Instant,
+        due: impl Fn(&str) -> bool,
+    ) -> impl Iterator<Item = (Entry, i64)> {
         let waiting = {
             let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
             std::mem::take(&mut *waiting)
         };
         let mut taken = Vec::new();
         for own in waiting {
-            match own.take(now, all) {
+            match own.take(now, due(own.plugin())) {
                 Some(counts) => taken.push((own, counts)),
                 None => self.wait_with(own),
             }
@@ -203,7 +212,7 @@ mod tests {
     }
 
     fn all_of(fold: &Fold) -> impl Iterator<Item = (Entry, i64)> {
-        fold.take(Instant::now(), true)
+        fold.take(Instant::now(), |_| true)
     }
 
     #[test]
@@ -219,7 +228,7 @@ mod tests {
                 flooding.record(&call(format!("{second}-{n}"), "allow"));
             }
             quiet.record(&call("one".into(), "allow"));
-            for (entry, count) in fold.take(start + Duration::from_secs(second), false) {
+            for (entry, count) in fold.take(start + Duration::from_secs(second), |_| false) {
                 if entry.actor == "plugin:flood" {
                     records += 1;
                     calls += count;

@@ -15,6 +15,8 @@ use super::ends;
 pub(crate) const TRIM: &str = "audit.trim";
 /// What tells from which number on every record is chained as it is written.
 pub(crate) const CHAINED: &str = "audit.chained";
+/// What tells in a part, which is its subject, how many of its records found no place.
+pub(crate) const LOST: &str = "audit.lost";
 
 /// A record as it lies in the database.
 #[derive(Clone, Debug)]

@@ -31,7 +31,8 @@ pub(in crate::store) struct Told {
 impl Told {
     pub(super) fn push(&mut self, head: Head, entry: &Entry, count: i64) {
         if head.part == Part::Traffic {
-            // What was allowed is in the access log and in the trail.
+            // What was allowed is in the trail. Requests of clients are in the access log too; calls of plugins are in the
+            // log at the level debug alone.
             if entry.decision == "allow" {
                 return;
             }
