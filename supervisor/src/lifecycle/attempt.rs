@@ -1,7 +1,7 @@
 //! One attempt to start a plugin: stage, find its dialect, launch, speak with it until it serves.
 //!
 //! It owns nothing of the plugin's task, and can be given up at any moment: what it has started by
-//! then is ended.
+//! then is ended. Whatever was launched is in the audit trail with its start and its end, also then.
 
 use std::sync::Arc;
 
@@ -11,7 +11,7 @@ use pinfold_sandbox::protocol::{Adopted, Launched, Reply, Request};
 use tokio_util::sync::CancellationToken;
 
 use super::Serving;
-use super::introduce::{Begun, introduce};
+use super::introduce::{Begun, introduce, record};
 use super::not_started::{NotStarted, refused};
 use super::shared::Shared;
 use crate::chain::Chain;
@@ -21,6 +21,7 @@ use crate::events::EventKind;
 use crate::launcher::{Kept, LauncherError};
 use crate::stage::StageFiles;
 use crate::state::{Left, RunningProcess, State};
+use crate::store::audit::PLUGIN_END;
 
 /// Why an attempt is made, from the least to the most. One that takes the place of another is made
 /// for the greater of their reasons.
@@ -84,7 +85,7 @@ pub(super) enum Outcome {
     Unchanged,
     /// It does not come to serve.
     Failed(Box<NotStarted>),
-    /// It was given up; nothing of it is left.
+    /// It was given up; nothing of it is left, and its records are in the audit trail.
     GivenUp,
 }
 
@@ -190,7 +191,11 @@ async fn start(plan: &Plan, files: Files) -> Outcome {
         launched,
         resumed: None,
     };
-    introduced(plan, files, begun).await
+    let outcome = introduced(plan, files, begun).await;
+    if let Outcome::Failed(not_started) = &outcome {
+        shared.audit_end(generation, "error", not_started.reason.clone());
+    }
+    outcome
 }
 
 /// Goes on with what the daemon before has left of the plugin, where it has and that can be; where it
@@ -269,7 +274,7 @@ fn replaced(shared: &Shared, generation: Option<Generation>, reason: String) {
     let line = format!("not taken over from the daemon before, started anew: {reason}");
     shared.note(generation, LogLevel::Warn, &line);
     shared.audit(
-        "plugin.end",
+        PLUGIN_END,
         subject,
         "error",
         format!("not taken over: {reason}"),
@@ -277,25 +282,32 @@ fn replaced(shared: &Shared, generation: Option<Generation>, reason: String) {
     shared.tell(EventKind::Replaced, generation, reason);
 }
 
-/// From a process to an instance that can serve. One that does not come to that is ended.
+/// From a process to an instance that can serve. One that does not come to that is ended; where it is
+/// given up its end is in the audit trail, where it has failed whoever calls this puts it there.
 async fn introduced(plan: &Plan, files: Files, begun: Begun) -> Outcome {
     let shared = &plan.shared;
     let digest = files.digest;
     let (instance, generation) = (begun.launched.instance, begun.generation);
-    let introduced = tokio::select! {
-        biased;
-        () = plan.cancel.cancelled() => None,
-        introduced = introduce(shared, files, begun, plan.shown) => Some(introduced),
+    // Waited for in any case: its code may have run already.
+    let introduced = match record(shared, digest, begun).await {
+        Ok(recorded) => tokio::select! {
+            biased;
+            () = plan.cancel.cancelled() => None,
+            introduced = introduce(shared, files, recorded, plan.shown) => Some(introduced),
+        },
+        Err(not_started) => Some(Err(not_started)),
     };
     if let Some(Ok(candidate)) = introduced {
         return Outcome::Serves(Box::new(candidate));
     }
-    shared.kill(instance).await;
+    let cause = shared.kill(instance).await;
     shared.catalogue.launcher().forget(instance);
-    match introduced {
-        Some(Err(not_started)) => not_started.of(digest, Some(generation)).into(),
-        _ => Outcome::GivenUp,
+    if let Some(Err(not_started)) = introduced {
+        return not_started.of(digest, Some(generation)).into();
     }
+    let detail = format!("given up before it served: {cause}");
+    shared.audit_end(generation, "allow", detail);
+    Outcome::GivenUp
 }
 
 /// Stages the plugin's directory as it is now.

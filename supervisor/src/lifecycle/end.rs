@@ -42,9 +42,7 @@ pub(super) async fn hand_over(shared: Arc<Shared>, mut serving: Serving, note: S
         LogLevel::Info,
         "goes on, left to the next daemon",
     );
-    let subject = format!("generation {}", generation.0);
-    let detail = "left to the next daemon".to_owned();
-    shared.audit("plugin.end", subject, "allow", detail);
+    shared.audit_end(generation, "allow", "left to the next daemon".into());
     Ending::Reaped
 }
 
@@ -85,8 +83,7 @@ async fn end_in_order(shared: Arc<Shared>, serving: Serving) -> String {
     output.finish().await;
     shared.note(generation, LogLevel::Info, &format!("stopped: {cause}"));
     let cause = cause.to_string();
-    let subject = format!("generation {}", generation.0);
-    shared.audit("plugin.end", subject, "allow", cause.clone());
+    shared.audit_end(generation, "allow", cause.clone());
     cause
 }
 
@@ -134,8 +131,7 @@ pub(super) async fn crashed(shared: Arc<Shared>, serving: Serving, ended: Ended)
         LogLevel::Error,
         &format!("ended: {cause}"),
     );
-    let subject = format!("generation {}", serving.generation.0);
-    shared.audit("plugin.end", subject, "error", cause.clone());
+    shared.audit_end(serving.generation, "error", cause.clone());
     Ending::Crashed {
         cause,
         served: serving.since.elapsed(),

@@ -42,14 +42,47 @@ pub(super) struct Begun {
     pub(super) resumed: Option<String>,
 }
 
-/// Speaks with a started process until it can serve. Whoever calls this ends the process where it
-/// fails, or where it is given up.
+/// A process whose start is in the audit trail.
+pub(super) struct Recorded {
+    begun: Begun,
+    /// As the launcher used it.
+    policy: PolicyFile,
+}
+
+/// Commits the start of a process to the audit trail, before it serves. It begins by itself meanwhile.
+///
+/// # Cancellation
+/// Dropped, it leaves open whether the start is recorded, of code that may have run: so it is waited for.
+pub(super) async fn record(
+    shared: &Shared,
+    digest: Digest,
+    begun: Begun,
+) -> Result<Recorded, NotStarted> {
+    let launched = &begun.launched;
+    let (policy, policy_digest) = read_policy(&launched.policy)?;
+    let start = Start {
+        plugin: &shared.plugin,
+        generation: begun.generation,
+        digest,
+        trust: &launched.trust,
+        taken_over: begun.resumed.is_some(),
+        watched_until: launched.watched_until,
+        policy: policy_digest,
+    };
+    let recorded = shared.catalogue.store().audit_start(&start).await;
+    recorded.map_err(|error| not_recorded(&error))?;
+    Ok(Recorded { begun, policy })
+}
+
+/// Speaks with a process, whose start is recorded, until it can serve. Whoever calls this ends the process
+/// where it fails, or where it is given up.
 pub(super) async fn introduce(
     shared: &Shared,
     files: Files,
-    begun: Begun,
+    recorded: Recorded,
     shown: bool,
 ) -> Result<Candidate, NotStarted> {
+    let Recorded { begun, policy } = recorded;
     let Begun {
         generation,
         launched,
@@ -61,7 +94,7 @@ pub(super) async fn introduce(
         pid,
         stdout,
         stderr,
-        policy,
+        policy: policy_file,
         tmp_directory,
         development_policy,
         missing,
@@ -70,23 +103,8 @@ pub(super) async fn introduce(
         listeners,
         ..
     } = launched;
-    let (policy, policy_digest) = read_policy(policy)?;
-    // Committed before it serves. It begins by itself meanwhile.
-    let start = Start {
-        plugin: &shared.plugin,
-        generation,
-        digest: files.digest,
-        trust: &trust,
-        taken_over,
-        watched_until,
-        policy: policy_digest,
-    };
-    shared
-        .catalogue
-        .store()
-        .audit_start(&start)
-        .await
-        .map_err(|error| not_recorded(&error))?;
+    // It is read.
+    drop(policy_file);
     let running = RunningProcess {
         instance,
         pid,
@@ -238,17 +256,22 @@ async fn not_introduced(
     NotStarted::dialect(error)
 }
 
-fn read_policy(file: OwnedFd) -> Result<(PolicyFile, Digest), NotStarted> {
-    use std::io::{Read as _, Seek as _};
-    let mut file = std::fs::File::from(file);
-    let mut bytes = Vec::new();
-    let limit = POLICY_LIMIT_BYTES as u64 + 1;
-    file.rewind()
-        .and_then(|()| file.take(limit).read_to_end(&mut bytes))
+fn read_policy(file: &OwnedFd) -> Result<(PolicyFile, Digest), NotStarted> {
+    let bytes = read_whole(file)
         .map_err(|error| NotStarted::failed(&format_args!("read the policy as used: {error}")))?;
     let policy = PolicyFile::parse(&bytes)
         .map_err(|error| NotStarted::failed(&format_args!("the policy as used: {error}")))?;
     Ok((policy, Digest(Sha256::digest(&bytes).into())))
+}
+
+fn read_whole(file: &OwnedFd) -> std::io::Result<Vec<u8>> {
+    use std::io::{Read as _, Seek as _};
+    let mut file = std::fs::File::from(file.try_clone()?);
+    let mut bytes = Vec::new();
+    file.rewind()?;
+    file.take(POLICY_LIMIT_BYTES as u64 + 1)
+        .read_to_end(&mut bytes)?;
+    Ok(bytes)
 }
 
 /// What is not in the audit trail does not run; it may another time.

@@ -80,10 +80,15 @@ impl Lifecycle {
         cancel.cancel();
         let shared = Arc::clone(&self.shared);
         let reaped = async move {
-            if let Outcome::Serves(candidate) = outcome.await {
-                // It was never in the table: nobody holds it.
-                candidate.serving.released.cancel();
-                end::stop(shared, candidate.serving).await;
+            match outcome.await {
+                Outcome::Serves(candidate) => {
+                    // It was never in the table: nobody holds it.
+                    candidate.serving.released.cancel();
+                    end::stop(shared, candidate.serving).await;
+                }
+                // What was refused, or failed by itself, is no less so for being given up.
+                Outcome::Failed(not_started) => not_started.audit(&shared),
+                Outcome::Unchanged | Outcome::GivenUp => {}
             }
             Ending::Reaped
         };
@@ -129,6 +134,7 @@ impl Lifecycle {
                 self.come_back();
             }
             Outcome::Failed(not_started) => self.not_started(&not_started),
+            // Its records are written where it is given up.
             Outcome::GivenUp => {}
         }
     }

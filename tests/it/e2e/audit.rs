@@ -153,6 +153,102 @@ fn what_was_decided_is_recorded_and_told_and_a_changed_record_is_found() {
 }
 
 #[test]
+fn each_start_that_is_given_up_is_in_the_trail_with_its_end() {
+    if !super::can_run() {
+        return;
+    }
+    // It says nothing for as long as it may: whatever ends it gives its start up.
+    let daemon = Setup::new()
+        .file("etc/pinfold.toml", "[discovery]\ndebounce = '100ms'\n")
+        .plugin("p", "goatflow-silent")
+        .policy("p", "[timeouts]\nhandshake = '10m'\n")
+        .start_until(|status| status["plugins"] == json!({"starting": 1}));
+    let base = daemon.base();
+    let of = |action: &str| records(&base, &["--action", action, "--plugin", "p"]);
+    let disable = || {
+        let disable = daemon.admin().post("/api/pinfold/v1/plugins/p/disable");
+        assert_eq!(disable.send().status, 200);
+    };
+    wait_for("the first start", || {
+        (of("plugin.start").len() == 1).then_some(())
+    });
+    // Its files change, and another start takes the place of the first.
+    let manifest = base.join("plugins/p/plugin.yaml");
+    let changed = std::fs::read_to_string(&manifest).unwrap();
+    let changed = changed.replace("version: 1.0.0", "version: 1.0.1");
+    let beside = base.join("plugin.yaml");
+    std::fs::write(&beside, changed).unwrap();
+    std::fs::rename(&beside, &manifest).unwrap();
+    wait_for("the second start", || {
+        (of("plugin.start").len() >= 2).then_some(())
+    });
+    disable();
+    // Switched off again while it is launched, or as soon as it is: whatever of it came first.
+    for _ in 0..3 {
+        std::thread::scope(|scope| {
+            let enable = daemon.admin().post("/api/pinfold/v1/plugins/p/enable");
+            let enabling = scope.spawn(|| enable.send());
+            daemon.in_state("p", "starting");
+            disable();
+            enabling.join().unwrap();
+        });
+    }
+    let (starts, ends) = wait_for("an end of each start", || {
+        let (starts, ends) = (of("plugin.start"), of("plugin.end"));
+        (starts.len() >= 5 && starts.len() == ends.len()).then_some((starts, ends))
+    });
+    let of_start = |record: &Value| {
+        assert_eq!(record["decision"], "allow", "{record}");
+        let detail = record["detail"].as_str().unwrap();
+        detail.split_once(", ").unwrap().0.to_owned()
+    };
+    let of_end = |record: &Value| {
+        assert_eq!(record["decision"], "allow", "{record}");
+        let detail = record["detail"].as_str().unwrap();
+        assert!(detail.starts_with("given up before it served"), "{record}");
+        record["subject"].as_str().unwrap().to_owned()
+    };
+    let mut starts: Vec<String> = starts.iter().map(of_start).collect();
+    let mut ends: Vec<String> = ends.iter().map(of_end).collect();
+    starts.sort();
+    ends.sort();
+    assert_eq!(starts, ends);
+    printed(&audit(&base, &["verify"]));
+}
+
+#[test]
+fn a_start_that_fails_is_in_the_trail_with_its_end() {
+    if !super::can_run() {
+        return;
+    }
+    let daemon = Setup::new()
+        .without_restarts()
+        .plugin("p", "goatflow-fail-init")
+        .policy("p", "")
+        .start();
+    let base = daemon.base();
+    let told = wait_for("its end", || {
+        let told = records(&base, &["--action", "plugin.*", "--plugin", "p"]);
+        (told.len() == 3).then_some(told)
+    });
+    let what = |record: &Value| {
+        let text = |name: &str| record[name].as_str().unwrap().to_owned();
+        (text("action"), text("decision"))
+    };
+    let told_of: Vec<_> = told.iter().map(what).collect();
+    let expected = [
+        ("plugin.start", "allow"),
+        ("plugin.end", "error"),
+        ("plugin.start", "error"),
+    ];
+    let expected = expected.map(|(action, decision)| (action.to_owned(), decision.to_owned()));
+    assert_eq!(told_of, expected, "{told:?}");
+    assert_eq!(told[1]["subject"], "generation 1");
+    let why = told[1]["detail"].as_str().unwrap();
+    assert!(why.contains("no database for me"), "{why}");
+}
+
+#[test]
 fn a_trail_that_is_not_there_is_no_broken_one() {
     let base = tempfile::tempdir().unwrap();
     let output = audit(base.path(), &["verify"]);
