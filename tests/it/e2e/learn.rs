@@ -189,6 +189,47 @@ fn what_a_run_needed_is_proposed_and_is_enough_and_no_more_than_that() {
 }
 
 #[test]
+fn what_a_busy_run_asked_last_is_not_taken_from_its_grants() {
+    if !super::can_run_as_root() {
+        return;
+    }
+    let daemon = daemon();
+    // More different calls than the trail takes at once, and then one of another kind.
+    let busy = format!("call host_keys {}", json!({"n": 400, "ms": 2}));
+    let read = host("db_query", &json!({"query": READ, "args": null}));
+    let learnt = pinfold(
+        &daemon.base(),
+        &[
+            "--json", "policy", "learn", "p", "--run", &busy, "--run", &read,
+        ],
+    );
+    let learnt: Value = serde_json::from_str(&printed(&learnt)).unwrap();
+    let acts = learnt["run"]["acts"].as_array().unwrap();
+    assert!(acts.iter().all(|act| act["failure"].is_null()), "{acts:?}");
+    let sections = learnt["policy"]["difference"]["sections"].as_array();
+    let permissions = sections
+        .unwrap()
+        .iter()
+        .find(|one| one["title"] == "permissions")
+        .unwrap();
+    let same = texts(&permissions["same"]);
+    for needed in ["cache:read", "db:read:main/items"] {
+        assert!(same.contains(&needed), "{needed}: {learnt}");
+    }
+    // It was told apart, or it is said that it was not.
+    let kept = same.contains(&"db:write:main/items");
+    let notes = texts(&learnt["notes"]);
+    let says_so = notes
+        .iter()
+        .any(|note| note.starts_with("db: more kinds of calls"));
+    assert_eq!(kept, says_so, "{notes:?}");
+    assert!(
+        !notes.iter().any(|note| note.contains("has no end")),
+        "{notes:?}"
+    );
+}
+
+#[test]
 fn a_watched_plugin_shows_everywhere_and_is_in_the_audit_and_an_interrupt_ends_it() {
     if !super::can_run_as_root() {
         return;

@@ -5,21 +5,23 @@
 //! as that one; the daemon is asked to start the plugin anew, and cannot have it watched. What comes of it
 //! is printed, and written only where an option says so.
 
+mod asked;
 mod calls;
 mod grants;
 mod result;
 mod watch;
 
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use bytes::Bytes;
 use pinfold_gateway::admin::dto::{Because, PluginDetail, RescanQuery};
-use pinfold_policy::{Control, ControlWish, PluginId, PolicyFile};
+use pinfold_policy::{Control, ControlWish, Generation, PluginId, PolicyFile};
 use pinfold_sandbox::launcher::review::{FilesError, ProfileUse, ReviewedProfile};
 use pinfold_sandbox::seccomp::{Arch, Learnt, Lesson, Profile, ProfileError};
 use tokio::signal::unix::{SignalKind, signal};
 
+use self::asked::RunRecords;
 use self::calls::Calls;
 use self::result::{ActView, Outcome, RunView};
 use self::watch::{Watch, WatchError};
@@ -33,10 +35,7 @@ use crate::cli::owned_file;
 use crate::cli::review::{Policy, Review};
 use crate::cli::tell::{self, Told};
 use crate::store::StoreError;
-use crate::store::audit::reader::{Reader, RecordView, Wanted};
-
-/// Until the daemon has committed what a plugin's calls were: it does within a tenth of a second.
-const COMMITTED: Duration = Duration::from_millis(500);
+use crate::store::audit::reader::Reader;
 
 /// Why nothing is learnt.
 #[derive(Debug, thiserror::Error)]
@@ -109,9 +108,6 @@ impl From<LearnError> for Failure {
     }
 }
 
-/// Records of a watched run that are looked at: more than the trail keeps.
-const MOST_RECORDS: u32 = 1_000_000;
-
 pub(super) async fn run(context: &Context, arguments: LearnArguments) -> Result<(), Failure> {
     let installation = Installation::open(&context.place)?;
     let review = Review::open(&context.place)?;
@@ -141,15 +137,10 @@ pub(super) async fn run(context: &Context, arguments: LearnArguments) -> Result<
     let (detail, acts) = ran?;
     ended?;
     let records = watch.records().await.map_err(LearnError::Watch)?;
-    tokio::time::sleep(COMMITTED).await;
-    let wanted = Wanted {
-        after: before,
-        action: Some("hostapi.*".into()),
-        plugin: Some(plugin.clone()),
-        limit: MOST_RECORDS,
-        ..Wanted::default()
-    };
-    let asked = trail.list(&wanted).await.map_err(LearnError::Audit)?;
+    let instances = records.iter().map(|record| record.head.generation);
+    let instances: Vec<Generation> = instances.collect();
+    let asked = asked::read(&mut trail, plugin, before, &instances).await;
+    let asked = asked.map_err(LearnError::Audit)?;
 
     let calls = Calls::of(&records, arch);
     let learnt = propose(&profile, &name, plugin, &calls, arch)?;
@@ -160,7 +151,7 @@ pub(super) async fn run(context: &Context, arguments: LearnArguments) -> Result<
         is_whole: calls.is_whole,
         acts,
     };
-    let outcome = outcome(&policy, &profile, learnt, (calls, &asked), run);
+    let outcome = outcome(&policy, &profile, learnt, (calls, asked), run);
     write_out(&installation, &arguments, &outcome)?;
     Ok(context.output.give(&outcome, Outcome::page)?)
 }
@@ -317,10 +308,11 @@ fn outcome(
     policy: &Policy,
     profile: &ReviewedProfile,
     learnt: Learnt,
-    (calls, asked): (Calls, &[RecordView]),
+    (calls, asked): (Calls, RunRecords),
     run: RunView,
 ) -> Outcome {
-    let grants = grants::fold(asked, &policy.file.permissions);
+    let grants = grants::fold(&asked.calls, &policy.file.permissions);
+    let notes = [asked.notes, grants.notes].concat();
     let mut proposed = PolicyFile {
         profile: learnt.profile.name().to_owned(),
         permissions: grants.permissions,
@@ -346,7 +338,7 @@ fn outcome(
         learnt,
         calls,
         (difference, proposed.to_toml()),
-        (grants.refused, grants.notes),
+        (grants.refused, notes),
     )
 }
 

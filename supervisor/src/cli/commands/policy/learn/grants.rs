@@ -11,6 +11,7 @@ use pinfold_policy::{
 };
 use serde::Serialize;
 
+use crate::store::audit::OTHERS;
 use crate::store::audit::reader::RecordView;
 
 /// What of the permissions a run needed.
@@ -52,7 +53,11 @@ pub(super) fn fold(records: &[RecordView], present: &Permissions) -> Grants {
             "limit" => fold.refuse(call, record, "over a rate"),
             _ => {
                 let missing = record.permission.as_deref();
-                fold.refuse(call, record, missing.unwrap_or("never allowed"));
+                let why = match record.subject == OTHERS {
+                    true => "more kinds of calls at once than the audit trail tells apart",
+                    false => "never allowed",
+                };
+                fold.refuse(call, record, missing.unwrap_or(why));
             }
         }
     }
@@ -73,6 +78,8 @@ struct Fold {
     refused: BTreeMap<(String, String, String), i64>,
     /// Services whose records did not tell all.
     unclear: BTreeSet<&'static str>,
+    /// Services of which more was asked at once than is told apart.
+    crowded: BTreeSet<&'static str>,
 }
 
 /// How a table is used.
@@ -104,6 +111,11 @@ impl Fold {
         let is_failed = record.decision == "error";
         // It failed before it was known what it is about.
         if subject.is_empty() && is_failed {
+            return;
+        }
+        // What a cache was asked for does not count, only how.
+        if subject == OTHERS && !call.starts_with("cache.") {
+            self.crowded.extend(service(call));
             return;
         }
         let taken = match call {
@@ -258,17 +270,23 @@ impl Fold {
             config: self.config.into_iter().map(Pattern::new).collect(),
             plugin_call: self.calls.into_iter().map(Pattern::new).collect(),
         };
-        for service in self.unclear {
-            match service {
+        for service in self.unclear.union(&self.crowded) {
+            match *service {
                 "db" => permissions.db.clone_from(&present.db),
                 "cache" => permissions.cache = present.cache,
                 "http" => permissions.http.clone_from(&present.http),
                 "config" => permissions.config.clone_from(&present.config),
                 _ => permissions.plugin_call.clone_from(&present.plugin_call),
             }
-            notes.push(format!(
-                "{service}: a record does not say all that a call was about: its grants stay as they are"
-            ));
+            notes.push(match self.crowded.contains(service) {
+                true => format!(
+                    "{service}: more kinds of calls at once than the audit trail tells apart: its grants stay as \
+                     they are; a run that asks for less at once tells more"
+                ),
+                false => format!(
+                    "{service}: a record does not say all that a call was about: its grants stay as they are"
+                ),
+            });
         }
         let refused = self.refused.into_iter();
         Grants {
@@ -563,6 +581,42 @@ mod tests {
                 "http:address:10.0.0.0/8:api.example.com",
             ]
         );
+    }
+
+    #[test]
+    fn what_is_not_told_apart_leaves_its_services_grants_as_they_are() {
+        let present: Permissions = toml::from_str(
+            "config = ['*']
+             cache = 'readwrite'
+             plugin-call = ['stats']
+             db = [{ tables = ['*'], access = 'readwrite' }]",
+        )
+        .unwrap();
+        let records = [
+            record("config.get", "app.name", "allow", None),
+            record("config.get", OTHERS, "allow", None),
+            record("cache.get", OTHERS, "allow", None),
+            record("db.query", "main/items:r", "allow", None),
+            // It was allowed, and failed elsewhere.
+            record("plugin.call", OTHERS, "error", None),
+            record("db.exec", OTHERS, "deny", None),
+            record("log.record", OTHERS, "allow", None),
+        ];
+        let grants = fold(&records, &present);
+        let lines: Vec<String> = grants.permissions.lines().into_iter().collect();
+        assert_eq!(
+            lines,
+            [
+                "cache:read",
+                "config:read:*",
+                "db:read:main/items",
+                "plugin:call:stats"
+            ]
+        );
+        assert_eq!(grants.notes.len(), 2, "{:?}", grants.notes);
+        let asks_for_less = |note: &String| note.contains("a run that asks for less at once");
+        assert!(grants.notes.iter().all(asks_for_less), "{:?}", grants.notes);
+        assert!(grants.refused[0].why.starts_with("more kinds"));
     }
 
     #[test]
