@@ -22,6 +22,11 @@ const TEMPLATES: [(&str, &str); 1] = [("goatflow", include_str!("../../dialects/
 /// Compiled filters kept; there are as many as profiles in use.
 const FILTERS_LIMIT: usize = 16;
 
+/// Where launch templates lie in `data-dir`.
+const DIALECTS: &str = "dialects";
+/// And syscall profiles.
+const PROFILES: &str = "profiles";
+
 /// Where such files lie.
 #[derive(Debug)]
 pub(super) enum Place {
@@ -250,6 +255,18 @@ pub enum FilesError {
     /// A file of the data directory is not trusted.
     #[error("a launch template or syscall profile cannot be used")]
     Data(#[source] TrustError),
+    /// What may be stricter than the built-in ones is not there.
+    #[error("data-dir {path:?} of launcher.toml is not there")]
+    NoData {
+        /// The directory.
+        path: PathBuf,
+    },
+    /// The same where the directory is, as a mount point is without what is to be mounted there.
+    #[error("data-dir {path:?} of launcher.toml has neither dialects nor profiles in it")]
+    EmptyData {
+        /// The directory.
+        path: PathBuf,
+    },
     /// The profile is not there, or refused.
     #[error("syscall profile")]
     Profile(#[from] ProfileError),
@@ -427,7 +444,7 @@ impl Files {
         if !is_file_stem(dialect) {
             return Err(no_template());
         }
-        let (bytes, path) = match self.data("dialects", dialect)? {
+        let (bytes, path) = match self.data(DIALECTS, dialect)? {
             Some((bytes, path)) => (bytes, Some(path)),
             None => {
                 let built_in = TEMPLATES.iter().find(|(name, _)| *name == dialect);
@@ -471,9 +488,20 @@ impl Files {
         profile: &str,
     ) -> Result<Option<(Vec<u8>, PathBuf)>, FilesError> {
         match is_file_stem(profile) {
-            true => self.data("profiles", profile),
+            true => self.data(PROFILES, profile),
             false => Ok(None),
         }
+    }
+
+    /// Whether `data-dir`, where one is configured, is there with something in it.
+    ///
+    /// # Errors
+    /// [`FilesError::NoData`], [`FilesError::EmptyData`], or [`FilesError::Data`] with the step that is
+    /// not trusted.
+    pub(super) fn check_data(&self) -> Result<(), FilesError> {
+        self.data
+            .as_ref()
+            .map_or(Ok(()), |place| in_data(place, |_| ()))
     }
 
     /// A file of `data-dir`, with its path, where there is one.
@@ -482,12 +510,38 @@ impl Files {
             return Ok(None);
         };
         let name = format!("{stem}.toml");
-        match place.with(|data| data.directory(directory)?.read(&name, LIMIT_BYTES)) {
+        let read = in_data(place, |data| {
+            data.directory(directory)?.read(&name, LIMIT_BYTES)
+        })?;
+        match read {
             Ok(bytes) => Ok(Some((bytes, place.path().join(directory).join(&name)))),
             Err(error) if error.is_absent() => Ok(None),
             Err(error) => Err(FilesError::Data(error)),
         }
     }
+}
+
+/// Reads in a `data-dir` that has something in it. One that is configured and is not there yet, or is an
+/// empty mount point, would leave the built-in files in the place of the operator's stricter ones.
+fn in_data<T>(place: &Place, read: impl FnOnce(&TrustedDir) -> T) -> Result<T, FilesError> {
+    let path = || place.path().to_owned();
+    match place.with(|data| Ok(has_either(data)?.then(|| read(data)))) {
+        Ok(Some(read)) => Ok(read),
+        Ok(None) => Err(FilesError::EmptyData { path: path() }),
+        Err(error) if error.is_absent() => Err(FilesError::NoData { path: path() }),
+        Err(error) => Err(FilesError::Data(error)),
+    }
+}
+
+fn has_either(data: &TrustedDir) -> Result<bool, TrustError> {
+    for name in [DIALECTS, PROFILES] {
+        match data.directory(name) {
+            Ok(_) => return Ok(true),
+            Err(error) if error.is_absent() => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(false)
 }
 
 /// The filter of a profile for this machine.
@@ -603,6 +657,45 @@ mod tests {
         assert_ne!(without, text);
         let filter = compiled(&without);
         assert!(filter.telling.is_none() && filter.watched.is_none());
+    }
+
+    #[test]
+    fn a_data_dir_that_is_not_there_or_empty_is_not_the_built_in_files() {
+        use std::os::unix::fs::PermissionsExt as _;
+        let base = tempfile::tempdir().unwrap();
+        let make = |path: &Path| {
+            std::fs::create_dir_all(path).unwrap();
+            std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o755)).unwrap();
+        };
+        make(base.path());
+        let place = |path: &Path| Place::Reviewed {
+            user: rustix::process::geteuid().as_raw(),
+            path: path.to_owned(),
+            also: None,
+        };
+        let data = base.path().join("data");
+        let files = Files::new(place(base.path()), None, Some(place(&data)), None);
+        let told = |error: FilesError| {
+            let text = error.to_string();
+            assert!(text.starts_with(&format!("data-dir {data:?}")), "{text}");
+            error
+        };
+        let absent = |error| matches!(told(error), FilesError::NoData { .. });
+        assert!(absent(files.check_data().unwrap_err()));
+        assert!(absent(files.profile_bytes("default").unwrap_err()));
+        assert!(absent(files.template("goatflow").unwrap_err()));
+        make(&data);
+        let empty = |error| matches!(told(error), FilesError::EmptyData { .. });
+        assert!(empty(files.check_data().unwrap_err()));
+        assert!(empty(files.profile_bytes("default").unwrap_err()));
+        assert!(empty(files.template("goatflow").unwrap_err()));
+        make(&data.join(DIALECTS));
+        files.check_data().unwrap();
+        assert_eq!(files.profile_bytes("default").unwrap(), None);
+        files.template("goatflow").unwrap();
+        // Where none is configured, the built-in ones are what is meant.
+        Files::nowhere().check_data().unwrap();
+        assert_eq!(Files::nowhere().profile_bytes("default").unwrap(), None);
     }
 
     #[test]

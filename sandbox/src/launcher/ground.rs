@@ -18,7 +18,7 @@ use super::args::{Args, Entrance};
 use super::clock::Clock;
 use super::disk;
 use super::door::Door;
-use super::files::{Files, Place};
+use super::files::{Files, FilesError, Place};
 use super::manager::{Manager, Told};
 use super::networks::Networks;
 use super::{host_path, log, namespace, rights};
@@ -121,6 +121,8 @@ pub(super) enum StartError {
         #[source]
         source: TrustError,
     },
+    #[error(transparent)]
+    Data(Box<FilesError>),
     #[error("make {path:?}")]
     Make {
         path: PathBuf,
@@ -338,7 +340,7 @@ fn places(config: &LauncherConfig, mode: Mode, reader: &Reader) -> Result<Files,
         .dev_policy_dir
         .as_ref()
         .map(|path| place("dev-policy-dir", path, Some(reader.uid())));
-    let data = config.data_dir.as_ref().filter(|path| path.exists());
+    let data = config.data_dir.as_ref();
     // As root one that is made later is found.
     let keys = Some(&config.keys_dir).filter(|path| mode == Mode::Root || path.exists());
     let mut files = Files::new(
@@ -347,6 +349,10 @@ fn places(config: &LauncherConfig, mode: Mode, reader: &Reader) -> Result<Files,
         data.map(|path| place("data-dir", path, None)).transpose()?,
         keys.map(|path| place("keys-dir", path, None)).transpose()?,
     );
+    // What is mounted there later is not seen in here.
+    files
+        .check_data()
+        .map_err(|error| StartError::Data(Box::new(error)))?;
     if mode == Mode::User {
         files.host_roots = Some(host_path::roots());
     }

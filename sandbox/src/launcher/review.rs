@@ -64,7 +64,7 @@ impl Review {
             also,
         };
         let development = config.dev_policy_dir.as_ref();
-        let data = config.data_dir.as_ref().filter(|path| path.exists());
+        let data = config.data_dir.as_ref();
         let mut files = Files::new(
             place(&config.policy_dir, None),
             development.map(|path| place(path, daemon)),

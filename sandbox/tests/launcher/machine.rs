@@ -311,7 +311,7 @@ pub(crate) fn id(plugin: &str) -> PluginId {
 fn directories() -> tempfile::TempDir {
     let root = tempfile::tempdir().unwrap();
     fs::set_permissions(root.path(), fs::Permissions::from_mode(0o755)).unwrap();
-    for name in ["plugins", "policies", "keys", "data"] {
+    for name in ["plugins", "policies", "keys", "data", "data/profiles"] {
         let path = root.path().join(name);
         fs::create_dir(&path).unwrap();
         fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
@@ -357,6 +357,7 @@ fn spawn_as(
         for entry in fs::read_dir(root).unwrap() {
             chown(entry.unwrap().path(), Some(uid), Some(gid)).unwrap();
         }
+        chown(root.join("data/profiles"), Some(uid), Some(gid)).unwrap();
         command.uid(uid).gid(gid);
     }
     (Client::new(ours), command.spawn().unwrap())

@@ -130,6 +130,36 @@ fn profiles_and_launch_templates_that_others_own_or_can_write_are_refused_with_p
 }
 
 #[test]
+fn a_data_dir_that_is_not_there_or_empty_starts_nothing() {
+    if !has_root("a_data_dir_that_is_not_there_or_empty_starts_nothing") {
+        return;
+    }
+    let gone = |root: &std::path::Path| fs::remove_dir_all(root.join("data")).unwrap();
+    let empty = |root: &std::path::Path| fs::remove_dir(root.join("data/profiles")).unwrap();
+    let prepared: [&dyn Fn(&std::path::Path); 2] = [&gone, &empty];
+    for prepare in prepared {
+        let mut machine = Machine::with(Setup {
+            prepare: Some(prepare),
+            ..Setup::default()
+        });
+        assert_eq!(machine.child.wait().unwrap().code(), Some(1));
+    }
+    // Taken away later, its files are not exchanged for the built-in ones.
+    let machine = Machine::start();
+    machine.add_plugin("hello");
+    machine.add_policy("hello", &["exit=0"], "");
+    let (data, away) = (machine.path("data"), machine.path("away"));
+    fs::rename(&data, &away).unwrap();
+    let failure = refused(&machine, "hello");
+    assert_eq!(failure.kind, FailureKind::Policy, "{failure}");
+    let told = format!("data-dir {data:?} of launcher.toml is not there");
+    assert!(failure.message.contains(&told), "{failure}");
+    fs::rename(&away, &data).unwrap();
+    let (digest, _) = machine.stage("hello").unwrap();
+    machine.launch_with("hello", digest, &[]).unwrap();
+}
+
+#[test]
 fn a_broken_policy_is_refused_with_line_and_key() {
     if !has_root("a_broken_policy_is_refused_with_line_and_key") {
         return;

@@ -72,6 +72,7 @@ impl Installation {
             text += &format!("{key} = {:?}\n", installation.path(path));
             installation.directory(path);
         }
+        installation.directory("etc/data/profiles");
         installation.write("etc/launcher.toml", &text);
         installation.write("plugins/hello/plugin.yaml", MANIFEST);
         installation.write("plugins/hello/hello", "#!/bin/sh\n");

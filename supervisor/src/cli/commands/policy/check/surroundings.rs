@@ -343,6 +343,10 @@ fn refused_key(refusal: &KeyRefusal) -> Finding {
     Finding::new(rule, refusal.to_string(), help)
 }
 
+/// What to do where the files of `data-dir` are not there.
+const NO_DATA: &str =
+    "mount it or make it, with dialects or profiles in it; or take data-dir out of launcher.toml";
+
 fn profile(files: &Files, policy: &PolicyFile, places: &Places, found: &mut Vec<Finding>) {
     let place = places.nearest("profile");
     let name = &policy.profile;
@@ -363,6 +367,9 @@ fn profile(files: &Files, policy: &PolicyFile, places: &Places, found: &mut Vec<
                     Rule::FileUntrusted,
                     "only root, or the launcher's user, may own and write it and every directory above it".into(),
                 ),
+                FilesError::NoData { .. } | FilesError::EmptyData { .. } => {
+                    (Rule::ProfileMissing, NO_DATA.into())
+                }
                 _ => (Rule::ProfileRefused, "mend the profile: no plugin starts with it".into()),
             };
             found.push(Finding::new(rule, review::chain(&error), help).at(place));
@@ -420,15 +427,15 @@ fn template(files: &Files, policy: &PolicyFile, places: &Places, found: &mut Vec
             loopback(&reviewed.template, policy, places, found);
         }
         Err(error) => {
-            let rule = match &error {
-                FilesError::Data(_) => Rule::FileUntrusted,
-                _ => Rule::DialectUnknown,
+            let dialects = "write a dialect that this version speaks: goatflow";
+            let (rule, help) = match &error {
+                FilesError::Data(_) => (Rule::FileUntrusted, dialects),
+                FilesError::NoData { .. } | FilesError::EmptyData { .. } => {
+                    (Rule::DialectUnknown, NO_DATA)
+                }
+                _ => (Rule::DialectUnknown, dialects),
             };
-            let finding = Finding::new(
-                rule,
-                review::chain(&error),
-                "write a dialect that this version speaks: goatflow",
-            );
+            let finding = Finding::new(rule, review::chain(&error), help);
             found.push(finding.at(places.value("dialect")));
         }
     }
