@@ -33,6 +33,7 @@ mod leaf;
 mod lock;
 mod parent;
 mod stats;
+mod swap;
 mod sweep;
 mod v1;
 mod v2;

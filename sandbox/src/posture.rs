@@ -134,7 +134,7 @@ pub struct ControlState {
 pub enum State {
     /// Tried here, and it held.
     Enforced,
-    /// Part of it.
+    /// All that it is for, but for the gap that is its reason.
     Partial,
     /// This machine cannot give it.
     Missing,
@@ -157,7 +157,9 @@ impl State {
         }
     }
 
-    /// Whether a policy that requires the control is satisfied.
+    /// Whether a policy that requires the control is satisfied. What is partial does, and is told:
+    /// docs/policy.md has the gaps of each control. One that would leave it without effect is
+    /// [`Self::Missing`].
     #[must_use]
     pub const fn satisfies(self) -> bool {
         matches!(self, Self::Enforced | Self::Partial)

@@ -11,9 +11,10 @@ use pinfold_policy::Control;
 use tempfile::TempDir;
 
 use super::dir::Dir;
+use super::swap::Swap;
 use super::{
-    Applied, CgroupError, Controller, Hierarchy, How, Limits, Parent, Place, ProcPaths, Removal,
-    State, Sweep, sweep, v1, v2,
+    Applied, CgroupError, Controller, Hierarchy, How, Limits, Parent, Place, ProcPaths, Reason,
+    Removal, State, Sweep, sweep, v1, v2,
 };
 
 /// A machine: its `/proc` files, and directories for its hierarchies.
@@ -57,6 +58,7 @@ impl Machine {
         let paths = ProcPaths {
             mountinfo: self.path("mountinfo"),
             cgroup: self.path("cgroup"),
+            meminfo: self.path("meminfo"),
         };
         Hierarchy::discover(&paths).unwrap()
     }
@@ -153,6 +155,7 @@ fn nonsense_in_proc_is_no_hierarchy() {
     let paths = ProcPaths {
         mountinfo: machine.path("mountinfo"),
         cgroup: machine.path("cgroup"),
+        meminfo: machine.path("meminfo"),
     };
     let hierarchy = Hierarchy::discover(&paths).unwrap();
     assert!(!hierarchy.has_unified());
@@ -352,6 +355,14 @@ fn v2_leaf(files: &[&str]) -> (TempDir, Dir) {
     (dir, leaf)
 }
 
+/// A machine with so much swap, as a file in `dir` says.
+fn swap(dir: &TempDir, kibibytes: u32) -> Swap {
+    let meminfo = dir.path().join("meminfo");
+    let text = format!("MemTotal:        8000000 kB\nSwapTotal:       {kibibytes} kB\n");
+    fs::write(&meminfo, text).unwrap();
+    Swap { meminfo }
+}
+
 #[test]
 fn version_2_limits_are_written_and_swap_is_none() {
     let all = [Controller::Memory, Controller::Cpu, Controller::Pids]
@@ -366,7 +377,7 @@ fn version_2_limits_are_written_and_swap_is_none() {
         "cpu.weight",
         "pids.max",
     ]);
-    let applied = v2::limit(&leaf, &all, &limits());
+    let applied = v2::limit(&leaf, &all, &limits(), &swap(&dir, 1024));
     assert!(
         applied
             .iter()
@@ -389,8 +400,9 @@ fn version_2_limits_that_the_kernel_lacks_are_missing_by_file() {
         .into_iter()
         .collect();
     // A kernel without swap and group kill.
-    let (_dir, leaf) = v2_leaf(&["memory.max", "pids.max"]);
-    let applied = v2::limit(&leaf, &all, &limits());
+    let (dir, leaf) = v2_leaf(&["memory.max", "pids.max"]);
+    let no_swap = swap(&dir, 0);
+    let applied = v2::limit(&leaf, &all, &limits(), &no_swap);
     assert_eq!(
         *state(&applied, Control::Memory),
         State::Enforced { how: How::V2 }
@@ -407,8 +419,58 @@ fn version_2_limits_that_the_kernel_lacks_are_missing_by_file() {
             (step, Some(libc::ENOENT))
         );
     }
-    let none = v2::limit(&leaf, &std::collections::BTreeSet::new(), &limits());
+    let none = v2::limit(
+        &leaf,
+        &std::collections::BTreeSet::new(),
+        &limits(),
+        &no_swap,
+    );
     assert!(none.is_empty());
+}
+
+#[test]
+fn memory_is_not_limited_where_there_is_swap_that_cannot_be() {
+    let all = [Controller::Memory].into_iter().collect();
+    // A kernel that does not account for swap, and one that refuses the limit.
+    let (place, without) = v2_leaf(&["memory.max", "memory.oom.group"]);
+    let (other, refusing) = v2_leaf(&["memory.max", "memory.oom.group"]);
+    fs::create_dir(other.path().join("memory.swap.max")).unwrap();
+    let found = |leaf: &Dir, swap: &Swap| {
+        let applied = v2::limit(leaf, &all, &limits(), swap);
+        state(&applied, Control::Memory).clone()
+    };
+    let not_known = Swap {
+        meminfo: place.path().join("absent"),
+    };
+    for swap in [swap(&place, 1024), not_known] {
+        for (leaf, errno) in [(&without, libc::ENOENT), (&refusing, libc::EISDIR)] {
+            let State::Missing { reason } = found(leaf, &swap) else {
+                panic!("{swap:?}")
+            };
+            assert_eq!(reason.step, "write memory.swap.max");
+            assert_eq!(reason.errno, Some(errno));
+            assert!(reason.detail.contains("all the swap"), "{reason}");
+        }
+    }
+    let none = swap(&place, 0);
+    assert_eq!(found(&without, &none), State::Enforced { how: How::V2 });
+    let State::Partial { how, reason } = found(&refusing, &none) else {
+        panic!("{none:?}")
+    };
+    assert_eq!(how, How::V2);
+    assert!(reason.detail.ends_with(": there is no swap to be limited"));
+}
+
+#[test]
+fn on_version_1_the_same_swap_counts() {
+    let place = tempfile::tempdir().unwrap();
+    let reason = Reason::absent("write memory.memsw.limit_in_bytes", "/group");
+    let found = |kibibytes| swap(&place, kibibytes).unlimited(How::V1, &reason);
+    assert!(!found(1024).is_in_force());
+    let how = How::V1;
+    let detail = "/group: there is no swap to be limited";
+    let expected = Reason::absent("write memory.memsw.limit_in_bytes", detail);
+    assert_eq!(found(0), Applied::partial(Control::Memory, how, expected));
 }
 
 #[test]

@@ -9,15 +9,18 @@ use std::path::{Path, PathBuf};
 
 use super::CgroupError;
 use super::parent::{LAUNCHER, MEMBERS};
+use super::swap::Swap;
 
-/// The two files of `/proc` that describe control groups. Parameters, so that tests can describe
-/// other machines.
+/// The files of `/proc` that describe control groups, and swap. Parameters, so that tests can
+/// describe other machines.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ProcPaths {
     /// The mount table: proc_pid_mountinfo(5).
     pub mountinfo: PathBuf,
     /// The groups of this process: proc_pid_cgroup(5).
     pub cgroup: PathBuf,
+    /// How much swap there is: proc_meminfo(5).
+    pub meminfo: PathBuf,
 }
 
 /// The controllers that limits and statistics come from.
@@ -46,6 +49,7 @@ pub struct Hierarchy {
     v1: BTreeMap<Controller, PathBuf>,
     unified: Option<Unified>,
     mounts: Vec<PathBuf>,
+    swap: Swap,
 }
 
 /// Where a controller can be used.
@@ -81,6 +85,7 @@ impl ProcPaths {
         Self {
             mountinfo: PathBuf::from("/proc/self/mountinfo"),
             cgroup: PathBuf::from("/proc/self/cgroup"),
+            meminfo: PathBuf::from("/proc/meminfo"),
         }
     }
 }
@@ -91,7 +96,7 @@ impl Hierarchy {
     ///
     /// # Errors
     ///
-    /// [`CgroupError::Read`]: one of the two files cannot be read, or is over 4 MiB.
+    /// [`CgroupError::Read`]: one of the two files about groups cannot be read, or is over 4 MiB.
     pub fn discover(paths: &ProcPaths) -> Result<Self, CgroupError> {
         let mounts = mounts(&read(&paths.mountinfo)?);
         let groups = groups(&read(&paths.cgroup)?);
@@ -118,6 +123,9 @@ impl Hierarchy {
             v1,
             unified,
             mounts,
+            swap: Swap {
+                meminfo: paths.meminfo.clone(),
+            },
         })
     }
 
@@ -145,6 +153,10 @@ impl Hierarchy {
 
     pub(super) fn unified(&self) -> Option<&Unified> {
         self.unified.as_ref()
+    }
+
+    pub(super) fn swap(&self) -> &Swap {
+        &self.swap
     }
 
     /// Whether this is a path beneath a mounted hierarchy.

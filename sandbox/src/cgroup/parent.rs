@@ -9,6 +9,7 @@ use pinfold_policy::Control;
 use super::dir::Dir;
 use super::leaf::{Leaf, Removal};
 use super::lock::Lock;
+use super::swap::Swap;
 use super::{
     Applied, CgroupError, Controller, Disk, Hierarchy, IoLimits, Limits, Place, Reason, v1, v2,
 };
@@ -30,6 +31,7 @@ pub struct Parent {
     v2: Option<v2::Parent>,
     missing: BTreeMap<Controller, Reason>,
     life: Option<Reason>,
+    swap: Swap,
 }
 
 impl Parent {
@@ -108,6 +110,7 @@ impl Parent {
             v2,
             missing,
             life,
+            swap: hierarchy.swap().clone(),
         })
     }
 
@@ -140,7 +143,12 @@ impl Parent {
         {
             None => None,
             Some((parent, Ok(part))) => {
-                applied.extend(v2::limit(&part.dir, &parent.controllers, limits));
+                applied.extend(v2::limit(
+                    &part.dir,
+                    &parent.controllers,
+                    limits,
+                    &self.swap,
+                ));
                 Some(part)
             }
             Some((_, Err(error @ CgroupError::LeafExists { .. }))) => return Err(error),
@@ -156,7 +164,7 @@ impl Parent {
             }
             Some((_, Err(error))) => return Err(error),
         };
-        let (parts, v1_applied) = match v1::create(&self.v1, name, limits) {
+        let (parts, v1_applied) = match v1::create(&self.v1, name, limits, &self.swap) {
             Ok(made) => made,
             Err(error) => {
                 // The names of leaves are one name space: nothing stays of half a leaf.

@@ -17,6 +17,7 @@ use cgroups_rs::{Cgroup, MaxValue, Subsystem};
 use pinfold_policy::Control;
 
 use super::dir::Dir;
+use super::swap::Swap;
 use super::{Applied, CgroupError, Controller, How, Limits, Reason, devices, io as disk};
 
 /// The launcher's group in one hierarchy, which may serve several controllers.
@@ -45,6 +46,7 @@ pub(super) fn create(
     parents: &[Parent],
     name: &str,
     limits: &Limits,
+    swap: &Swap,
 ) -> Result<(Vec<Part>, Vec<Applied>), CgroupError> {
     if let Some(parent) = parents.iter().find(|parent| parent.dir.has(name)) {
         return Err(CgroupError::LeafExists {
@@ -68,7 +70,7 @@ pub(super) fn create(
                     parent
                         .controllers
                         .iter()
-                        .filter_map(|controller| limit(group, *controller, limits, &dir)),
+                        .filter_map(|controller| limit(group, *controller, limits, &dir, swap)),
                 );
                 let parent_dir = Arc::clone(&parent.dir);
                 let controllers = parent.controllers.clone();
@@ -162,11 +164,17 @@ fn missing<'a>(
 }
 
 /// Sets one controller's limit. `None` where it has none, or none is asked for.
-fn limit(group: &Cgroup, controller: Controller, limits: &Limits, dir: &Dir) -> Option<Applied> {
+fn limit(
+    group: &Cgroup,
+    controller: Controller,
+    limits: &Limits,
+    dir: &Dir,
+    swap: &Swap,
+) -> Option<Applied> {
     let control = control_of(controller, limits)?;
     let path = dir.path();
     Some(match controller {
-        Controller::Memory => limit_memory(group, limits.memory_bytes?, path),
+        Controller::Memory => limit_memory(group, limits.memory_bytes?, path, swap),
         Controller::Cpu => limit_cpu(group, limits.cpu_percent?, path),
         Controller::Pids => {
             let pids: Option<&PidController> = group.controller_of();
@@ -219,7 +227,7 @@ fn limit_cpu(group: &Cgroup, percent: u32, path: &Path) -> Applied {
 const SOCKETS_SHARE: i64 = 4;
 
 /// Memory first, then memory and swap together: the second may not be below the first.
-fn limit_memory(group: &Cgroup, bytes: u64, path: &Path) -> Applied {
+fn limit_memory(group: &Cgroup, bytes: u64, path: &Path, swap: &Swap) -> Applied {
     let memory: Option<&MemController> = group.controller_of();
     let bytes = signed(bytes);
     let set = in_list(memory).and_then(|memory| {
@@ -233,7 +241,7 @@ fn limit_memory(group: &Cgroup, bytes: u64, path: &Path) -> Applied {
         Ok(memory) => memory,
     };
     // The kernel may have been started without accounting of swap on v1.
-    let swap = memory
+    let with_swap = memory
         .set_memswap_limit(bytes)
         .map_err(|error| reason(&error, "write memory.memsw.limit_in_bytes", path));
     // Buffers of sockets are counted apart here, and not at all until they have a limit: over
@@ -241,9 +249,10 @@ fn limit_memory(group: &Cgroup, bytes: u64, path: &Path) -> Applied {
     let sockets = memory
         .set_tcp_limit(bytes / SOCKETS_SHARE)
         .map_err(|error| reason(&error, "write memory.kmem.tcp.limit_in_bytes", path));
-    match swap.and(sockets) {
-        Ok(()) => Applied::enforced(Control::Memory, How::V1),
-        Err(reason) => Applied::partial(Control::Memory, How::V1, reason),
+    match (with_swap, sockets) {
+        (Err(reason), _) => swap.unlimited(How::V1, &reason),
+        (Ok(()), Err(reason)) => Applied::partial(Control::Memory, How::V1, reason),
+        (Ok(()), Ok(())) => Applied::enforced(Control::Memory, How::V1),
     }
 }
 

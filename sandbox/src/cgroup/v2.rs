@@ -11,6 +11,7 @@ use super::delegation::{free_of_processes, members_of};
 use super::dir::Dir;
 use super::hierarchy::Unified;
 use super::parent::{JAILS, LAUNCHER};
+use super::swap::Swap;
 use super::v1::{CpuQuota, cpu_quota, cpu_weight};
 use super::{Applied, CgroupError, Controller, How, Limits, Reason, io as disk};
 
@@ -130,13 +131,14 @@ pub(super) fn limit(
     dir: &Dir,
     controllers: &BTreeSet<Controller>,
     limits: &Limits,
+    swap: &Swap,
 ) -> Vec<Applied> {
     let mut applied = Vec::new();
     if let Some(bytes) = limits
         .memory_bytes
         .filter(|_| controllers.contains(&Controller::Memory))
     {
-        applied.extend(limit_memory(dir, bytes));
+        applied.extend(limit_memory(dir, bytes, swap));
     }
     if let Some(percent) = limits
         .cpu_percent
@@ -174,17 +176,17 @@ fn limit_cpu(dir: &Dir, percent: u32) -> Applied {
     }
 }
 
-fn limit_memory(dir: &Dir, bytes: u64) -> [Applied; 2] {
+fn limit_memory(dir: &Dir, bytes: u64, swap: &Swap) -> [Applied; 2] {
     let memory = match write(dir, "memory.max", &bytes.to_string()) {
         Err(reason) => Applied::missing(Control::Memory, reason),
         Ok(()) => {
             // No memory.high: without swap there is little to reclaim, and the kernel would put
             // the jail to sleep for half a minute where it should end it.
-            let rest = write_if_there(dir, "memory.swap.max", "0")
-                .and_then(|()| write_if_there(dir, "memory.zswap.max", "0"));
-            match rest {
-                Ok(()) => Applied::enforced(Control::Memory, How::V2),
-                Err(reason) => Applied::partial(Control::Memory, How::V2, reason),
+            let compressed = write_if_there(dir, "memory.zswap.max", "0");
+            match (no_swap(dir, swap), compressed) {
+                (Err(reason), _) => swap.unlimited(How::V2, &reason),
+                (Ok(()), Err(reason)) => Applied::partial(Control::Memory, How::V2, reason),
+                (Ok(()), Ok(())) => Applied::enforced(Control::Memory, How::V2),
             }
         }
     };
@@ -207,7 +209,17 @@ fn write(dir: &Dir, file: &str, value: &str) -> Result<(), Reason> {
         .map_err(|error| Reason::refused(format!("write {file}"), dir.path(), &error))
 }
 
-/// A kernel without swap does not have the file, and needs no limit.
+/// A kernel without swap does not have the file, and needs no limit; nor has one that does not account
+/// for the swap that there is.
+fn no_swap(dir: &Dir, swap: &Swap) -> Result<(), Reason> {
+    let file = "memory.swap.max";
+    match dir.has(file) || swap.is_there() {
+        true => write(dir, file, "0"),
+        false => Ok(()),
+    }
+}
+
+/// A kernel without compressed swap does not have the file, and needs no limit.
 fn write_if_there(dir: &Dir, file: &str, value: &str) -> Result<(), Reason> {
     if dir.has(file) {
         write(dir, file, value)

@@ -238,6 +238,15 @@ pub(super) fn posture_view(plugin: Option<PluginId>, posture: Posture) -> Postur
         RequireSignatures::Any => Some("signatures are required".to_owned()),
         RequireSignatures::Package => Some("package signatures are required".to_owned()),
     };
+    // They satisfy a policy that requires them.
+    let partial = posture.controls.iter().filter(|control| {
+        let is_asked_for = control.wanted != Wanted::Off;
+        is_asked_for && control.state == Found::Partial
+    });
+    let gaps = partial.map(|control| {
+        let (id, wanted, reason) = (control.id, control.wanted, &control.reason);
+        format!("{id} ({wanted}) is in force in part: {reason}")
+    });
     PostureView {
         plugin,
         mode: match posture.mode {
@@ -255,6 +264,7 @@ pub(super) fn posture_view(plugin: Option<PluginId>, posture: Posture) -> Postur
         notes: watched
             .chain(trust)
             .chain(required)
+            .chain(gaps)
             .chain(runtime)
             .chain(mounts)
             .chain(advice)
@@ -283,5 +293,35 @@ pub(super) fn rejected(rejected: &Rejected) -> RejectedView {
         time: rejected.time,
         digest: rejected.digest.map(|digest| digest.to_string()),
         reason: rejected.reason.clone(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_required_and_in_force_in_part_is_told_apart() {
+        let control = |id: &str, wanted: &str, state: &str| {
+            format!(
+                "[[controls]]\nid = '{id}'\nwanted = '{wanted}'\nstate = '{state}'\n\
+                 how = 'v1'\nreason = 'why {id}'\n"
+            )
+        };
+        let text = [
+            "mode = 'root'\npolicy-trust = 'operator'\n".to_owned(),
+            control("memory", "required", "partial"),
+            control("processes", "required", "enforced"),
+            control("io", "off", "partial"),
+        ]
+        .concat();
+        let view = posture_view(None, Posture::from_toml(&text).unwrap());
+        assert_eq!(
+            view.notes,
+            ["memory (required) is in force in part: why memory"]
+        );
+        let memory = &view.controls[0];
+        assert_eq!(memory.state, ControlState::InForce);
+        assert_eq!(memory.reason.as_deref(), Some("v1; why memory"));
     }
 }

@@ -76,7 +76,8 @@ fn version_2_takes_one_line_for_a_disk_and_is_believed_when_it_says_the_same() {
         io: Some(IO),
         ..Limits::default()
     };
-    let applied = v2::limit(&leaf, &all, &limits);
+    let swap = swap(&dir, 0);
+    let applied = v2::limit(&leaf, &all, &limits, &swap);
     assert_eq!(
         *state(&applied, Control::Io),
         State::Enforced { how: How::V2 }
@@ -86,7 +87,8 @@ fn version_2_takes_one_line_for_a_disk_and_is_believed_when_it_says_the_same() {
         "254:0 rbps=20971520 wbps=1048576 riops=max wiops=50"
     );
     let (_dir, leaf) = v2_leaf(&[]);
-    let State::Missing { reason } = state(&v2::limit(&leaf, &all, &limits), Control::Io).clone()
+    let State::Missing { reason } =
+        state(&v2::limit(&leaf, &all, &limits, &swap), Control::Io).clone()
     else {
         panic!("there is no such file")
     };
