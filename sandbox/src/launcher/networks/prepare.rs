@@ -33,7 +33,9 @@ fn failed<E: Into<io::Error>>(step: &'static str) -> impl FnOnce(E) -> PrepareEr
     }
 }
 
-/// Once, before the first: what the namespaces inherit from the one that they are made from.
+/// Once, before the first: what the namespaces inherit from the one that they are made from. What a launch
+/// makes for itself comes from the launcher's own and has none of it: there the filter alone keeps virtual
+/// sockets away.
 pub(super) fn begin() -> Result<(), PrepareError> {
     if !Path::new(VSOCK_CHILDREN).exists() {
         return Ok(());

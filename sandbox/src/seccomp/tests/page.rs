@@ -22,14 +22,15 @@ kills for too.
 
 | profile | for | memory that is writable and executable |
 |---|---|---|
-| `default` | any program | refused |
-| `go` | Go, with and without cgo | refused |
-| `python` | CPython, with the interpreter in the policy's `[runtime]` | refused |
+| `default` | any program | refused from Linux 6.3 on |
+| `go` | Go, with and without cgo | refused from Linux 6.3 on |
+| `python` | CPython, with the interpreter in the policy's `[runtime]` | refused from Linux 6.3 on |
 | `node` | Node, likewise | allowed: its compiler makes code |
-| `static` | static programs in C (glibc, musl) and Rust | refused |
+| `static` | static programs in C (glibc, musl) and Rust | refused from Linux 6.3 on |
 
-The last column is the default of the control `write-xor-execute`, which a policy can set. A policy can also switch on the groups that
-are off here, by `syscall-groups = [\"@optional-watch\"]`.
+The last column is the default of the control `write-xor-execute`, which a policy can set. It is not the filter that refuses, but the kernel where it is
+asked to (`PR_SET_MDWE`): before Linux 6.3 the control is missing, every profile lets such memory be made, and a policy that requires the control
+starts nothing. A policy can also switch on the groups that are off here, by `syscall-groups = [\"@optional-watch\"]`.
 
 A profile of one's own is `profiles/NAME.toml` in `data-dir`, owned by root. It may build on a shipped one:
 
