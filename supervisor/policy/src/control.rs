@@ -104,8 +104,8 @@ impl Control {
         Self::ALL.iter().copied().find(|control| control.id() == id)
     }
 
-    /// Whether a policy file may want less of this control than the default: only limits, never a
-    /// wall.
+    /// Whether a policy file may want less of this control than the default: what is preferred, by the
+    /// word alone; of what is required only limits, with a reason, and never a wall.
     #[must_use]
     pub fn may_be_lowered(self) -> bool {
         self.default_wanted() != Wanted::Required || matches!(self, Self::Memory | Self::Processes)

@@ -51,6 +51,8 @@ pub(in crate::cli) const IDS: &str = "launcher/uids.toml";
 pub(in crate::cli) const DATABASE: &str = "daemon/pinfold.db";
 /// Where databases for plugins are in the archive.
 pub(in crate::cli) const DATABASES: &str = "databases";
+/// The keys that may sign plugins.
+pub(in crate::cli) const KEYS: &str = "keys";
 /// `launcher.toml`.
 pub(in crate::cli) const LAUNCHER_CONFIG: &str = "config/launcher.toml";
 /// `pinfold.toml`.
@@ -89,7 +91,7 @@ pub(in crate::cli) fn all(
     if let Some(path) = &config.dev_policy_dir {
         add("dev-policies", path.clone(), Directory);
     }
-    add("keys", config.keys_dir.clone(), Directory);
+    add(KEYS, config.keys_dir.clone(), Directory);
     if let Some(path) = &config.data_dir {
         add("data", path.clone(), Directory);
     }

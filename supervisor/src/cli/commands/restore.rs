@@ -1,6 +1,8 @@
 //! `pinfold restore`: a backup in place of what is there. Verified before anything changes; what was
 //! there is kept.
 
+mod returning;
+
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -10,8 +12,9 @@ use pinfold_policy::{LauncherConfig, PluginId};
 use pinfold_sandbox::uids::{UidError, Uids};
 use serde::Serialize;
 
+use self::returning::Returning;
 use crate::cli::Context;
-use crate::cli::archive::areas::{self, Area, DAEMON_CONFIG, IDS, LAUNCHER_CONFIG};
+use crate::cli::archive::areas::{self, Area, DAEMON_CONFIG, IDS, KEYS, LAUNCHER_CONFIG};
 use crate::cli::archive::error::{ArchiveError, file};
 use crate::cli::archive::locks::Locks;
 use crate::cli::archive::manifest::Incomplete;
@@ -26,6 +29,7 @@ use crate::cli::installation::Installation;
 use crate::cli::output::Page;
 use crate::cli::recorded;
 use crate::config::Config;
+use crate::keys;
 use crate::pending::RESTORE;
 
 /// What was restored, or would be.
@@ -41,6 +45,8 @@ struct Restored {
     unplaced: Vec<&'static str>,
     /// What the backup has not, or not as it was.
     incomplete: Vec<Incomplete>,
+    /// Keys that sign again, or sign more.
+    keys: Vec<Returning>,
 }
 
 pub(super) async fn run(context: &Context, arguments: &RestoreArguments) -> Result<(), Failure> {
@@ -71,6 +77,9 @@ pub(super) async fn run(context: &Context, arguments: &RestoreArguments) -> Resu
         replaced: Vec::new(),
         unplaced: unpacked.unplaced.iter().copied().collect(),
         incomplete: unpacked.manifest.incomplete.clone(),
+        keys: unpacked.at(KEYS).map_or_else(Vec::new, |staged| {
+            returning::of(staged, &config.keys_dir, keys::now())
+        }),
     };
     let places = unpacked.staged.iter().filter(|one| !is_kept(&one.area));
     let places: Vec<Replaced> = places
@@ -89,11 +98,13 @@ pub(super) async fn run(context: &Context, arguments: &RestoreArguments) -> Resu
             "backup of {} of {}, by version {}: {} entries, verified",
             restored.host, restored.created, restored.version, restored.entries
         ));
+        page.line(AS_THEN);
         page.list(
             "takes the place of",
             places.iter().map(|one| one.path.display()),
         );
-        page.list(NOT_ALL, listed(&restored.incomplete));
+        page.list(SIGN_AGAIN, signing(&restored.keys))
+            .list(NOT_ALL, listed(&restored.incomplete));
         context.output.beside(&page)?;
     }
     confirm::confirm("Restore it?", arguments.yes)?;
@@ -201,6 +212,18 @@ fn ids_here(
     found.map_err(ArchiveError::Ids)
 }
 
+/// What is so of every restore, and easily forgotten.
+const AS_THEN: &str = "policies, keys and plugins are as they were then: what was revoked, refused or \
+                       raised (least-version) since is undone";
+
+/// What stands above the keys whose signatures count again.
+const SIGN_AGAIN: &str = "keys that sign again, or sign more, and what they are here";
+
+fn signing(keys: &[Returning]) -> impl Iterator<Item = String> {
+    let each = keys.iter();
+    each.map(|one| format!("{}: {}", one.name, one.here))
+}
+
 /// What stands above what the backup has not.
 const NOT_ALL: &str = "not in the backup, or not as it was";
 
@@ -220,10 +243,12 @@ fn page(restored: &Restored) -> Page {
         replaced,
         unplaced,
         incomplete,
+        keys,
     } = restored;
     page.line(format_args!(
         "backup of {host} of {created}, by version {version}: {entries} entries, verified"
     ));
+    page.line(AS_THEN);
     let done = if *is_dry_run {
         "would replace"
     } else {
@@ -235,6 +260,7 @@ fn page(restored: &Restored) -> Page {
     });
     page.list(done, lines)
         .list("has no place here", unplaced)
+        .list(SIGN_AGAIN, signing(keys))
         .list(NOT_ALL, listed(incomplete));
     if !is_dry_run {
         page.gap().line(
@@ -262,14 +288,22 @@ mod tests {
                 path: "state/hello/large".into(),
                 why: "holes".into(),
             }],
+            keys: vec![Returning {
+                name: "release".parse().unwrap(),
+                here: "revoked at 2026-11-20T09:00:00Z".into(),
+            }],
         };
         for is_dry_run in [false, true] {
             let restored = restored(is_dry_run);
             let page = page(&restored).to_string();
             let told = "not in the backup, or not as it was\n  state/hello/large: holes\n";
             assert!(page.contains(told), "{page}");
+            let told = "and what they are here\n  release: revoked at 2026-11-20T09:00:00Z\n";
+            assert!(page.contains(told), "{page}");
+            assert!(page.contains(AS_THEN), "{page}");
             let value = serde_json::to_value(&restored).unwrap();
             assert_eq!(value["incomplete"][0]["path"], "state/hello/large");
+            assert_eq!(value["keys"][0]["name"], "release");
         }
     }
 }
