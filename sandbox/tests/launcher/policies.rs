@@ -148,6 +148,7 @@ fn a_data_dir_that_is_not_there_or_empty_starts_nothing() {
     let machine = Machine::start();
     machine.add_plugin("hello");
     machine.add_policy("hello", &["exit=0"], "");
+    machine.stage("hello").unwrap(); // it has started
     let (data, away) = (machine.path("data"), machine.path("away"));
     fs::rename(&data, &away).unwrap();
     let failure = refused(&machine, "hello");
