@@ -13,7 +13,10 @@ use pinfold_policy::{LauncherConfig, RequireSignatures};
 use pinfold_tests::{repository, require, scratch};
 
 /// Most that `systemd-analyze security` may say of each, in tenths: what docs/operations/privileges.md has.
-const EXPOSURES: [(&str, &str); 2] = [("pinfold.service", "11"), ("pinfold-launcher.service", "56")];
+const EXPOSURES: [(&str, &str); 2] = [
+    ("pinfold.service", "11"),
+    ("pinfold-launcher.service", "56"),
+];
 
 fn units() -> Vec<PathBuf> {
     let mut units: Vec<PathBuf> = fs::read_dir(repository().join("systemd"))
