@@ -13,13 +13,9 @@ const PART_BYTES: usize = 64 * 1024;
 /// The unit of the package. Whatever it says, capabilities and control group above all, holds for the process
 /// that was started by it, until that ends.
 const UNIT: &str = "pinfold-launcher.service";
-/// Where it and its drop-ins lie: those of systemd.unit(5) that packages and operators write to.
-const DIRECTORIES: [&str; 4] = [
-    "/etc/systemd/system",
-    "/run/systemd/system",
-    "/usr/local/lib/systemd/system",
-    "/usr/lib/systemd/system",
-];
+/// Where it and its drop-ins lie, of the directories of systemd.unit(5): an operator's and a package's. Those
+/// below /run are not mounted for the launcher.
+const DIRECTORIES: [&str; 2] = ["/etc/systemd/system", "/usr/lib/systemd/system"];
 /// Read of one of its files.
 const UNIT_BYTES: u64 = 1 << 20;
 

@@ -202,7 +202,8 @@ impl Writer {
                     }
                 }
             }
-            if ending {
+            // What there was no room for is the next group.
+            if ending && (is_failing || trail.noted.is_empty()) {
                 store.tell_heads().await;
                 return;
             }

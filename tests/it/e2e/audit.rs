@@ -114,6 +114,9 @@ fn what_was_decided_is_recorded_and_told_and_a_changed_record_is_found() {
     let seen = format!("{number}:{hash}");
     let whole = printed(&audit(&base, &["verify", "--expect", &seen]));
     assert!(whole.contains("is whole"), "{whole}");
+    let of_other = format!("traffic:{seen}");
+    let twice = audit(&base, &["verify", "--expect", &seen, "--expect", &of_other]);
+    assert_eq!(twice.status.code(), Some(2), "{twice:?}");
 
     // Without one, too; and it ends where the log says that it ended.
     let setup = daemon.stop();

@@ -24,6 +24,8 @@ enum AuditError {
     Absent { path: PathBuf },
     #[error(transparent)]
     Store(#[from] StoreError),
+    #[error("--expect names record {number} twice, and not as the same")]
+    Contradiction { number: i64 },
     #[error("the audit trail is not whole")]
     Broken(#[source] BrokenTrail),
 }
@@ -57,6 +59,10 @@ impl From<AuditError> for Failure {
                  traffic:NUMBER:HASH; what begins with http. or hostapi. is traffic, all else that \
                  the journal has is control",
             ),
+            AuditError::Contradiction { .. } => (
+                Exit::Usage,
+                "one number is one record, of one part: look which was seen",
+            ),
             AuditError::Broken(_) => (
                 Exit::Failed,
                 "compare with the journal, which has each record's hash: journalctl -u pinfold \
@@ -88,13 +94,13 @@ async fn verify(
     reader: &mut Reader,
     expect: &[Expected],
 ) -> Result<(), Failure> {
-    let expected: BTreeMap<_, _> = expect
-        .iter()
-        .map(|expected| {
-            let Expected { part, number, hash } = *expected;
-            (number, Seen { hash, part })
-        })
-        .collect();
+    let mut expected = BTreeMap::new();
+    for &Expected { part, number, hash } in expect {
+        let seen = Seen { hash, part };
+        if expected.insert(number, seen).is_some_and(|it| it != seen) {
+            return Err(AuditError::Contradiction { number }.into());
+        }
+    }
     let whole = reader.verify(&expected).await.map_err(AuditError::Broken)?;
     Ok(context.output.give(&whole, |whole| {
         let mut page = Page::default();

@@ -45,7 +45,7 @@ struct Restored {
     unplaced: Vec<&'static str>,
     /// What the backup has not, or not as it was.
     incomplete: Vec<Incomplete>,
-    /// Keys that sign again, or sign more.
+    /// Keys that sign again, or sign otherwise.
     keys: Vec<Returning>,
 }
 
@@ -217,7 +217,7 @@ const AS_THEN: &str = "policies, keys and plugins are as they were then: what wa
                        raised (least-version) since is undone";
 
 /// What stands above the keys whose signatures count again.
-const SIGN_AGAIN: &str = "keys that sign again, or sign more, and what they are here";
+const SIGN_AGAIN: &str = "keys that sign again, or sign otherwise, and what they are here";
 
 fn signing(keys: &[Returning]) -> impl Iterator<Item = String> {
     let each = keys.iter();

@@ -111,7 +111,6 @@ impl Group {
             let entry = Lost::entry(part);
             let head = appender.append(part, now, &entry, count).await?;
             newest = head.number;
-            told.push(head, &entry, count);
         }
         let noted = self.noted.iter().map(|(time, entry)| (*time, entry, 1));
         let counted = self.counted.iter();

@@ -43,7 +43,18 @@ impl Noted {
         let room = NOTED_LIMIT.saturating_sub(into.len());
         let taken = waiting.records.len().min(room);
         into.extend(waiting.records.drain(..taken));
-        std::mem::take(&mut waiting.lost)
+        let lost = std::mem::take(&mut waiting.lost);
+        let is_left = !waiting.records.is_empty();
+        drop(waiting);
+        if is_left {
+            self.filled.notify_one();
+        }
+        lost
+    }
+
+    /// Whether nothing waits.
+    pub(super) fn is_empty(&self) -> bool {
+        self.waiting().records.is_empty()
     }
 
     /// Waits until there is something.
@@ -83,5 +94,9 @@ mod tests {
         // Where none can be written, none is taken either.
         noted.push(Utc::now(), Entry::of_daemon("plugin.end", "late".into()));
         assert_eq!((noted.take(&mut taken), taken.len()), (0, NOTED_LIMIT));
+        assert!(!noted.is_empty());
+        taken.clear();
+        assert_eq!((noted.take(&mut taken), taken.len()), (0, 1));
+        assert!(noted.is_empty());
     }
 }

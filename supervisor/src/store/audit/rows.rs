@@ -188,19 +188,33 @@ impl<'a> Appender<'a> {
         Ok(Head { part, number, hash })
     }
 
-    /// Takes away what is older than the newest `kept` records of each part, and says so in it, with
-    /// where the other one ends.
+    /// The newest record of a part beyond the newest `kept`: its number and hash.
+    async fn beyond(
+        &mut self,
+        part: Part,
+        kept: i64,
+    ) -> Result<Option<(i64, Vec<u8>)>, sqlx::Error> {
+        sqlx::query_as(
+            "SELECT number, hash FROM audit WHERE part = ?
+             ORDER BY number DESC LIMIT 1 OFFSET ?",
+        )
+        .bind(i64::from(part.number()))
+        .bind(kept)
+        .fetch_optional(&mut *self.connection)
+        .await
+    }
+
+    /// Takes away what is older than the newest `kept` records of each part that has a hundredth more, and says
+    /// so in it, with where the other one ends.
     pub(crate) async fn trim(&mut self, kept: i64) -> Result<(), sqlx::Error> {
         for part in Part::ALL {
-            let last: Option<(i64, Vec<u8>)> = sqlx::query_as(
-                "SELECT number, hash FROM audit WHERE part = ?
-                 ORDER BY number DESC LIMIT 1 OFFSET ?",
-            )
-            .bind(i64::from(part.number()))
-            .bind(kept)
-            .fetch_optional(&mut *self.connection)
-            .await?;
-            let Some((last, hash)) = last else { continue };
+            // What it writes about itself is no surplus, or each time would take away as much as it adds.
+            if self.beyond(part, kept + kept / 100).await?.is_none() {
+                continue;
+            }
+            let Some((last, hash)) = self.beyond(part, kept).await? else {
+                continue;
+            };
             // Before anything goes: what was told last may be among it.
             let end = ends::to_tell(self.connection, part).await?;
             sqlx::query("DELETE FROM audit WHERE part = ? AND number <= ?")

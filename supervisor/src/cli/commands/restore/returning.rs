@@ -16,7 +16,7 @@ pub(super) struct Returning {
     pub(super) here: String,
 }
 
-/// The keys that sign again, or sign more, once the keys directory `backup` is in the place of `here`. At
+/// The keys that sign again, or sign otherwise, once the keys directory `backup` is in the place of `here`. At
 /// most as many as such a directory may have.
 pub(super) fn of(backup: &Path, here: &Path, now: Moment) -> Vec<Returning> {
     let here = keys::all(here);
