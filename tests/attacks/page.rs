@@ -16,7 +16,8 @@ comes to anything else than what is here. The table is `tests/attacks/attempts.t
 
 * **inside**: what comes of it: the kernel's error, `killed` (the filter ends the process), what the whole jail ended of
   (the call that it made, or the limit that it met), or words of the refusal. **not held** is an attempt that succeeds.
-* **held by**, and **behind it** what would refuse it by itself; `-` is nothing.
+* **held by**, and **behind it** what would refuse it by itself; `-` is nothing. What is behind is judged, not tried: alone
+  were tried Landlock, write-xor-execute and the user namespace (`sandbox/tests/jail/layers.rs`).
 * **outside**: what comes of it as root without a jail; for what goes through the broker, on the plain database, with a
   plain client, under a plain host. *answered* means that the kernel's own code answers, with another
   error than the jail's; *done where* that it depends on the machine.
