@@ -126,8 +126,10 @@ pub enum StatementError {
     #[error("statement is nested too deeply")]
     TooDeep,
     /// One whose work is not bounded by its length: names of a `WITH` that stand for each other many
-    /// times over, or dozens of searches in texts.
-    #[error("statement is too much work: it repeats a WITH, or searches in texts, too often")]
+    /// times over, columns made of many others of inner queries, or dozens of searches in texts.
+    #[error(
+        "statement is too much work: it repeats a WITH or columns of inner queries, or searches in texts, too often"
+    )]
     TooMuchWork,
     /// A text to search for that is long, or that only the database knows.
     #[error(

@@ -1,22 +1,25 @@
-//! How large a statement becomes once every name that a `WITH` defines is replaced by its query.
+//! How large a statement becomes once every name that a `WITH` defines is replaced by its query, and every
+//! column of an inner query by what it is made of.
 //!
-//! SQLite does that before it looks at any clock: twenty short queries, each reading the one before
-//! twice, take gigabytes and minutes. So the size is reckoned here first, and bounded.
+//! SQLite does both before it looks at any clock: twenty short queries, each reading the one before
+//! twice, or each adding the one before's column to itself, take gigabytes and minutes. So the size is
+//! reckoned here first, and bounded.
 
 use std::collections::HashMap;
+use std::ops::ControlFlow;
 
-use sqlparser::ast::Query;
+use sqlparser::ast::{Expr, Query, Select, SelectItem, visit_expressions};
 
 use super::StatementError;
 
-/// Most expressions, tables and selects of a statement with its names replaced. A statement without
-/// names that stand for others has a fifth of it at most.
+/// Most expressions, tables and selects of a statement with its names and columns replaced. A statement
+/// without inner queries has a fifth of it at most.
 const EXPANDED_LIMIT: u64 = 100_000;
 
-/// Most names on one way from the outermost query to a table. SQLite goes into each on its stack.
+/// Most queries on one way from the outermost to a table. SQLite goes into each on its stack.
 const DEPTH_LIMIT: usize = 200;
 
-/// A query of its own: the statement, or what a name stands for.
+/// The statement, or a query in it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Part(usize);
 
@@ -35,6 +38,8 @@ pub(super) struct Expansion {
 struct Weight {
     own: u64,
     refers_to: HashMap<usize, u64>,
+    /// Most columns of inner queries that one of its own is made of.
+    widest: u64,
 }
 
 impl Default for Expansion {
@@ -58,7 +63,21 @@ impl Expansion {
 
     pub(super) fn enter(&mut self, query: &Query) {
         let own = self.bodies.get(&std::ptr::from_ref(query)).copied();
-        self.within.push(own.unwrap_or(self.here()));
+        let part = own.unwrap_or_else(|| {
+            let part = self.define(query);
+            self.refer(part);
+            part
+        });
+        self.within.push(part);
+    }
+
+    /// The query at the current place has these rows, maybe beside others.
+    pub(super) fn select(&mut self, select: &Select) {
+        let Part(here) = self.here();
+        if let Some(part) = self.parts.get_mut(here) {
+            let widest = select.projection.iter().map(columns).max();
+            part.widest = part.widest.max(widest.unwrap_or_default());
+        }
     }
 
     pub(super) fn leave(&mut self) {
@@ -85,32 +104,39 @@ impl Expansion {
     pub(super) fn check(&self) -> Result<(), StatementError> {
         let mut sizes = vec![Size::Unknown; self.parts.len()];
         match self.size(STATEMENT.0, 0, &mut sizes) {
-            Some((weight, _)) if weight <= EXPANDED_LIMIT => Ok(()),
+            Some(all) if all.weight <= EXPANDED_LIMIT => Ok(()),
             _ => Err(StatementError::TooMuchWork),
         }
     }
 
-    /// Weight and depth of a part with its names replaced; none where it is too deep.
-    fn size(&self, part: usize, depth: usize, sizes: &mut [Size]) -> Option<(u64, usize)> {
+    /// A part with its names and columns replaced; none where it is too deep.
+    fn size(&self, part: usize, depth: usize, sizes: &mut [Size]) -> Option<Replaced> {
         let weight = self.parts.get(part)?;
         match sizes.get(part)? {
-            Size::Known(weight, below) if depth + below <= DEPTH_LIMIT => {
-                return Some((*weight, *below));
-            }
-            Size::Known(..) => return None,
+            Size::Known(known) if depth + known.below <= DEPTH_LIMIT => return Some(*known),
+            Size::Known(_) => return None,
             // A name within its own query is not replaced: it is the rows so far.
-            Size::Open => return Some((0, 0)),
+            Size::Open => return Some(Replaced::default()),
             Size::Unknown if depth > DEPTH_LIMIT => return None,
             Size::Unknown => *sizes.get_mut(part)? = Size::Open,
         }
-        let (mut sum, mut below) = (weight.own, 0);
+        let (mut inner, mut column) = (Replaced::default(), 1);
         for (to, times) in &weight.refers_to {
-            let (weight, depth) = self.size(*to, depth + 1, sizes)?;
-            sum = sum.saturating_add(weight.saturating_mul(*times));
-            below = below.max(depth + 1);
+            let one = self.size(*to, depth + 1, sizes)?;
+            let all = one.weight.saturating_mul(*times);
+            inner.weight = inner.weight.saturating_add(all);
+            inner.below = inner.below.max(one.below + 1);
+            column = column.max(one.column);
         }
-        *sizes.get_mut(part)? = Size::Known(sum, below);
-        Some((sum, below))
+        let replaced = Replaced {
+            weight: inner
+                .weight
+                .saturating_add(weight.own.saturating_mul(column)),
+            column: weight.widest.max(1).saturating_mul(column),
+            below: inner.below,
+        };
+        *sizes.get_mut(part)? = Size::Known(replaced);
+        Some(replaced)
     }
 
     fn here(&self) -> Part {
@@ -118,10 +144,33 @@ impl Expansion {
     }
 }
 
+/// How many columns are named in what a query gives as one.
+fn columns(item: &SelectItem) -> u64 {
+    let mut count = 0;
+    let _all: ControlFlow<()> = visit_expressions(item, |expr| {
+        if matches!(expr, Expr::Identifier(_) | Expr::CompoundIdentifier(_)) {
+            count += 1;
+        }
+        ControlFlow::Continue(())
+    });
+    count
+}
+
 #[derive(Clone, Copy)]
 enum Size {
     Unknown,
     /// Being reckoned.
     Open,
-    Known(u64, usize),
+    Known(Replaced),
+}
+
+/// What a part comes to.
+#[derive(Clone, Copy, Default)]
+struct Replaced {
+    /// All of it.
+    weight: u64,
+    /// The largest of its columns, in columns of tables.
+    column: u64,
+    /// How many queries lie below on the longest way.
+    below: usize,
 }

@@ -127,6 +127,8 @@ impl Change {
             .iter()
             .try_for_each(|option| match &option.option {
                 ColumnOption::ForeignKey(key) => self.foreign_key(key),
+                // Whoever reads one has its expression, and those of the columns in it, in the statement.
+                ColumnOption::Generated { .. } => Err(not_permitted("a generated column")),
                 _ => Ok(()),
             })
     }

@@ -230,6 +230,7 @@ impl<'a> Walk<'a> {
 
     fn select(&mut self, select: &Select) -> Result<(), StatementError> {
         self.expansion.count(SELECT_WEIGHT);
+        self.expansion.select(select);
         if select.into.is_some() || !select.lateral_views.is_empty() {
             return Err(StatementError::NotPermitted {
                 what: "this form of SELECT",

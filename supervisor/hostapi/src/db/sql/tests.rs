@@ -487,6 +487,43 @@ fn chain(names: usize, times: usize) -> String {
     sql + &format!(" SELECT x FROM c{names}")
 }
 
+/// Queries, each of which adds up the column of the one before so many times, by names or one in the other.
+fn sums(queries: usize, times: usize, rest: &str) -> [String; 2] {
+    let sum = vec!["x"; times].join(" + ");
+    let mut named = "WITH c0 AS (SELECT 1 AS x)".to_owned();
+    let mut nested = "SELECT 1 AS x".to_owned();
+    for at in 1..=queries {
+        named += &format!(", c{at}(x) AS (SELECT {sum} FROM c{} {rest})", at - 1);
+        nested = format!("SELECT {sum} AS x FROM ({nested}) {rest}");
+    }
+    [named + &format!(" SELECT x FROM c{queries}"), nested]
+}
+
+#[test]
+fn columns_that_multiply_are_bounded_by_what_they_are_made_of() {
+    for fine in [sums(10, 2, ""), sums(4, 5, ""), sums(3, 10, "GROUP BY x")].as_flattened() {
+        assert_eq!(found(fine).reads, BTreeSet::new(), "{fine}");
+    }
+    for bomb in [
+        sums(17, 2, ""),
+        sums(17, 2, "WHERE x > 0 GROUP BY x"),
+        sums(9, 4, ""),
+        sums(5, 20, "LIMIT 1"),
+    ]
+    .as_flattened()
+    {
+        assert_eq!(refused(bomb), StatementError::TooMuchWork, "{bomb}");
+    }
+    let columns = "CREATE TABLE p (a INTEGER, b INTEGER AS (a + a), c INTEGER AS (b + b))";
+    for made in [columns, "ALTER TABLE items ADD COLUMN c INTEGER AS (b + b)"] {
+        let error = refused(made);
+        assert!(
+            matches!(error, StatementError::NotPermitted { what } if what == "a generated column"),
+            "{error}"
+        );
+    }
+}
+
 #[test]
 fn names_that_multiply_are_bounded_by_what_they_stand_for() {
     for fine in [chain(10, 2), chain(4, 8), chain(150, 1), chain(1, 60)] {
