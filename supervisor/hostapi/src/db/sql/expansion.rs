@@ -1,23 +1,41 @@
-//! How large a statement becomes once every name that a `WITH` defines is replaced by its query, and every
-//! column of an inner query by what it is made of.
+//! How large a statement becomes once SQLite has replaced its names: every name that a `WITH` defines by its
+//! query, every column of an inner query and every alias by what it is made of, and every name of a window by
+//! the window.
 //!
-//! SQLite does both before it looks at any clock: twenty short queries, each reading the one before
+//! SQLite does so before it looks at any clock: twenty short queries, each reading the one before
 //! twice, or each adding the one before's column to itself, take gigabytes and minutes. So the size is
-//! reckoned here first, and bounded.
+//! reckoned here first, and bounded. Which column a name means only the schema tells: each is taken for the
+//! largest that it may be.
 
-use std::collections::HashMap;
-use std::ops::ControlFlow;
+mod made;
 
-use sqlparser::ast::{Expr, Query, Select, SelectItem, visit_expressions};
+use std::collections::{HashMap, HashSet};
 
+use sqlparser::ast::{
+    Expr, GroupByExpr, NamedWindowExpr, OrderByKind, Query, Select, SelectItem, SetExpr, Values,
+    Visit,
+};
+
+use self::made::{Amount, Made, names_window};
 use super::StatementError;
 
-/// Most expressions, tables and selects of a statement with its names and columns replaced. A statement
+/// Most expressions, tables and selects of a statement with all that replaced. A statement
 /// without inner queries has a fifth of it at most.
 const EXPANDED_LIMIT: u64 = 100_000;
 
 /// Most queries on one way from the outermost to a table. SQLite goes into each on its stack.
 const DEPTH_LIMIT: usize = 200;
+
+/// What a `SELECT` costs the database beside its expressions, as many of which take as much memory.
+const SELECT: Amount = Amount {
+    fixed: 10,
+    columns: 0,
+};
+
+const TABLE: Amount = Amount {
+    fixed: 1,
+    columns: 0,
+};
 
 /// The statement, or a query in it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,56 +45,114 @@ const STATEMENT: Part = Part(0);
 
 /// The parts of one statement, and how often each refers to which.
 pub(super) struct Expansion {
-    parts: Vec<Weight>,
+    parts: Vec<Contents>,
     /// Which part a query is, by its address: the tree stands still while it is walked.
     bodies: HashMap<*const Query, Part>,
     /// The part of each query around the current place, innermost last.
     within: Vec<Part>,
+    /// Columns in the query of a `WITH`: they are looked for where its name stands, also among aliases there.
+    columns_of_named: HashSet<String>,
 }
 
+/// Where a part stands.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Place {
+    /// In a `WITH`.
+    Named,
+    /// Where its rows are read.
+    Source,
+    /// In an expression.
+    #[default]
+    Expression,
+}
+
+/// What stands in a part.
 #[derive(Default)]
-struct Weight {
-    own: u64,
-    refers_to: HashMap<usize, u64>,
-    /// Most columns of inner queries that one of its own is made of.
-    widest: u64,
+struct Contents {
+    place: Place,
+    /// All of it but what it reads from, and queries in its columns.
+    own: Made,
+    /// Work that it is beside being there.
+    work: u64,
+    /// The parts that it reads from, and how often each.
+    sources: HashMap<usize, u64>,
+    /// Its columns that are made of something.
+    columns: Vec<Made>,
+    /// How many times all columns of its sources are columns of its own, and how many times those of one.
+    wildcards: [u64; 2],
+    aliases: HashSet<String>,
+    /// How often a column of its own may stand for a name or a number in it.
+    by_alias: u64,
+    /// Whether one may for a name in a query in it.
+    by_alias_within: bool,
+    /// The windows that it defines.
+    windows: Made,
 }
 
 impl Default for Expansion {
     fn default() -> Self {
         Self {
-            parts: vec![Weight::default()],
+            parts: vec![Contents::default()],
             bodies: HashMap::new(),
             within: Vec::new(),
+            columns_of_named: HashSet::new(),
         }
     }
 }
 
 impl Expansion {
     /// A name stands for this query, which is visited later.
-    pub(super) fn define(&mut self, query: &Query) -> Part {
+    pub(super) fn named(&mut self, query: &Query) -> Part {
+        self.define(query, Place::Named)
+    }
+
+    /// Something reads from this query, which stands at the current place and is visited later.
+    pub(super) fn source(&mut self, query: &Query) {
+        let part = self.define(query, Place::Source);
+        self.refer(part);
+    }
+
+    fn define(&mut self, query: *const Query, place: Place) -> Part {
         let part = Part(self.parts.len());
-        self.parts.push(Weight::default());
-        self.bodies.insert(std::ptr::from_ref(query), part);
+        self.parts.push(Contents {
+            place,
+            ..Contents::default()
+        });
+        self.bodies.insert(query, part);
         part
     }
 
-    pub(super) fn enter(&mut self, query: &Query) {
-        let own = self.bodies.get(&std::ptr::from_ref(query)).copied();
-        let part = own.unwrap_or_else(|| {
-            let part = self.define(query);
-            self.refer(part);
-            part
-        });
-        self.within.push(part);
+    /// What `node`, which is visited later, is made of.
+    fn made(&mut self, node: &impl Visit) -> Made {
+        Made::of(node, |query| self.define(query, Place::Expression))
     }
 
-    /// The query at the current place has these rows, maybe beside others.
-    pub(super) fn select(&mut self, select: &Select) {
-        let Part(here) = self.here();
-        if let Some(part) = self.parts.get_mut(here) {
-            let widest = select.projection.iter().map(columns).max();
-            part.widest = part.widest.max(widest.unwrap_or_default());
+    pub(super) fn enter(&mut self, query: &Query) {
+        let address = std::ptr::from_ref(query);
+        let part = match self.bodies.get(&address) {
+            Some(part) => *part,
+            None => {
+                let Part(part) = self.define(address, Place::Expression);
+                *self.here().own.queries.entry(part).or_default() += 1;
+                Part(part)
+            }
+        };
+        self.within.push(part);
+        let ordered = query.order_by.as_ref().map(|order| &order.kind);
+        if let Some(OrderByKind::Expressions(terms)) = ordered {
+            self.here().by_alias += terms.len() as u64;
+        }
+        let mut bodies = vec![query.body.as_ref()];
+        while let Some(body) = bodies.pop() {
+            match body {
+                SetExpr::SetOperation { left, right, .. } => bodies.extend([left.as_ref(), right]),
+                SetExpr::Values(values) => self.values(values),
+                SetExpr::Query(inner) => {
+                    self.source(inner);
+                    self.here().wildcards[0] += 1;
+                }
+                _ => {}
+            }
         }
     }
 
@@ -84,93 +160,228 @@ impl Expansion {
         self.within.pop();
     }
 
-    /// Something of this weight stands at the current place.
-    pub(super) fn count(&mut self, weight: u64) {
-        let Part(here) = self.here();
-        if let Some(part) = self.parts.get_mut(here) {
-            part.own = part.own.saturating_add(weight);
+    fn values(&mut self, values: &Values) {
+        for value in values.rows.iter().flat_map(|row| &row.content) {
+            let made = self.made(value);
+            self.here().columns.push(made);
         }
     }
 
-    /// A name stands at the current place.
-    pub(super) fn refer(&mut self, Part(to): Part) {
-        let Part(here) = self.here();
-        if let Some(part) = self.parts.get_mut(here) {
-            *part.refers_to.entry(to).or_default() += 1;
+    /// The query at the current place has these rows, maybe beside others.
+    pub(super) fn select(&mut self, select: &Select) {
+        for window in &select.named_window {
+            let made = self.made(window);
+            let here = self.here();
+            for (query, times) in &made.queries {
+                *here.own.queries.entry(*query).or_default() += times;
+            }
+            here.windows.add(&made);
+            // Made of another, of which it is a copy.
+            let NamedWindowExpr::WindowSpec(window) = &window.1 else {
+                here.own.windows += 1;
+                continue;
+            };
+            here.own.windows += u64::from(window.window_name.is_some());
         }
+        for item in &select.projection {
+            match item {
+                SelectItem::Wildcard(_) => self.here().wildcards[0] += 1,
+                SelectItem::QualifiedWildcard(..) => self.here().wildcards[1] += 1,
+                SelectItem::UnnamedExpr(expr) | SelectItem::ExprWithAliases { expr, .. } => {
+                    let made = self.made(expr);
+                    self.here().columns.push(made);
+                }
+                SelectItem::ExprWithAlias { expr, alias } => {
+                    let made = self.made(expr);
+                    self.here().columns.push(made);
+                    self.here().aliases.insert(name(&alias.value));
+                }
+            }
+        }
+        let here = self.here();
+        here.own.amount.add(SELECT, 1);
+        if let GroupByExpr::Expressions(terms, _) = &select.group_by {
+            here.by_alias += terms.len() as u64;
+        }
+    }
+
+    /// A table, or a name for a query, stands at the current place.
+    pub(super) fn table(&mut self) {
+        self.here().own.amount.add(TABLE, 1);
+    }
+
+    /// An expression stands at the current place, and is so much work beside.
+    pub(super) fn expression(&mut self, expr: &Expr, work: u64) {
+        if let Expr::Identifier(column) = expr {
+            self.alias(name(&column.value));
+        }
+        let here = self.here();
+        here.own.amount.add(Amount::of(expr), 1);
+        here.own.windows += u64::from(names_window(expr));
+        here.work = here.work.saturating_add(work);
+    }
+
+    /// This name stands at the current place, and is perhaps an alias.
+    fn alias(&mut self, column: String) {
+        let mut visible = true;
+        for (out, Part(around)) in self.within.iter().rev().enumerate() {
+            let Some(part) = self.parts.get_mut(*around) else {
+                return;
+            };
+            if visible && part.aliases.contains(&column) {
+                part.by_alias += u64::from(out == 0);
+                part.by_alias_within |= out > 0;
+            }
+            match part.place {
+                Place::Expression => visible = true,
+                // It does not see who reads it, but those around.
+                Place::Source => visible = false,
+                Place::Named => {
+                    self.columns_of_named.insert(column);
+                    return;
+                }
+            }
+        }
+    }
+
+    /// A query's name stands at the current place, which reads from it.
+    pub(super) fn refer(&mut self, Part(to): Part) {
+        *self.here().sources.entry(to).or_default() += 1;
     }
 
     /// Whether the statement stays within the limits.
     pub(super) fn check(&self) -> Result<(), StatementError> {
-        let mut sizes = vec![Size::Unknown; self.parts.len()];
+        let mut sizes = vec![State::Unknown; self.parts.len()];
         match self.size(STATEMENT.0, 0, &mut sizes) {
-            Some(all) if all.weight <= EXPANDED_LIMIT => Ok(()),
+            Some(all) if all.whole.total().saturating_add(all.work) <= EXPANDED_LIMIT => Ok(()),
             _ => Err(StatementError::TooMuchWork),
         }
     }
 
-    /// A part with its names and columns replaced; none where it is too deep.
-    fn size(&self, part: usize, depth: usize, sizes: &mut [Size]) -> Option<Replaced> {
-        let weight = self.parts.get(part)?;
+    /// A part with all replaced; none where it is too deep.
+    fn size(&self, part: usize, depth: usize, sizes: &mut [State]) -> Option<Size> {
+        let contents = self.parts.get(part)?;
         match sizes.get(part)? {
-            Size::Known(known) if depth + known.below <= DEPTH_LIMIT => return Some(*known),
-            Size::Known(_) => return None,
+            State::Known(known) if depth + known.below <= DEPTH_LIMIT => return Some(*known),
+            State::Known(_) => return None,
             // A name within its own query is not replaced: it is the rows so far.
-            Size::Open => return Some(Replaced::default()),
-            Size::Unknown if depth > DEPTH_LIMIT => return None,
-            Size::Unknown => *sizes.get_mut(part)? = Size::Open,
+            State::Open => return Some(Size::default()),
+            State::Unknown if depth > DEPTH_LIMIT => return None,
+            State::Unknown => *sizes.get_mut(part)? = State::Open,
         }
-        let (mut inner, mut column) = (Replaced::default(), 1);
-        for (to, times) in &weight.refers_to {
-            let one = self.size(*to, depth + 1, sizes)?;
-            let all = one.weight.saturating_mul(*times);
-            inner.weight = inner.weight.saturating_add(all);
-            inner.below = inner.below.max(one.below + 1);
-            column = column.max(one.column);
-        }
-        let replaced = Replaced {
-            weight: inner
-                .weight
-                .saturating_add(weight.own.saturating_mul(column)),
-            column: weight.widest.max(1).saturating_mul(column),
-            below: inner.below,
+        let mut all = Size {
+            work: contents.work,
+            ..Size::default()
         };
-        *sizes.get_mut(part)? = Size::Known(replaced);
-        Some(replaced)
+        let (mut column, mut row, mut widest) = (Amount::COLUMN, Amount::COLUMN, Amount::COLUMN);
+        for (to, times) in &contents.sources {
+            let one = self.size(*to, depth + 1, sizes)?;
+            all.take(&one, *times);
+            all.whole.add(one.whole, *times);
+            column = column.or(one.column);
+            row.add(one.row, *times);
+            widest = widest.or(one.row);
+        }
+        let mut queries = HashMap::new();
+        let in_columns = contents.columns.iter().flat_map(|made| &made.queries);
+        for (query, times) in in_columns.chain(&contents.own.queries) {
+            let one = self.size(*query, depth + 1, sizes)?;
+            all.take(&one, *times);
+            queries.insert(*query, one.whole);
+        }
+        let inner = |made: &Made| {
+            let mut amount = Amount::default();
+            for (query, times) in &made.queries {
+                amount.add(queries.get(query).copied().unwrap_or_default(), *times);
+            }
+            amount
+        };
+        let mut window = contents.windows.amount;
+        window.add(inner(&contents.windows), 1);
+        for made in &contents.columns {
+            let queries = inner(made);
+            let mut amount = made.amount;
+            amount.add(window, made.windows);
+            amount.add(queries, 1);
+            all.whole.add(queries.with(column), 1);
+            all.row.add(amount.with(column), 1);
+            all.column = all.column.or(amount.with(column));
+        }
+        let [every, of_one] = contents.wildcards;
+        if every + of_one > 0 {
+            all.column = all.column.or(column);
+        }
+        for (columns, times) in [(row, every), (widest, of_one)] {
+            all.row.add(columns, times);
+            all.whole.add(columns, times);
+        }
+        let mut own = contents.own.amount;
+        own.add(window, contents.own.windows);
+        all.whole.add(own.with(column), 1);
+        let named = &self.columns_of_named;
+        let by_alias = contents.by_alias_within || !contents.aliases.is_disjoint(named);
+        let seen = if by_alias {
+            all.column.or(column)
+        } else {
+            column
+        };
+        all.whole.add(inner(&contents.own).with(seen), 1);
+        all.whole.add(all.column, contents.by_alias);
+        *sizes.get_mut(part)? = State::Known(all);
+        Some(all)
     }
 
-    fn here(&self) -> Part {
-        self.within.last().copied().unwrap_or(STATEMENT)
+    fn here(&mut self) -> &mut Contents {
+        let Part(here) = self.within.last().copied().unwrap_or(STATEMENT);
+        self.parts
+            .get_mut(here)
+            .expect("a part is made before it is entered, and stays")
     }
 }
 
-/// How many columns are named in what a query gives as one.
-fn columns(item: &SelectItem) -> u64 {
-    let mut count = 0;
-    let _all: ControlFlow<()> = visit_expressions(item, |expr| {
-        if matches!(expr, Expr::Identifier(_) | Expr::CompoundIdentifier(_)) {
-            count += 1;
-        }
-        ControlFlow::Continue(())
-    });
-    count
+/// Names are compared without regard to ASCII case.
+fn name(text: &str) -> String {
+    text.to_ascii_lowercase()
 }
 
 #[derive(Clone, Copy)]
-enum Size {
+enum State {
     Unknown,
     /// Being reckoned.
     Open,
-    Known(Replaced),
+    Known(Size),
 }
 
 /// What a part comes to.
-#[derive(Clone, Copy, Default)]
-struct Replaced {
+#[derive(Clone, Copy)]
+struct Size {
     /// All of it.
-    weight: u64,
-    /// The largest of its columns, in columns of tables.
-    column: u64,
+    whole: Amount,
+    work: u64,
+    /// The largest of its columns.
+    column: Amount,
+    /// All of its columns.
+    row: Amount,
     /// How many queries lie below on the longest way.
     below: usize,
+}
+
+impl Default for Size {
+    fn default() -> Self {
+        Self {
+            whole: Amount::default(),
+            work: 0,
+            column: Amount::COLUMN,
+            row: Amount::default(),
+            below: 0,
+        }
+    }
+}
+
+impl Size {
+    /// A part below this one, and how often it stands there.
+    fn take(&mut self, below: &Self, times: u64) {
+        self.work = self.work.saturating_add(below.work.saturating_mul(times));
+        self.below = self.below.max(below.below + 1);
+    }
 }

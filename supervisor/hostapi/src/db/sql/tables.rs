@@ -159,7 +159,7 @@ impl<'a> Walk<'a> {
             return Ok(());
         }
         let (qualified, table) = table_name(name)?;
-        self.expansion.count(1);
+        self.expansion.table();
         if self.target.is_some_and(|target| std::ptr::eq(target, name)) {
             self.written = Some(writable(table)?);
             return Ok(());
@@ -175,9 +175,11 @@ impl<'a> Walk<'a> {
 
     fn table_factor(&mut self, factor: &TableFactor) -> Result<(), StatementError> {
         match factor {
-            TableFactor::Table { args: None, .. }
-            | TableFactor::Derived { .. }
-            | TableFactor::NestedJoin { .. } => Ok(()),
+            TableFactor::Table { args: None, .. } | TableFactor::NestedJoin { .. } => Ok(()),
+            TableFactor::Derived { subquery, .. } => {
+                self.expansion.source(subquery);
+                Ok(())
+            }
             TableFactor::Table {
                 name,
                 args: Some(_),
@@ -202,7 +204,7 @@ impl<'a> Walk<'a> {
                     what: "this form of WITH",
                 });
             }
-            let part = self.expansion.define(&cte.query);
+            let part = self.expansion.named(&cte.query);
             defined.push((cte.alias.name.value.to_ascii_lowercase(), part));
         }
         self.scopes.push(defined);
@@ -229,7 +231,6 @@ impl<'a> Walk<'a> {
     }
 
     fn select(&mut self, select: &Select) -> Result<(), StatementError> {
-        self.expansion.count(SELECT_WEIGHT);
         self.expansion.select(select);
         if select.into.is_some() || !select.lateral_views.is_empty() {
             return Err(StatementError::NotPermitted {
@@ -250,7 +251,7 @@ impl<'a> Walk<'a> {
             function::check(&function.name)?;
         }
         let weight = needle::weigh(expr, &mut self.needles)?;
-        self.expansion.count(1 + weight);
+        self.expansion.expression(expr, weight);
         Ok(())
     }
 
@@ -267,9 +268,6 @@ impl<'a> Walk<'a> {
         })
     }
 }
-
-/// What a `SELECT` costs the database beside its expressions, as many of which take as much memory.
-const SELECT_WEIGHT: u64 = 10;
 
 /// The visitor's way of saying `?`.
 fn flow(result: Result<(), StatementError>) -> ControlFlow<Box<StatementError>> {

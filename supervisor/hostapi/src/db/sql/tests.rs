@@ -514,6 +514,108 @@ fn columns_that_multiply_are_bounded_by_what_they_are_made_of() {
     {
         assert_eq!(refused(bomb), StatementError::TooMuchWork, "{bomb}");
     }
+}
+
+#[test]
+fn whatever_stands_for_something_long_is_bounded_by_how_often_it_is_named() {
+    let list = |one: &str, times| vec![one; times].join(",");
+    let ones = |times| format!("x IN ({})", list("1", times));
+    let [_, doubled] = sums(9, 2, "");
+    // Each of both alone is let through.
+    for (long, named, between) in [
+        // Columns of an inner query, also within another.
+        (
+            format!("(SELECT {} AS y FROM items)", ones(800)),
+            format!("1 IN ({})", list("y", 800)),
+            "SELECT {named} FROM {long}",
+        ),
+        (
+            format!("({doubled})"),
+            format!("5 IN ({})", list("x", 800)),
+            "SELECT (SELECT 1 WHERE {named}) FROM {long}",
+        ),
+        (
+            format!(
+                "(VALUES ({}))",
+                list("1", 1).replace('1', &format!("1 IN ({})", list("1", 800)))
+            ),
+            format!("1 IN ({})", list("column1", 800)),
+            "SELECT {named} FROM {long}",
+        ),
+        // Aliases and places.
+        (
+            format!("{} AS y", ones(800)),
+            format!("1 IN ({})", list("Y", 800)),
+            "SELECT {long} FROM items WHERE {named}",
+        ),
+        (
+            format!("{} AS y", ones(800)),
+            format!("1 IN ({})", list("\"y\"", 800)),
+            "SELECT {long} FROM items WHERE EXISTS (SELECT 1 WHERE {named})",
+        ),
+        (
+            ones(800),
+            list("1", 800),
+            "SELECT {long} FROM items ORDER BY {named}",
+        ),
+        (
+            ones(800),
+            list("1", 800),
+            "SELECT {long} FROM items GROUP BY {named}",
+        ),
+        (
+            format!("{} AS y", ones(800)),
+            format!("1 IN ({})", list("y", 800)),
+            "WITH c AS (SELECT 1 WHERE {named}) SELECT {long} FROM items WHERE EXISTS (SELECT 1 FROM c)",
+        ),
+        // Windows.
+        (
+            list("x", 800),
+            list("sum(1) OVER w", 200),
+            "SELECT {named} FROM items WINDOW w AS (PARTITION BY {long})",
+        ),
+        (
+            list("x", 800),
+            list("sum(1) OVER (w ORDER BY id)", 200),
+            "SELECT {named} FROM items WINDOW w AS (PARTITION BY {long})",
+        ),
+        (
+            list("x", 800),
+            (1..200)
+                .map(|at| format!("w{at} AS (w)"))
+                .collect::<Vec<_>>()
+                .join(","),
+            "SELECT 1 FROM items WINDOW w AS (PARTITION BY {long}), {named}",
+        ),
+        // All columns, again and again.
+        (
+            (0..400)
+                .map(|at| format!("x + x AS x{at}"))
+                .collect::<Vec<_>>()
+                .join(","),
+            (1..150)
+                .map(|at| format!("c{at} AS (SELECT * FROM c{})", at - 1))
+                .collect::<Vec<_>>()
+                .join(","),
+            "WITH c0 AS (SELECT {long} FROM items), {named} SELECT 1 FROM c149",
+        ),
+    ] {
+        let statement =
+            |long: &str, named: &str| between.replace("{long}", long).replace("{named}", named);
+        let both = statement(&long, &named);
+        assert_eq!(refused(&both), StatementError::TooMuchWork, "{both}");
+    }
+    for fine in [
+        "SELECT id, coalesce(a, b, 0) AS total, (SELECT max(x) FROM items i WHERE i.id = items.id) AS last \
+         FROM items WHERE total > 1 GROUP BY total, last HAVING total < 9 ORDER BY total, last DESC, 1",
+        "SELECT sum(a) OVER w, avg(a) OVER w, count(*) OVER w FROM items WINDOW w AS (PARTITION BY b ORDER BY id)",
+    ] {
+        found(fine);
+    }
+}
+
+#[test]
+fn columns_that_the_database_generates_are_refused() {
     let columns = "CREATE TABLE p (a INTEGER, b INTEGER AS (a + a), c INTEGER AS (b + b))";
     for made in [columns, "ALTER TABLE items ADD COLUMN c INTEGER AS (b + b)"] {
         let error = refused(made);
