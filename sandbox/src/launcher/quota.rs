@@ -31,13 +31,13 @@ pub(super) struct Uncounted {
     limits: QuotaLimits,
 }
 
-/// A child that counts, which ends with this, and the answer that waits for it.
+/// A child that counts, and the answer that waits for it.
 #[derive(Debug)]
 pub(super) struct Counting {
     request: RequestId,
     reply: Reply,
     plugin: PluginId,
-    _child: Child,
+    child: Child,
     pub(super) deadline: Instant,
 }
 
@@ -59,7 +59,8 @@ impl Uncounted {
 impl Launcher {
     /// Answers a request once what is to be counted has been; at once where there is nothing.
     pub(super) fn count(&mut self, uncounted: Option<Uncounted>, request: RequestId, reply: Reply) {
-        let Some(uncounted) = uncounted.filter(|_| self.countings.len() < COUNTING_LIMIT) else {
+        let children = self.countings.len() + self.killed_countings.len();
+        let Some(uncounted) = uncounted.filter(|_| children < COUNTING_LIMIT) else {
             return self.outbox.reply(request, Ok(reply));
         };
         self.next_counting = self.next_counting.wrapping_add(1);
@@ -74,7 +75,7 @@ impl Launcher {
                     request,
                     reply,
                     plugin: uncounted.plugin,
-                    _child: child,
+                    child,
                     deadline: Instant::now() + COUNTING,
                 };
                 self.countings.insert(self.next_counting, counting);
@@ -91,6 +92,14 @@ impl Launcher {
             // The launch looks for itself whether it is done.
             self.outbox.reply(counting.request, Ok(counting.reply));
         }
+        self.killed_countings.retain(|killed| !killed.reap());
+    }
+
+    /// Ends all of them, for which nobody waits any more.
+    pub(super) fn drop_countings(&mut self) {
+        let countings = std::mem::take(&mut self.countings);
+        let killed = countings.into_values().map(|one| one.child.kill());
+        self.killed_countings.extend(killed);
     }
 
     pub(super) fn countings_on_time(&mut self, now: Instant) {
@@ -101,8 +110,9 @@ impl Launcher {
             .map(|(number, _)| *number)
             .collect();
         for number in numbers {
-            // Dropping it ends the child; what that has done stays done.
+            // What its child has done stays done. Nobody waits for it: a disk may not answer it.
             if let Some(counting) = self.countings.remove(&number) {
+                self.killed_countings.push(counting.child.kill());
                 say(&counting.plugin, &format!("not within {COUNTING:?}"));
                 self.outbox.reply(counting.request, Ok(counting.reply));
             }

@@ -30,6 +30,7 @@ use crate::posture::State;
 use crate::protocol::RequestId;
 use crate::protocol::packet::{self, ReceiveError};
 use crate::stage::{Shelf, Staging};
+use crate::sys::child::Killed;
 
 /// Most requests taken in before other events are looked at.
 const REQUESTS_AT_ONCE: usize = 16;
@@ -55,6 +56,7 @@ pub(super) struct Launcher {
     pub(super) given_up: GivenUp,
     pub(super) next_staging: u32,
     pub(super) countings: BTreeMap<u32, Counting>,
+    pub(super) killed_countings: Vec<Killed>,
     pub(super) next_counting: u32,
     pub(super) instances: BTreeMap<InstanceId, Instance>,
     pub(super) next_instance: u64,
@@ -109,6 +111,7 @@ impl Launcher {
             given_up: GivenUp::default(),
             next_staging: 0,
             countings: BTreeMap::new(),
+            killed_countings: Vec::new(),
             next_counting: 0,
             instances: BTreeMap::new(),
             next_instance: 1,
@@ -213,7 +216,7 @@ impl Launcher {
         for (number, (_, staging)) in std::mem::take(&mut self.stagings) {
             self.give_up(number, staging);
         }
-        self.countings.clear();
+        self.drop_countings();
         self.stagings_waiting.clear();
         self.probes_waiting.clear();
     }

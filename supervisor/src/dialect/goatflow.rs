@@ -14,6 +14,7 @@ mod instance;
 mod manifest;
 mod registration;
 mod reply;
+mod sent;
 mod start;
 mod wire;
 

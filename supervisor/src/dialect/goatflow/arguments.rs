@@ -1,12 +1,16 @@
 //! The arguments of a route's handler: one flat JSON object made from an HTTP request.
 
 use std::borrow::Cow;
+use std::collections::BTreeMap;
 use std::io;
 
 use bytes::Bytes;
 use pinfold_gateway::PluginRequest;
 use pinfold_policy::User;
-use serde_json::{Map, Value};
+use serde::Serialize;
+use serde_json::value::RawValue;
+
+use super::sent;
 
 /// Most query parameters read: more are refused as too large.
 const QUERY_LIMIT: usize = 1000;
@@ -43,10 +47,10 @@ pub(crate) fn arguments(
     if let Some(plain) = plain(request, user, language) {
         return Ok(plain.into());
     }
-    let mut object = Map::new();
+    let mut object = Object::new();
     for (name, value) in &request.path_parameters {
         let value = parameter(request, name, value).into_owned();
-        insert(&mut object, name.clone(), Value::String(value));
+        insert(&mut object, name.clone(), value);
     }
     if let Some(query) = &request.query {
         for (name, value) in form(query.as_bytes())? {
@@ -74,7 +78,7 @@ pub(crate) fn arguments(
             .saturating_mul(GROWTH)
             .saturating_add(BESIDE_BODY_BYTES),
     };
-    serde_json::to_writer(&mut bounded, &Value::Object(object)).expect("a value is plain data");
+    serde_json::to_writer(&mut bounded, &object).expect("a member is plain data");
     let Bounded {
         text,
         bytes,
@@ -186,10 +190,49 @@ fn role(user: &User) -> &'static str {
     if user.is_admin() { "Admin" } else { "User" }
 }
 
+/// The arguments on their way.
+type Object<'a> = BTreeMap<String, Member<'a>>;
+
+/// What a name stands for.
+#[derive(Debug, Serialize)]
+#[serde(untagged)]
+enum Member<'a> {
+    Flag(bool),
+    Text(String),
+    /// Of a name that a query or a form repeats.
+    List(Vec<String>),
+    /// Of a JSON body.
+    Sent(&'a RawValue),
+}
+
+impl From<bool> for Member<'_> {
+    fn from(flag: bool) -> Self {
+        Self::Flag(flag)
+    }
+}
+
+impl From<String> for Member<'_> {
+    fn from(text: String) -> Self {
+        Self::Text(text)
+    }
+}
+
+impl From<&str> for Member<'_> {
+    fn from(text: &str) -> Self {
+        Self::Text(text.to_owned())
+    }
+}
+
+impl<'a> From<&'a RawValue> for Member<'a> {
+    fn from(sent: &'a RawValue) -> Self {
+        Self::Sent(sent)
+    }
+}
+
 /// A client's member: envelope names are not its to set.
-fn insert(object: &mut Map<String, Value>, name: String, value: Value) {
+fn insert<'a>(object: &mut Object<'a>, name: String, value: impl Into<Member<'a>>) {
     if is_clients(&name) {
-        object.insert(name, value);
+        object.insert(name, value.into());
     }
 }
 
@@ -197,10 +240,7 @@ fn is_clients(name: &str) -> bool {
     !name.starts_with('_') && !name.eq_ignore_ascii_case("org_id")
 }
 
-fn add_body(
-    object: &mut Map<String, Value>,
-    request: &PluginRequest,
-) -> Result<(), ArgumentsError> {
+fn add_body<'a>(object: &mut Object<'a>, request: &'a PluginRequest) -> Result<(), ArgumentsError> {
     if request.body.is_empty() {
         return Ok(());
     }
@@ -216,13 +256,13 @@ fn add_body(
         }
         return Ok(());
     }
-    match serde_json::from_slice(&request.body) {
-        Ok(Value::Object(members)) => {
+    match sent::members(&request.body) {
+        Some(members) => {
             for (name, value) in members {
                 insert(object, name, value);
             }
         }
-        _ => {
+        None => {
             let text = String::from_utf8_lossy(&request.body).into_owned();
             object.insert("_body".into(), text.into());
             object.insert("_content_type".into(), content_type.into());
@@ -232,19 +272,22 @@ fn add_body(
 }
 
 /// `a=1&b=2`: a string where a name stands once, a list where it is repeated.
-fn form(encoded: &[u8]) -> Result<Map<String, Value>, ArgumentsError> {
-    let mut fields = Map::new();
+fn form(encoded: &[u8]) -> Result<Object<'static>, ArgumentsError> {
+    let mut fields = Object::new();
     for (count, (name, value)) in form_urlencoded::parse(encoded).enumerate() {
         if count >= QUERY_LIMIT {
             return Err(ArgumentsError::Query);
         }
-        let value = Value::String(value.into_owned());
+        let value = value.into_owned();
         match fields.get_mut(name.as_ref()) {
-            None => {
-                fields.insert(name.into_owned(), value);
+            Some(Member::List(values)) => values.push(value),
+            Some(Member::Text(first)) => {
+                let first = std::mem::take(first);
+                fields.insert(name.into_owned(), Member::List(vec![first, value]));
             }
-            Some(Value::Array(values)) => values.push(value),
-            Some(first) => *first = Value::Array(vec![first.take(), value]),
+            _ => {
+                fields.insert(name.into_owned(), value.into());
+            }
         }
     }
     Ok(fields)
@@ -255,7 +298,7 @@ mod tests {
     use std::sync::Arc;
 
     use pinfold_policy::{Route, RouteMethod};
-    use serde_json::json;
+    use serde_json::{Value, json};
 
     use super::*;
 
@@ -294,6 +337,17 @@ mod tests {
         assert_eq!(
             object(&request, None),
             json!({"id": "8", "tag": ["a", "b"], "n": 2, "x": [1], "_method": "POST", "_path": "/items/7"})
+        );
+    }
+
+    #[test]
+    fn what_is_in_a_bodys_members_is_passed_on_as_it_was_sent() {
+        let sent = r#"{ "id":{"a" : 1.50, "a":[ ]},"x":9007199254740993000 }"#;
+        let request = request("", "application/json", sent);
+        let text = arguments(&request, None, None).unwrap();
+        assert_eq!(
+            text,
+            r#"{"_method":"POST","_path":"/items/7","id":{"a" : 1.50, "a":[ ]},"x":9007199254740993000}"#
         );
     }
 
