@@ -368,6 +368,9 @@ pub enum DatabaseError {
     /// A value that is larger than the engine takes, or a row larger than a whole result may be.
     #[error("a value or a row is too big")]
     TooBig,
+    /// The engine has as much memory as it may take, for this statement or with others that run meanwhile.
+    #[error("database is out of memory: the statement, or others that run now, ask for too much")]
+    Memory,
     /// The database cannot be used: a damaged file, a failing disk, a closed connection. The cause
     /// is for the operator, who finds it in the log.
     #[error("database is not available")]
@@ -384,6 +387,7 @@ impl DatabaseError {
             Self::Constraint { .. } => "hostapi.db.constraint",
             Self::Rejected { .. } => "hostapi.db.rejected",
             Self::TooBig => "hostapi.db.too-big",
+            Self::Memory => "hostapi.db.memory",
             Self::Unavailable => "hostapi.db.unavailable",
         }
     }
@@ -394,7 +398,7 @@ impl DatabaseError {
                 Fault::Plugin
             }
             Self::ReadOnly | Self::Full => Fault::Operator,
-            Self::Locked | Self::Unavailable => Fault::Upstream,
+            Self::Locked | Self::Memory | Self::Unavailable => Fault::Upstream,
         }
     }
 }

@@ -185,6 +185,7 @@ impl HostError {
         "hostapi.db.constraint",
         "hostapi.db.rejected",
         "hostapi.db.too-big",
+        "hostapi.db.memory",
         "hostapi.db.unavailable",
     ];
 

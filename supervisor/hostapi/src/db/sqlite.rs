@@ -49,6 +49,11 @@ const QUERY_WRITE_LIMIT_BYTES: u64 = 128 * 1024 * 1024;
 /// The same for a statement that changes rows or the schema, with what it writes to the database
 /// and its log.
 const WRITE_LIMIT_BYTES: u64 = 1024 * 1024 * 1024;
+/// Most memory that SQLite takes in this process: some times what all connections need with results of the
+/// largest size. What one statement takes is bounded before it runs, but by its text, and SQLite knows no bound
+/// for a single one.
+const HEAP_LIMIT_BYTES: u64 = 1024 * 1024 * 1024;
+
 /// Prepared statements kept for each connection: a query takes two.
 const STATEMENTS_KEPT: usize = 128;
 
@@ -96,6 +101,7 @@ impl SqliteDatabase {
             // may call no function and use no virtual table that could do harm.
             .pragma("trusted_schema", "OFF")
             .pragma("cell_size_check", "ON")
+            .pragma("hard_heap_limit", HEAP_LIMIT_BYTES.to_string())
             // Statements may hold what is nobody's business.
             .disable_statement_logging();
         let reading = common.clone().read_only(true).pragma("query_only", "ON");
@@ -369,6 +375,7 @@ fn explain(error: &sqlx::Error) -> DatabaseError {
     };
     match primary_code(error) {
         Some(5 | 6) => DatabaseError::Locked,
+        Some(7) => DatabaseError::Memory,
         Some(8) => DatabaseError::ReadOnly,
         Some(13) => DatabaseError::Full,
         Some(18) => DatabaseError::TooBig,

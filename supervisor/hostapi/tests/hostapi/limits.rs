@@ -5,8 +5,9 @@ use pinfold_hostapi::{
     SQL_LIMIT_BYTES,
 };
 use serde_json::{Value, json};
+use sqlx::{AssertSqlSafe, Row};
 
-use crate::world::{ITEMS, World, caller};
+use crate::world::{ITEMS, World, caller, raw};
 
 const COUNT_TO: &str =
     "WITH RECURSIVE n(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM n LIMIT ?) SELECT x FROM n";
@@ -90,4 +91,70 @@ async fn statements_and_parameters_have_a_size() {
         .await
         .unwrap_err();
     assert!(matches!(error, HostError::TooLarge { .. }), "{error}");
+}
+
+/// Says to [`what_the_engine_takes_has_an_end`], started as a process of its own, which part of it is to be done: the limit is
+/// the process's.
+const ALONE: &str = "PINFOLD_TEST_HEAP_ALONE";
+
+/// The columns of an inner query are kept, each a value of its own, before anybody looks at their sizes.
+#[tokio::test]
+async fn what_the_engine_takes_has_an_end() {
+    const MANY: usize = 400;
+    let mebibytes = Value::from("x".repeat(4_000_000));
+    let columns: Vec<String> = (0..MANY).map(|n| format!("?1 || '{n}' AS c{n}")).collect();
+    let sum: Vec<String> = (0..MANY).map(|n| format!("octet_length(c{n})")).collect();
+    let sql = format!(
+        "SELECT {} AS bytes FROM (SELECT {} LIMIT 1)",
+        sum.join(" + "),
+        columns.join(", ")
+    );
+    match std::env::var(ALONE).as_deref() {
+        Err(_) => {
+            for part in ["bounded", "unbounded"] {
+                let ran = std::process::Command::new(std::env::current_exe().unwrap())
+                    .args(["--exact", "limits::what_the_engine_takes_has_an_end"])
+                    .args(["--nocapture"])
+                    .env(ALONE, part)
+                    .output()
+                    .unwrap();
+                let text = String::from_utf8_lossy(&ran.stdout);
+                let said = String::from_utf8_lossy(&ran.stderr);
+                assert!(
+                    ran.status.success() && text.contains("1 passed"),
+                    "{part}: {text}{said}"
+                );
+            }
+        }
+        Ok("bounded") => {
+            let world = World::new().await;
+            let plugin = caller("p", ITEMS);
+            let error = world
+                .query_with(&plugin, &sql, vec![mebibytes])
+                .await
+                .unwrap_err();
+            assert_eq!(error.code(), "hostapi.db.memory", "{error}");
+            assert!(most_memory_mebibytes() < 1_200);
+            assert!(world.query(&plugin, "SELECT * FROM items").await.is_ok());
+        }
+        Ok(_) => {
+            let dir = tempfile::tempdir().unwrap();
+            let mut engine = raw(&dir.path().join("any.db")).await;
+            let row = sqlx::query(AssertSqlSafe(sql))
+                .bind(mebibytes.as_str())
+                .fetch_one(&mut engine)
+                .await
+                .unwrap();
+            assert!(row.get::<i64, _>(0) > 4_000_000 * MANY as i64);
+            assert!(most_memory_mebibytes() > 1_500);
+        }
+    }
+}
+
+/// The most that this process has had in memory, `VmHWM` of proc_pid_status(5).
+fn most_memory_mebibytes() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+    let kibibytes = line.unwrap().trim().trim_end_matches(" kB");
+    kibibytes.parse::<u64>().unwrap() / 1024
 }
