@@ -149,7 +149,7 @@ pub(crate) const CONTENTION_RETRY: Duration = Duration::from_millis(100);
 
 impl HostError {
     /// Every code that [`HostError::code`] can return.
-    pub const CODES: [&'static str; 36] = [
+    pub const CODES: [&'static str; 37] = [
         "hostapi.refused",
         "hostapi.rate-limited",
         "hostapi.too-large",

@@ -1,10 +1,10 @@
 use super::*;
 
-fn found(sql: &str) -> Classified {
+pub(super) fn found(sql: &str) -> Classified {
     classify(sql, Dialect::Sqlite).unwrap_or_else(|error| panic!("{sql}: {error}"))
 }
 
-fn refused(sql: &str) -> StatementError {
+pub(super) fn refused(sql: &str) -> StatementError {
     match classify(sql, Dialect::Sqlite) {
         Err(error) => error,
         Ok(found) => panic!("{sql}: {found:?}"),
@@ -477,143 +477,6 @@ fn no_statement_takes_long_to_understand() {
     );
 }
 
-/// Each name reads the one before `times` times.
-fn chain(names: usize, times: usize) -> String {
-    let mut sql = "WITH c0 AS (SELECT 1 AS x)".to_owned();
-    for at in 1..=names {
-        let before = vec![format!("c{}", at - 1); times].join(" NATURAL JOIN ");
-        sql += &format!(", c{at} AS (SELECT x FROM {before} LIMIT 1)");
-    }
-    sql + &format!(" SELECT x FROM c{names}")
-}
-
-/// Queries, each of which adds up the column of the one before so many times, by names or one in the other.
-fn sums(queries: usize, times: usize, rest: &str) -> [String; 2] {
-    let sum = vec!["x"; times].join(" + ");
-    let mut named = "WITH c0 AS (SELECT 1 AS x)".to_owned();
-    let mut nested = "SELECT 1 AS x".to_owned();
-    for at in 1..=queries {
-        named += &format!(", c{at}(x) AS (SELECT {sum} FROM c{} {rest})", at - 1);
-        nested = format!("SELECT {sum} AS x FROM ({nested}) {rest}");
-    }
-    [named + &format!(" SELECT x FROM c{queries}"), nested]
-}
-
-#[test]
-fn columns_that_multiply_are_bounded_by_what_they_are_made_of() {
-    for fine in [sums(10, 2, ""), sums(4, 5, ""), sums(3, 10, "GROUP BY x")].as_flattened() {
-        assert_eq!(found(fine).reads, BTreeSet::new(), "{fine}");
-    }
-    for bomb in [
-        sums(17, 2, ""),
-        sums(17, 2, "WHERE x > 0 GROUP BY x"),
-        sums(9, 4, ""),
-        sums(5, 20, "LIMIT 1"),
-    ]
-    .as_flattened()
-    {
-        assert_eq!(refused(bomb), StatementError::TooMuchWork, "{bomb}");
-    }
-}
-
-#[test]
-fn whatever_stands_for_something_long_is_bounded_by_how_often_it_is_named() {
-    let list = |one: &str, times| vec![one; times].join(",");
-    let ones = |times| format!("x IN ({})", list("1", times));
-    let [_, doubled] = sums(9, 2, "");
-    // Each of both alone is let through.
-    for (long, named, between) in [
-        // Columns of an inner query, also within another.
-        (
-            format!("(SELECT {} AS y FROM items)", ones(800)),
-            format!("1 IN ({})", list("y", 800)),
-            "SELECT {named} FROM {long}",
-        ),
-        (
-            format!("({doubled})"),
-            format!("5 IN ({})", list("x", 800)),
-            "SELECT (SELECT 1 WHERE {named}) FROM {long}",
-        ),
-        (
-            format!(
-                "(VALUES ({}))",
-                list("1", 1).replace('1', &format!("1 IN ({})", list("1", 800)))
-            ),
-            format!("1 IN ({})", list("column1", 800)),
-            "SELECT {named} FROM {long}",
-        ),
-        // Aliases and places.
-        (
-            format!("{} AS y", ones(800)),
-            format!("1 IN ({})", list("Y", 800)),
-            "SELECT {long} FROM items WHERE {named}",
-        ),
-        (
-            format!("{} AS y", ones(800)),
-            format!("1 IN ({})", list("\"y\"", 800)),
-            "SELECT {long} FROM items WHERE EXISTS (SELECT 1 WHERE {named})",
-        ),
-        (
-            ones(800),
-            list("1", 800),
-            "SELECT {long} FROM items ORDER BY {named}",
-        ),
-        (
-            ones(800),
-            list("1", 800),
-            "SELECT {long} FROM items GROUP BY {named}",
-        ),
-        (
-            format!("{} AS y", ones(800)),
-            format!("1 IN ({})", list("y", 800)),
-            "WITH c AS (SELECT 1 WHERE {named}) SELECT {long} FROM items WHERE EXISTS (SELECT 1 FROM c)",
-        ),
-        // Windows.
-        (
-            list("x", 800),
-            list("sum(1) OVER w", 200),
-            "SELECT {named} FROM items WINDOW w AS (PARTITION BY {long})",
-        ),
-        (
-            list("x", 800),
-            list("sum(1) OVER (w ORDER BY id)", 200),
-            "SELECT {named} FROM items WINDOW w AS (PARTITION BY {long})",
-        ),
-        (
-            list("x", 800),
-            (1..200)
-                .map(|at| format!("w{at} AS (w)"))
-                .collect::<Vec<_>>()
-                .join(","),
-            "SELECT 1 FROM items WINDOW w AS (PARTITION BY {long}), {named}",
-        ),
-        // All columns, again and again.
-        (
-            (0..400)
-                .map(|at| format!("x + x AS x{at}"))
-                .collect::<Vec<_>>()
-                .join(","),
-            (1..150)
-                .map(|at| format!("c{at} AS (SELECT * FROM c{})", at - 1))
-                .collect::<Vec<_>>()
-                .join(","),
-            "WITH c0 AS (SELECT {long} FROM items), {named} SELECT 1 FROM c149",
-        ),
-    ] {
-        let statement =
-            |long: &str, named: &str| between.replace("{long}", long).replace("{named}", named);
-        let both = statement(&long, &named);
-        assert_eq!(refused(&both), StatementError::TooMuchWork, "{both}");
-    }
-    for fine in [
-        "SELECT id, coalesce(a, b, 0) AS total, (SELECT max(x) FROM items i WHERE i.id = items.id) AS last \
-         FROM items WHERE total > 1 GROUP BY total, last HAVING total < 9 ORDER BY total, last DESC, 1",
-        "SELECT sum(a) OVER w, avg(a) OVER w, count(*) OVER w FROM items WINDOW w AS (PARTITION BY b ORDER BY id)",
-    ] {
-        found(fine);
-    }
-}
-
 #[test]
 fn columns_that_the_database_generates_are_refused() {
     let columns = "CREATE TABLE p (a INTEGER, b INTEGER AS (a + a), c INTEGER AS (b + b))";
@@ -624,32 +487,6 @@ fn columns_that_the_database_generates_are_refused() {
             "{error}"
         );
     }
-}
-
-#[test]
-fn names_that_multiply_are_bounded_by_what_they_stand_for() {
-    for fine in [chain(10, 2), chain(4, 8), chain(150, 1), chain(1, 60)] {
-        assert_eq!(found(&fine).reads, BTreeSet::new());
-    }
-    for bomb in [chain(20, 2), chain(8, 8), chain(900, 1)] {
-        assert_eq!(refused(&bomb), StatementError::TooMuchWork, "{bomb}");
-    }
-    // Wherever the names are used, and whichever comes first.
-    let bomb = chain(20, 2);
-    let (head, _) = bomb.rsplit_once(" SELECT").unwrap();
-    for tail in [
-        "DELETE FROM items WHERE 1 IN (SELECT x FROM c20)",
-        "INSERT INTO items SELECT x FROM c20",
-        "SELECT (SELECT x FROM c20)",
-        "SELECT 1 FROM (SELECT 1 WHERE EXISTS (SELECT 1 FROM c20))",
-    ] {
-        let bomb = format!("{head} {tail}");
-        assert_eq!(refused(&bomb), StatementError::TooMuchWork, "{bomb}");
-    }
-    // A name is its own rows so far, not its query once more.
-    found(
-        "WITH RECURSIVE n(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM n LIMIT 9) SELECT x FROM n",
-    );
 }
 
 #[test]
