@@ -19,8 +19,8 @@ use crate::sys::child::{self, Child};
 /// Longest time for counting. What is done by then stays done, and the next stage goes on from there.
 const COUNTING: Duration = Duration::from_secs(20);
 
-/// Most that count at a time; each is a process.
-const COUNTING_LIMIT: usize = 32;
+/// Most children that count, or were given up.
+pub(super) const COUNTING_LIMIT: usize = 32;
 
 /// A directory with files that are not in its project yet.
 #[derive(Debug)]
@@ -59,10 +59,15 @@ impl Uncounted {
 impl Launcher {
     /// Answers a request once what is to be counted has been; at once where there is nothing.
     pub(super) fn count(&mut self, uncounted: Option<Uncounted>, request: RequestId, reply: Reply) {
-        let children = self.countings.len() + self.killed_countings.len();
-        let Some(uncounted) = uncounted.filter(|_| children < COUNTING_LIMIT) else {
+        let Some(uncounted) = uncounted else {
             return self.outbox.reply(request, Ok(reply));
         };
+        let under_way = self.countings.len();
+        let plugin = &uncounted.plugin;
+        if let Err(why) = self.countings_given_up.check(plugin, under_way) {
+            say(plugin, &why);
+            return self.outbox.reply(request, Ok(reply));
+        }
         self.next_counting = self.next_counting.wrapping_add(1);
         let source = Source::Counting(self.next_counting);
         let started = uncounted.start().and_then(|child| {
@@ -88,18 +93,19 @@ impl Launcher {
     }
 
     pub(super) fn on_counted(&mut self, number: u32) {
-        if let Some(counting) = self.countings.remove(&number) {
+        match self.countings.remove(&number) {
             // The launch looks for itself whether it is done.
-            self.outbox.reply(counting.request, Ok(counting.reply));
+            Some(counting) => self.outbox.reply(counting.request, Ok(counting.reply)),
+            None => self.countings_given_up.ended(number),
         }
-        self.killed_countings.retain(|killed| !killed.reap());
     }
 
     /// Ends all of them, for which nobody waits any more.
     pub(super) fn drop_countings(&mut self) {
-        let countings = std::mem::take(&mut self.countings);
-        let killed = countings.into_values().map(|one| one.child.kill());
-        self.killed_countings.extend(killed);
+        for (number, one) in std::mem::take(&mut self.countings) {
+            let killed = one.child.kill();
+            self.countings_given_up.keep(number, one.plugin, killed);
+        }
     }
 
     pub(super) fn countings_on_time(&mut self, now: Instant) {
@@ -112,8 +118,10 @@ impl Launcher {
         for number in numbers {
             // What its child has done stays done. Nobody waits for it: a disk may not answer it.
             if let Some(counting) = self.countings.remove(&number) {
-                self.killed_countings.push(counting.child.kill());
                 say(&counting.plugin, &format!("not within {COUNTING:?}"));
+                let killed = counting.child.kill();
+                self.countings_given_up
+                    .keep(number, counting.plugin, killed);
                 self.outbox.reply(counting.request, Ok(counting.reply));
             }
         }

@@ -30,6 +30,9 @@ use crate::stage::{Signatures, Stage, StageError, Staging};
 /// Most directories copied at a time.
 const STAGINGS_LIMIT: usize = 4;
 
+/// Most children that copy, or were given up: as many may hang as may copy.
+pub(super) const COPIES_LIMIT: usize = 2 * STAGINGS_LIMIT;
+
 /// Most that wait for their turn.
 const STAGINGS_WAITING_LIMIT: usize = 256;
 
@@ -265,7 +268,16 @@ impl Launcher {
     }
 
     fn start_staging(&mut self, id: RequestId, plugin: &PluginId) -> Result<(), Failure> {
-        self.given_up.check(plugin)?;
+        let under_way = self.stagings.len();
+        self.copies_given_up
+            .check(plugin, under_way)
+            .map_err(|message| {
+                let failure = failure::new(FailureKind::Host, message);
+                failure::with_hint(
+                    failure,
+                    "look at the file system of the plugin directory: it does not answer",
+                )
+            })?;
         let asked = self.perhaps_gone(plugin);
         let ground = &self.ground;
         let staging = Staging::start(
@@ -302,7 +314,7 @@ impl Launcher {
     pub(super) fn on_staged(&mut self, number: u32) {
         let Some((id, staging)) = self.stagings.remove(&number) else {
             // It was given up, and its child has ended at last.
-            self.given_up.ended(number);
+            self.copies_given_up.ended(number);
             return;
         };
         let plugin = staging.plugin().clone();
@@ -376,7 +388,7 @@ impl Launcher {
     pub(super) fn give_up(&mut self, number: u32, staging: Staging) -> StageError {
         let plugin = staging.plugin().clone();
         let (error, killed) = staging.give_up();
-        self.given_up.keep(number, plugin, killed);
+        self.copies_given_up.keep(number, plugin, killed);
         error
     }
 

@@ -24,13 +24,13 @@ use super::origin::Origin;
 use super::outbox::Outbox;
 use super::poller::{Poller, Source};
 use super::probe::Probing;
-use super::quota::Counting;
+use super::quota::{COUNTING_LIMIT, Counting};
+use super::requests::COPIES_LIMIT;
 use super::watching::Endings;
 use crate::posture::State;
 use crate::protocol::RequestId;
 use crate::protocol::packet::{self, ReceiveError};
 use crate::stage::{Shelf, Staging};
-use crate::sys::child::Killed;
 
 /// Most requests taken in before other events are looked at.
 const REQUESTS_AT_ONCE: usize = 16;
@@ -53,10 +53,10 @@ pub(super) struct Launcher {
     pub(super) shelf: Shelf,
     pub(super) stagings: BTreeMap<u32, (RequestId, Staging)>,
     pub(super) stagings_waiting: VecDeque<(RequestId, PluginId)>,
-    pub(super) given_up: GivenUp,
+    pub(super) copies_given_up: GivenUp,
     pub(super) next_staging: u32,
     pub(super) countings: BTreeMap<u32, Counting>,
-    pub(super) killed_countings: Vec<Killed>,
+    pub(super) countings_given_up: GivenUp,
     pub(super) next_counting: u32,
     pub(super) instances: BTreeMap<InstanceId, Instance>,
     pub(super) next_instance: u64,
@@ -108,10 +108,10 @@ impl Launcher {
             shelf,
             stagings: BTreeMap::new(),
             stagings_waiting: VecDeque::new(),
-            given_up: GivenUp::default(),
+            copies_given_up: GivenUp::new("copied", COPIES_LIMIT),
             next_staging: 0,
             countings: BTreeMap::new(),
-            killed_countings: Vec::new(),
+            countings_given_up: GivenUp::new("counted the files of", COUNTING_LIMIT),
             next_counting: 0,
             instances: BTreeMap::new(),
             next_instance: 1,

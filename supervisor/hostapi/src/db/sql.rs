@@ -87,6 +87,9 @@ pub struct Classified {
     needle_places: BTreeSet<Location>,
     /// Whether the number of result columns depends on the schema (`*`).
     pub wildcard: bool,
+    /// Expressions, tables and selects once the database has replaced names by what they stand for; 0 for a
+    /// change of schema.
+    pub expanded: u64,
 }
 
 /// Why a statement is not run, whatever is granted.
@@ -308,6 +311,7 @@ pub fn fuzz_classify(sql: &str) {
         needles,
         needle_places,
         wildcard: _,
+        expanded: _,
     } = &found;
     assert!(needle_places.is_empty() && needles.iter().all(|needle| needle < placeholders));
     assert!(*placeholders <= PARAMETER_LIMIT);

@@ -21,7 +21,7 @@ use sqlx::{AssertSqlSafe, Either, Executor, Row};
 
 use self::lanes::{Lane, Lanes};
 use self::reach::KnownKeys;
-use super::sql::RowChanges;
+use super::sql::{Classified, RowChanges};
 use super::{Approved, DatabaseError, RunError, StatementKind};
 use crate::HostError;
 
@@ -60,6 +60,10 @@ const STATEMENTS_KEPT: usize = 128;
 /// Longest statement that is kept prepared. One takes up to some hundred times its length, and
 /// plugins could fill the connections with long ones that never come again.
 const KEPT_LIMIT_BYTES: usize = 2 * 1024;
+
+/// Most expressions of a statement that is kept prepared, once names are replaced by what they stand for: about as many
+/// as one of the longest has that are kept and replace none.
+const KEPT_LIMIT_EXPANDED: u64 = 2_000;
 
 /// What a database is opened with.
 #[derive(Debug)]
@@ -152,7 +156,7 @@ impl SqliteDatabase {
         } = approved;
         let arguments = bind::arguments(parameters)?;
         let wildcard = classified.wildcard;
-        let kept = sql.len() <= KEPT_LIMIT_BYTES;
+        let kept = is_kept(sql, classified);
         let until = Until::deadline(deadline);
         run(&self.readers, plugin, until, kept, async move |lane| {
             guarded::query(lane, sql, wildcard, arguments).await
@@ -174,7 +178,7 @@ impl SqliteDatabase {
             .ok_or(RunError::Database(DatabaseError::ReadOnly))?;
         let arguments = bind::arguments(parameters)?;
         let changes_rows = classified.kind == StatementKind::Write;
-        let kept = sql.len() <= KEPT_LIMIT_BYTES;
+        let kept = is_kept(sql, classified);
         let until = Until {
             deadline,
             longest: Some(self.write_time),
@@ -310,6 +314,8 @@ async fn run<T>(
             let interrupted = primary_code(&error) == Some(INTERRUPT);
             let written_too_much = lane.stop.written_too_much();
             if matches!(error, sqlx::Error::Database(_)) {
+                // Without memory it has better uses for what it keeps.
+                let kept = kept && primary_code(&error) != Some(OUT_OF_MEMORY);
                 give_back(taken, kept).await;
             }
             Err(match written_too_much {
@@ -323,6 +329,11 @@ async fn run<T>(
         }
         Some(Err(Failure::Broken(error))) => Err(RunError::Database(explain(&error))),
     }
+}
+
+/// Whether a connection may keep a statement prepared.
+fn is_kept(sql: &str, classified: &Classified) -> bool {
+    sql.len() <= KEPT_LIMIT_BYTES && classified.expanded <= KEPT_LIMIT_EXPANDED
 }
 
 /// Gives a lane back that is idle. One that cannot let its statements go is ended.
@@ -357,6 +368,7 @@ impl From<sqlx::Error> for Failure {
     }
 }
 
+const OUT_OF_MEMORY: u32 = 7;
 const INTERRUPT: u32 = 9;
 
 /// SQLite's primary result code, without the extension in the higher bits.
@@ -375,7 +387,7 @@ fn explain(error: &sqlx::Error) -> DatabaseError {
     };
     match primary_code(error) {
         Some(5 | 6) => DatabaseError::Locked,
-        Some(7) => DatabaseError::Memory,
+        Some(OUT_OF_MEMORY) => DatabaseError::Memory,
         Some(8) => DatabaseError::ReadOnly,
         Some(13) => DatabaseError::Full,
         Some(18) => DatabaseError::TooBig,

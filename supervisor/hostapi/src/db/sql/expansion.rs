@@ -13,8 +13,8 @@ mod size;
 use std::collections::{HashMap, HashSet};
 
 use sqlparser::ast::{
-    Expr, GroupByExpr, NamedWindowExpr, OrderByKind, Query, Select, SelectItem, SetExpr, Values,
-    Visit,
+    Expr, GroupByExpr, Join, JoinConstraint, JoinOperator, NamedWindowExpr, OrderByKind, Query,
+    Select, SelectItem, SetExpr, Update, UpdateTableFromKind, Values, Visit,
 };
 
 use self::made::{Amount, Made, names_window};
@@ -67,8 +67,8 @@ struct Contents {
     own: Made,
     /// Work that it is beside being there.
     work: u64,
-    /// The parts that it reads from, and how often each.
-    sources: HashMap<usize, u64>,
+    /// Its `SELECT`s: more than one where they are united.
+    arms: Vec<Arm>,
     /// Its columns that are made of something.
     columns: Vec<Made>,
     /// How many times all columns of its sources are columns of its own, and how many times those of one.
@@ -80,6 +80,19 @@ struct Contents {
     by_alias_within: bool,
     /// The windows that it defines.
     windows: Made,
+}
+
+/// One `SELECT`, or `VALUES`, or what stands outside of all.
+#[derive(Default)]
+struct Arm {
+    /// The parts that it reads from, and how often each.
+    sources: HashMap<usize, u64>,
+    /// What rows must fulfil, which is asked of sources too.
+    filters: Amount,
+    /// Joins in which all columns of one name in two sources are one.
+    naturals: u64,
+    /// Joins after which a column is the first that is there, of so many more than one.
+    coalesced: u64,
 }
 
 impl Default for Expansion {
@@ -141,6 +154,7 @@ impl Expansion {
                 SetExpr::SetOperation { left, right, .. } => bodies.extend([left.as_ref(), right]),
                 SetExpr::Values(values) => self.values(values),
                 SetExpr::Query(inner) => {
+                    self.here().arms.push(Arm::default());
                     self.source(inner);
                     self.here().wildcards[0] += 1;
                 }
@@ -154,6 +168,7 @@ impl Expansion {
     }
 
     fn values(&mut self, values: &Values) {
+        self.here().arms.push(Arm::default());
         for value in values.rows.iter().flat_map(|row| &row.content) {
             let made = self.made(value);
             self.here().columns.push(made);
@@ -162,6 +177,13 @@ impl Expansion {
 
     /// The query at the current place has these rows, maybe beside others.
     pub(super) fn select(&mut self, select: &Select) {
+        self.here().arms.push(Arm {
+            filters: Amount::outside_queries(&select.selection),
+            ..Arm::default()
+        });
+        for table in &select.from {
+            self.joins(&table.joins);
+        }
         for window in &select.named_window {
             let made = self.made(window);
             let here = self.here();
@@ -195,6 +217,51 @@ impl Expansion {
         here.own.amount.add(SELECT, 1);
         if let GroupByExpr::Expressions(terms, _) = &select.group_by {
             here.by_alias += terms.len() as u64;
+        }
+    }
+
+    /// An update of rows that others are read for.
+    pub(super) fn update(&mut self, update: &Update) {
+        let filters = Amount::outside_queries(&update.selection);
+        self.here().arm().filters.add(filters, 1);
+        let (UpdateTableFromKind::BeforeSet(from) | UpdateTableFromKind::AfterSet(from)) =
+            match &update.from {
+                Some(from) => from,
+                None => return,
+            };
+        for table in from {
+            self.joins(&table.joins);
+        }
+    }
+
+    /// The tables at the current place are joined so.
+    pub(super) fn joins(&mut self, joins: &[Join]) {
+        for join in joins {
+            use JoinOperator as By;
+            let (constraint, may_lack_left) = match &join.join_operator {
+                By::Right(by) | By::RightOuter(by) | By::FullOuter(by) => (by, true),
+                By::Join(by) | By::Inner(by) | By::Left(by) | By::LeftOuter(by) => (by, false),
+                By::CrossJoin(by) => (by, false),
+                // SQLite has no other.
+                _ => continue,
+            };
+            let here = self.here();
+            let arm = here.arm();
+            match constraint {
+                JoinConstraint::On(expr) => arm.filters.add(Amount::outside_queries(expr), 1),
+                JoinConstraint::Using(names) => {
+                    // One column of each side, for each name as often as it stands there.
+                    let equal = names.len() as u64 * 2;
+                    arm.filters.add(Amount::COLUMN, equal);
+                    arm.coalesced += u64::from(may_lack_left);
+                    here.own.amount.add(Amount::COLUMN, equal);
+                }
+                JoinConstraint::Natural => {
+                    arm.naturals += 1;
+                    arm.coalesced += u64::from(may_lack_left);
+                }
+                JoinConstraint::None => {}
+            }
         }
     }
 
@@ -239,7 +306,7 @@ impl Expansion {
 
     /// A query's name stands at the current place, which reads from it.
     pub(super) fn refer(&mut self, Part(to): Part) {
-        *self.here().sources.entry(to).or_default() += 1;
+        *self.here().arm().sources.entry(to).or_default() += 1;
     }
 
     fn here(&mut self) -> &mut Contents {
@@ -247,6 +314,16 @@ impl Expansion {
         self.parts
             .get_mut(here)
             .expect("a part is made before it is entered, and stays")
+    }
+}
+
+impl Contents {
+    /// The one at the current place.
+    fn arm(&mut self) -> &mut Arm {
+        if self.arms.is_empty() {
+            self.arms.push(Arm::default());
+        }
+        self.arms.last_mut().expect("one was there or is now")
     }
 }
 

@@ -109,6 +109,7 @@ pub(super) struct Walk<'a> {
     /// Names defined by the `WITH`s around the current place, innermost last, and what they stand for.
     scopes: Vec<Vec<(String, Part)>>,
     expansion: Expansion,
+    expanded: u64,
     /// Places of the placeholders that are searched for.
     pub(super) needles: BTreeSet<Location>,
     /// The next relation is a function's name, already checked.
@@ -131,7 +132,7 @@ impl<'a> Walk<'a> {
         };
         match statement.visit(&mut walk) {
             ControlFlow::Continue(()) => {
-                walk.expansion.check()?;
+                walk.expanded = walk.expansion.check()?;
                 Ok(walk)
             }
             ControlFlow::Break(error) => Err(*error),
@@ -146,6 +147,7 @@ impl<'a> Walk<'a> {
             writes: self.written.into_iter().collect(),
             schema: BTreeSet::new(),
             followed: BTreeSet::new(),
+            expanded: self.expanded,
             dropped_index: None,
             placeholders: 0,
             needle_places: self.needles,
@@ -175,7 +177,13 @@ impl<'a> Walk<'a> {
 
     fn table_factor(&mut self, factor: &TableFactor) -> Result<(), StatementError> {
         match factor {
-            TableFactor::Table { args: None, .. } | TableFactor::NestedJoin { .. } => Ok(()),
+            TableFactor::Table { args: None, .. } => Ok(()),
+            TableFactor::NestedJoin {
+                table_with_joins, ..
+            } => {
+                self.expansion.joins(&table_with_joins.joins);
+                Ok(())
+            }
             TableFactor::Derived { subquery, .. } => {
                 self.expansion.source(subquery);
                 Ok(())
@@ -255,7 +263,10 @@ impl<'a> Walk<'a> {
         Ok(())
     }
 
-    fn statement(&self, statement: &Statement) -> Result<(), StatementError> {
+    fn statement(&mut self, statement: &Statement) -> Result<(), StatementError> {
+        if let Statement::Update(update) = statement {
+            self.expansion.update(update);
+        }
         if self
             .statements
             .iter()

@@ -23,6 +23,11 @@ impl Amount {
         columns: 1,
     };
 
+    /// Of `node`, but for the queries in it.
+    pub(super) fn outside_queries(node: &impl Visit) -> Self {
+        Measure::of(node).made.amount
+    }
+
     pub(super) fn of(expr: &Expr) -> Self {
         match expr {
             Expr::Identifier(_) | Expr::CompoundIdentifier(_) => Self::COLUMN,
@@ -76,10 +81,10 @@ pub(super) struct Made {
 impl Made {
     /// Of `node`, whose outermost queries `define` makes parts of.
     pub(super) fn of(node: &impl Visit, mut define: impl FnMut(*const Query) -> Part) -> Self {
-        let mut measure = Measure::default();
-        let _all: ControlFlow<()> = node.visit(&mut measure);
-        let mut made = measure.made;
-        for query in measure.queries {
+        let Measure {
+            mut made, queries, ..
+        } = Measure::of(node);
+        for query in queries {
             let Part(part) = define(query);
             made.queries.insert(part, 1);
         }
@@ -113,6 +118,14 @@ struct Measure {
     queries: Vec<*const Query>,
     /// Queries around the current place.
     depth: usize,
+}
+
+impl Measure {
+    fn of(node: &impl Visit) -> Self {
+        let mut measure = Self::default();
+        let _all: ControlFlow<()> = node.visit(&mut measure);
+        measure
+    }
 }
 
 impl Visitor for Measure {

@@ -115,6 +115,34 @@ fn whatever_stands_for_something_long_is_bounded_by_how_often_it_is_named() {
                 .join(","),
             "SELECT 1 FROM items WINDOW w AS (PARTITION BY {long}), {named}",
         ),
+        // Joins by name.
+        (
+            format!("1 IN ({}) AS x", list("id", 800)),
+            list("x", 800),
+            "SELECT 1 FROM (SELECT {long} FROM items) a JOIN (SELECT id AS x FROM items) b USING ({named})",
+        ),
+        (
+            list("x", 2_000),
+            (1..60)
+                .map(|at| format!("FULL JOIN items t{at} USING (x)"))
+                .collect::<Vec<_>>()
+                .join(" "),
+            "SELECT 1 IN ({long}) FROM items {named}",
+        ),
+        // Unions that are read from, and what is asked of their rows.
+        (
+            list("x", 800),
+            vec!["SELECT x FROM items"; 400].join(" UNION ALL "),
+            "SELECT x IN ({long}) FROM ({named})",
+        ),
+        (
+            list("x", 800),
+            (1..150)
+                .map(|at| format!("c{at} AS (SELECT DISTINCT x FROM c{})", at - 1))
+                .collect::<Vec<_>>()
+                .join(","),
+            "WITH c0 AS (SELECT x FROM items), {named} SELECT 1 FROM c149 WHERE 1 IN ({long})",
+        ),
         // All columns, again and again.
         (
             (0..400)
@@ -136,6 +164,17 @@ fn whatever_stands_for_something_long_is_bounded_by_how_often_it_is_named() {
     for fine in [
         "SELECT id, coalesce(a, b, 0) AS total, (SELECT max(x) FROM items i WHERE i.id = items.id) AS last \
          FROM items WHERE total > 1 GROUP BY total, last HAVING total < 9 ORDER BY total, last DESC, 1",
+        "WITH paid AS (SELECT user, sum(amount) AS total FROM payments WHERE at > ? GROUP BY user), \
+         owed AS (SELECT user, sum(amount) AS total FROM invoices WHERE at > ? GROUP BY user), \
+         both AS (SELECT user, total FROM paid UNION ALL SELECT user, -total FROM owed) \
+         SELECT u.id, u.name, coalesce(sum(b.total), 0) AS balance, \
+         CASE WHEN sum(b.total) > 0 THEN 'credit' WHEN sum(b.total) < 0 THEN 'debt' ELSE 'even' END AS state, \
+         (SELECT max(at) FROM payments p WHERE p.user = u.id) AS last, \
+         EXISTS (SELECT 1 FROM invoices i WHERE i.user = u.id AND i.due < ?) AS late \
+         FROM users u LEFT JOIN both b ON b.user = u.id WHERE u.name LIKE ? AND state <> 'even' \
+         GROUP BY u.id, u.name HAVING balance <> 0 ORDER BY state, balance DESC LIMIT 50",
+        "SELECT * FROM (SELECT * FROM a UNION ALL SELECT * FROM b UNION ALL SELECT * FROM c) x \
+         JOIN (SELECT * FROM d UNION ALL SELECT * FROM e) y USING (id) NATURAL JOIN f WHERE x.kind IN (1, 2, 3)",
         "SELECT sum(a) OVER w, avg(a) OVER w, count(*) OVER w FROM items WINDOW w AS (PARTITION BY b ORDER BY id)",
     ] {
         found(fine);
