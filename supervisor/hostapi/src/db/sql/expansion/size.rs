@@ -132,7 +132,7 @@ impl Expansion {
         for arm in arms {
             let filters = arm.filters.with(sources.column);
             all.whole.add(filters, sources.pushed);
-            all.whole.add(sources.row, arm.naturals * 2);
+            all.whole.add(sources.widest, arm.naturals * 2);
         }
         Some(sources)
     }
