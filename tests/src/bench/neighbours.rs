@@ -23,14 +23,18 @@ const QUIET: &str = "quiet neighbour";
 /// The neighbour, which has its acts by name.
 const FIXTURE: &str = "goatflow-torment";
 const NEIGHBOUR: &str = "neighbour";
-/// What it does, and what the report calls that. The first is what was asked for.
-const KINDS: [(&str, &[&str]); 6] = [
-    ("all at once", &["cpu", "memory", "fork", "output", "host"]),
-    ("processor", &["cpu"]),
-    ("memory", &["memory"]),
-    ("processes", &["fork"]),
-    ("output", &["output"]),
-    ("host calls", &["host"]),
+/// What it can do, by names of its own.
+const ALL: &[&str] = &["cpu", "memory", "fork", "output", "host"];
+/// What the report calls a case, what the neighbour does in it, and the variables in the first plugin's policy. The first
+/// two are what was asked for.
+const KINDS: [(&str, &[&str], &[(&str, &str)]); 7] = [
+    ("all at once", ALL, &[]),
+    ("all at once, GOMAXPROCS=1", ALL, &[("GOMAXPROCS", "1")]),
+    ("processor", &["cpu"], &[]),
+    ("memory", &["memory"], &[]),
+    ("processes", &["fork"], &[]),
+    ("output", &["output"], &[]),
+    ("host calls", &["host"], &[]),
 ];
 /// Its limits, and what it may ask for. Rates are the defaults.
 const POLICY: &str = "\
@@ -52,8 +56,8 @@ const WARM_UP: Duration = Duration::from_secs(1);
 /// The section.
 #[derive(Debug, Default)]
 pub(super) struct Neighbours {
-    /// Requests a second that are asked for: the same throughout a run.
-    rate: OnceLock<f64>,
+    /// Requests a second that are asked for: the same throughout a run, without variables and with.
+    rates: [OnceLock<f64>; 2],
 }
 
 impl Section for Neighbours {
@@ -65,8 +69,8 @@ impl Section for Neighbours {
             title: "A hostile neighbour",
             question: "How much longer do one plugin's answers take while another does its worst?",
             method: "Two plugins in one Pinfold. How many requests a second the gateway answers for the first \
-                     is found with as many connections as there are in its section, once in a run; then it \
-                     is asked for a fifth of that, at equal distances, whether or not earlier requests \
+                     is found with as many connections as there are in its section, once in a run (and once \
+                     where its policy has `GOMAXPROCS = \"1\"`); then it is asked for a fifth of that, at equal distances, whether or not earlier requests \
                      were answered, and a request's time begins when it was due. The second has `cpu = \
                      \"20%\"`, 128 MiB and 64 processes, and rates of host calls as by default. It does \
                      nothing, or at once: spins on two threads for each processor; takes the memory that it \
@@ -98,11 +102,11 @@ impl Section for Neighbours {
     }
 
     fn cases(&self, effort: &Effort) -> Vec<Case> {
-        let count = if effort.quick { 1 } else { KINDS.len() };
+        let count = if effort.quick { 2 } else { KINDS.len() };
         (0_u64..)
             .zip(KINDS)
             .take(count)
-            .map(|(number, (label, _))| Case::new(label, &[("kind", number)]))
+            .map(|(number, (label, ..))| Case::new(label, &[("kind", number)]))
             .collect()
     }
 
@@ -112,8 +116,11 @@ impl Section for Neighbours {
     }
 
     fn measure(&self, turn: &Turn<'_>) -> anyhow::Result<Values> {
+        let (_, acts, variables) = KINDS
+            .get(turn.case.count("kind"))
+            .context("a kind of this section")?;
         let daemon = Installation::new()?
-            .plugin(PLUGIN, &go_fixture(gateway::FIXTURE), &[])?
+            .plugin(PLUGIN, &go_fixture(gateway::FIXTURE), variables)?
             .plugin_under(POLICY, NEIGHBOUR, &go_fixture(FIXTURE), &[])?
             .start(turn.group)?;
         let mut load = Load::new(&Target {
@@ -124,18 +131,21 @@ impl Section for Neighbours {
         })?;
         let lasting = Duration::from_secs_f64(turn.effort.seconds);
         load.run(Pace::Closed, WARM_UP)?;
-        let rate = match self.rate.get() {
+        let [plain, with_variables] = &self.rates;
+        let known = if variables.is_empty() {
+            plain
+        } else {
+            with_variables
+        };
+        let rate = match known.get() {
             Some(rate) => *rate,
             None => {
                 let capacity = load.run(Pace::Closed, lasting)?.per_second();
-                *self.rate.get_or_init(|| capacity * PART)
+                *known.get_or_init(|| capacity * PART)
             }
         };
         let processes = Processes::find(&daemon)?;
         if turn.subject == LOUD {
-            let (_, acts) = KINDS
-                .get(turn.case.count("kind"))
-                .context("a kind of this section")?;
             let told = daemon.call(
                 NEIGHBOUR,
                 "torment",
@@ -168,7 +178,7 @@ impl Section for Neighbours {
             let ratio = results.ratio(LOUD, QUIET, &case.label, "p99_us")?;
             let median = |subject| results.median(subject, &case.label, "p99_us");
             let asked = match case.get("kind") {
-                0 => " Asked: below 2.",
+                0 | 1 => " Asked: below 2.",
                 _ => "",
             };
             Some(format!(
