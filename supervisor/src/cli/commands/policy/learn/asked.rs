@@ -36,6 +36,17 @@ pub(super) async fn read(
     before: i64,
     instances: &[Generation],
 ) -> Result<RunRecords, StoreError> {
+    read_once_ended(trail, plugin, before, instances, || {}).await
+}
+
+/// The same, which calls `waits` after each look that did not find all ends.
+async fn read_once_ended(
+    trail: &mut Reader,
+    plugin: &PluginId,
+    before: i64,
+    instances: &[Generation],
+    mut waits: impl FnMut(),
+) -> Result<RunRecords, StoreError> {
     let wanted = |action: &str| Wanted {
         after: before,
         action: Some(action.to_owned()),
@@ -52,6 +63,7 @@ pub(super) async fn read(
         if Instant::now() >= limit {
             break false;
         }
+        waits();
         tokio::time::sleep(LOOK).await;
     };
     let calls = trail.list(&wanted("hostapi.*")).await?;
@@ -115,6 +127,8 @@ fn gaps(own: &[RecordView], before: i64) -> Vec<String> {
 
 #[cfg(test)]
 mod tests {
+    use tokio::sync::Notify;
+
     use super::*;
     use crate::store::Store;
     use crate::store::audit::Entry;
@@ -182,19 +196,27 @@ mod tests {
         let store = Store::open(&path).await.unwrap();
         let plugin: PluginId = "hello".parse().unwrap();
         let mut reader = Reader::open(&path).await.unwrap();
-        let write = async {
-            // What is there before is looked at several times.
-            tokio::time::sleep(LOOK * 3).await;
-            let end = Entry::of_daemon(PLUGIN_END, "generation 3".into());
-            for action in ["hostapi.db.query", "hostapi.cache.get"] {
-                let call = Entry::admin("plugin:hello".into(), action, "s".into());
-                store.audit(call.about(&plugin)).await.unwrap();
-            }
-            store.audit(end.about(&plugin)).await.unwrap();
-        };
         let instances = [Generation(3)];
-        let (asked, ()) = tokio::join!(read(&mut reader, &plugin, 0, &instances), write);
-        let asked = asked.unwrap();
+        let looked_twice = Notify::new();
+        let mut looks = 0;
+        let reading = read_once_ended(&mut reader, &plugin, 0, &instances, || {
+            looks += 1;
+            if looks == 2 {
+                looked_twice.notify_one();
+            }
+        });
+        tokio::pin!(reading);
+        tokio::select! {
+            asked = &mut reading => panic!("the end was not waited for: {asked:?}"),
+            () = looked_twice.notified() => {}
+        }
+        for action in ["hostapi.db.query", "hostapi.cache.get"] {
+            let call = Entry::admin("plugin:hello".into(), action, "s".into());
+            store.audit(call.about(&plugin)).await.unwrap();
+        }
+        let end = Entry::of_daemon(PLUGIN_END, "generation 3".into());
+        store.audit(end.about(&plugin)).await.unwrap();
+        let asked = reading.await.unwrap();
         assert_eq!(asked.calls.len(), 2);
         assert!(asked.notes.is_empty(), "{:?}", asked.notes);
         store.close().await;
