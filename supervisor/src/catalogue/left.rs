@@ -7,7 +7,7 @@ use super::Catalogue;
 use crate::chain::Chain;
 use crate::lifecycle::Handle;
 use crate::state::State;
-use crate::store::audit::{Entry, PLUGIN_END};
+use crate::store::audit::{Entry, PLUGIN_END, instance};
 
 impl Catalogue {
     /// Has everything end that the daemon before has left and nobody has asked for, once each plugin has
@@ -49,11 +49,10 @@ impl Catalogue {
             handle.go_on_after(*generation);
         }
         tracing::info!(plugin.id = %plugin, plugin.generation = generation.0, reason, "plugin left by the daemon before has ended");
-        let subject = format!("generation {}", generation.0);
         let entry = Entry {
             decision: "allow",
             detail: Some(format!("left by the daemon before: {reason}")),
-            ..Entry::of_daemon(PLUGIN_END, subject).about(plugin)
+            ..Entry::of_daemon(PLUGIN_END, instance(*generation)).about(plugin)
         };
         self.trail().note(entry);
     }

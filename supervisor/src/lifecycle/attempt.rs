@@ -266,20 +266,15 @@ async fn take_over(plan: &Plan, files: &Files) -> Option<Outcome> {
 /// launcher did not answer.
 fn replaced(shared: &Shared, generation: Option<Generation>, reason: String) {
     shared.change(|snapshot| snapshot.left = Some(Left::Replaced(reason.clone())));
-    let subject = match generation {
-        Some(generation) => format!("generation {}", generation.0),
-        None => "unknown generation".into(),
-    };
-    let generation = generation.unwrap_or_else(|| shared.snapshot().generation);
+    let noted = generation.unwrap_or_else(|| shared.snapshot().generation);
     let line = format!("not taken over from the daemon before, started anew: {reason}");
-    shared.note(generation, LogLevel::Warn, &line);
-    shared.audit(
-        PLUGIN_END,
-        subject,
-        "error",
-        format!("not taken over: {reason}"),
-    );
-    shared.tell(EventKind::Replaced, generation, reason);
+    shared.note(noted, LogLevel::Warn, &line);
+    let detail = format!("not taken over: {reason}");
+    match generation {
+        Some(generation) => shared.audit_end(generation, "error", detail),
+        None => shared.audit(PLUGIN_END, "unknown generation".into(), "error", detail),
+    }
+    shared.tell(EventKind::Replaced, noted, reason);
 }
 
 /// From a process to an instance that can serve. One that does not come to that is ended; where it is

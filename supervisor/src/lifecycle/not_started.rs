@@ -9,6 +9,7 @@ use crate::chain::Chain;
 use crate::dialect::DialectError;
 use crate::launcher::LauncherError;
 use crate::state::State;
+use crate::store::audit::PLUGIN_START;
 
 /// Why an attempt came to nothing.
 pub(super) struct NotStarted {
@@ -109,7 +110,7 @@ impl NotStarted {
         };
         let digest = self.digest.as_ref();
         let subject = digest.map_or_else(|| "no files".into(), ToString::to_string);
-        shared.audit("plugin.start", subject, decision, self.reason.clone());
+        shared.audit(PLUGIN_START, subject, decision, self.reason.clone());
     }
 
     /// The reason, with what to do.

@@ -15,7 +15,7 @@ use crate::chain::Chain;
 use crate::events::{EventKind, NewEvent};
 use crate::logs::PluginLog;
 use crate::state::{Snapshot, State};
-use crate::store::audit::{Entry, PLUGIN_END};
+use crate::store::audit::{Entry, PLUGIN_END, instance};
 
 /// How long a process may take to end on SIGTERM before the whole jail is killed.
 const TERMINATE_LIMIT: Duration = Duration::from_secs(2);
@@ -103,8 +103,7 @@ impl Shared {
 
     /// A record of the end of an instance in the audit trail.
     pub(super) fn audit_end(&self, generation: Generation, decision: &'static str, detail: String) {
-        let subject = format!("generation {}", generation.0);
-        self.audit(PLUGIN_END, subject, decision, detail);
+        self.audit(PLUGIN_END, instance(generation), decision, detail);
     }
 
     /// Tells of an end by a wall of the jail, which operators watch for; the back-off bounds how often.

@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 
 use chrono::Utc;
 use pinfold_gateway::AuditRecord;
-use pinfold_policy::PluginId;
+use pinfold_policy::{Generation, PluginId};
 use sqlx::SqliteConnection;
 use tokio_util::sync::CancellationToken;
 
@@ -52,8 +52,18 @@ const RETRY_DELAY: Duration = Duration::from_secs(1);
 /// Records kept of each part; older ones are removed.
 const KEPT_RECORDS: i64 = 200_000;
 
-/// The end of an instance. What it asked of the host is written with it at the latest.
+/// The start of an instance, or an attempt at one. The detail of one that was made begins with the
+/// [`instance`] and a comma.
+pub(crate) const PLUGIN_START: &str = "plugin.start";
+/// The end of an instance. What it asked of the host is written with it at the latest. The subject is
+/// the [`instance`].
 pub(crate) const PLUGIN_END: &str = "plugin.end";
+
+/// What the trail calls an instance in its start and its end. Who reads the trail matches it: nothing else
+/// tells which end is of which start.
+pub(crate) fn instance(generation: Generation) -> String {
+    format!("generation {generation}")
+}
 
 /// One thing that was done or refused. Equal ones are folded into a count.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]

@@ -3,7 +3,7 @@
 
 use pinfold_policy::{Digest, Generation, Moment, PluginId};
 
-use super::{Entry, OPERATION, insert};
+use super::{Entry, OPERATION, PLUGIN_START, insert, instance};
 use crate::store::{Store, StoreError, failed};
 
 /// A plugin's process that was started.
@@ -62,14 +62,14 @@ impl Store {
         };
         let entry = Entry {
             detail: Some(format!(
-                "generation {}, {}{trust}, {}policy {policy}",
-                generation.0,
+                "{}, {}{trust}, {}policy {policy}",
+                instance(*generation),
                 if *taken_over { "taken over, " } else { "" },
                 watched_until
                     .map(|until| format!("WATCHED until {until}, "))
                     .unwrap_or_default()
             )),
-            ..Entry::of_daemon("plugin.start", digest.to_string()).about(plugin)
+            ..Entry::of_daemon(PLUGIN_START, digest.to_string()).about(plugin)
         };
         let started = insert(&mut transaction, &entry).await?;
         transaction.commit().await.map_err(failed(OPERATION))?;

@@ -7,7 +7,7 @@ use pinfold_policy::{Generation, PluginId};
 
 use crate::store::StoreError;
 use crate::store::audit::reader::{Reader, RecordView, Wanted};
-use crate::store::audit::{LOST, PLUGIN_END, TRIM};
+use crate::store::audit::{LOST, PLUGIN_END, PLUGIN_START, TRIM, instance};
 
 /// How long the ends of a run's instances may take to come into the trail: their processes have ended by then,
 /// what they printed last is read for 2 s, and a database that somebody holds locked is tried for 5 s, and again.
@@ -85,11 +85,11 @@ async fn read_once_ended(
 /// Whether the trail has an end of the instance for each of its starts: one that a daemon has left to the next
 /// is started there once more.
 fn has_ended(lives: &[RecordView], generation: Generation) -> bool {
-    let instance = format!("generation {}", generation.0);
+    let instance = instance(generation);
     let is_start = |record: &&RecordView| {
         let rest = record.detail.as_deref();
         let rest = rest.and_then(|detail| detail.strip_prefix(&instance));
-        record.action == "plugin.start" && rest.is_some_and(|rest| rest.starts_with(','))
+        record.action == PLUGIN_START && rest.is_some_and(|rest| rest.starts_with(','))
     };
     let is_end = |record: &&RecordView| record.action == PLUGIN_END && record.subject == instance;
     let ends = lives.iter().filter(is_end).count();
@@ -127,11 +127,12 @@ fn gaps(own: &[RecordView], before: i64) -> Vec<String> {
 
 #[cfg(test)]
 mod tests {
+    use pinfold_policy::Digest;
     use tokio::sync::Notify;
 
     use super::*;
     use crate::store::Store;
-    use crate::store::audit::Entry;
+    use crate::store::audit::{Entry, Start};
 
     fn record(action: &str, subject: &str, detail: Option<&str>) -> RecordView {
         RecordView {
@@ -196,7 +197,22 @@ mod tests {
         let store = Store::open(&path).await.unwrap();
         let plugin: PluginId = "hello".parse().unwrap();
         let mut reader = Reader::open(&path).await.unwrap();
-        let instances = [Generation(3)];
+        // As they are written: left to the next daemon, which has taken it over.
+        let three = Generation(3);
+        let start = |taken_over| Start {
+            plugin: &plugin,
+            generation: three,
+            digest: Digest([1; 32]),
+            trust: "unsigned",
+            taken_over,
+            watched_until: None,
+            policy: Digest([2; 32]),
+        };
+        let end = || Entry::of_daemon(PLUGIN_END, instance(three)).about(&plugin);
+        store.audit_start(&start(false)).await.unwrap();
+        store.audit(end()).await.unwrap();
+        store.audit_start(&start(true)).await.unwrap();
+        let instances = [three];
         let looked_twice = Notify::new();
         let mut looks = 0;
         let reading = read_once_ended(&mut reader, &plugin, 0, &instances, || {
@@ -214,8 +230,7 @@ mod tests {
             let call = Entry::admin("plugin:hello".into(), action, "s".into());
             store.audit(call.about(&plugin)).await.unwrap();
         }
-        let end = Entry::of_daemon(PLUGIN_END, "generation 3".into());
-        store.audit(end.about(&plugin)).await.unwrap();
+        store.audit(end()).await.unwrap();
         let asked = reading.await.unwrap();
         assert_eq!(asked.calls.len(), 2);
         assert!(asked.notes.is_empty(), "{:?}", asked.notes);
