@@ -18,6 +18,12 @@ pub(crate) const CHAINED: &str = "audit.chained";
 /// What tells in a part, which is its subject, how many of its records found no place.
 pub(crate) const LOST: &str = "audit.lost";
 
+/// The records that a part keeps, divided by this, are its surplus: how many more it may have before its oldest
+/// are taken away. Without a surplus the records that say so, two each time, would be too many themselves the
+/// next time, and take the place of all others in a part that is quiet. A hundredth of 200,000 is a thousand
+/// times those two, and little room.
+const SURPLUS_DIVISOR: i64 = 100;
+
 /// A record as it lies in the database.
 #[derive(Clone, Debug)]
 pub(crate) struct Row {
@@ -204,12 +210,12 @@ impl<'a> Appender<'a> {
         .await
     }
 
-    /// Takes away what is older than the newest `kept` records of each part that has a hundredth more, and says
-    /// so in it, with where the other one ends.
+    /// Takes away what is older than the newest `kept` records of each part that has more than these and the
+    /// surplus, and says so in it, with where the other one ends.
     pub(crate) async fn trim(&mut self, kept: i64) -> Result<(), sqlx::Error> {
         for part in Part::ALL {
-            // What it writes about itself is no surplus, or each time would take away as much as it adds.
-            if self.beyond(part, kept + kept / 100).await?.is_none() {
+            let with_surplus = kept + kept / SURPLUS_DIVISOR;
+            if self.beyond(part, with_surplus).await?.is_none() {
                 continue;
             }
             let Some((last, hash)) = self.beyond(part, kept).await? else {
