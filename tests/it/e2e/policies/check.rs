@@ -143,6 +143,37 @@ fn a_file_that_others_can_write_is_an_error() {
 }
 
 #[test]
+fn what_is_wrong_with_a_data_dir_is_told_with_how_to_mend_that() {
+    let installation = Installation::new();
+    installation.policy(&POLICY.replace("[trust]", "profile = \"own\"\n[trust]"));
+    let help = |rule: &str, line: u64| {
+        let (status, checked) = installation.json(&["check"]);
+        assert_eq!(status, 1, "{checked}");
+        let all = checked["findings"].as_array().unwrap();
+        let mut all = all.iter();
+        let one = all.find(|one| one["rule"] == rule && one["line"] == line);
+        let one = one.unwrap_or_else(|| panic!("{rule}, line {line}: {checked}"));
+        one["help"].as_str().unwrap().to_owned()
+    };
+    for name in [
+        "etc/data/dialects/goatflow.toml",
+        "etc/data/profiles/own.toml",
+    ] {
+        let path = installation.write(name, "");
+        fs::set_permissions(path, fs::Permissions::from_mode(0o666)).unwrap();
+    }
+    for line in [2, 4] {
+        let help = help("file-untrusted", line);
+        assert!(help.contains("may own and write it"), "{help}");
+    }
+    fs::remove_dir_all(installation.path("etc/data")).unwrap();
+    for (rule, line) in [("dialect-unknown", 2), ("profile-missing", 4)] {
+        let help = help(rule, line);
+        assert!(help.starts_with("mount it or make it"), "{help}");
+    }
+}
+
+#[test]
 fn profiles_are_checked_by_the_rules_that_the_launcher_has() {
     let installation = Installation::new();
     installation.policy(&POLICY.replace("[trust]", "profile = \"own\"\n[trust]"));

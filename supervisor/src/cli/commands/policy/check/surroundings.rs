@@ -347,30 +347,41 @@ fn refused_key(refusal: &KeyRefusal) -> Finding {
 const NO_DATA: &str =
     "mount it or make it, with dialects or profiles in it; or take data-dir out of launcher.toml";
 
+/// What to do where one of them is not trusted.
+const OWNERS: &str =
+    "only root, or the launcher's user, may own and write it and every directory above it";
+
+/// What is wrong with `data-dir` itself, and what to do; `absent` where it has no files. None where it
+/// is another fault.
+fn of_data(error: &FilesError, absent: Rule) -> Option<(Rule, &'static str)> {
+    match error {
+        FilesError::Data(_) => Some((Rule::FileUntrusted, OWNERS)),
+        FilesError::NoData { .. } | FilesError::EmptyData { .. } => Some((absent, NO_DATA)),
+        _ => None,
+    }
+}
+
 fn profile(files: &Files, policy: &PolicyFile, places: &Places, found: &mut Vec<Finding>) {
     let place = places.nearest("profile");
     let name = &policy.profile;
     let reviewed = match files.profile(ProfileUse::of(policy)) {
         Ok(reviewed) => reviewed,
         Err(error) => {
-            let (rule, help) = match &error {
-                FilesError::Profile(ProfileError::NotShipped { profile, .. })
+            let (rule, help) = match (of_data(&error, Rule::ProfileMissing), &error) {
+                (Some((rule, help)), _) => (rule, help.to_owned()),
+                (None, FilesError::Profile(ProfileError::NotShipped { profile, .. }))
                     if profile == name =>
                 {
                     let known: Vec<&str> = Profile::builtin_names().collect();
-                    (
-                        Rule::ProfileMissing,
-                        format!("shipped are: {}; others are profiles/NAME.toml in data-dir", known.join(", ")),
-                    )
+                    let known = known.join(", ");
+                    let help =
+                        format!("shipped are: {known}; others are profiles/NAME.toml in data-dir");
+                    (Rule::ProfileMissing, help)
                 }
-                FilesError::Data(_) => (
-                    Rule::FileUntrusted,
-                    "only root, or the launcher's user, may own and write it and every directory above it".into(),
-                ),
-                FilesError::NoData { .. } | FilesError::EmptyData { .. } => {
-                    (Rule::ProfileMissing, NO_DATA.into())
+                _ => {
+                    let help = "mend the profile: no plugin starts with it".to_owned();
+                    (Rule::ProfileRefused, help)
                 }
-                _ => (Rule::ProfileRefused, "mend the profile: no plugin starts with it".into()),
             };
             found.push(Finding::new(rule, review::chain(&error), help).at(place));
             return;
@@ -428,13 +439,8 @@ fn template(files: &Files, policy: &PolicyFile, places: &Places, found: &mut Vec
         }
         Err(error) => {
             let dialects = "write a dialect that this version speaks: goatflow";
-            let (rule, help) = match &error {
-                FilesError::Data(_) => (Rule::FileUntrusted, dialects),
-                FilesError::NoData { .. } | FilesError::EmptyData { .. } => {
-                    (Rule::DialectUnknown, NO_DATA)
-                }
-                _ => (Rule::DialectUnknown, dialects),
-            };
+            let (rule, help) =
+                of_data(&error, Rule::DialectUnknown).unwrap_or((Rule::DialectUnknown, dialects));
             let finding = Finding::new(rule, review::chain(&error), help);
             found.push(finding.at(places.value("dialect")));
         }
