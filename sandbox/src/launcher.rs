@@ -88,7 +88,7 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     match ground::clean(&args).and_then(|given| serve(&args, given)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            log::line(&log::chain(&error));
+            log::line(&error.told());
             ExitCode::FAILURE
         }
     }

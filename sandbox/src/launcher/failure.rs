@@ -2,6 +2,7 @@
 
 use std::error::Error;
 
+use super::files::FilesError;
 use super::log;
 use crate::protocol::{Failure, FailureKind};
 
@@ -11,6 +12,15 @@ pub(super) fn of(kind: FailureKind, error: &dyn Error) -> Failure {
         kind,
         message: log::chain(error),
         hint: None,
+    }
+}
+
+/// The failure of a launch without its policy or what that names, with what to do about it.
+pub(super) fn of_files(error: &FilesError) -> Failure {
+    let failure = of(FailureKind::Policy, error);
+    match error.hint() {
+        Some(hint) => with_hint(failure, hint),
+        None => failure,
     }
 }
 

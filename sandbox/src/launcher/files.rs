@@ -290,6 +290,20 @@ pub enum FilesError {
     Architecture,
 }
 
+impl FilesError {
+    /// What to do about it, where the error does not say that by itself.
+    #[must_use]
+    pub fn hint(&self) -> Option<&'static str> {
+        match self {
+            Self::NoData { .. } | Self::EmptyData { .. } => Some(
+                "mount it or make it, with dialects or profiles in it; or take data-dir out of \
+                 launcher.toml",
+            ),
+            _ => None,
+        }
+    }
+}
+
 /// The bytes of a policy, before they are believed to be one.
 #[derive(Debug)]
 pub(super) struct PolicyBytes {

@@ -46,6 +46,9 @@ const NOTICE_LIMIT: Duration = Duration::from_secs(2);
 /// Between two attempts at the lock.
 const LOCK_PAUSE: Duration = Duration::from_millis(20);
 
+/// The key of where templates and profiles lie.
+const DATA_DIR: &str = "data-dir";
+
 /// The one variable that templates may pass on.
 const PASSED_ON: &str = "TZ";
 
@@ -143,6 +146,21 @@ pub(super) enum StartError {
     Rights(#[source] caps::errors::CapsError),
     #[error("{path:?} has changed since the launcher started: the next one is to read it")]
     OtherConfig { path: PathBuf },
+}
+
+impl StartError {
+    /// What the log says of it: with its causes, and what to do about it.
+    pub(super) fn told(&self) -> String {
+        let why = log::chain(self);
+        let hint = match self {
+            Self::Data(error) => error.hint(),
+            _ => None,
+        };
+        match hint {
+            Some(hint) => format!("{why} (hint: {hint})"),
+            None => why,
+        }
+    }
 }
 
 fn step(step: &'static str) -> impl FnOnce(io::Error) -> StartError {
@@ -334,7 +352,7 @@ fn places(config: &LauncherConfig, mode: Mode, reader: &Reader) -> Result<Files,
         }),
         Mode::User => TrustedDir::open(path, also)
             .map(Place::Held)
-            .map_err(|source| StartError::Directory { key, source }),
+            .map_err(|source| not_opened(key, path, source)),
     };
     let development = config
         .dev_policy_dir
@@ -346,7 +364,7 @@ fn places(config: &LauncherConfig, mode: Mode, reader: &Reader) -> Result<Files,
     let mut files = Files::new(
         place("policy-dir", &config.policy_dir, None)?,
         development.transpose()?,
-        data.map(|path| place("data-dir", path, None)).transpose()?,
+        data.map(|path| place(DATA_DIR, path, None)).transpose()?,
         keys.map(|path| place("keys-dir", path, None)).transpose()?,
     );
     // What is mounted there later is not seen in here.
@@ -357,6 +375,15 @@ fn places(config: &LauncherConfig, mode: Mode, reader: &Reader) -> Result<Files,
         files.host_roots = Some(host_path::roots());
     }
     Ok(files)
+}
+
+/// Why a directory is not opened. A `data-dir` that is not there is told like one that is walked to.
+fn not_opened(key: &'static str, path: &Path, source: TrustError) -> StartError {
+    if key == DATA_DIR && source.is_absent() {
+        let path = path.to_owned();
+        return StartError::Data(Box::new(FilesError::NoData { path }));
+    }
+    StartError::Directory { key, source }
 }
 
 fn detach_others(config: &LauncherConfig, sources: &[PathBuf]) -> Result<Vec<PathBuf>, StartError> {
@@ -542,5 +569,31 @@ impl Ground {
             )));
         }
         Ok(directory)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_data_dir_that_is_not_there_is_told_with_what_to_do() {
+        let path = Path::new("/etc/nothing");
+        let absent = || TrustError::Open {
+            path: path.to_owned(),
+            source: io::ErrorKind::NotFound.into(),
+        };
+        let hint = "hint: mount it or make it, with dialects or profiles in it; or take data-dir \
+                    out of launcher.toml";
+        let walked_to = StartError::Data(Box::new(FilesError::NoData { path: path.into() }));
+        for error in [walked_to, not_opened(DATA_DIR, path, absent())] {
+            assert_eq!(
+                error.told(),
+                format!("data-dir {path:?} of launcher.toml is not there ({hint})")
+            );
+        }
+        let told = not_opened("policy-dir", path, absent()).told();
+        let expected = format!("policy-dir is not trusted: open {path:?}: ");
+        assert!(told.starts_with(&expected), "{told}");
     }
 }

@@ -186,7 +186,7 @@ pub(super) fn judge(
     let policy = ground
         .files
         .policy(plugin)
-        .map_err(|error| failure::of(FailureKind::Policy, &error))?;
+        .map_err(|error| failure::of_files(&error))?;
     let question = Question {
         plugin,
         policy: &policy.file,

@@ -36,11 +36,11 @@ pub(super) fn read(
     let (template, text, _) = ground
         .files
         .template_bytes(&file.dialect)
-        .map_err(|error| unusable(&error))?;
+        .map_err(|error| failure::of_files(&error))?;
     let filter = ground
         .files
         .filter(ProfileUse::of(file))
-        .map_err(|error| unusable(&error))?;
+        .map_err(|error| failure::of_files(&error))?;
     let mut hash = Sha256::new();
     hash.update(Sha256::digest(&text));
     hash.update(Sha256::digest(&filter.killing));

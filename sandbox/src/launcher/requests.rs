@@ -162,7 +162,7 @@ impl Launcher {
                 self.ground
                     .files
                     .policy(plugin)
-                    .map_err(|error| failure::of(FailureKind::Policy, &error))?,
+                    .map_err(|error| failure::of_files(&error))?,
             ),
             None => None,
         };

@@ -155,6 +155,8 @@ fn a_data_dir_that_is_not_there_or_empty_starts_nothing() {
     assert_eq!(failure.kind, FailureKind::Policy, "{failure}");
     let told = format!("data-dir {data:?} of launcher.toml is not there");
     assert!(failure.message.contains(&told), "{failure}");
+    let hint = failure.hint.as_deref().unwrap_or_default();
+    assert!(hint.contains("take data-dir out"), "{failure:?}");
     fs::rename(&away, &data).unwrap();
     let (digest, _) = machine.stage("hello").unwrap();
     machine.launch_with("hello", digest, &[]).unwrap();

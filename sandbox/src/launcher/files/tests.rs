@@ -98,6 +98,8 @@ fn a_data_dir_that_is_not_there_or_empty_is_not_the_built_in_files() {
     let told = |error: FilesError| {
         let text = error.to_string();
         assert!(text.starts_with(&format!("data-dir {data:?}")), "{text}");
+        let hint = error.hint().unwrap();
+        assert!(hint.contains("take data-dir out"), "{hint}");
         error
     };
     let absent = |error| matches!(told(error), FilesError::NoData { .. });

@@ -343,11 +343,7 @@ fn refused_key(refusal: &KeyRefusal) -> Finding {
     Finding::new(rule, refusal.to_string(), help)
 }
 
-/// What to do where the files of `data-dir` are not there.
-const NO_DATA: &str =
-    "mount it or make it, with dialects or profiles in it; or take data-dir out of launcher.toml";
-
-/// What to do where one of them is not trusted.
+/// What to do where a file of `data-dir` is not trusted.
 const OWNERS: &str =
     "only root, or the launcher's user, may own and write it and every directory above it";
 
@@ -356,7 +352,7 @@ const OWNERS: &str =
 fn of_data(error: &FilesError, absent: Rule) -> Option<(Rule, &'static str)> {
     match error {
         FilesError::Data(_) => Some((Rule::FileUntrusted, OWNERS)),
-        FilesError::NoData { .. } | FilesError::EmptyData { .. } => Some((absent, NO_DATA)),
+        FilesError::NoData { .. } | FilesError::EmptyData { .. } => Some((absent, error.hint()?)),
         _ => None,
     }
 }
