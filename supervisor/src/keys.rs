@@ -95,8 +95,8 @@ pub(crate) fn one(directory: &Path, name: &KeyName) -> Result<TrustedKey, KeyFil
     })
 }
 
-/// Every key of the directory, by name; none where there is no such directory.
-pub(crate) fn all(directory: &Path) -> Result<Vec<Found>, KeyFileError> {
+/// The names of the keys of the directory, in order; none where there is no such directory.
+pub(crate) fn names(directory: &Path) -> Result<Vec<KeyName>, KeyFileError> {
     let entries = match fs::read_dir(directory) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
         read => read.map_err(failed(directory))?,
@@ -108,7 +108,12 @@ pub(crate) fn all(directory: &Path) -> Result<Vec<Found>, KeyFileError> {
         names.extend(stem.and_then(|stem| stem.parse::<KeyName>().ok()));
     }
     names.sort_unstable();
-    let found = names.into_iter().map(|name| Found {
+    Ok(names)
+}
+
+/// Every key of the directory, by name; none where there is no such directory.
+pub(crate) fn all(directory: &Path) -> Result<Vec<Found>, KeyFileError> {
+    let found = names(directory)?.into_iter().map(|name| Found {
         public: public_key(&directory.join(name.public_file())).ok(),
         key: one(directory, &name),
         name,

@@ -98,6 +98,17 @@ pub struct KeyRules {
     pub revoked: Option<Revoked>,
 }
 
+/// What a key counts for at a time, whichever plugins it may sign.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Standing<'a> {
+    /// It counts.
+    Trusted,
+    /// It does not count: its time was over from this one on.
+    Expired(Moment),
+    /// It does not count at any time: it was revoked.
+    Revoked(&'a Revoked),
+}
+
 /// That a key has been revoked.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
@@ -179,6 +190,16 @@ impl KeyRules {
     #[must_use]
     pub fn to_toml(&self) -> String {
         toml::to_string(self).expect("every field has a TOML form, scalars before tables")
+    }
+
+    /// What the key counts for at that time.
+    #[must_use]
+    pub fn standing(&self, now: Moment) -> Standing<'_> {
+        match (&self.revoked, self.expires) {
+            (Some(revoked), _) => Standing::Revoked(revoked),
+            (None, Some(expires)) if expires <= now => Standing::Expired(expires),
+            _ => Standing::Trusted,
+        }
     }
 
     /// What [`Self::parse`] would say of rules that were made here.
@@ -288,15 +309,16 @@ impl TrustedKey {
     /// [`KeyRefusal`] says why not.
     pub fn may_sign(&self, plugin: &PluginId, now: Moment) -> Result<(), KeyRefusal> {
         let key = self.name.clone();
-        if let Some(revoked) = &self.rules.revoked {
-            return Err(KeyRefusal::Revoked {
-                key,
-                time: revoked.time,
-                reason: revoked.reason.clone(),
-            });
-        }
-        if let Some(expired) = self.rules.expires.filter(|expires| *expires <= now) {
-            return Err(KeyRefusal::Expired { key, expired });
+        match self.rules.standing(now) {
+            Standing::Trusted => {}
+            Standing::Expired(expired) => return Err(KeyRefusal::Expired { key, expired }),
+            Standing::Revoked(Revoked { time, reason }) => {
+                return Err(KeyRefusal::Revoked {
+                    key,
+                    time: *time,
+                    reason: reason.clone(),
+                });
+            }
         }
         let named = |pattern: &Pattern| pattern.matches(plugin.as_str());
         if !self.rules.plugins.iter().any(named) {
@@ -357,6 +379,30 @@ mod tests {
             said(&revoked, &hello, at("2020-01-01T00:00:00Z")),
             r#"key "release" was revoked at 2026-11-21T09:00:00Z ("laptop lost")"#
         );
+    }
+
+    #[test]
+    fn a_key_stands_as_revoked_before_it_stands_as_expired() {
+        let mut rules = KeyRules::new(vec![Pattern::any()]);
+        let end = Moment::from_unix_seconds(1_000);
+        let (before, after) = (
+            Moment::from_unix_seconds(999),
+            Moment::from_unix_seconds(1_001),
+        );
+        assert_eq!(rules.standing(after), Standing::Trusted);
+        rules.expires = Some(end);
+        assert_eq!(rules.standing(before), Standing::Trusted);
+        for now in [end, after] {
+            assert_eq!(rules.standing(now), Standing::Expired(end));
+        }
+        let revoked = Revoked {
+            time: after,
+            reason: "lost".into(),
+        };
+        rules.revoked = Some(revoked.clone());
+        for now in [before, end, after] {
+            assert_eq!(rules.standing(now), Standing::Revoked(&revoked));
+        }
     }
 
     #[test]

@@ -50,7 +50,7 @@ pub use http_path::PathPattern;
 pub use id::{Generation, InstanceId, PluginId, PluginIdError};
 pub use key::{
     KEYS_LIMIT, KeyName, KeyNameError, KeyRefusal, KeyRules, KeyRulesError, PUBLIC_KEY_LIMIT_BYTES,
-    REASON_LIMIT_BYTES, Revoked, TrustedKey,
+    REASON_LIMIT_BYTES, Revoked, Standing, TrustedKey,
 };
 pub use launcher_config::{
     DevGrants, LauncherConfig, LauncherConfigError, NETNS_POOL, NETNS_POOL_LIMIT, PROBE_INTERVAL,

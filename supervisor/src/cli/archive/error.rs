@@ -9,6 +9,7 @@ use pinfold_sandbox::trust::TrustError;
 use super::tree::Why;
 use crate::cli::exit::{Exit, Failure, of_io};
 use crate::config::ConfigError;
+use crate::keys::KeyFileError;
 use crate::shell::shell_word;
 use crate::store::StoreError;
 use crate::store::audit::reader::BrokenTrail;
@@ -77,6 +78,14 @@ pub(in crate::cli) enum ArchiveError {
         path: PathBuf,
         #[source]
         source: TrustError,
+    },
+    #[error(
+        "the keys of the backup, unpacked in {directory}, cannot be compared with those that are here"
+    )]
+    Keys {
+        directory: PathBuf,
+        #[source]
+        source: Box<KeyFileError>,
     },
     #[error("find ids for the plugins")]
     Ids(#[source] pinfold_sandbox::uids::UidError),
@@ -188,6 +197,17 @@ impl From<ArchiveError> for Failure {
                 Exit::NoPermission,
                 Some("nothing was changed: make that directory, and every one above it, root's, and nobody else's to write; or run it as the user whose they are".into()),
             ),
+            E::Keys { source, .. } => {
+                let exit = match &**source {
+                    KeyFileError::Read { source, .. } => of_io(Exit::Io, source),
+                    _ => Exit::Io,
+                };
+                let what = match exit {
+                    Exit::NoPermission => "run it with sudo",
+                    _ => "look at the disk that it was unpacked on, and run it again",
+                };
+                (exit, Some(format!("nothing was changed: {what}")))
+            }
             E::Ids(_) => (Exit::Failed, None),
             E::RolledBack { .. } => (Exit::CannotCreate, Some("look at that directory: is it a mount point, is the disk full?".into())),
             E::Stuck { back, .. } => (

@@ -77,9 +77,10 @@ pub(super) async fn run(context: &Context, arguments: &RestoreArguments) -> Resu
         replaced: Vec::new(),
         unplaced: unpacked.unplaced.iter().copied().collect(),
         incomplete: unpacked.manifest.incomplete.clone(),
-        keys: unpacked.at(KEYS).map_or_else(Vec::new, |staged| {
-            returning::of(staged, &config.keys_dir, keys::now())
-        }),
+        keys: match unpacked.at(KEYS) {
+            Some(staged) => returning::of(staged, &config.keys_dir, keys::now())?,
+            None => Vec::new(),
+        },
     };
     let places = unpacked.staged.iter().filter(|one| !is_kept(&one.area));
     let places: Vec<Replaced> = places

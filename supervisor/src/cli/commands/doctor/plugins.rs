@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use std::fs;
 
 use pinfold_policy::lint::Severity;
-use pinfold_policy::{Moment, PluginId, RequireSignatures};
+use pinfold_policy::{Moment, PluginId, RequireSignatures, Standing};
 
 use super::super::policy::check;
 use super::{Findings, Patient};
@@ -146,23 +146,23 @@ fn expiring(review: &Review, found: &mut Findings) {
                 format!("key {name}: {}", chain(error)),
                 "trust it again (`pinfold keys trust`), or take its files away",
             ),
-            Ok(key) if key.rules.revoked.is_some() => {
-                found.note(SIGNATURES, format!("key {name} was revoked"));
-            }
-            Ok(key) => match key.rules.expires {
-                Some(time) if time <= now => {
+            Ok(key) => match (key.rules.standing(now), key.rules.expires) {
+                (Standing::Revoked(_), _) => {
+                    found.note(SIGNATURES, format!("key {name} was revoked"));
+                }
+                (Standing::Expired(time), _) => {
                     let message = format!(
                         "key {name} expired at {time}: what it signed does not start again"
                     );
                     found.fail(SIGNATURES, message, renew);
                 }
-                Some(time) if time <= soon => {
+                (Standing::Trusted, Some(time)) if time <= soon => {
                     let message = format!(
                         "key {name} expires at {time}: what it signed does not start from then on"
                     );
                     found.warn(SIGNATURES, message, renew);
                 }
-                _ => good += 1,
+                (Standing::Trusted, _) => good += 1,
             },
         }
     }

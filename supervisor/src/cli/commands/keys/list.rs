@@ -1,6 +1,6 @@
 //! `pinfold keys list`: the keys that are here.
 
-use pinfold_policy::{KeyName, Moment, Pattern, TrustedKey};
+use pinfold_policy::{KeyName, Moment, Pattern, Standing, TrustedKey};
 use serde::Serialize;
 
 use crate::chain::Chain;
@@ -35,10 +35,10 @@ impl KeyView {
         Self {
             name: key.name.clone(),
             public_key: Some(key.key.to_string()),
-            state: match (revoked, rules.expires) {
-                (Some(_), _) => "revoked",
-                (None, Some(expires)) if expires <= now => "expired",
-                _ => "trusted",
+            state: match rules.standing(now) {
+                Standing::Trusted => "trusted",
+                Standing::Expired(_) => "expired",
+                Standing::Revoked(_) => "revoked",
             },
             plugins: rules
                 .plugins
