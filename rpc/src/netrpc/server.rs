@@ -57,6 +57,22 @@ pub async fn serve<S>(stream: S, services: Arc<Services>, config: ServerConfig) 
 where
     S: AsyncRead + AsyncWrite + Send + 'static,
 {
+    serve_until(stream, services, config, std::future::pending()).await
+}
+
+/// The same, at most until `stop` is done: what is under way then is ended, with [`End::Closed`].
+///
+/// When this returns, nothing is under way any more: the future of each request has been dropped. It waits for no
+/// method to come to its end by itself, only for one that does not give way at the moment.
+pub async fn serve_until<S>(
+    stream: S,
+    services: Arc<Services>,
+    config: ServerConfig,
+    stop: impl Future<Output = ()>,
+) -> End
+where
+    S: AsyncRead + AsyncWrite + Send + 'static,
+{
     let (reading, writing) = tokio::io::split(stream);
     let outbox = Arc::new(Outbox::new(writing, KEPT_CAPACITY));
     let mut serving = Serving {
@@ -78,9 +94,12 @@ where
     let end = tokio::select! {
         biased;
         source = poll_fn(|cx| outbox.poll_pump(cx)) => End::Io { source },
+        () = stop => End::Closed,
         end = conversation => end,
     };
     outbox.close();
+    // Being dropped they would end too, but some time later.
+    serving.tasks.shutdown().await;
     end
 }
 
@@ -91,7 +110,7 @@ struct Serving {
     permits: Arc<Semaphore>,
     refusals: Arc<Refusals>,
     in_row: usize,
-    /// Ended by being dropped.
+    /// Those under way. Dropping this ends them.
     tasks: JoinSet<()>,
 }
 

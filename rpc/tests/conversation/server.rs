@@ -5,13 +5,14 @@ use std::time::Duration;
 
 use pinfold_gob::{Encoder, GobType, Schema, Type, Value, gob_struct};
 use pinfold_rpc::netrpc::{
-    CallError, Client, ClientConfig, End, Request, ServerConfig, Services, serve,
+    CallError, Client, ClientConfig, End, Request, ServerConfig, Services, serve, serve_until,
 };
 use serde::{Serialize, Serializer};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, duplex};
 use tokio::sync::Semaphore;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
 
 use crate::soon;
 
@@ -184,6 +185,55 @@ async fn requests_under_way_are_answered_after_the_peers_end() {
     ours.read_to_end(&mut reply).await.unwrap();
     assert!(reply.ends_with(b"done"), "{reply:?}");
     assert!(matches!(server.await.unwrap(), End::PeerClosed));
+}
+
+#[tokio::test]
+async fn whoever_stops_it_finds_no_request_under_way() {
+    struct UnderWay(Arc<AtomicUsize>);
+    impl Drop for UnderWay {
+        fn drop(&mut self) {
+            self.0.fetch_sub(1, Ordering::SeqCst);
+        }
+    }
+    let running = Arc::new(AtomicUsize::new(0));
+    let services = {
+        let running = Arc::clone(&running);
+        Services::new().method("Plugin.Hang", move |_: Request<bool>| {
+            running.fetch_add(1, Ordering::SeqCst);
+            let under_way = UnderWay(Arc::clone(&running));
+            async move {
+                let _under_way = under_way;
+                std::future::pending::<Result<bool, String>>().await
+            }
+        })
+    };
+    let (ours, theirs) = duplex(1 << 16);
+    let client = Client::start(ours, ClientConfig::default());
+    let calls: Vec<_> = (0..3)
+        .map(|_| {
+            let client = client.clone();
+            tokio::spawn(async move { client.call::<_, bool>("Plugin.Hang", &true, soon()).await })
+        })
+        .collect();
+    let stop = CancellationToken::new();
+    let config = ServerConfig::default();
+    // Not a task of its own: the others would have their turn before its end is seen.
+    let serving = serve_until(theirs, Arc::new(services), config, stop.cancelled());
+    let (end, ()) = tokio::join!(serving, async {
+        while running.load(Ordering::SeqCst) < 3 {
+            tokio::task::yield_now().await;
+        }
+        stop.cancel();
+    });
+    assert_eq!(running.load(Ordering::SeqCst), 0);
+    assert!(matches!(end, End::Closed), "{end:?}");
+    for call in calls {
+        let outcome = call.await.unwrap();
+        assert!(
+            matches!(outcome, Err(CallError::Closed { .. })),
+            "{outcome:?}"
+        );
+    }
 }
 
 #[tokio::test]

@@ -13,6 +13,7 @@ use tokio_util::sync::CancellationToken;
 use super::Serving;
 use super::introduce::{Begun, introduce, record};
 use super::not_started::{NotStarted, refused};
+use super::output::Drains;
 use super::shared::Shared;
 use crate::chain::Chain;
 use crate::development::DevelopmentError;
@@ -283,12 +284,15 @@ async fn introduced(plan: &Plan, files: Files, begun: Begun) -> Outcome {
     let shared = &plan.shared;
     let digest = files.digest;
     let (instance, generation) = (begun.launched.instance, begun.generation);
+    let output = Arc::new(Drains::new(Arc::clone(&shared.log), generation));
     // Waited for in any case: its code may have run already.
     let introduced = match record(shared, digest, begun).await {
         Ok(recorded) => tokio::select! {
             biased;
             () = plan.cancel.cancelled() => None,
-            introduced = introduce(shared, files, recorded, plan.shown) => Some(introduced),
+            introduced = introduce(shared, files, recorded, Arc::clone(&output), plan.shown) => {
+                Some(introduced)
+            }
         },
         Err(not_started) => Some(Err(not_started)),
     };
@@ -297,6 +301,8 @@ async fn introduced(plan: &Plan, files: Files, begun: Begun) -> Outcome {
     }
     let cause = shared.kill(instance).await;
     shared.catalogue.launcher().forget(instance);
+    // What it has asked is to be in the trail with its end at the latest.
+    output.finish().await;
     if let Some(Err(not_started)) = introduced {
         return not_started.of(digest, Some(generation)).into();
     }

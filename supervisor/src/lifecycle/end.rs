@@ -35,7 +35,7 @@ pub(super) async fn hand_over(shared: Arc<Shared>, mut serving: Serving, note: S
         return Ending::Reaped;
     }
     launcher.forget(serving.instance);
-    // What it has printed and nobody has read yet is the next daemon's.
+    // What it has printed and nobody has read yet is the next daemon's; what it has asked of this one is over.
     serving.output.leave().await;
     shared.note(
         generation,

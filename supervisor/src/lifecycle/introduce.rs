@@ -74,12 +74,13 @@ pub(super) async fn record(
     Ok(Recorded { begun, policy })
 }
 
-/// Speaks with a process, whose start is recorded, until it can serve. Whoever calls this ends the process
-/// where it fails, or where it is given up.
+/// Speaks with a process, whose start is recorded, until it can serve. What it prints and asks is `output`'s
+/// from then on. Whoever calls this ends the process, and then that, where this fails or is given up.
 pub(super) async fn introduce(
     shared: &Shared,
     files: Files,
     recorded: Recorded,
+    output: Arc<Drains>,
     shown: bool,
 ) -> Result<Candidate, NotStarted> {
     let Recorded { begun, policy } = recorded;
@@ -126,7 +127,6 @@ pub(super) async fn introduce(
     }
     agree(shared, &files, &policy)?;
     let pipe = |fd| pipe::Receiver::from_owned_fd(fd).map_err(|error| NotStarted::failed(&error));
-    let output = Arc::new(Drains::new(Arc::clone(&shared.log), generation));
     output.add(LogStream::Stderr, pipe(stderr)?);
     let launcher = Arc::clone(shared.catalogue.launcher());
     let known = match shared.catalogue.found().await {
@@ -157,6 +157,7 @@ pub(super) async fn introduce(
         Arc::clone(&process.host),
         Arc::clone(&launcher),
         instance,
+        &output,
     )
     .map_err(|error| NotStarted::failed(&error))?;
     let dialect = Arc::clone(&files.dialect);

@@ -2,6 +2,8 @@
 //!
 //! Not reading would stop the plugin inside `write`; reading without bound would hand it our
 //! memory. So everything is read, and the log keeps what its rate allows.
+//!
+//! And what a plugin asks of its host, as far as that is to be over when it has ended.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,6 +21,9 @@ use crate::logs::{Origin, PluginLog};
 
 /// How long the last lines of an ended process are waited for.
 const LAST_LINES_LIMIT: Duration = Duration::from_secs(2);
+/// How long calls may take to end once they are told to. Each is dropped where it waits, so that only one
+/// that computes at that moment takes any time.
+const CALLS_END_LIMIT: Duration = Duration::from_secs(5);
 /// Bytes read at once while there is much.
 const READ_BYTES: usize = 16 * 1024;
 /// Bytes taken apart before other tasks get their turn: they may be as many lines.
@@ -34,11 +39,14 @@ const BURST: Duration = Duration::from_secs(1);
 /// What taking a line apart and keeping it costs, as that of so many bytes more.
 const LINE_BYTES: usize = 128;
 
-/// The readers of one instance's outputs. They end with it, or when this is dropped.
+/// The readers of one instance's outputs, and what serves its calls of the host. They end with it, or when
+/// this is dropped.
 #[derive(Debug)]
 pub(crate) struct Drains {
     tasks: TaskTracker,
     stop: CancellationToken,
+    calls: TaskTracker,
+    stop_calls: CancellationToken,
     log: Arc<PluginLog>,
     generation: Generation,
 }
@@ -48,6 +56,8 @@ impl Drains {
         Self {
             tasks: TaskTracker::new(),
             stop: CancellationToken::new(),
+            calls: TaskTracker::new(),
+            stop_calls: CancellationToken::new(),
             log,
             generation,
         }
@@ -62,6 +72,17 @@ impl Drains {
         });
     }
 
+    /// Serves calls that the instance makes of its host, until they are over or the token that `serving` is
+    /// given is cancelled: with the instance, or earlier by whoever cancels what is given back.
+    pub(crate) fn serve<F>(&self, serving: impl FnOnce(CancellationToken) -> F) -> CancellationToken
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
+        let stop = self.stop_calls.child_token();
+        self.calls.spawn(serving(stop.clone()));
+        stop
+    }
+
     /// Notes beside what it printed that a call was answered in a way that its contract does not
     /// know. Within the log's rate: a plugin can have this said as often as it is called.
     pub(crate) fn note_breach(&self, text: &str) {
@@ -74,14 +95,17 @@ impl Drains {
         self.log.push(origin, message.as_bytes(), Map::new());
     }
 
-    /// Reads no further: what is unread stays where it is, for another reader.
+    /// Reads no further: what is unread stays where it is, for another reader. Calls are ended as by
+    /// [`finish`](Self::finish).
     pub(crate) async fn leave(&self) {
         self.tasks.close();
         self.stop.cancel();
         self.tasks.wait().await;
+        self.end_calls().await;
     }
 
-    /// Waits a moment for the last lines.
+    /// Waits a moment for the last lines, and ends the calls under way. They are recorded when this returns:
+    /// the end of the instance may be.
     pub(crate) async fn finish(&self) {
         self.tasks.close();
         if tokio::time::timeout(LAST_LINES_LIMIT, self.tasks.wait())
@@ -91,12 +115,26 @@ impl Drains {
             self.stop.cancel();
             self.tasks.wait().await;
         }
+        self.end_calls().await;
+    }
+
+    async fn end_calls(&self) {
+        self.calls.close();
+        self.stop_calls.cancel();
+        if tokio::time::timeout(CALLS_END_LIMIT, self.calls.wait())
+            .await
+            .is_err()
+        {
+            let line = "calls of the host have not ended in time, and are recorded later";
+            self.log.note(self.generation, LogLevel::Warn, line);
+        }
     }
 }
 
 impl Drop for Drains {
     fn drop(&mut self) {
         self.stop.cancel();
+        self.stop_calls.cancel();
     }
 }
 
@@ -249,5 +287,24 @@ mod tests {
         };
         let seen: Vec<_> = log.newest(query).into_iter().map(|r| r.message).collect();
         assert_eq!(seen, lines);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_end_does_not_wait_for_ever_for_a_call_that_hangs() {
+        let log = Arc::new(PluginLog::default());
+        let drains = Drains::new(Arc::clone(&log), Generation(1));
+        drains.serve(|_| std::future::pending());
+        let begin = Instant::now();
+        drains.finish().await;
+        let took = begin.elapsed();
+        assert!(
+            (CALLS_END_LIMIT..2 * CALLS_END_LIMIT).contains(&took),
+            "{took:?}"
+        );
+        let told = log.newest(LogQuery::default());
+        assert!(
+            told.iter().any(|r| r.message.contains("not ended in time")),
+            "{told:?}"
+        );
     }
 }

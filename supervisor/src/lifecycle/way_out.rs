@@ -8,12 +8,12 @@ use pinfold_policy::InstanceId;
 use pinfold_sandbox::protocol::{Listener, ListenerPurpose};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
-use tokio_util::sync::CancellationToken;
 
+use super::output::Drains;
 use crate::launcher::Launcher;
 
-/// Serves the jail's proxy, where its launch made a listener for one, until the instance has ended.
-/// Who its programs are is `caller`, until what is given says otherwise.
+/// Serves the jail's proxy beside `output`, where its launch made a listener for one, until the instance
+/// has ended. Who its programs are is `caller`, until what is given says otherwise.
 ///
 /// # Errors
 /// Those of handing a socket to the runtime.
@@ -23,6 +23,7 @@ pub(super) fn open(
     host: Arc<HostApi>,
     launcher: Arc<Launcher>,
     instance: InstanceId,
+    output: &Drains,
 ) -> io::Result<Option<watch::Sender<Arc<Caller>>>> {
     let is_proxy = |one: &Listener| one.purpose == ListenerPurpose::HttpProxy;
     let Some(listener) = listeners.into_iter().find(is_proxy) else {
@@ -32,11 +33,12 @@ pub(super) fn open(
     listener.set_nonblocking(true)?;
     let listener = TcpListener::from_std(listener)?;
     let (sender, receiver) = watch::channel(caller);
-    tokio::spawn(async move {
-        let stop = CancellationToken::new();
+    output.serve(move |stop| async move {
         let ended = async {
-            launcher.exited(instance).await;
-            stop.cancel();
+            tokio::select! {
+                _ = launcher.exited(instance) => stop.cancel(),
+                () = stop.cancelled() => {}
+            }
         };
         tokio::join!(serve_proxy(host, listener, receiver, stop.clone()), ended);
     });

@@ -1,6 +1,7 @@
 //! The audit trail as an administrator finds it: what is in it, in the log too, and what is noticed
 //! when somebody has had their hands on it.
 
+use std::net::TcpListener;
 use std::path::Path;
 use std::process::Output;
 
@@ -249,6 +250,49 @@ fn a_start_that_fails_is_in_the_trail_with_its_end() {
     assert_eq!(told[1]["subject"], "generation 1");
     let why = told[1]["detail"].as_str().unwrap();
     assert!(why.contains("no database for me"), "{why}");
+}
+
+#[test]
+fn a_call_under_way_when_its_plugin_ends_is_in_the_trail_once_the_end_is() {
+    if !super::can_run() {
+        return;
+    }
+    // Whoever connects is never answered.
+    let silent = TcpListener::bind("127.0.0.2:0").unwrap();
+    silent.set_nonblocking(true).unwrap();
+    let address = silent.local_addr().unwrap();
+    let grant =
+        format!("[permissions]\nhttp = [{{ hosts = ['{address}'], addresses = ['127.0.0.2'] }}]\n");
+    let asks = "resources:\n  permissions:\n    - type: http\n";
+    let daemon = Setup::new()
+        .without_restarts()
+        .plugin_asking("p", "goatflow-g4", asks)
+        .policy("p", &grant)
+        .start();
+    let pid = daemon.plugin_pid("p");
+    let base = daemon.base();
+    let url = format!("http://{address}/");
+    let args = json!({"method": "GET", "url": url, "headers": null, "body": null});
+    let asked = json!({"method": "http_request", "args": args});
+    let told = std::thread::scope(|scope| {
+        let calling = scope.spawn(|| daemon.call("p", "host", &asked));
+        let held = wait_for("the call to be under way", || silent.accept().ok());
+        process::signal(pid, Signal::SIGKILL);
+        // What one look finds is of one moment.
+        let told = wait_for("its end", || {
+            let told = records(&base, &["--plugin", "p"]);
+            let has_ended = told.iter().any(|record| record["action"] == "plugin.end");
+            has_ended.then_some(told)
+        });
+        drop(held);
+        calling.join().unwrap();
+        told
+    });
+    let call = told
+        .iter()
+        .find(|record| record["action"] == "hostapi.http.request");
+    let call = call.unwrap_or_else(|| panic!("{told:?}"));
+    assert_eq!(call["decision"], "error", "{call}");
 }
 
 #[test]

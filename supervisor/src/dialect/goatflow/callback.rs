@@ -9,6 +9,7 @@ use pinfold_hostapi::{Caller, HostApi};
 use pinfold_policy::CallContext;
 use pinfold_rpc::broker::Offer;
 use pinfold_rpc::netrpc::{self, End, Request, ServerConfig, Services};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_util::sync::CancellationToken;
 
 use super::host::{self, ConfigForm};
@@ -88,7 +89,8 @@ impl Drop for OpenCall {
     }
 }
 
-/// Waits for the plugin to dial `offer`, for as long as the process lives, and serves it.
+/// Waits for the plugin to dial `offer`, for as long as the process lives, and serves it. When this is over,
+/// whether by the plugin or by `stop`, no call is under way.
 pub(super) async fn serve(
     offer: Offer,
     host: Arc<HostApi>,
@@ -97,29 +99,38 @@ pub(super) async fn serve(
     output: Arc<Drains>,
     stop: CancellationToken,
 ) {
-    let serving = async {
-        let stream = match offer.accept().await {
-            Ok(stream) => stream,
-            Err(error) => {
-                tracing::debug!(plugin.id = %caller.plugin, error = %error, "plugin did not dial back");
-                return;
-            }
-        };
-        let services = Arc::new(services(host, Arc::clone(&caller), tokens));
-        let config = ServerConfig {
-            max_concurrent: CALLS_AT_ONCE,
-            refusals_per_second: Some(REFUSALS_PER_SECOND),
-            ..ServerConfig::default()
-        };
-        let end = netrpc::serve(stream, services, config).await;
-        tracing::debug!(plugin.id = %caller.plugin, end = %end, "plugin's host connection ended");
-        if matches!(end, End::Decode { .. }) {
-            output.note_breach(&format!("its host calls ended: {}", Chain(&end)));
-        }
+    let accepted = tokio::select! {
+        accepted = offer.accept() => accepted,
+        () = stop.cancelled() => return,
     };
-    tokio::select! {
-        () = serving => {}
-        () = stop.cancelled() => {}
+    match accepted {
+        Ok(stream) => converse(stream, (host, caller), tokens, &output, &stop).await,
+        Err(error) => {
+            tracing::debug!(plugin.id = %caller.plugin, error = %error, "plugin did not dial back");
+        }
+    }
+}
+
+/// Answers what the plugin asks on `stream`, until the plugin ends that or `stop` is cancelled.
+async fn converse<S>(
+    stream: S,
+    (host, caller): (Arc<HostApi>, Arc<Caller>),
+    tokens: Arc<CallTokens>,
+    output: &Drains,
+    stop: &CancellationToken,
+) where
+    S: AsyncRead + AsyncWrite + Send + 'static,
+{
+    let services = Arc::new(services(host, Arc::clone(&caller), tokens));
+    let config = ServerConfig {
+        max_concurrent: CALLS_AT_ONCE,
+        refusals_per_second: Some(REFUSALS_PER_SECOND),
+        ..ServerConfig::default()
+    };
+    let end = netrpc::serve_until(stream, services, config, stop.cancelled()).await;
+    tracing::debug!(plugin.id = %caller.plugin, end = %end, "plugin's host connection ended");
+    if matches!(end, End::Decode { .. }) {
+        output.note_breach(&format!("its host calls ended: {}", Chain(&end)));
     }
 }
 
@@ -211,3 +222,7 @@ mod tests {
 #[cfg(test)]
 #[path = "callback/counted.rs"]
 mod counted;
+
+#[cfg(test)]
+#[path = "callback/ended.rs"]
+mod ended;

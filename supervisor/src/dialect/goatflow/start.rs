@@ -18,7 +18,6 @@ use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite};
 use tokio::net::unix::pipe;
 use tokio::net::{TcpStream, UnixStream};
 use tokio::time::{Instant, timeout};
-use tokio_util::sync::CancellationToken;
 
 use super::callback::{self, CallTokens};
 use super::instance::{GoatflowInstance, SESSION_END_LIMIT};
@@ -69,8 +68,6 @@ pub(super) async fn start(
             reason: one_line(&error),
         })?;
     let tokens = Arc::new(CallTokens::default());
-    let stop = CancellationToken::new();
-    let end_with_failure = stop.clone().drop_guard();
     let offer = session
         .broker()
         .offer()
@@ -80,14 +77,12 @@ pub(super) async fn start(
         host_api_id: offer.id(),
     };
     let caller = process.caller(asked.clone());
-    tokio::spawn(callback::serve(
-        offer,
-        Arc::clone(&process.host),
-        caller,
-        Arc::clone(&tokens),
-        Arc::clone(&process.output),
-        stop.clone(),
-    ));
+    let (host, output) = (Arc::clone(&process.host), Arc::clone(&process.output));
+    let calls = Arc::clone(&tokens);
+    let stop = process
+        .output
+        .serve(move |stop| callback::serve(offer, host, caller, calls, output, stop));
+    let end_with_failure = stop.clone().drop_guard();
     let limit = process.timeouts().init;
     let call = client.call::<InitRequest, Nothing>("Plugin.Init", &init, Instant::now() + limit.0);
     let Nothing = step(&session, "initialise", limit, call).await?;

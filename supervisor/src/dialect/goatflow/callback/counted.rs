@@ -27,11 +27,11 @@ use crate::store::{Store, audit};
 /// As a plugin of generation 4 sends it.
 #[derive(Serialize)]
 #[serde(rename_all = "PascalCase")]
-struct Asked {
-    method: String,
+pub(super) struct Asked {
+    pub(super) method: String,
     #[serde(with = "serde_bytes")]
-    args: Vec<u8>,
-    call_token: String,
+    pub(super) args: Vec<u8>,
+    pub(super) call_token: String,
 }
 
 gob_struct!(Asked as "HostAPIRequest" {
@@ -42,13 +42,13 @@ gob_struct!(Asked as "HostAPIRequest" {
 
 #[derive(Default, Deserialize)]
 #[serde(rename_all = "PascalCase", default)]
-struct Answered {
+pub(super) struct Answered {
     #[serde(with = "serde_bytes")]
     result: Vec<u8>,
-    error: String,
+    pub(super) error: String,
 }
 
-struct NoLogs;
+pub(super) struct NoLogs;
 
 impl LogSink for NoLogs {
     fn record(&self, _: &Caller, _: LogLevel, _: &str, _: &Map<String, Value>) {}

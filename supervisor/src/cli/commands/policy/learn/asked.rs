@@ -10,7 +10,8 @@ use crate::store::audit::reader::{Reader, RecordView, Wanted};
 use crate::store::audit::{LOST, PLUGIN_END, PLUGIN_START, TRIM, instance};
 
 /// How long the ends of a run's instances may take to come into the trail: their processes have ended by then,
-/// what they printed last is read for 2 s, and a database that somebody holds locked is tried for 5 s, and again.
+/// what they printed last is read for 2 s, their calls have 5 s to end, and a database that somebody holds locked is
+/// tried for 5 s, and again.
 const ENDS: Duration = Duration::from_secs(20);
 /// Between looks.
 const LOOK: Duration = Duration::from_millis(50);
