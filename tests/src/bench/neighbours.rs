@@ -25,16 +25,36 @@ const FIXTURE: &str = "goatflow-torment";
 const NEIGHBOUR: &str = "neighbour";
 /// What it can do, by names of its own.
 const ALL: &[&str] = &["cpu", "memory", "fork", "output", "host"];
-/// What the report calls a case, what the neighbour does in it, and the variables in the first plugin's policy. The first
-/// two are what was asked for.
-const KINDS: [(&str, &[&str], &[(&str, &str)]); 7] = [
-    ("all at once", ALL, &[]),
-    ("all at once, GOMAXPROCS=1", ALL, &[("GOMAXPROCS", "1")]),
-    ("processor", &["cpu"], &[]),
-    ("memory", &["memory"], &[]),
-    ("processes", &["fork"], &[]),
-    ("output", &["output"], &[]),
-    ("host calls", &["host"], &[]),
+/// One case.
+struct Kind {
+    /// What the report calls it.
+    label: &'static str,
+    /// What the neighbour does.
+    acts: &'static [&'static str],
+    /// Variables in the first plugin's policy.
+    variables: &'static [(&'static str, &'static str)],
+}
+
+const fn kind(label: &'static str, acts: &'static [&'static str]) -> Kind {
+    Kind {
+        label,
+        acts,
+        variables: &[],
+    }
+}
+
+/// The first two are what was asked for.
+const KINDS: [Kind; 7] = [
+    kind("all at once", ALL),
+    Kind {
+        variables: &[("GOMAXPROCS", "1")],
+        ..kind("all at once, GOMAXPROCS=1", ALL)
+    },
+    kind("processor", &["cpu"]),
+    kind("memory", &["memory"]),
+    kind("processes", &["fork"]),
+    kind("output", &["output"]),
+    kind("host calls", &["host"]),
 ];
 /// Its limits, and what it may ask for. Rates are the defaults.
 const POLICY: &str = "\
@@ -106,7 +126,7 @@ impl Section for Neighbours {
         (0_u64..)
             .zip(KINDS)
             .take(count)
-            .map(|(number, (label, ..))| Case::new(label, &[("kind", number)]))
+            .map(|(number, kind)| Case::new(kind.label, &[("kind", number)]))
             .collect()
     }
 
@@ -116,7 +136,9 @@ impl Section for Neighbours {
     }
 
     fn measure(&self, turn: &Turn<'_>) -> anyhow::Result<Values> {
-        let (_, acts, variables) = KINDS
+        let Kind {
+            acts, variables, ..
+        } = KINDS
             .get(turn.case.count("kind"))
             .context("a kind of this section")?;
         let daemon = Installation::new()?
