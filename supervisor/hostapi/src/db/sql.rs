@@ -90,6 +90,8 @@ pub struct Classified {
     /// Expressions, tables and selects once the database has replaced names by what they stand for; 0 for a
     /// change of schema.
     pub expanded: u64,
+    /// Whether its rows come from several queries, united: what reads from it is made anew for each.
+    pub is_united: bool,
 }
 
 /// Why a statement is not run, whatever is granted.
@@ -312,6 +314,7 @@ pub fn fuzz_classify(sql: &str) {
         needle_places,
         wildcard: _,
         expanded: _,
+        is_united: _,
     } = &found;
     assert!(needle_places.is_empty() && needles.iter().all(|needle| needle < placeholders));
     assert!(*placeholders <= PARAMETER_LIMIT);

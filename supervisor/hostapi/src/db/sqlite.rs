@@ -155,11 +155,14 @@ impl SqliteDatabase {
             deadline,
         } = approved;
         let arguments = bind::arguments(parameters)?;
-        let wildcard = classified.wildcard;
+        let traits = guarded::Traits {
+            wildcard: classified.wildcard,
+            united: classified.is_united,
+        };
         let kept = is_kept(sql, classified);
         let until = Until::deadline(deadline);
         run(&self.readers, plugin, until, kept, async move |lane| {
-            guarded::query(lane, sql, wildcard, arguments).await
+            guarded::query(lane, sql, traits, arguments).await
         })
         .await
     }
@@ -214,7 +217,13 @@ impl SqliteDatabase {
         let keys = run(&self.readers, plugin, until, true, async |lane| {
             self.keys.current(&mut lane.connection).await
         });
-        Ok(keys.await?.reached(table, changes))
+        keys.await?.reached(table, changes).ok_or_else(|| {
+            let message = format!(
+                "foreign keys carry a change of {table} on more than {} times",
+                reach::CARRIED_LIMIT
+            );
+            RunError::Database(DatabaseError::Rejected { message })
+        })
     }
 
     pub(super) async fn table_of_index(

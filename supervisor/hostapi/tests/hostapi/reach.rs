@@ -33,6 +33,32 @@ fn writing(tables: &str, ddl: bool) -> pinfold_hostapi::Caller {
     )
 }
 
+/// The engine prepares the change of each table within that of the one before.
+#[tokio::test]
+async fn a_change_that_is_carried_on_and_on_is_refused() {
+    let world = World::new().await;
+    let mut chain = "CREATE TABLE k0 (id INTEGER PRIMARY KEY);".to_owned();
+    for at in 1..=210 {
+        let before = at - 1;
+        chain += &format!(
+            "CREATE TABLE k{at} (id INTEGER PRIMARY KEY REFERENCES k{before} ON DELETE CASCADE);"
+        );
+    }
+    chain += "INSERT INTO k0 VALUES (1); INSERT INTO k1 VALUES (1); INSERT INTO k11 VALUES (1);";
+    let mut plain = raw(&world.main()).await;
+    script(&mut plain, &chain).await;
+    let plugin = writing(r#""*""#, false);
+    let error = world.exec(&plugin, "DELETE FROM k0").await.unwrap_err();
+    assert_eq!(error.code(), "hostapi.db.rejected");
+    let why = "foreign keys carry a change of k0 on more than 200 times";
+    assert!(error.to_string().contains(why), "{error}");
+    assert_eq!(world.exec(&plugin, "DELETE FROM k11").await.unwrap(), 1);
+    // What is refused is possible.
+    script(&mut plain, "PRAGMA foreign_keys = ON; DELETE FROM k0").await;
+    let left = world.query(&plugin, "SELECT count(*) AS n FROM k1").await;
+    assert_eq!(left.unwrap(), json!([{ "n": 0 }]));
+}
+
 #[tokio::test]
 async fn a_change_that_a_foreign_key_carries_on_needs_write_access_there_too() {
     for (tables, sql, refused) in [

@@ -1,23 +1,27 @@
 //! How large a statement becomes once SQLite has replaced its names: every name that a `WITH` defines by its
 //! query, every column of an inner query and every alias by what it is made of, and every name of a window by
-//! the window.
+//! the window; and once it has put what a column must equal in the column's place, and made what reads from united
+//! queries anew for each of these.
 //!
 //! SQLite does so before it looks at any clock: twenty short queries, each reading the one before
 //! twice, or each adding the one before's column to itself, take gigabytes and minutes. So the size is
 //! reckoned here first, and bounded. Which column a name means only the schema tells: each is taken for the
 //! largest that it may be.
 
+mod arm;
 mod made;
 mod size;
 
 use std::collections::{HashMap, HashSet};
 
 use sqlparser::ast::{
-    Expr, GroupByExpr, Join, JoinConstraint, JoinOperator, NamedWindowExpr, OrderByKind, Query,
-    Select, SelectItem, SetExpr, Update, UpdateTableFromKind, Values, Visit,
+    Expr, GroupByExpr, Join, NamedWindowExpr, OrderByKind, Query, Select, SelectItem, SetExpr,
+    SetOperator, SetQuantifier, Update, UpdateTableFromKind, Values, Visit,
 };
 
+use self::arm::Arm;
 use self::made::{Amount, Made, names_window};
+pub(super) use self::size::Expanded;
 
 /// What a `SELECT` costs the database beside its expressions, as many of which take as much memory.
 const SELECT: Amount = Amount {
@@ -69,10 +73,13 @@ struct Contents {
     work: u64,
     /// Its `SELECT`s: more than one where they are united.
     arms: Vec<Arm>,
-    /// Its columns that are made of something.
-    columns: Vec<Made>,
-    /// How many times all columns of its sources are columns of its own, and how many times those of one.
-    wildcards: [u64; 2],
+    /// Its rows are made before they are read: no column of it is replaced but in what is asked of them.
+    is_settled: bool,
+    /// How long the queries in it are as they are written, and those of its `WITH` among them.
+    text: u64,
+    text_of_named: u64,
+    /// Functions over a window.
+    overs: u64,
     aliases: HashSet<String>,
     /// How often a column of its own may stand for a name or a number in it.
     by_alias: u64,
@@ -80,19 +87,6 @@ struct Contents {
     by_alias_within: bool,
     /// The windows that it defines.
     windows: Made,
-}
-
-/// One `SELECT`, or `VALUES`, or what stands outside of all.
-#[derive(Default)]
-struct Arm {
-    /// The parts that it reads from, and how often each.
-    sources: HashMap<usize, u64>,
-    /// What rows must fulfil, which is asked of sources too.
-    filters: Amount,
-    /// Joins in which all columns of one name in two sources are one.
-    naturals: u64,
-    /// Joins after which a column is the first that is there, of so many more than one.
-    coalesced: u64,
 }
 
 impl Default for Expansion {
@@ -151,12 +145,22 @@ impl Expansion {
         let mut bodies = vec![query.body.as_ref()];
         while let Some(body) = bodies.pop() {
             match body {
-                SetExpr::SetOperation { left, right, .. } => bodies.extend([left.as_ref(), right]),
+                SetExpr::SetOperation {
+                    left,
+                    right,
+                    op,
+                    set_quantifier,
+                } => {
+                    bodies.extend([left.as_ref(), right]);
+                    let keeps_all =
+                        *op == SetOperator::Union && *set_quantifier == SetQuantifier::All;
+                    self.here().is_settled |= !keeps_all;
+                }
                 SetExpr::Values(values) => self.values(values),
                 SetExpr::Query(inner) => {
                     self.here().arms.push(Arm::default());
                     self.source(inner);
-                    self.here().wildcards[0] += 1;
+                    self.here().arm().wildcards[0] += 1;
                 }
                 _ => {}
             }
@@ -164,23 +168,32 @@ impl Expansion {
     }
 
     pub(super) fn leave(&mut self) {
+        let left = self.here();
+        let text = left.text.saturating_add(left.own.amount.total());
+        let is_named = left.place == Place::Named;
         self.within.pop();
+        let around = self.here();
+        around.text = around.text.saturating_add(text);
+        if is_named {
+            around.text_of_named = around.text_of_named.saturating_add(text);
+        }
     }
 
     fn values(&mut self, values: &Values) {
         self.here().arms.push(Arm::default());
         for value in values.rows.iter().flat_map(|row| &row.content) {
             let made = self.made(value);
-            self.here().columns.push(made);
+            self.here().arm().columns.push(made);
         }
     }
 
     /// The query at the current place has these rows, maybe beside others.
     pub(super) fn select(&mut self, select: &Select) {
-        self.here().arms.push(Arm {
-            filters: Amount::outside_queries(&select.selection),
-            ..Arm::default()
-        });
+        let mut arm = Arm::default();
+        if let Some(filter) = &select.selection {
+            arm.filter(filter);
+        }
+        self.here().arms.push(arm);
         for table in &select.from {
             self.joins(&table.joins);
         }
@@ -200,30 +213,33 @@ impl Expansion {
         }
         for item in &select.projection {
             match item {
-                SelectItem::Wildcard(_) => self.here().wildcards[0] += 1,
-                SelectItem::QualifiedWildcard(..) => self.here().wildcards[1] += 1,
+                SelectItem::Wildcard(_) => self.here().arm().wildcards[0] += 1,
+                SelectItem::QualifiedWildcard(..) => self.here().arm().wildcards[1] += 1,
                 SelectItem::UnnamedExpr(expr) | SelectItem::ExprWithAliases { expr, .. } => {
                     let made = self.made(expr);
-                    self.here().columns.push(made);
+                    self.here().arm().columns.push(made);
                 }
                 SelectItem::ExprWithAlias { expr, alias } => {
                     let made = self.made(expr);
-                    self.here().columns.push(made);
+                    self.here().arm().columns.push(made);
                     self.here().aliases.insert(name(&alias.value));
                 }
             }
         }
         let here = self.here();
         here.own.amount.add(SELECT, 1);
+        here.is_settled |= select.distinct.is_some() || select.having.is_some();
         if let GroupByExpr::Expressions(terms, _) = &select.group_by {
             here.by_alias += terms.len() as u64;
+            here.is_settled |= !terms.is_empty();
         }
     }
 
     /// An update of rows that others are read for.
     pub(super) fn update(&mut self, update: &Update) {
-        let filters = Amount::outside_queries(&update.selection);
-        self.here().arm().filters.add(filters, 1);
+        if let Some(filter) = &update.selection {
+            self.here().arm().filter(filter);
+        }
         let (UpdateTableFromKind::BeforeSet(from) | UpdateTableFromKind::AfterSet(from)) =
             match &update.from {
                 Some(from) => from,
@@ -236,38 +252,21 @@ impl Expansion {
 
     /// The tables at the current place are joined so.
     pub(super) fn joins(&mut self, joins: &[Join]) {
+        let here = self.here();
         for join in joins {
-            use JoinOperator as By;
-            let (constraint, may_lack_left) = match &join.join_operator {
-                By::Right(by) | By::RightOuter(by) | By::FullOuter(by) => (by, true),
-                By::Join(by) | By::Inner(by) | By::Left(by) | By::LeftOuter(by) => (by, false),
-                By::CrossJoin(by) => (by, false),
-                // SQLite has no other.
-                _ => continue,
-            };
-            let here = self.here();
-            let arm = here.arm();
-            match constraint {
-                JoinConstraint::On(expr) => arm.filters.add(Amount::outside_queries(expr), 1),
-                JoinConstraint::Using(names) => {
-                    // One column of each side, for each name as often as it stands there.
-                    let equal = names.len() as u64 * 2;
-                    arm.filters.add(Amount::COLUMN, equal);
-                    arm.coalesced += u64::from(may_lack_left);
-                    here.own.amount.add(Amount::COLUMN, equal);
-                }
-                JoinConstraint::Natural => {
-                    arm.naturals += 1;
-                    arm.coalesced += u64::from(may_lack_left);
-                }
-                JoinConstraint::None => {}
-            }
+            let equal = here.arm().join(join);
+            here.own.amount.add(Amount::COLUMN, equal);
         }
     }
 
     /// A table, or a name for a query, stands at the current place.
     pub(super) fn table(&mut self) {
         self.here().own.amount.add(TABLE, 1);
+    }
+
+    /// The rows of a table are read at the current place.
+    pub(super) fn rows(&mut self) {
+        self.here().arm().tables += 1;
     }
 
     /// An expression stands at the current place, and is so much work beside.
@@ -278,6 +277,8 @@ impl Expansion {
         let here = self.here();
         here.own.amount.add(Amount::of(expr), 1);
         here.own.windows += u64::from(names_window(expr));
+        here.overs +=
+            u64::from(matches!(expr, Expr::Function(function) if function.over.is_some()));
         here.work = here.work.saturating_add(work);
     }
 

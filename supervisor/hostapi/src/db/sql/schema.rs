@@ -58,6 +58,7 @@ pub(super) fn of_schema_change(statement: &Statement) -> Result<Classified, Stat
         dropped_index: change.dropped_index,
         placeholders: 0,
         expanded: 0,
+        is_united: false,
         needle_places: change.needles,
         needles: BTreeSet::new(),
         wildcard: false,

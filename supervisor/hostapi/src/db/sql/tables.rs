@@ -14,7 +14,7 @@ use sqlparser::ast::{
 };
 use sqlparser::tokenizer::Location;
 
-use super::expansion::{Expansion, Part};
+use super::expansion::{Expanded, Expansion, Part};
 use super::{Classified, RowChanges, StatementError, StatementKind, function, needle};
 
 /// What `statement`, which is a query, reads.
@@ -109,7 +109,7 @@ pub(super) struct Walk<'a> {
     /// Names defined by the `WITH`s around the current place, innermost last, and what they stand for.
     scopes: Vec<Vec<(String, Part)>>,
     expansion: Expansion,
-    expanded: u64,
+    expanded: Expanded,
     /// Places of the placeholders that are searched for.
     pub(super) needles: BTreeSet<Location>,
     /// The next relation is a function's name, already checked.
@@ -147,7 +147,8 @@ impl<'a> Walk<'a> {
             writes: self.written.into_iter().collect(),
             schema: BTreeSet::new(),
             followed: BTreeSet::new(),
-            expanded: self.expanded,
+            expanded: self.expanded.size,
+            is_united: self.expanded.is_united,
             dropped_index: None,
             placeholders: 0,
             needle_places: self.needles,
@@ -171,6 +172,7 @@ impl<'a> Walk<'a> {
             self.expansion.refer(*part);
             return Ok(());
         }
+        self.expansion.rows();
         self.reads.insert(readable(table)?);
         Ok(())
     }

@@ -8,6 +8,9 @@
 //!
 //! What a query's columns are is learnt once for each connection. Where they depend on the schema
 //! (`*`) the query of ours also tells, with its rows, of which version they are.
+//!
+//! SQLite would make ours anew for each query that a plugin's one is united of, with all of these in it. A
+//! `LIMIT` that ends nothing keeps it from that.
 
 use std::sync::Arc;
 
@@ -48,22 +51,30 @@ struct Shape {
     lasts: bool,
 }
 
-/// Runs `sql`, one query without a semicolon. `wildcard` says that its columns depend on the
-/// schema.
+/// What is known of a query from its text.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Traits {
+    /// Its columns depend on the schema.
+    pub(super) wildcard: bool,
+    /// It is several, united.
+    pub(super) united: bool,
+}
+
+/// Runs `sql`, one query without a semicolon.
 pub(super) async fn query(
     lane: &mut Lane,
     sql: &str,
-    wildcard: bool,
+    traits: Traits,
     arguments: SqliteArguments,
 ) -> Result<Bytes, Failure> {
-    if let Some(rows) = once(lane, sql, wildcard, arguments.clone()).await? {
+    if let Some(rows) = once(lane, sql, traits, arguments.clone()).await? {
         return Ok(rows);
     }
     // Once more, with a schema that stands still: within a transaction that has begun to read it
     // does.
     lane.shapes.0.forget(sql);
     lane.connection.execute(sqlx::raw_sql("BEGIN")).await?;
-    let result = once(lane, sql, wildcard, arguments).await;
+    let result = once(lane, sql, traits, arguments).await;
     lane.connection
         .execute(sqlx::raw_sql("ROLLBACK"))
         .await
@@ -78,13 +89,13 @@ pub(super) async fn query(
 async fn once(
     lane: &mut Lane,
     sql: &str,
-    wildcard: bool,
+    traits: Traits,
     arguments: SqliteArguments,
 ) -> Result<Option<Bytes>, Failure> {
     let shape = match lane.shapes.0.find(sql) {
         Some(shape) => Arc::clone(shape),
         None => {
-            let shape = Arc::new(learn(&mut lane.connection, sql, wildcard).await?);
+            let shape = Arc::new(learn(&mut lane.connection, sql, traits).await?);
             if shape.lasts {
                 lane.shapes.0.keep(sql, Arc::clone(&shape));
             }
@@ -103,8 +114,9 @@ async fn once(
 async fn learn(
     connection: &mut SqliteConnection,
     sql: &str,
-    wildcard: bool,
+    traits: Traits,
 ) -> Result<Shape, Failure> {
+    let Traits { wildcard, united } = traits;
     // What the driver once learnt about a text it keeps: a text whose columns depend on the schema
     // is made another by the schema's version.
     let version = match wildcard {
@@ -120,8 +132,13 @@ async fn learn(
         .await?;
     let names: Vec<&str> = prepared.columns().iter().map(Column::name).collect();
     let told = version.filter(|_| names.len() < COLUMN_LIMIT);
+    let inner = if united {
+        format!("SELECT * FROM (\n{sql}\n) LIMIT -1")
+    } else {
+        sql
+    };
     Ok(Shape {
-        guarded: guard(&sql, names.len(), told.is_some()).into(),
+        guarded: guard(&inner, names.len(), told.is_some()).into(),
         heads: Heads::new(&names, told),
         lasts: told.is_some() || !wildcard,
     })

@@ -13,6 +13,10 @@ use sqlx::sqlite::SqliteConnection;
 use super::super::sql::RowChanges;
 use super::{Failure, guarded};
 
+/// Most foreign keys that carry one change on. SQLite makes a program for each when it prepares the statement,
+/// one within the other, on a stack on which some 1,400 have room.
+pub(super) const CARRIED_LIMIT: usize = 200;
+
 /// What carries changes on, for one version of the schema. Names are in lower case.
 #[derive(Debug, Default)]
 pub(super) struct Keys {
@@ -57,10 +61,12 @@ enum Change {
 }
 
 impl Keys {
-    /// The tables beside `table` whose rows change when its own do.
-    pub(super) fn reached(&self, table: &str, changes: RowChanges) -> BTreeSet<String> {
+    /// The tables beside `table` whose rows change when its own do; none where more than [`CARRIED_LIMIT`] keys do
+    /// that.
+    pub(super) fn reached(&self, table: &str, changes: RowChanges) -> Option<BTreeSet<String>> {
         let mut seen = BTreeSet::new();
         let mut next = Vec::new();
+        let mut carried = 0;
         if changes.removed || self.replacing.contains(table) {
             next.push((table, Change::Removed));
         }
@@ -82,16 +88,18 @@ impl Keys {
                     (Action::Cascades, Change::Removed) => next.push((child, Change::Removed)),
                     _ => next.push((child, Change::Updated)),
                 }
+                carried += 1;
+                if carried > CARRIED_LIMIT {
+                    return None;
+                }
                 if self.replacing.contains(child) {
                     next.push((child, Change::Removed));
                 }
             }
         }
         let tables = seen.into_iter().map(|(table, _)| table);
-        tables
-            .filter(|one| *one != table)
-            .map(str::to_owned)
-            .collect()
+        let others = tables.filter(|one| *one != table);
+        Some(others.map(str::to_owned).collect())
     }
 }
 

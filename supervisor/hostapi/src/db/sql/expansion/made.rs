@@ -29,12 +29,12 @@ impl Amount {
     }
 
     pub(super) fn of(expr: &Expr) -> Self {
-        match expr {
-            Expr::Identifier(_) | Expr::CompoundIdentifier(_) => Self::COLUMN,
-            _ => Self {
-                fixed: 1,
-                columns: 0,
-            },
+        if is_column(expr) {
+            return Self::COLUMN;
+        }
+        Self {
+            fixed: 1,
+            columns: 0,
         }
     }
 
@@ -98,6 +98,10 @@ impl Made {
             *self.queries.entry(*query).or_default() += times;
         }
     }
+}
+
+pub(super) fn is_column(expr: &Expr) -> bool {
+    matches!(expr, Expr::Identifier(_) | Expr::CompoundIdentifier(_))
 }
 
 /// Whether a window is named where this stands.

@@ -115,6 +115,55 @@ fn whatever_stands_for_something_long_is_bounded_by_how_often_it_is_named() {
                 .join(","),
             "SELECT 1 FROM items WINDOW w AS (PARTITION BY {long}), {named}",
         ),
+        (
+            format!("{} AS y", ones(400)),
+            list("sum(1) OVER w", 100),
+            "SELECT {long} FROM items WINDOW w AS (PARTITION BY y,y,y,y,y) ORDER BY 1 IN ({named})",
+        ),
+        (
+            "items".to_owned(),
+            (0..400)
+                .map(|at| format!("sum(a) OVER (ORDER BY a + {at})"))
+                .collect::<Vec<_>>()
+                .join(","),
+            "SELECT {named} FROM {long}",
+        ),
+        // What columns must be equal to.
+        (
+            "t0.a = 1".to_owned(),
+            (1..20)
+                .map(|at| format!("AND (t{at}.a) = t{0}.a + t{0}.a", at - 1))
+                .collect::<Vec<_>>()
+                .join(" "),
+            "SELECT 1 FROM items WHERE {long} {named}",
+        ),
+        (
+            ones(800),
+            list("a", 800),
+            "SELECT 1 FROM items WHERE ({long}) = a AND 1 IN ({named})",
+        ),
+        (
+            list("1", 800),
+            list("a", 800),
+            "SELECT 1 FROM (SELECT a FROM items WHERE a = (1 IN ({long}))) WHERE EXISTS (SELECT 1 IN ({named}))",
+        ),
+        // A query that is never read, copied with the one that it is in.
+        (
+            list("1", 2_000),
+            list("c", 60),
+            "WITH c AS (WITH j AS (SELECT 1 IN ({long})) SELECT a FROM items) SELECT 1 FROM {named}",
+        ),
+        (
+            (0..60)
+                .map(|at| format!("items t{at}"))
+                .collect::<Vec<_>>()
+                .join(","),
+            (1..50)
+                .map(|at| format!("c{at} AS (SELECT * FROM c{})", at - 1))
+                .collect::<Vec<_>>()
+                .join(","),
+            "WITH c0 AS (SELECT * FROM {long}), {named} SELECT 1 FROM c49",
+        ),
         // Joins by name.
         (
             format!("1 IN ({}) AS x", list("id", 800)),
@@ -173,6 +222,15 @@ fn whatever_stands_for_something_long_is_bounded_by_how_often_it_is_named() {
          EXISTS (SELECT 1 FROM invoices i WHERE i.user = u.id AND i.due < ?) AS late \
          FROM users u LEFT JOIN both b ON b.user = u.id WHERE u.name LIKE ? AND state <> 'even' \
          GROUP BY u.id, u.name HAVING balance <> 0 ORDER BY state, balance DESC LIMIT 50",
+        "WITH days AS (SELECT day, sum(paid) AS paid, sum(due) AS due, count(*) AS many FROM items GROUP BY day), \
+         rates AS (SELECT day, paid, due, many, (paid + due) * 1.0 / (many + paid - due + 1) AS rate FROM days), \
+         weeks AS (SELECT day / 7 AS week, avg(rate) AS rate, max(paid) - min(paid) + max(due) - min(due) AS span \
+         FROM rates WHERE rate > 0 AND paid > due GROUP BY week), \
+         moved AS (SELECT week, rate, span, rate * span + rate - span / (rate + span + 1) AS score FROM weeks), \
+         ranked AS (SELECT week, score, rank() OVER (ORDER BY score DESC) AS place, score - avg(score) OVER () AS off \
+         FROM moved WHERE score IS NOT NULL) \
+         SELECT week, place, off, CASE WHEN off > 0 THEN 'above' WHEN off < 0 THEN 'below' ELSE 'even' END AS kind \
+         FROM ranked WHERE place <= 10 AND kind <> 'even' ORDER BY place, kind",
         "SELECT * FROM (SELECT * FROM a UNION ALL SELECT * FROM b UNION ALL SELECT * FROM c) x \
          JOIN (SELECT * FROM d UNION ALL SELECT * FROM e) y USING (id) NATURAL JOIN f WHERE x.kind IN (1, 2, 3)",
         "SELECT sum(a) OVER w, avg(a) OVER w, count(*) OVER w FROM items WINDOW w AS (PARTITION BY b ORDER BY id)",
