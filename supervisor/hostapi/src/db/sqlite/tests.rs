@@ -114,6 +114,14 @@ async fn the_guard_changes_neither_order_nor_names_nor_values() {
             json!([{ "a": 9 }, { "a": 3 }]),
         ),
         (
+            "SELECT a AS x FROM t UNION ALL SELECT 9 ORDER BY x DESC -- end",
+            json!([{ "x": 9 }, { "x": 3 }, { "x": 2 }, { "x": 1 }]),
+        ),
+        (
+            "SELECT a FROM (SELECT a FROM t UNION ALL SELECT a + 3 FROM t) ORDER BY -a",
+            json!([{ "a": 6 }, { "a": 5 }, { "a": 4 }, { "a": 3 }, { "a": 2 }, { "a": 1 }]),
+        ),
+        (
             "SELECT a FROM t UNION SELECT 9 ORDER BY a DESC",
             json!([{ "a": 9 }, { "a": 3 }, { "a": 2 }, { "a": 1 }]),
         ),
