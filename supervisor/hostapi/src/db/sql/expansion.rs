@@ -13,10 +13,12 @@ mod made;
 mod size;
 
 use std::collections::{HashMap, HashSet};
+use std::ops::ControlFlow;
 
 use sqlparser::ast::{
-    Expr, GroupByExpr, Join, NamedWindowExpr, OrderByKind, Query, Select, SelectItem, SetExpr,
-    SetOperator, SetQuantifier, Update, UpdateTableFromKind, Values, Visit,
+    DoUpdate, Expr, GroupByExpr, Join, NamedWindowExpr, OrderByKind, Query, Select, SelectItem,
+    SetExpr, SetOperator, SetQuantifier, Update, UpdateTableFromKind, Values, Visit,
+    visit_expressions,
 };
 
 use self::arm::Arm;
@@ -33,6 +35,9 @@ const TABLE: Amount = Amount {
     fixed: 1,
     columns: 0,
 };
+
+/// Unique indexes that a table is taken to have.
+const UNIQUE_INDEXES: u64 = 100;
 
 /// The statement, or a query in it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -248,6 +253,17 @@ impl Expansion {
         for table in from {
             self.joins(&table.joins);
         }
+    }
+
+    /// What an insert does instead, on a conflict with any unique index of its table: it stands in the statement once
+    /// for each.
+    pub(super) fn update_on_any_conflict(&mut self, update: &DoUpdate) {
+        let mut written = Amount::default();
+        let _all: ControlFlow<()> = visit_expressions(update, |expr| {
+            written.add(Amount::of(expr), 1);
+            ControlFlow::Continue(())
+        });
+        self.here().own.amount.add(written, UNIQUE_INDEXES);
     }
 
     /// The tables at the current place are joined so.

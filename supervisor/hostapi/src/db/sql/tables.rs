@@ -9,8 +9,9 @@ use std::collections::BTreeSet;
 use std::ops::ControlFlow;
 
 use sqlparser::ast::{
-    Expr, FromTable, ObjectName, ObjectNamePart, Query, Select, SelectItem, SetExpr,
-    SqliteOnConflict, Statement, TableFactor, TableObject, TableWithJoins, Visit, Visitor,
+    Expr, FromTable, ObjectName, ObjectNamePart, OnConflict, OnConflictAction, OnInsert, Query,
+    Select, SelectItem, SetExpr, SqliteOnConflict, Statement, TableFactor, TableObject,
+    TableWithJoins, Visit, Visitor,
 };
 use sqlparser::tokenizer::Location;
 
@@ -266,8 +267,18 @@ impl<'a> Walk<'a> {
     }
 
     fn statement(&mut self, statement: &Statement) -> Result<(), StatementError> {
-        if let Statement::Update(update) = statement {
-            self.expansion.update(update);
+        match statement {
+            Statement::Update(update) => self.expansion.update(update),
+            Statement::Insert(insert) => {
+                if let Some(OnInsert::OnConflict(OnConflict {
+                    conflict_target: None,
+                    action: OnConflictAction::DoUpdate(update),
+                })) = &insert.on
+                {
+                    self.expansion.update_on_any_conflict(update);
+                }
+            }
+            _ => {}
         }
         if self
             .statements

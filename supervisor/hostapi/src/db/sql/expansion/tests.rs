@@ -147,6 +147,11 @@ fn whatever_stands_for_something_long_is_bounded_by_how_often_it_is_named() {
             list("a", 800),
             "SELECT 1 FROM (SELECT a FROM items WHERE a = (1 IN ({long}))) WHERE EXISTS (SELECT 1 IN ({named}))",
         ),
+        (
+            list("b", 40),
+            list("b", 1_000),
+            "INSERT INTO items (a) VALUES (1) ON CONFLICT DO UPDATE SET a = 1 IN ({long}), b = 1 IN ({named})",
+        ),
         // A query that is never read, copied with the one that it is in.
         (
             list("1", 2_000),
@@ -231,6 +236,8 @@ fn whatever_stands_for_something_long_is_bounded_by_how_often_it_is_named() {
          FROM moved WHERE score IS NOT NULL) \
          SELECT week, place, off, CASE WHEN off > 0 THEN 'above' WHEN off < 0 THEN 'below' ELSE 'even' END AS kind \
          FROM ranked WHERE place <= 10 AND kind <> 'even' ORDER BY place, kind",
+        "INSERT INTO items (id, n) VALUES (?, 1) ON CONFLICT DO UPDATE SET n = n + excluded.n, at = datetime('now') \
+         WHERE n < 10",
         "SELECT * FROM (SELECT * FROM a UNION ALL SELECT * FROM b UNION ALL SELECT * FROM c) x \
          JOIN (SELECT * FROM d UNION ALL SELECT * FROM e) y USING (id) NATURAL JOIN f WHERE x.kind IN (1, 2, 3)",
         "SELECT sum(a) OVER w, avg(a) OVER w, count(*) OVER w FROM items WINDOW w AS (PARTITION BY b ORDER BY id)",
