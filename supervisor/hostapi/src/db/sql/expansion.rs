@@ -52,7 +52,7 @@ pub(super) struct Expansion {
     bodies: HashMap<*const Query, Part>,
     /// The part of each query around the current place, innermost last.
     within: Vec<Part>,
-    /// Columns in the query of a `WITH`: they are looked for where its name stands, also among aliases there.
+    /// Columns in the query of a `WITH`, in lower case: they are looked for where its name stands, also among aliases there.
     columns_of_named: HashSet<String>,
 }
 
@@ -85,7 +85,7 @@ struct Contents {
     text_of_named: u64,
     /// Functions over a window.
     overs: u64,
-    aliases: HashSet<String>,
+    aliases: Vec<String>,
     /// How often a column of its own may stand for a name or a number in it.
     by_alias: u64,
     /// Whether one may for a name in a query in it.
@@ -227,7 +227,7 @@ impl Expansion {
                 SelectItem::ExprWithAlias { expr, alias } => {
                     let made = self.made(expr);
                     self.here().arm().columns.push(made);
-                    self.here().aliases.insert(name(&alias.value));
+                    self.here().aliases.push(alias.value.clone());
                 }
             }
         }
@@ -288,7 +288,7 @@ impl Expansion {
     /// An expression stands at the current place, and is so much work beside.
     pub(super) fn expression(&mut self, expr: &Expr, work: u64) {
         if let Expr::Identifier(column) = expr {
-            self.alias(name(&column.value));
+            self.alias(&column.value);
         }
         let here = self.here();
         here.own.amount.add(Amount::of(expr), 1);
@@ -299,13 +299,13 @@ impl Expansion {
     }
 
     /// This name stands at the current place, and is perhaps an alias.
-    fn alias(&mut self, column: String) {
+    fn alias(&mut self, column: &str) {
         let mut visible = true;
         for (out, Part(around)) in self.within.iter().rev().enumerate() {
             let Some(part) = self.parts.get_mut(*around) else {
                 return;
             };
-            if visible && part.aliases.contains(&column) {
+            if visible && part.has_alias(column) {
                 part.by_alias += u64::from(out == 0);
                 part.by_alias_within |= out > 0;
             }
@@ -314,7 +314,7 @@ impl Expansion {
                 // It does not see who reads it, but those around.
                 Place::Source => visible = false,
                 Place::Named => {
-                    self.columns_of_named.insert(column);
+                    self.columns_of_named.insert(column.to_ascii_lowercase());
                     return;
                 }
             }
@@ -335,6 +335,13 @@ impl Expansion {
 }
 
 impl Contents {
+    /// Names are compared without regard to ASCII case.
+    fn has_alias(&self, name: &str) -> bool {
+        self.aliases
+            .iter()
+            .any(|one| one.eq_ignore_ascii_case(name))
+    }
+
     /// The one at the current place.
     fn arm(&mut self) -> &mut Arm {
         if self.arms.is_empty() {
@@ -342,11 +349,6 @@ impl Contents {
         }
         self.arms.last_mut().expect("one was there or is now")
     }
-}
-
-/// Names are compared without regard to ASCII case.
-fn name(text: &str) -> String {
-    text.to_ascii_lowercase()
 }
 
 #[cfg(test)]

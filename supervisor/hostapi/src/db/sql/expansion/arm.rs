@@ -1,6 +1,6 @@
 //! One `SELECT` of a query, or `VALUES`, or what stands outside of all.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 
 use sqlparser::ast::{BinaryOperator, Expr, Join, JoinConstraint, JoinOperator};
 
@@ -9,7 +9,7 @@ use super::made::{Amount, Made, is_column};
 #[derive(Default)]
 pub(super) struct Arm {
     /// The parts that it reads from, and how often each.
-    pub(super) sources: HashMap<usize, u64>,
+    pub(super) sources: BTreeMap<usize, u64>,
     /// How many tables it reads.
     pub(super) tables: u64,
     /// Its columns that are made of something.

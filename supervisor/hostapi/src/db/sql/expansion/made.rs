@@ -1,6 +1,6 @@
 //! What an expression is made of, and how much that is once its columns are replaced.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 
 use sqlparser::ast::{Expr, Query, Visit, Visitor, WindowType};
@@ -73,7 +73,7 @@ pub(super) struct Made {
     /// Beside what is in queries.
     pub(super) amount: Amount,
     /// Queries in it, and how often each.
-    pub(super) queries: HashMap<usize, u64>,
+    pub(super) queries: BTreeMap<usize, u64>,
     /// How often it names a window, which is copied there.
     pub(super) windows: u64,
 }

@@ -1,6 +1,6 @@
 //! What the parts of a statement come to.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 
 use super::arm::Arm;
 use super::made::{Amount, Made};
@@ -184,7 +184,7 @@ impl Expansion {
     ) -> Option<Queries> {
         let columns = contents.arms.iter().flat_map(|arm| &arm.columns);
         let in_columns = columns.flat_map(|made| &made.queries);
-        let mut queries = HashMap::new();
+        let mut queries = BTreeMap::new();
         for (query, times) in in_columns.chain(&contents.own.queries) {
             let one = self.size(*query, depth + 1, sizes)?;
             all.take(&one, *times);
@@ -195,7 +195,7 @@ impl Expansion {
 }
 
 /// What queries come to.
-struct Queries(HashMap<usize, Amount>);
+struct Queries(BTreeMap<usize, Amount>);
 
 impl Queries {
     /// Those in an expression.
