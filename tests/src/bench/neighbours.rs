@@ -73,6 +73,11 @@ const PART: f64 = 0.2;
 /// Once it does its worst, before anything is counted.
 const WARM_UP: Duration = Duration::from_secs(1);
 
+/// What other virtual machines may take of the processors, in percent, for a measurement to count. It is repeated while
+/// they take more, and after so many times the one counts in which they took least.
+const TAKEN_PERCENT: f64 = 1.0;
+const TIMES: u32 = 8;
+
 /// The section.
 #[derive(Debug, Default)]
 pub(super) struct Neighbours {
@@ -98,7 +103,9 @@ impl Section for Neighbours {
                      to its four outputs; sends host calls that were encoded beforehand, and reads no answer; \
                      or one of these. It does so for a second before anything is counted. Shares are percent \
                      of one processor; the load is one thread, and has the priority before all others, so that \
-                     what is measured is Pinfold and not the load.",
+                     what is measured is Pinfold and not the load. A measurement in which other virtual \
+                     machines took more than 1 % of the processors is repeated, up to 8 times, until one has \
+                     less; if none has, the one with least counts.",
             subjects: vec![
                 Subject::new(LOUD, Role::Ours).absent_for(root),
                 Subject::new(QUIET, Role::Peer).absent_for(root),
@@ -112,6 +119,7 @@ impl Section for Neighbours {
                 less("plugin", "the plugin's", "%", false),
                 less("neighbour", "the neighbour's", "%", false),
                 less("load", "the load's", "%", false),
+                less("taken", "taken by other machines", "%", false),
             ],
             plots: vec![Plot::bars(
                 "p99",
@@ -176,9 +184,16 @@ impl Section for Neighbours {
             ensure!(told == json!(acts), "the neighbour answered {told}");
         }
         load.run(Pace::Rate(rate), WARM_UP)?;
-        let (begin, before) = (Instant::now(), processes.times()?);
-        let found = load.run(Pace::Rate(rate), lasting)?;
-        let (took, after) = (begin.elapsed(), processes.times()?);
+        let mut least: Option<(f64, Values)> = None;
+        for _ in 0..TIMES {
+            let (taken, values) = once(&mut load, Pace::Rate(rate), lasting, &processes)?;
+            if least.as_ref().is_none_or(|(least, _)| taken < *least) {
+                least = Some((taken, values));
+            }
+            if taken <= TAKEN_PERCENT {
+                break;
+            }
+        }
         // One that was ended has done nothing.
         daemon.serves(NEIGHBOUR)?;
         ensure!(
@@ -186,12 +201,8 @@ impl Section for Neighbours {
             "a plugin was started again under the load"
         );
         daemon.stop()?;
-        let mut values = figures(found);
+        let (_, mut values) = least.context("measured at least once")?;
         values.insert("rate".to_owned(), rate);
-        for ((name, before), (_, after)) in before.into_iter().zip(after) {
-            let share = (after - before).as_secs_f64() / took.as_secs_f64();
-            values.insert(name.to_owned(), share * 100.0);
-        }
         Ok(values)
     }
 
@@ -214,6 +225,60 @@ impl Section for Neighbours {
             ))
         };
         results.cases().iter().filter_map(remark).collect()
+    }
+}
+
+/// What other machines took meanwhile, in percent of the processors, and all figures of one measurement.
+fn once(
+    load: &mut Load,
+    pace: Pace,
+    lasting: Duration,
+    processes: &Processes,
+) -> anyhow::Result<(f64, Values)> {
+    let (begin, before, machine) = (Instant::now(), processes.times()?, Ticks::read()?);
+    let found = load.run(pace, lasting)?;
+    let (took, after) = (begin.elapsed(), processes.times()?);
+    let taken = Ticks::read()?.taken_since(machine);
+    let mut values = figures(found);
+    values.insert("taken".to_owned(), taken);
+    for ((name, before), (_, after)) in before.into_iter().zip(after) {
+        let share = (after - before).as_secs_f64() / took.as_secs_f64();
+        values.insert(name.to_owned(), share * 100.0);
+    }
+    Ok((taken, values))
+}
+
+/// Ticks of all processors since the machine began: proc_stat(5).
+#[derive(Clone, Copy)]
+struct Ticks {
+    all: u64,
+    /// Those that another virtual machine had.
+    taken: u64,
+}
+
+impl Ticks {
+    fn read() -> anyhow::Result<Self> {
+        let path = "/proc/stat";
+        let text = fs::read_to_string(path).with_context(|| format!("read {path}"))?;
+        // user, nice, system, idle, iowait, irq, softirq, steal; what guests have is in user.
+        let line = text.lines().next().context(path)?;
+        let ticks: Vec<u64> = line
+            .split_whitespace()
+            .skip(1)
+            .take(8)
+            .map(str::parse)
+            .collect::<Result<_, _>>()
+            .context(path)?;
+        Ok(Self {
+            all: ticks.iter().sum(),
+            taken: *ticks.get(7).context(path)?,
+        })
+    }
+
+    /// In percent.
+    fn taken_since(self, before: Self) -> f64 {
+        let all = self.all.saturating_sub(before.all).max(1);
+        self.taken.saturating_sub(before.taken) as f64 / all as f64 * 100.0
     }
 }
 
