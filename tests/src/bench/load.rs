@@ -4,6 +4,7 @@
 //! At a rate a request's time begins when it was due, not when a connection was free for it, so that a
 //! server that stops for a while is charged with all that came meanwhile.
 
+use std::collections::VecDeque;
 use std::io::{ErrorKind, Read as _, Write as _};
 use std::net::TcpStream;
 use std::process::{Command, Stdio};
@@ -98,7 +99,8 @@ impl Load {
             answers,
             request,
         } = self;
-        let mut idle: Vec<usize> = (0..streams.len()).collect();
+        // In turn: on one that nothing is asked on the gateway waits no longer than ten seconds.
+        let mut idle: VecDeque<usize> = (0..streams.len()).collect();
         let mut busy: Vec<usize> = Vec::with_capacity(streams.len());
         let mut times = Vec::new();
         let (begin, own) = (Instant::now(), own_time());
@@ -115,7 +117,9 @@ impl Load {
                 if next > now || next >= end {
                     break next;
                 }
-                let Some(free) = idle.pop() else { break next };
+                let Some(free) = idle.pop_front() else {
+                    break next;
+                };
                 let (mut stream, answer) = (&streams[free], &mut answers[free]);
                 stream.write_all(request).context("send a request")?;
                 answer.due = Some(next);
@@ -152,7 +156,7 @@ impl Load {
                     let due = answers[at].due.take().context("nothing was asked")?;
                     times.push(now - due);
                     busy.swap_remove(place);
-                    idle.push(at);
+                    idle.push_back(at);
                 }
             }
         }
