@@ -16,7 +16,7 @@ use bytes::Bytes;
 use futures_util::TryStreamExt as _;
 use pinfold_policy::{ByteSize, PluginId};
 use sqlx::ConnectOptions;
-use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode};
+use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection, SqliteJournalMode};
 use sqlx::{AssertSqlSafe, Either, Executor, Row};
 
 use self::lanes::{Lane, Lanes};
@@ -53,6 +53,10 @@ const WRITE_LIMIT_BYTES: u64 = 1024 * 1024 * 1024;
 /// largest size. What one statement takes is bounded before it runs, but by its text, and SQLite knows no bound
 /// for a single one.
 const HEAP_LIMIT_BYTES: u64 = 1024 * 1024 * 1024;
+
+/// Longest schema that a plugin may add to, as text. Each connection has all of it in memory, as up to some sixty times
+/// its length, and reads it whole when it has changed.
+const SCHEMA_LIMIT_BYTES: usize = 1024 * 1024;
 
 /// Prepared statements kept for each connection: a query takes two.
 const STATEMENTS_KEPT: usize = 128;
@@ -186,7 +190,12 @@ impl SqliteDatabase {
             deadline,
             longest: Some(self.write_time),
         };
+        let drops = classified.changes.removed || classified.dropped_index.is_some();
+        let adds = !changes_rows && !drops;
         run(writer, plugin, until, kept, async move |lane| {
+            if adds {
+                check_schema(&mut lane.connection).await?;
+            }
             let query = sqlx::query_with(AssertSqlSafe(sql), arguments);
             let mut results = lane.connection.fetch_many(query);
             // Rows it has none; when its count is there it is committed.
@@ -338,6 +347,19 @@ async fn run<T>(
         }
         Some(Err(Failure::Broken(error))) => Err(RunError::Database(explain(&error))),
     }
+}
+
+/// Fails where the schema has no room for more.
+async fn check_schema(connection: &mut SqliteConnection) -> Result<(), Failure> {
+    const SQL: &str = "SELECT coalesce(sum(octet_length(sql)), 0) FROM main.sqlite_schema";
+    let bytes: i64 = sqlx::query_scalar(SQL).fetch_one(connection).await?;
+    if usize::try_from(bytes).is_ok_and(|bytes| bytes < SCHEMA_LIMIT_BYTES) {
+        return Ok(());
+    }
+    Err(Failure::Limit(HostError::TooLarge {
+        what: "the schema",
+        limit_bytes: SCHEMA_LIMIT_BYTES,
+    }))
 }
 
 /// Whether a connection may keep a statement prepared.

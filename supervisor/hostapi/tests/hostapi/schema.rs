@@ -223,3 +223,33 @@ async fn a_view_that_is_granted_shows_what_it_was_made_to_show() {
         .unwrap();
     assert_eq!(rows, json!([{ "name": "seen" }]));
 }
+
+/// Every connection has all of it in its memory.
+#[tokio::test]
+async fn a_schema_of_a_mebibyte_is_not_added_to() {
+    let world = World::new().await;
+    let plugin = caller("p", OWN);
+    let checks = vec!["a"; 9_000].join(",");
+    let mut made = 0;
+    let error = loop {
+        let sql = format!("CREATE TABLE gk_{made} (a INT CHECK (a IN ({checks})))");
+        match world.exec(&plugin, &sql).await {
+            Ok(_) => made += 1,
+            Err(error) => break error,
+        }
+        assert!(made < 100, "no end");
+    };
+    assert_eq!(error.code(), "hostapi.too-large");
+    assert_eq!(error.to_string(), "the schema is larger than 1048576 bytes");
+    assert!(made > 50, "{made}");
+    // What is there can be used, and go.
+    world
+        .exec(&plugin, "INSERT INTO gk_0 VALUES (1)")
+        .await
+        .unwrap();
+    world.exec(&plugin, "DROP TABLE gk_1").await.unwrap();
+    world
+        .exec(&plugin, "CREATE TABLE gk_1 (a INT)")
+        .await
+        .unwrap();
+}
