@@ -21,8 +21,9 @@ use crate::jail::{
 use crate::launcher::controls::{Findings, Tried, control_of};
 use crate::stage::{self, Stage};
 
-/// Longest time for the launch, and again for the program; both together take some milliseconds.
-const PATIENCE: Duration = Duration::from_secs(5);
+/// Longest time for the launch, and again for the program. Both together take some milliseconds, and some seconds on an
+/// emulated machine that is busy.
+const PATIENCE: Duration = Duration::from_secs(8);
 
 /// Processes and threads of the program's jail, and its memory.
 pub(super) const PROCESSES: u32 = 8;
