@@ -85,7 +85,8 @@ struct Contents {
     text_of_named: u64,
     /// Functions over a window.
     overs: u64,
-    aliases: Vec<String>,
+    /// In lower case.
+    aliases: HashSet<String>,
     /// How often a column of its own may stand for a name or a number in it.
     by_alias: u64,
     /// Whether one may for a name in a query in it.
@@ -205,9 +206,7 @@ impl Expansion {
         for window in &select.named_window {
             let made = self.made(window);
             let here = self.here();
-            for (query, times) in &made.queries {
-                *here.own.queries.entry(*query).or_default() += times;
-            }
+            here.own.add_queries(&made);
             here.windows.add(&made);
             // Made of another, of which it is a copy.
             let NamedWindowExpr::WindowSpec(window) = &window.1 else {
@@ -227,7 +226,7 @@ impl Expansion {
                 SelectItem::ExprWithAlias { expr, alias } => {
                     let made = self.made(expr);
                     self.here().arm().columns.push(made);
-                    self.here().aliases.push(alias.value.clone());
+                    self.here().aliases.insert(alias.value.to_ascii_lowercase());
                 }
             }
         }
@@ -288,7 +287,7 @@ impl Expansion {
     /// An expression stands at the current place, and is so much work beside.
     pub(super) fn expression(&mut self, expr: &Expr, work: u64) {
         if let Expr::Identifier(column) = expr {
-            self.alias(&column.value);
+            self.alias(column.value.to_ascii_lowercase());
         }
         let here = self.here();
         here.own.amount.add(Amount::of(expr), 1);
@@ -298,14 +297,14 @@ impl Expansion {
         here.work = here.work.saturating_add(work);
     }
 
-    /// This name stands at the current place, and is perhaps an alias.
-    fn alias(&mut self, column: &str) {
+    /// This name, in lower case, stands at the current place, and is perhaps an alias.
+    fn alias(&mut self, column: String) {
         let mut visible = true;
         for (out, Part(around)) in self.within.iter().rev().enumerate() {
             let Some(part) = self.parts.get_mut(*around) else {
                 return;
             };
-            if visible && part.has_alias(column) {
+            if visible && part.aliases.contains(&column) {
                 part.by_alias += u64::from(out == 0);
                 part.by_alias_within |= out > 0;
             }
@@ -314,7 +313,7 @@ impl Expansion {
                 // It does not see who reads it, but those around.
                 Place::Source => visible = false,
                 Place::Named => {
-                    self.columns_of_named.insert(column.to_ascii_lowercase());
+                    self.columns_of_named.insert(column);
                     return;
                 }
             }
@@ -335,13 +334,6 @@ impl Expansion {
 }
 
 impl Contents {
-    /// Names are compared without regard to ASCII case.
-    fn has_alias(&self, name: &str) -> bool {
-        self.aliases
-            .iter()
-            .any(|one| one.eq_ignore_ascii_case(name))
-    }
-
     /// The one at the current place.
     fn arm(&mut self) -> &mut Arm {
         if self.arms.is_empty() {

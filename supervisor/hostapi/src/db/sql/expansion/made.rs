@@ -94,6 +94,10 @@ impl Made {
     pub(super) fn add(&mut self, other: &Self) {
         self.amount.add(other.amount, 1);
         self.windows = self.windows.saturating_add(other.windows);
+        self.add_queries(other);
+    }
+
+    pub(super) fn add_queries(&mut self, other: &Self) {
         for (query, times) in &other.queries {
             *self.queries.entry(*query).or_default() += times;
         }

@@ -92,11 +92,8 @@ impl Expansion {
         // An alias stands for a column of this one, a name for one of its sources.
         let named = sources.column.or(all.column);
         let has_aliases = !contents.aliases.is_empty();
-        let by_alias = contents.by_alias_within
-            || self
-                .columns_of_named
-                .iter()
-                .any(|name| contents.has_alias(name));
+        let by_alias =
+            contents.by_alias_within || !contents.aliases.is_disjoint(&self.columns_of_named);
         let mut own = contents.own.amount.with(sources.column);
         own.add(
             window.with(if has_aliases { named } else { sources.column }),
