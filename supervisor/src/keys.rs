@@ -28,7 +28,7 @@ pub(crate) enum KeyFileError {
     },
     #[error("{path} is not there: the key may sign nothing")]
     NoRules { path: PathBuf },
-    #[error("{path}: {source}")]
+    #[error("{path} does not say what the key may sign")]
     Rules {
         path: PathBuf,
         source: KeyRulesError,

@@ -111,8 +111,8 @@ impl HostCalls {
                 counts.push((others, 1));
             }
         }
-        drop(counts);
         if was_empty {
+            // While the counts are held: whoever counts the next call then knows that it will be taken.
             self.fold.wait_with(Arc::clone(&self.own));
         }
     }

@@ -191,7 +191,7 @@ fn untrusted(
     findings.push(Finding::new(
         Rule::FileUntrusted,
         review::chain(error),
-        "only root, or the launcher's user, may own and write it and every directory above it: chown and chmod it",
+        surroundings::OWNERS,
     ));
     lint::sort(&mut findings);
     Checked {

@@ -343,9 +343,8 @@ fn refused_key(refusal: &KeyRefusal) -> Finding {
     Finding::new(rule, refusal.to_string(), help)
 }
 
-/// What to do where a file of `data-dir` is not trusted.
-const OWNERS: &str =
-    "only root, or the launcher's user, may own and write it and every directory above it";
+/// What to do where a file is not trusted.
+pub(super) const OWNERS: &str = "only root, or the launcher's user, may own and write it and each directory above: chown, chmod";
 
 /// What is wrong with `data-dir` itself, and what to do; `absent` where it has no files. None where it
 /// is another fault.
