@@ -123,7 +123,8 @@ impl Section for Crowd {
     }
 }
 
-fn name(number: usize) -> String {
+/// The name of one of many plugins.
+pub(super) fn name(number: usize) -> String {
     format!("crowd-{number:03}")
 }
 

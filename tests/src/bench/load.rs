@@ -1,4 +1,4 @@
-//! One thread that sends the same HTTP request over many connections: as often as it is answered, or
+//! One thread that sends a few HTTP requests in turn over many connections: as often as they are answered, or
 //! at a constant rate whatever the answers do.
 //!
 //! At a rate a request's time begins when it was due, not when a connection was free for it, so that a
@@ -6,15 +6,13 @@
 
 use std::collections::VecDeque;
 use std::io::{ErrorKind, Read as _, Write as _};
-use std::net::TcpStream;
+use std::net::{SocketAddr, TcpStream};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail, ensure};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::time::{ClockId, clock_gettime};
-
-use super::wrk::Target;
 
 /// Longest wait for answers once nothing is sent any more.
 const LAST_LIMIT: Duration = Duration::from_secs(20);
@@ -47,7 +45,8 @@ pub(super) struct Found {
 pub(super) struct Load {
     streams: Vec<TcpStream>,
     answers: Vec<Partial>,
-    request: Vec<u8>,
+    /// One for each path, in turn.
+    requests: Vec<Vec<u8>>,
 }
 
 /// What has come on a connection since its last request.
@@ -58,25 +57,27 @@ struct Partial {
 }
 
 impl Load {
-    /// Connects.
-    pub(super) fn new(target: &Target) -> anyhow::Result<Self> {
-        let mut request = format!("GET {} HTTP/1.1\r\nhost: bench\r\n", target.path);
-        if let Some(token) = &target.token {
-            request += &format!("authorization: Bearer {token}\r\n");
-        }
-        request += "\r\n";
+    /// Connects so many times.
+    pub(super) fn new(
+        address: SocketAddr,
+        connections: usize,
+        paths: &[String],
+    ) -> anyhow::Result<Self> {
+        ensure!(!paths.is_empty(), "a load of nothing");
+        let request =
+            |path: &String| format!("GET {path} HTTP/1.1\r\nhost: bench\r\n\r\n").into_bytes();
         let connect = |_| {
-            let stream = TcpStream::connect(target.address)?;
+            let stream = TcpStream::connect(address)?;
             stream.set_nodelay(true)?;
             stream.set_nonblocking(true)?;
             Ok(stream)
         };
-        let streams: std::io::Result<Vec<_>> = (0..target.connections).map(connect).collect();
+        let streams: std::io::Result<Vec<_>> = (0..connections).map(connect).collect();
         let streams = streams.context("connect to the gateway")?;
         Ok(Self {
             answers: streams.iter().map(|_| Partial::default()).collect(),
             streams,
-            request: request.into_bytes(),
+            requests: paths.iter().map(request).collect(),
         })
     }
 
@@ -97,8 +98,9 @@ impl Load {
         let Self {
             streams,
             answers,
-            request,
+            requests,
         } = self;
+        let mut next_request = requests.iter().cycle();
         // In turn: on one that nothing is asked on the gateway waits no longer than ten seconds.
         let mut idle: VecDeque<usize> = (0..streams.len()).collect();
         let mut busy: Vec<usize> = Vec::with_capacity(streams.len());
@@ -121,6 +123,7 @@ impl Load {
                     break next;
                 };
                 let (mut stream, answer) = (&streams[free], &mut answers[free]);
+                let request = next_request.next().context("a request")?;
                 stream.write_all(request).context("send a request")?;
                 answer.due = Some(next);
                 busy.push(free);

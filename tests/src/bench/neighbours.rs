@@ -1,21 +1,20 @@
-//! One plugin under an even load, beside another that does nothing, and beside the same that does its
-//! worst.
+//! Plugins under an even load, beside one that does nothing, and beside the same that does its worst.
 
+use std::collections::BTreeMap;
 use std::fs;
-use std::sync::OnceLock;
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, ensure};
 use serde_json::json;
 
 use super::daemon::{Daemon, Installation, prepare};
-use super::gateway::{self, PLUGIN};
 use super::load::{Found, Load, Pace};
 use super::record::Results;
 use super::section::{
     About, Better, Case, Effort, Plot, Role, Section, Subject, Turn, Values, measure, without_root,
 };
-use super::wrk::Target;
+use super::{crowd, gateway, memory};
 use crate::go_fixture;
 
 const LOUD: &str = "hostile neighbour";
@@ -23,15 +22,20 @@ const QUIET: &str = "quiet neighbour";
 /// The neighbour, which has its acts by name.
 const FIXTURE: &str = "goatflow-torment";
 const NEIGHBOUR: &str = "neighbour";
-/// What it does, and what the report calls that. The first is what was asked for.
-const KINDS: [(&str, &[&str]); 6] = [
-    ("all at once", &["cpu", "memory", "fork", "output", "host"]),
-    ("processor", &["cpu"]),
-    ("memory", &["memory"]),
-    ("processes", &["fork"]),
-    ("output", &["output"]),
-    ("host calls", &["host"]),
+/// All of its acts.
+const EVERYTHING: &[&str] = &["cpu", "memory", "fork", "output", "host"];
+/// What the report calls it, beside how many others, and what the neighbour does. The first is what was asked for.
+const KINDS: [(&str, u64, &[&str]); 7] = [
+    ("beside 299 others", 299, EVERYTHING),
+    ("all at once", 1, EVERYTHING),
+    ("processor", 1, &["cpu"]),
+    ("memory", 1, &["memory"]),
+    ("processes", 1, &["fork"]),
+    ("output", 1, &["output"]),
+    ("host calls", 1, &["host"]),
 ];
+/// In place of the 299 in a try.
+const FEW: u64 = 19;
 /// Its limits, and what it may ask for. Rates are the defaults.
 const POLICY: &str = "\
 [permissions]
@@ -57,8 +61,8 @@ const TIMES: u32 = 8;
 /// The section.
 #[derive(Debug, Default)]
 pub(super) struct Neighbours {
-    /// Requests a second that are asked for: the same throughout a run.
-    rate: OnceLock<f64>,
+    /// Requests a second that are asked of so many others: the same throughout a run.
+    rates: Mutex<BTreeMap<u64, f64>>,
 }
 
 impl Section for Neighbours {
@@ -68,11 +72,14 @@ impl Section for Neighbours {
         About {
             name: "neighbours",
             title: "A hostile neighbour",
-            question: "How much longer do one plugin's answers take while another does its worst?",
-            method: "Two plugins in one Pinfold. How many requests a second the gateway answers for the first \
-                     is found with as many connections as there are in its section, once in a run; then it \
+            question: "How much longer do other plugins' answers take while one does its worst?",
+            method: "Three hundred jailed plugins in one Pinfold, or two, of which one is the neighbour. The others \
+                     are asked in turn: two hundred and ninety-nine of the small plugin of [Hundreds of plugins at \
+                     once](#hundreds-of-plugins-at-once), or one with the whole library. How many requests a second \
+                     the gateway answers for them is found with as many connections as there are in its section, \
+                     once in a run; then it \
                      is asked for a fifth of that, at equal distances, whether or not earlier requests \
-                     were answered, and a request's time begins when it was due. The second has `cpu = \
+                     were answered, and a request's time begins when it was due. The neighbour has `cpu = \
                      \"20%\"`, 128 MiB and 64 processes, and rates of host calls as by default. It does \
                      nothing, or at once: spins on two threads for each processor; takes the memory that it \
                      may have, and gives it back; forks until it is refused, and ends its children; writes \
@@ -92,7 +99,7 @@ impl Section for Neighbours {
                 less("max_us", "slowest", "µs", false),
                 measure("rate", "requests", "/s", Better::More, false),
                 less("daemon", "the daemon's share", "%", false),
-                less("plugin", "the plugin's", "%", false),
+                less("others", "the others'", "%", false),
                 less("neighbour", "the neighbour's", "%", false),
                 less("load", "the load's", "%", false),
                 less("taken", "taken by other machines", "%", false),
@@ -110,38 +117,45 @@ impl Section for Neighbours {
         (0_u64..)
             .zip(KINDS)
             .take(count)
-            .map(|(number, (label, _))| Case::new(label, &[("kind", number)]))
+            .map(|(number, (label, others, _))| {
+                let (label, others) = match effort.quick {
+                    true => (format!("beside {FEW} others"), FEW),
+                    false => (label.to_owned(), others),
+                };
+                Case::new(label, &[("kind", number), ("others", others)])
+            })
             .collect()
     }
 
     fn prepare(&self) -> anyhow::Result<()> {
-        prepare(&[gateway::FIXTURE, FIXTURE]);
+        prepare(&[gateway::FIXTURE, memory::FIXTURE, FIXTURE]);
         Ok(())
     }
 
     fn measure(&self, turn: &Turn<'_>) -> anyhow::Result<Values> {
-        let daemon = Installation::new()?
-            .plugin(PLUGIN, &go_fixture(gateway::FIXTURE), &[])?
-            .plugin_under(POLICY, NEIGHBOUR, &go_fixture(FIXTURE), &[])?
-            .start(turn.group)?;
-        let mut load = Load::new(&Target {
-            address: daemon.address(),
-            path: gateway::path(PLUGIN, "open"),
-            token: None,
-            connections: gateway::CONNECTIONS,
-        })?;
+        let others: Vec<String> = (0..turn.case.count("others")).map(crowd::name).collect();
+        // Three hundred with the whole library are more than the launcher keeps staged.
+        let fixture = match others.len() {
+            1 => gateway::FIXTURE,
+            _ => memory::FIXTURE,
+        };
+        let mut installation =
+            Installation::new()?.plugin_under(POLICY, NEIGHBOUR, &go_fixture(FIXTURE), &[])?;
+        for other in &others {
+            installation = installation.plugin(other, &go_fixture(fixture), &[])?;
+        }
+        let daemon = installation.start(turn.group)?;
+        let paths: Vec<String> = others
+            .iter()
+            .map(|other| gateway::path(other, "open"))
+            .collect();
+        let mut load = Load::new(daemon.address(), gateway::CONNECTIONS, &paths)?;
         let lasting = Duration::from_secs_f64(turn.effort.seconds);
         load.run(Pace::Closed, WARM_UP)?;
-        let rate = match self.rate.get() {
-            Some(rate) => *rate,
-            None => {
-                let (_, found) = least_taken(|| load.run(Pace::Closed, lasting))?;
-                *self.rate.get_or_init(|| found.per_second() * PART)
-            }
-        };
+        let rate = self.rate(turn, &mut load)?;
         let processes = Processes::find(&daemon)?;
         if turn.subject == LOUD {
-            let (_, acts) = KINDS
+            let (_, _, acts) = KINDS
                 .get(turn.case.count("kind"))
                 .context("a kind of this section")?;
             let told = daemon.call(
@@ -157,8 +171,8 @@ impl Section for Neighbours {
             let found = load.run(Pace::Rate(rate), lasting)?;
             let (took, after) = (begin.elapsed(), processes.times()?);
             let mut values = figures(found);
-            for ((name, before), (_, after)) in before.into_iter().zip(after) {
-                let share = (after - before).as_secs_f64() / took.as_secs_f64();
+            for (name, time) in after {
+                let share = (time - before[name]).as_secs_f64() / took.as_secs_f64();
                 values.insert(name.to_owned(), share * 100.0);
             }
             Ok(values)
@@ -166,7 +180,7 @@ impl Section for Neighbours {
         // One that was ended has done nothing.
         daemon.serves(NEIGHBOUR)?;
         ensure!(
-            processes.same(&daemon)?,
+            processes == Processes::find(&daemon)?,
             "a plugin was started again under the load"
         );
         daemon.stop()?;
@@ -194,6 +208,22 @@ impl Section for Neighbours {
             ))
         };
         results.cases().iter().filter_map(remark).collect()
+    }
+}
+
+impl Neighbours {
+    /// A fifth of what such others answer, which is found where it is not known yet.
+    fn rate(&self, turn: &Turn<'_>, load: &mut Load) -> anyhow::Result<f64> {
+        let mut rates = self.rates.lock().unwrap_or_else(PoisonError::into_inner);
+        let others = turn.case.get("others");
+        if let Some(rate) = rates.get(&others) {
+            return Ok(*rate);
+        }
+        let lasting = Duration::from_secs_f64(turn.effort.seconds);
+        let (_, found) = least_taken(|| load.run(Pace::Closed, lasting))?;
+        let rate = found.per_second() * PART;
+        rates.insert(others, rate);
+        Ok(rate)
     }
 }
 
@@ -261,50 +291,54 @@ fn figures(mut found: Found) -> Values {
     ])
 }
 
-/// Whose processor time is looked at, by the names of the shares.
-struct Processes([(&'static str, u32); 3]);
+/// Whose processor time is looked at.
+#[derive(PartialEq, Eq)]
+struct Processes {
+    daemon: u32,
+    neighbour: u32,
+    others: Vec<u32>,
+}
 
 impl Processes {
     fn find(daemon: &Daemon) -> anyhow::Result<Self> {
-        Ok(Self([
-            ("daemon", daemon.pid()),
-            ("plugin", process(daemon, PLUGIN)?),
-            ("neighbour", process(daemon, NEIGHBOUR)?),
+        let path = format!("/api/pinfold/v1/plugins/{NEIGHBOUR}");
+        let neighbour = daemon.admin().get(&path)?.json()?["pid"].as_u64();
+        let neighbour = u32::try_from(neighbour.context("the neighbour has no process")?)?;
+        let plugins = daemon.jails()?.into_iter().map(|(_, plugin)| plugin);
+        let mut others: Vec<u32> = plugins.filter(|plugin| *plugin != neighbour).collect();
+        others.sort_unstable();
+        Ok(Self {
+            daemon: daemon.pid(),
+            neighbour,
+            others,
+        })
+    }
+
+    /// What each has used, by the names of the shares.
+    fn times(&self) -> anyhow::Result<BTreeMap<&'static str, Duration>> {
+        let others: anyhow::Result<Vec<Duration>> =
+            self.others.iter().map(|pid| time(*pid)).collect();
+        Ok(BTreeMap::from([
+            ("daemon", time(self.daemon)?),
+            ("neighbour", time(self.neighbour)?),
+            ("others", others?.into_iter().sum()),
         ]))
-    }
-
-    fn same(&self, daemon: &Daemon) -> anyhow::Result<bool> {
-        Ok(Self::find(daemon)?.0 == self.0)
-    }
-
-    /// What each has used, with its children that have ended: proc_pid_stat(5).
-    fn times(&self) -> anyhow::Result<Vec<(&'static str, Duration)>> {
-        let time = |(name, pid): (&'static str, u32)| {
-            let path = format!("/proc/{pid}/stat");
-            let text = fs::read_to_string(&path).with_context(|| format!("read {path}"))?;
-            // After the name, which is in parentheses and may hold anything, the state is field 3.
-            let (_, rest) = text.rsplit_once(") ").with_context(|| path.clone())?;
-            let fields: Vec<&str> = rest.split(' ').collect();
-            let ticks: u64 = fields
-                .get(11..15)
-                .context(path)?
-                .iter()
-                .filter_map(|field| field.parse::<u64>().ok())
-                .sum();
-            let tick =
-                Duration::from_secs(1) / u32::try_from(rustix::param::clock_ticks_per_second())?;
-            Ok((name, tick * u32::try_from(ticks)?))
-        };
-        self.0.into_iter().map(time).collect()
     }
 }
 
-/// The process of a plugin.
-fn process(daemon: &Daemon, plugin: &str) -> anyhow::Result<u32> {
-    let path = format!("/api/pinfold/v1/plugins/{plugin}");
-    let plugin = daemon.admin().get(&path)?.json()?;
-    let pid = plugin["pid"].as_u64();
-    Ok(u32::try_from(
-        pid.with_context(|| format!("no process: {plugin}"))?,
-    )?)
+/// The processor time of a process, with its children's that have ended: proc_pid_stat(5).
+fn time(pid: u32) -> anyhow::Result<Duration> {
+    let path = format!("/proc/{pid}/stat");
+    let text = fs::read_to_string(&path).with_context(|| format!("read {path}"))?;
+    // After the name, which is in parentheses and may hold anything, the state is field 3.
+    let (_, rest) = text.rsplit_once(") ").with_context(|| path.clone())?;
+    let fields: Vec<&str> = rest.split(' ').collect();
+    let ticks: u64 = fields
+        .get(11..15)
+        .context(path)?
+        .iter()
+        .filter_map(|field| field.parse::<u64>().ok())
+        .sum();
+    let tick = Duration::from_secs(1) / u32::try_from(rustix::param::clock_ticks_per_second())?;
+    Ok(tick * u32::try_from(ticks)?)
 }
