@@ -6,10 +6,11 @@ use std::os::unix::fs::MetadataExt;
 
 use super::ability;
 use super::harness::{
-    PLUGIN_ID, directory, has_landlock, inside, launch, lines, no_filter, outside, spec, stage,
+    PLUGIN_ID, directory, end_of, has_landlock, inside, launch, lines, missing_here, no_filter,
+    outside, spec, stage,
 };
-use pinfold_policy::Wanted;
-use pinfold_sandbox::jail::JailSpec;
+use pinfold_policy::{Control, Wanted};
+use pinfold_sandbox::jail::{ExitStatus, JailSpec};
 
 const EACCES: i32 = 13;
 const ENOSPC: i32 = 28;
@@ -132,6 +133,63 @@ fn a_script_runs_by_its_interpreter_of_the_stage_and_nothing_else_does() {
     spec.landlock = Wanted::Preferred;
     let outcome = if has_landlock(1) { "13" } else { "ok" };
     assert_eq!(inside(&spec), said(outcome));
+}
+
+/// A program (elf(5)) that ends at once, and that asks for a loader by these bytes.
+fn asking_for(loader: &[u8]) -> Vec<u8> {
+    // exit_group(0) in the machine's own words.
+    let (machine, code): (u64, [u64; 2]) = match cfg!(target_arch = "aarch64") {
+        true => (183, [0xd280_0000_d280_0bc8, 0xd400_0001]),
+        false => (62, [0x0fff_3100_0000_e7b8, 5]),
+    };
+    let (headers, code_at, loader_at) = (64_u64, 176_u64, 192_u64);
+    let length = u64::try_from(loader.len()).unwrap();
+    let all = loader_at + length;
+    let head: [u64; 8] = [
+        0x0001_0102_464c_457f,
+        0,
+        3 | (machine << 16) | (1 << 32),
+        code_at,
+        headers,
+        0,
+        (headers << 32) | (56 << 48),
+        2,
+    ];
+    // All of it, to be read and executed; then where the loader's name is.
+    let segment = [1 | (5 << 32), 0, 0, 0, all, all, 4096];
+    let name = [3 | (4 << 32), loader_at, 0, 0, length, length, 1];
+    let words = head.into_iter().chain(segment).chain(name).chain(code);
+    let mut bytes: Vec<u8> = words.flat_map(u64::to_le_bytes).collect();
+    bytes.extend(loader);
+    bytes
+}
+
+#[test]
+fn no_name_in_a_plugins_files_switches_landlock_off() {
+    use std::os::unix::fs::PermissionsExt;
+    let test = "no_name_in_a_plugins_files_switches_landlock_off";
+    if !ability::root(test) {
+        return;
+    }
+    let both = two_programs();
+    // What the loader asks for the kernel does not read: without a terminating zero, and longer than
+    // any path that can be opened in the jail.
+    let endless = format!("/plugin/{}ld", "./".repeat(2043));
+    for (name, loader) in [("entry", "/plugin/ld\0"), ("ld", endless.as_str())] {
+        let path = both.path().join(name);
+        fs::write(&path, asking_for(loader.as_bytes())).unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+    }
+    let mut spec = spec(&[]);
+    spec.stage = directory(both.path());
+    spec.entry = "entry".to_owned();
+    spec.landlock = Wanted::Preferred;
+    let jail = launch(&spec).unwrap();
+    let is_missing = missing_here(&jail)
+        .iter()
+        .any(|(control, _)| *control == Control::Landlock);
+    assert_eq!(is_missing, !has_landlock(1), "{:?}", jail.missing);
+    assert_eq!(end_of(&jail), Some(ExitStatus::Code(0)));
 }
 
 #[test]

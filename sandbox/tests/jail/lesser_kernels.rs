@@ -146,3 +146,23 @@ fn landlock_that_cannot_be_put_in_force_is_told_of_plugin_and_reaper() {
     let refused = with(refusing(), move || launch(&spec).unwrap_err().to_string());
     assert!([plugin, reaper].contains(&refused.as_str()), "{refused}");
 }
+
+#[test]
+fn a_place_that_landlock_cannot_grant_ends_the_launch_whatever_is_wished() {
+    let test = "a_place_that_landlock_cannot_grant_ends_the_launch_whatever_is_wished";
+    if !ability::root(test)
+        || !ability::has(test, "landlock", has_landlock(1), "this kernel has none")
+    {
+        return;
+    }
+    let refusing = vec![Answer {
+        call: libc::SYS_landlock_add_rule,
+        first: None,
+        errno: libc::EINVAL,
+    }];
+    // Preferred.
+    let refused = with(refusing, || {
+        launch(&spec(&["exit:0"])).unwrap_err().to_string()
+    });
+    assert_eq!(refused, "C8 landlock: allow /: invalid argument (EINVAL)");
+}
