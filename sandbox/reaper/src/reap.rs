@@ -50,7 +50,9 @@ fn stage_spoke() {
             report(&failed);
             sys::exit(setup::FAILED)
         }
-        None => report(&Message::Running),
+        None => {
+            report(&Message::Running);
+        }
     }
 }
 

@@ -70,23 +70,27 @@ impl Setup {
         let mut text = Text::new();
         text.describe(&failure);
         let Failure { step, errno, .. } = failure;
-        report(&Message::Missing {
+        let is_told = report(&Message::Missing {
             control,
             step,
             errno: errno.raw_os_error(),
             text: text.as_bytes(),
         });
-        Ok(())
+        // A control may be missing only where the launcher knows of it.
+        match is_told {
+            true => Ok(()),
+            false => Err(failure),
+        }
     }
 }
 
-/// Sends a message on the status channel. When the launcher is gone, so is whom to tell.
-pub(crate) fn report(message: &Message<'_>) {
+/// Sends a message on the status channel; whether all of it was sent. When the launcher is gone, so is
+/// whom to tell.
+pub(crate) fn report(message: &Message<'_>) -> bool {
     let mut packet = [0; LIMIT_BYTES];
     let length = message.write(&mut packet);
-    if let Some(packet) = packet.get(..length) {
-        rustix::io::write(sys::fixed(descriptor::STATUS), packet).unwrap_or_default();
-    }
+    let packet = packet.get(..length).unwrap_or_default();
+    rustix::io::write(sys::fixed(descriptor::STATUS), packet) == Ok(length)
 }
 
 /// Sends a message with a descriptor on the status channel.
