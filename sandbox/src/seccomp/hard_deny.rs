@@ -34,11 +34,19 @@ pub(super) fn reason(group: &Group, call: &Call) -> Option<&'static str> {
     })
 }
 
-/// Whether the list says anything of this call: that it is denied whole, or what must be tested of its
+/// Calls that are denied with some arguments.
+const BY_ARGUMENTS: [&str; 3] = ["clone", "socket", "socketpair"];
+
+/// The calls of which the list says anything: that they are denied whole, or what must be tested of their
 /// arguments.
+pub(super) fn listed() -> impl Iterator<Item = &'static str> {
+    let whole = CALLS.iter().flat_map(|(names, _)| names.iter().copied());
+    whole.chain(BY_ARGUMENTS)
+}
+
+/// Whether the list says anything of this call.
 pub(super) fn is_listed(call: &str) -> bool {
-    matches!(call, "clone" | "socket" | "socketpair")
-        || CALLS.iter().any(|(names, _)| names.contains(&call))
+    listed().any(|listed| listed == call)
 }
 
 /// The conditions under which an entry allows its call: one list for each way. An empty list in it

@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 
 use super::action::RET_USER_NOTIF;
-use super::assemble::statement;
+use super::assemble::{answer, statement};
 use super::compile::{CompileError, prologue, ranges, tree};
 use super::interpret::{JUMP_EQUAL, LOAD, RETURN};
 use super::{Action, Arch, Instruction, Profile, Program, hard_deny, syscalls};
@@ -46,6 +46,11 @@ impl Profile {
                 false => vec![told],
             };
             leaves.insert(number, leaf);
+        }
+        // The same for those that it does not mention.
+        let unmentioned = tell_what_is_allowed(answer(self.default_action()));
+        for number in hard_deny::listed().filter_map(|name| syscalls::number(arch, name)) {
+            leaves.entry(number).or_insert_with(|| vec![unmentioned]);
         }
         leaves.insert(sendmsg, all_but(hand_over));
         let mut instructions = prologue(arch);
@@ -89,7 +94,7 @@ fn all_but(arguments: &[u64; 6]) -> Vec<Instruction> {
 mod tests {
     use super::super::interpret;
     use super::*;
-    use crate::seccomp::SyscallData;
+    use crate::seccomp::{Errno, SyscallData};
 
     const HAND_OVER: [u64; 6] = [4, 0x1000, 0x4000, 0, 0, 0];
 
@@ -102,11 +107,51 @@ mod tests {
         }
     }
 
+    /// One that mentions next to nothing, with this answer to all the rest.
+    fn terse(default: &str) -> Profile {
+        let text = format!(
+            "schema = 1\nname = \"terse\"\narch = [\"x86_64\", \"aarch64\"]\n\
+             default = \"{default}\"\n[[group]]\nname = \"@mine\"\nwhy = \"A test.\"\n\
+             action = \"allow\"\ncalls = [\"read\", \"write\", \"sendmsg\"]\n\
+             [use]\ninclude = [\"@mine\"]\n"
+        );
+        Profile::parse(&text, "terse").unwrap()
+    }
+
+    #[test]
+    fn what_no_profile_may_allow_is_not_told_either_where_a_profile_does_not_mention_it() {
+        for arch in Arch::ALL {
+            let answers = |default: &str, name: &str| {
+                let watched = terse(default).compile_watched(arch, &HAND_OVER);
+                let number = syscalls::number(arch, name)?;
+                let instructions = watched.unwrap().unwrap();
+                interpret(instructions.instructions(), &data(arch, number, [0; 6])).ok()
+            };
+            let mut tried = 0;
+            for name in hard_deny::listed() {
+                if syscalls::number(arch, name).is_none() {
+                    continue;
+                }
+                for (default, action) in [("enosys", Errno::Enosys), ("eperm", Errno::Eperm)] {
+                    let refused = Some(Action::Errno(action).return_value());
+                    assert_eq!(answers(default, name), refused, "{arch} {name}");
+                }
+                assert_eq!(answers("kill", name), Some(RET_USER_NOTIF), "{arch} {name}");
+                tried += 1;
+            }
+            assert!(tried > 30, "{arch} {tried}");
+            assert_eq!(answers("enosys", "openat"), Some(RET_USER_NOTIF));
+        }
+    }
+
     #[test]
     fn whatever_a_profile_allows_is_told_and_nothing_is_allowed_that_is_not() {
+        let builtin = |name| Profile::builtin(name).unwrap();
+        let mut profiles: Vec<Profile> = Profile::builtin_names().map(builtin).collect();
+        profiles.push(terse("enosys"));
         for arch in Arch::ALL {
-            for name in Profile::builtin_names() {
-                let profile = Profile::builtin(name).unwrap();
+            for profile in &profiles {
+                let name = profile.name();
                 let plain = profile.compile(arch).unwrap();
                 let watched = profile.compile_watched(arch, &HAND_OVER).unwrap().unwrap();
                 for number in 0..1100 {
