@@ -19,7 +19,7 @@ use pinfold_policy::{
     WatchOrder,
 };
 use rustix::event::{PollFd, PollFlags, Timespec};
-use rustix::fs::{Mode, OFlags};
+use rustix::fs::{AtFlags, Mode, OFlags};
 use rustix::pipe::{PipeFlags, pipe_with};
 
 use self::child::{Word, answer_calls};
@@ -79,7 +79,7 @@ pub(super) struct Plan {
     /// The filter in place of the profile's own.
     pub(super) filter: Rc<[u8]>,
     program: Rc<Program>,
-    record: File,
+    record: Record,
 }
 
 impl Plan {
@@ -139,17 +139,43 @@ pub(super) fn plan(
     }))
 }
 
+/// The file that is written to. It goes again where nobody comes to write to it, so that starts that
+/// fail do not use up the names.
+#[derive(Debug)]
+struct Record {
+    file: File,
+    /// Directory and name, until somebody answers for the plugin.
+    place: Option<(OwnedFd, String)>,
+}
+
+impl Drop for Record {
+    fn drop(&mut self) {
+        let Some((directory, name)) = self.place.take() else {
+            return;
+        };
+        // Whoever ordered the run removes records too, and the name may be another one's by now.
+        let is_there = rustix::fs::fstat(&self.file).is_ok_and(|found| found.st_nlink > 0);
+        if is_there && let Err(errno) = rustix::fs::unlinkat(directory, &name, AtFlags::empty()) {
+            log::line(&format!("remove the record {name}: {errno}"));
+        }
+    }
+}
+
 /// A new record with its head.
-fn record(ground: &Ground, head: &WatchHead) -> io::Result<File> {
+fn record(ground: &Ground, head: &WatchHead) -> io::Result<Record> {
     let flags = OFlags::WRONLY | OFlags::APPEND | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
+    let directory = ground.watches.as_fd().try_clone_to_owned()?;
     for number in 0..WATCH_RECORDS_LIMIT {
         let name = format!("{}.{number}.calls", head.plugin);
-        match rustix::fs::openat(&ground.watches, name, flags, Mode::RUSR | Mode::WUSR) {
+        match rustix::fs::openat(&directory, &name, flags, Mode::RUSR | Mode::WUSR) {
             Err(rustix::io::Errno::EXIST) => {}
             opened => {
-                let mut file = File::from(opened?);
-                file.write_all(head.to_string().as_bytes())?;
-                return Ok(file);
+                let mut record = Record {
+                    file: File::from(opened?),
+                    place: Some((directory, name)),
+                };
+                record.file.write_all(head.to_string().as_bytes())?;
+                return Ok(record);
             }
         }
     }
@@ -183,14 +209,18 @@ impl Watcher {
     /// Begins to answer.
     pub(super) fn start(plan: Plan, listener: &OwnedFd) -> io::Result<Self> {
         let Plan {
-            program, record, ..
+            program,
+            mut record,
+            ..
         } = plan;
         let (words, theirs) = pipe_with(PipeFlags::CLOEXEC)?;
         rustix::io::ioctl_fionbio(&words, true)?;
-        let keep = [listener.as_fd(), record.as_fd(), theirs.as_fd()];
+        let keep = [listener.as_fd(), record.file.as_fd(), theirs.as_fd()];
         let child = spawn(&keep, || {
-            answer_calls(listener.as_fd(), &program, &record, theirs.as_fd())
+            answer_calls(listener.as_fd(), &program, &record.file, theirs.as_fd())
         })?;
+        // It is written to from here on, and stays.
+        record.place = None;
         Ok(Self {
             child,
             words: words.into(),

@@ -7,8 +7,8 @@ use std::os::unix::fs::MetadataExt;
 
 use rustix::io::Errno;
 use rustix::process::{
-    Pid, PidfdFlags, Signal, WaitId, WaitIdOptions, getpid, getppid, pidfd_open, pidfd_send_signal,
-    set_parent_process_death_signal, waitid,
+    Pid, PidfdFlags, Signal, WaitId, WaitIdOptions, getpid, getppid, kill_process, pidfd_open,
+    pidfd_send_signal, set_parent_process_death_signal, waitid,
 };
 
 /// Exit status of a child whose function panicked.
@@ -68,13 +68,28 @@ pub(crate) fn spawn(keep: &[BorrowedFd<'_>], work: impl FnOnce() -> u8) -> io::R
         pid => {
             let pid = Pid::from_raw(pid).ok_or(io::ErrorKind::Other)?;
             // Nobody else reaps our children, so the number is still this child's.
-            let pidfd = pidfd_open(pid, PidfdFlags::empty())?;
-            Ok(Child {
-                pidfd,
-                is_done: false,
-            })
+            match pidfd_open(pid, PidfdFlags::empty()) {
+                Ok(pidfd) => Ok(Child {
+                    pidfd,
+                    is_done: false,
+                }),
+                Err(errno) => {
+                    end(pid);
+                    Err(errno.into())
+                }
+            }
         }
     }
+}
+
+/// Kills and reaps a child of ours that there is no pidfd of, and waits for that.
+fn end(pid: Pid) {
+    // It may have ended meanwhile, which is as well.
+    let _killed = kill_process(pid, Signal::KILL);
+    while matches!(
+        waitid(WaitId::Pid(pid), WaitIdOptions::EXITED),
+        Err(Errno::INTR)
+    ) {}
 }
 
 fn run(parent: Pid, keep: &[RawFd], work: impl FnOnce() -> u8) -> i32 {
@@ -178,6 +193,10 @@ pub(crate) mod living {
             Self { program, pidfd }
         }
 
+        pub(crate) fn pid(&self) -> Pid {
+            Pid::from_child(&self.program)
+        }
+
         pub(crate) fn child(&self) -> Child {
             Child {
                 pidfd: open(&self.program),
@@ -227,6 +246,15 @@ mod tests {
         assert!(killed.reap());
         // Nobody is there to be waited for any more.
         let again = waitid(WaitId::PidFd(pidfd), WaitIdOptions::EXITED);
+        assert_eq!(again.unwrap_err(), Errno::CHILD);
+    }
+
+    #[test]
+    fn a_child_without_a_pidfd_is_ended_and_reaped() {
+        let living = Living::start();
+        let seen = living.hanging();
+        end(living.pid());
+        let again = waitid(WaitId::PidFd(seen.0.pidfd()), WaitIdOptions::EXITED);
         assert_eq!(again.unwrap_err(), Errno::CHILD);
     }
 

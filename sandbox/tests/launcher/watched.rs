@@ -256,6 +256,30 @@ fn an_order_counts_only_where_the_launcher_may_follow_it_and_it_is_the_owners() 
 }
 
 #[test]
+fn a_start_that_fails_before_anybody_answers_leaves_no_record() {
+    if !has_root("a_start_that_fails_before_anybody_answers_leaves_no_record") {
+        return;
+    }
+    let machine = Machine::with(ALLOWED);
+    order(&machine, "hello", 60);
+    // It is refused late, when there is a record already.
+    let more = "loopback = false\n[controls]\nnetwork-pool = \"required\"\n\
+                [trust]\nunsigned = true\n";
+    let refused = machine.run("hello", &["wait"], more).unwrap_err();
+    assert!(refused.message.contains("network-pool"), "{refused:?}");
+    let records = || {
+        let names = fs::read_dir(machine.path("state/watch")).unwrap();
+        let names = names.map(|entry| entry.unwrap().file_name().into_string().unwrap());
+        names.filter(|name| name.ends_with(".calls")).count()
+    };
+    assert_eq!(records(), 0);
+    // One that begins keeps its own.
+    let launched = machine.run("hello", &["wait"], "").unwrap();
+    assert!(launched.watched_until.is_some());
+    assert_eq!(records(), 1);
+}
+
+#[test]
 fn a_watched_instance_ends_with_its_run() {
     if !has_root("a_watched_instance_ends_with_its_run") {
         return;
