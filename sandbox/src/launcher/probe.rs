@@ -183,7 +183,7 @@ impl Taken {
         };
         let leaf = ground
             .groups
-            .leaf(&format!("trial-{number}"), &limits)
+            .leaf(&group_name(number), &limits)
             .map_err(|error| log::chain(&error));
         let ids = match (&mut ground.uids, ground.mode) {
             (Some(uids), Mode::Root) => uids
@@ -228,6 +228,12 @@ impl Taken {
             }
         }
     }
+}
+
+/// The group of a whole launch. Those of instances are named after their plugins, of which none begins
+/// like this.
+fn group_name(number: u64) -> String {
+    format!("_trial-{number}")
 }
 
 /// What the probe tries, from what a launch would use.
@@ -308,4 +314,19 @@ fn read_line(line: &str) -> Option<(Control, Tried)> {
             reason: fields.next()?.to_owned(),
         },
     ))
+}
+
+#[cfg(test)]
+mod tests {
+    use pinfold_policy::PluginId;
+
+    use super::*;
+
+    #[test]
+    fn no_plugins_instance_is_in_a_group_of_the_probes() {
+        let name = group_name(1);
+        let (plugin, _) = name.rsplit_once('-').unwrap();
+        assert!(PluginId::parse(plugin).is_err(), "{plugin}");
+        assert!(PluginId::parse("trial").is_ok());
+    }
 }
