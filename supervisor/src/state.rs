@@ -30,7 +30,7 @@ pub(crate) enum State {
     Draining,
     /// It was ended on request.
     Stopped,
-    /// It ended by itself and is started again after a while.
+    /// It ended by itself, or the machine was short of something to start it; it is started again after a while.
     BackingOff,
     /// It could not be started, or ended by itself too often.
     Failed,

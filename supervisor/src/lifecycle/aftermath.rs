@@ -105,18 +105,8 @@ impl Lifecycle {
     pub(super) fn back_off(&mut self, cause: String, served: Duration) {
         let settings = self.shared.catalogue.settings();
         let settings = &settings.restart;
-        let now = Instant::now();
-        match self.crashes.crashed(now, served, settings) {
-            Verdict::Again(wait) => {
-                self.due = Some(now + wait);
-                let told = Some(cause.clone());
-                self.shared.enter(State::BackingOff, told, |snapshot| {
-                    snapshot.reason = Some(cause);
-                    snapshot.next_start = TimeDelta::from_std(wait)
-                        .ok()
-                        .and_then(|wait| Utc::now().checked_add_signed(wait));
-                });
-            }
+        match self.crashes.crashed(Instant::now(), served, settings) {
+            Verdict::Again(wait) => self.start_after(wait, cause),
             Verdict::Loop(count) => {
                 self.due = None;
                 let reason = if settings.limit == 0 {
@@ -134,6 +124,24 @@ impl Lifecycle {
                 });
             }
         }
+    }
+
+    /// The machine was too short of something to start the plugin: it is tried until it is not.
+    pub(super) fn wait_for_machine(&mut self, cause: String) {
+        let settings = self.shared.catalogue.settings();
+        let wait = self.crashes.short(&settings.restart);
+        self.start_after(wait, cause);
+    }
+
+    fn start_after(&mut self, wait: Duration, cause: String) {
+        self.due = Some(Instant::now() + wait);
+        let told = Some(cause.clone());
+        self.shared.enter(State::BackingOff, told, |snapshot| {
+            snapshot.reason = Some(cause);
+            snapshot.next_start = TimeDelta::from_std(wait)
+                .ok()
+                .and_then(|wait| Utc::now().checked_add_signed(wait));
+        });
     }
 
     /// Leaves what serves to the next daemon, and ends whatever starts.

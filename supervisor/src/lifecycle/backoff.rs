@@ -13,6 +13,8 @@ use crate::config::RestartSection;
 pub(super) struct Crashes {
     /// The latest, oldest first; at most one more than the limit.
     times: VecDeque<Instant>,
+    /// Starts in a row since then that the machine was too short of something for.
+    shortages: usize,
 }
 
 /// What follows a crash.
@@ -28,6 +30,7 @@ impl Crashes {
     /// Forgets them: an operator or new files give the plugin another chance.
     pub(super) fn clear(&mut self) {
         self.times.clear();
+        self.shortages = 0;
     }
 
     /// Notes an end at `now`, after an instance had served for `served`.
@@ -41,6 +44,7 @@ impl Crashes {
             // As long as the longest wait: what came before has nothing to do with this.
             self.clear();
         }
+        self.shortages = 0;
         let window = settings.window.0;
         self.times
             .retain(|time| now.saturating_duration_since(*time) < window);
@@ -49,10 +53,23 @@ impl Crashes {
         if count > settings.limit as usize {
             return Verdict::Loop(count);
         }
-        let doublings = u32::try_from(count - 1).unwrap_or(u32::MAX).min(31);
-        let wait = settings.first.0.saturating_mul(1 << doublings);
-        Verdict::Again(jittered(wait.min(settings.longest.0)))
+        Verdict::Again(wait_after(count - 1, settings))
     }
+
+    /// How long to wait after a start that the machine was too short of something for. Nothing of the
+    /// plugin has ended: however often it is so, that is no crash loop.
+    pub(super) fn short(&mut self, settings: &RestartSection) -> Duration {
+        let before = self.shortages;
+        self.shortages = before.saturating_add(1);
+        wait_after(before, settings)
+    }
+}
+
+/// The wait after so many others.
+fn wait_after(before: usize, settings: &RestartSection) -> Duration {
+    let doublings = u32::try_from(before).unwrap_or(u32::MAX).min(31);
+    let wait = settings.first.0.saturating_mul(1 << doublings);
+    jittered(wait.min(settings.longest.0))
 }
 
 /// Between three quarters of the time and all of it, by chance: plugins that fell together, with
@@ -109,6 +126,29 @@ mod tests {
             };
             assert!(wait <= Duration::from_secs(1));
         }
+    }
+
+    #[test]
+    fn a_shortage_is_waited_for_up_to_the_longest_however_often_it_is_met_and_counts_as_no_crash() {
+        let none = RestartSection {
+            limit: 0,
+            ..settings()
+        };
+        let mut crashes = Crashes::default();
+        for expected in [1, 2, 4, 8, 16, 32, 64, 128, 256, 300, 300, 300] {
+            let wait = crashes.short(&none);
+            let full = Duration::from_secs(expected);
+            assert!(wait <= full && wait >= full.mul_f64(0.75), "{wait:?}");
+        }
+        // The first end after it is the first, and a shortage after that a new one.
+        let verdict = crashes.crashed(Instant::now(), Duration::ZERO, &settings());
+        assert!(
+            matches!(verdict, Verdict::Again(wait) if wait <= Duration::from_secs(1)),
+            "{verdict:?}"
+        );
+        assert!(crashes.short(&settings()) <= Duration::from_secs(1));
+        crashes.clear();
+        assert!(crashes.short(&settings()) <= Duration::from_secs(1));
     }
 
     #[test]

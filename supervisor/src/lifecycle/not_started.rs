@@ -102,6 +102,11 @@ impl NotStarted {
         }
     }
 
+    /// Whether the machine was short of something: nothing has ended by itself.
+    pub(super) fn is_shortage(&self) -> bool {
+        self.again && self.exit.is_none()
+    }
+
     /// A record of it in the audit trail: refused, or failed.
     pub(super) fn audit(&self, shared: &Shared) {
         let decision = match self.state {

@@ -258,12 +258,18 @@ impl Lifecycle {
         // What has served from these files may do so again, whatever it says now.
         let has_served = not_started.digest.is_some()
             && self.good.as_ref().map(|good| good.digest) == not_started.digest;
-        if not_started.state != State::Blocked && (not_started.again || has_served) {
-            self.back_off(reason, Duration::ZERO);
-        } else {
-            shared.enter(not_started.state, Some(reason.clone()), |snapshot| {
-                snapshot.reason = Some(reason);
-            });
+        match not_started.state {
+            State::Blocked => self.rest(State::Blocked, reason),
+            _ if not_started.is_shortage() => self.wait_for_machine(reason),
+            _ if not_started.again || has_served => self.back_off(reason, Duration::ZERO),
+            state => self.rest(state, reason),
         }
+    }
+
+    /// Until somebody mends it.
+    fn rest(&self, state: State, reason: String) {
+        self.shared.enter(state, Some(reason.clone()), |snapshot| {
+            snapshot.reason = Some(reason);
+        });
     }
 }

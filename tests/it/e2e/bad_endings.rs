@@ -228,6 +228,31 @@ fn a_locked_state_refuses_what_has_to_be_kept_and_serves_on() {
 }
 
 #[test]
+fn a_start_that_cannot_be_recorded_is_no_crash_and_is_made_once_it_can() {
+    if !super::can_run() {
+        return;
+    }
+    // Where any crash would be the last.
+    let daemon = Setup::new()
+        .plugin("g4", "goatflow-g4")
+        .without_restarts()
+        .start();
+    daemon.call("g4", "exit", &json!({"code": 5}));
+    daemon.in_state("g4", "failed");
+    let shm = daemon.base().join("state/pinfold.db-shm");
+    let held = File::options().read(true).write(true).open(shm).unwrap();
+    lock_writers(&held);
+    // Other files are another chance.
+    fs::write(daemon.base().join("plugins/g4/note"), "").unwrap();
+    let plugin = daemon.in_state("g4", "backing-off");
+    let reason = plugin["reason"].as_str().unwrap();
+    assert!(reason.contains("end that process"), "{reason}");
+    assert_eq!(plugin["last_exit"], "exited with status 5");
+    drop(held);
+    daemon.in_state("g4", "ready");
+}
+
+#[test]
 fn clients_that_take_all_descriptors_wait_and_everything_else_goes_on() {
     if !super::can_run() {
         return;
