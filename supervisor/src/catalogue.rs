@@ -3,6 +3,7 @@
 mod change;
 mod entry;
 mod left;
+mod put_off;
 mod reserve;
 mod scan;
 
@@ -38,6 +39,8 @@ use crate::store::audit::Trail;
 pub(crate) use change::ChangeError;
 pub(crate) use scan::ScanError;
 
+use put_off::PutOff;
+
 /// Most plugins of one daemon: bounds what a directory full of junk can start.
 const PLUGIN_LIMIT: usize = 1024;
 
@@ -65,6 +68,8 @@ pub(crate) struct Catalogue {
     entries: Mutex<BTreeMap<i64, Arc<Entry>>>,
     /// Set once the routes of those that have served before are in the table.
     reserved: OnceCell<()>,
+    /// Plugins that the watch has looked at again, until each has its task.
+    put_off: PutOff,
     settings: ArcSwap<LifeSettings>,
     events: Events,
     fault: Fault,
@@ -92,6 +97,7 @@ impl Catalogue {
             plugins: Mutex::default(),
             entries: Mutex::default(),
             reserved: OnceCell::new(),
+            put_off: PutOff::default(),
             events: Events::default(),
             fault: Fault::default(),
             turns,

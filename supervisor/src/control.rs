@@ -395,6 +395,12 @@ impl Administration {
         };
         let fault = self.catalogue.fault().text();
         warnings.extend(fault.map(|fault| format!("plugin directory: {fault}")));
+        let put_off = self.catalogue.count_put_off();
+        if put_off > 0 {
+            warnings.push(format!(
+                "not started yet: {put_off} of the plugins; the log says why"
+            ));
+        }
         let snapshots = self.catalogue.snapshots();
         warnings.extend(snapshots.iter().filter_map(|one| view::watched(one)));
         warnings

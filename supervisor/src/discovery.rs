@@ -122,7 +122,7 @@ impl Discovery {
     }
 
     /// Now and then: is what is watched still what lies there? Where nothing is watched, the
-    /// directory is looked at.
+    /// directory is looked at; and what could not be started is looked at again.
     async fn tick(&mut self) {
         match self.watch().await {
             // What could not be read a while ago may be readable again.
@@ -133,6 +133,10 @@ impl Discovery {
             // Before the watch began, anything may have happened.
             Watch::Begun => self.all_changed(None).await,
             Watch::Failed => self.look_around().await,
+        }
+        let now = Instant::now();
+        for plugin in self.catalogue.take_put_off() {
+            self.pending.changed(plugin, now);
         }
     }
 

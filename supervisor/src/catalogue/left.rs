@@ -11,13 +11,13 @@ use crate::store::audit::{Entry, PLUGIN_END, instance};
 
 impl Catalogue {
     /// Has everything end that the daemon before has left and nobody has asked for, once each plugin has
-    /// had its turn. Where one tries again that has not asked yet, what it may then ask for is left to the
-    /// launcher's own limit.
+    /// had its turn. Where one tries again that has not asked yet, or has no task yet to ask, what it may then
+    /// ask for is left to the launcher's own limit.
     pub(crate) async fn discard_all_left(&self) {
         let may_ask = |handle: &Handle| {
             handle.snapshot().state == State::BackingOff && !handle.has_asked_for_left()
         };
-        if !self.plugins().values().any(may_ask) {
+        if self.count_put_off() == 0 && !self.plugins().values().any(may_ask) {
             self.discard_left(None).await;
         }
     }

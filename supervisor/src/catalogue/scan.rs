@@ -108,8 +108,7 @@ impl Catalogue {
             return Some(handle);
         }
         if let Err(error) = self.reserve().await {
-            tracing::error!(plugin.id = %plugin, error = %Chain(&error), "plugin not started");
-            return None;
+            return self.put_off(plugin, &error);
         }
         let store = &self.parts.store;
         let known = async {
@@ -120,10 +119,7 @@ impl Catalogue {
         };
         let (number, enabled, routes) = match known.await {
             Ok(known) => known,
-            Err(error) => {
-                tracing::error!(plugin.id = %plugin, error = %Chain(&error), "plugin not started");
-                return None;
-            }
+            Err(error) => return self.put_off(plugin, &error),
         };
         let mut plugins = self.plugins();
         if let Some(handle) = plugins.get(plugin) {
@@ -140,9 +136,29 @@ impl Catalogue {
         plugins.insert(plugin.clone(), handle.clone());
         self.parts.meters.of(plugin);
         drop(plugins);
+        self.put_off.is_over(plugin);
         self.place_closed(number, plugin, routes, handle.observe());
         self.tasks.spawn(lifecycle.run(trigger));
         Some(handle)
+    }
+
+    /// Has the watch look at a plugin again that cannot be started now, unless somebody else has started it.
+    fn put_off(&self, plugin: &PluginId, error: &dyn std::error::Error) -> Option<Handle> {
+        let started = self.handle(plugin);
+        if started.is_none() && self.put_off.put(plugin) {
+            tracing::error!(plugin.id = %plugin, error = %Chain(error), "plugin not started, tried until it is");
+        }
+        started
+    }
+
+    /// The plugins that are to be looked at again, which they are not any more when this returns.
+    pub(crate) fn take_put_off(&self) -> Vec<PluginId> {
+        self.put_off.take_due()
+    }
+
+    /// How many plugins are there that could not be started yet.
+    pub(crate) fn count_put_off(&self) -> usize {
+        self.put_off.count()
     }
 
     /// Ends a plugin and forgets it, if `handle` is its newest.
@@ -200,7 +216,10 @@ impl Catalogue {
             (None, true) => {
                 self.start(plugin, Trigger::Files).await;
             }
-            (None, false) => self.withdraw_absent(|other| other != plugin),
+            (None, false) => {
+                self.put_off.is_over(plugin);
+                self.withdraw_absent(|other| other != plugin);
+            }
         }
     }
 

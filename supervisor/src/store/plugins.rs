@@ -19,13 +19,25 @@ impl Store {
     /// The plugin's number, given to it where it has none yet.
     pub(crate) async fn plugin_number(&self, plugin: &PluginId) -> Result<i64, StoreError> {
         let operation = "number a plugin";
+        let known = self.known_number(plugin).await;
+        // Nothing is written for one that is known: each commit waits for the disk.
+        if let Some(number) = known.map_err(failed(operation))? {
+            return Ok(number);
+        }
+        // Somebody else may do it at the same moment.
         let insert = sqlx::query("INSERT OR IGNORE INTO plugin (id) VALUES (?)");
         self.write(operation, insert.bind(plugin.as_str())).await?;
+        let given = self.known_number(plugin).await;
+        given
+            .and_then(|number| number.ok_or(sqlx::Error::RowNotFound))
+            .map_err(failed(operation))
+    }
+
+    async fn known_number(&self, plugin: &PluginId) -> Result<Option<i64>, sqlx::Error> {
         sqlx::query_scalar("SELECT number FROM plugin WHERE id = ?")
             .bind(plugin.as_str())
-            .fetch_one(&self.pool)
+            .fetch_optional(&self.pool)
             .await
-            .map_err(failed(operation))
     }
 
     /// Gives the number of a plugin up: should it come again, it is the youngest. What an operator
@@ -189,6 +201,21 @@ mod tests {
         assert_eq!(first, store.plugin_number(&b).await.unwrap());
         store.forget_plugin(&b).await.unwrap();
         assert!(store.plugin_number(&b).await.unwrap() > store.plugin_number(&a).await.unwrap());
+    }
+
+    #[tokio::test]
+    async fn the_number_of_a_plugin_that_is_known_waits_for_no_writer() {
+        let directory = tempfile::tempdir().unwrap();
+        let store = Store::open(&directory.path().join("pinfold.db"))
+            .await
+            .unwrap();
+        let a = "a".parse().unwrap();
+        let first = store.plugin_number(&a).await.unwrap();
+        let held = store.begin("hold the lock").await.unwrap();
+        let limit = std::time::Duration::from_secs(60);
+        let again = tokio::time::timeout(limit, store.plugin_number(&a)).await;
+        assert_eq!(again.unwrap().unwrap(), first);
+        drop(held);
     }
 
     #[tokio::test]
