@@ -3,6 +3,7 @@
 mod change;
 mod entry;
 mod left;
+mod looks;
 mod put_off;
 mod reserve;
 mod scan;
@@ -39,6 +40,7 @@ use crate::store::audit::Trail;
 pub(crate) use change::ChangeError;
 pub(crate) use scan::ScanError;
 
+use looks::Looks;
 use put_off::PutOff;
 
 /// Most plugins of one daemon: bounds what a directory full of junk can start.
@@ -70,6 +72,7 @@ pub(crate) struct Catalogue {
     reserved: OnceCell<()>,
     /// Plugins that the watch has looked at again, until each has its task.
     put_off: PutOff,
+    looks: Looks,
     settings: ArcSwap<LifeSettings>,
     events: Events,
     fault: Fault,
@@ -98,6 +101,7 @@ impl Catalogue {
             entries: Mutex::default(),
             reserved: OnceCell::new(),
             put_off: PutOff::default(),
+            looks: Looks::default(),
             events: Events::default(),
             fault: Fault::default(),
             turns,

@@ -3,6 +3,7 @@
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::time::Duration;
 
 use anyhow::Context as _;
 use clap::{CommandFactory as _, Parser};
@@ -20,6 +21,9 @@ use crate::{development, privileges, telemetry};
 const EXIT_CONFIG: u8 = 78;
 /// Exit status when the launcher is gone and both are to be started again (`EX_TEMPFAIL`).
 const EXIT_AGAIN: u8 = 75;
+
+/// How long the runtime's threads may take to end once everything else has.
+const THREADS_LIMIT: Duration = Duration::from_secs(2);
 
 /// Serves plugins over HTTP, each in a jail of its own.
 #[derive(Debug, Parser)]
@@ -170,7 +174,10 @@ fn begin(arguments: Arguments, sockets: Result<Sockets, SocketsError>) -> anyhow
         development,
         own_user,
     };
-    Ok(runtime.block_on(run::run(start))?)
+    let ended = runtime.block_on(run::run(start));
+    // What waits for a file system that does not answer ends with the process.
+    runtime.shutdown_timeout(THREADS_LIMIT);
+    Ok(ended?)
 }
 
 /// Raises the soft limit on descriptors to the hard one: each plugin takes some, and each client. A

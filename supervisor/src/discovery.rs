@@ -11,6 +11,7 @@ mod watcher;
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
+use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
 use pinfold_policy::PluginId;
@@ -23,6 +24,10 @@ use fingerprint::fingerprint;
 use pending::{Due, Pending};
 use watcher::{Changed, Changes, WatchError, Watcher};
 
+/// How long the daemon's start waits for the first watch: until then a plugin directory that does not answer keeps
+/// it from everything.
+const BEGIN_LIMIT: Duration = Duration::from_secs(10);
+
 /// What the plugin directory suffers from, for whoever shows warnings.
 #[derive(Debug, Default)]
 pub(crate) struct Fault(ArcSwapOption<String>);
@@ -34,7 +39,7 @@ impl Fault {
     }
 
     /// Tells a fault, unless it is the one that was told last.
-    fn tell(&self, error: &dyn std::error::Error) {
+    pub(crate) fn tell(&self, error: &dyn std::error::Error) {
         let text = Chain(error).to_string();
         if self.text().is_none_or(|told| *told != text) {
             tracing::error!(error = %text, "plugin directory not watched, looked at now and then");
@@ -78,19 +83,31 @@ impl Discovery {
             seen: HashMap::new(),
             pending,
         };
-        discovery.watch().await;
+        let watched = tokio::time::timeout(BEGIN_LIMIT, discovery.watch()).await;
+        if watched.is_err() {
+            let path = discovery.catalogue.plugin_dir().to_owned();
+            let silent = WatchError::Silent { path };
+            discovery.catalogue.fault().tell(&silent);
+        }
         discovery
     }
 
-    /// Takes in what changes until `stop` is cancelled.
+    /// Takes in what changes until `stop` is cancelled, also where a look is under way that gets no answer.
     pub(crate) async fn run(mut self, stop: CancellationToken) {
+        tokio::select! {
+            biased;
+            () = stop.cancelled() => {}
+            () = self.take_in() => {}
+        }
+    }
+
+    async fn take_in(&mut self) {
         let every = self.catalogue.settings().discovery.interval.0;
         let mut ticks = tokio::time::interval_at(Instant::now() + every, every);
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
             let next = self.pending.next();
             tokio::select! {
-                () = stop.cancelled() => return,
                 changed = self.changes.next() => self.changed(changed).await,
                 _ = ticks.tick() => self.tick().await,
                 () = tokio::time::sleep_until(next.unwrap_or_else(Instant::now)), if next.is_some() => {

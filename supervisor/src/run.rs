@@ -423,7 +423,11 @@ async fn begin_plugins(
     administration.learn_posture().await;
     match catalogue.rescan(None).await {
         Ok(_) => catalogue.discard_all_left().await,
-        Err(error) => tracing::error!(error = %Chain(&error), "plugins not started"),
+        Err(error) => {
+            tracing::error!(error = %Chain(&error), "plugins not started");
+            // The watch then tries until it can be read.
+            catalogue.fault().tell(&error);
+        }
     }
     administration.are_started.store(true, Ordering::Release);
     administration.phase.set(DaemonState::Ready);

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use futures_util::future::join_all;
 use pinfold_policy::{Digest, PluginId};
@@ -14,6 +15,9 @@ use crate::chain::Chain;
 use crate::lifecycle::{Command, Handle, Lifecycle, Trigger};
 use crate::state::Snapshot;
 use crate::store::StoreError;
+
+/// How long the plugin directory may take to be read: the daemon's end waits for it as well.
+const FOUND_LIMIT: Duration = Duration::from_secs(10);
 
 /// The plugin directory cannot be read.
 #[derive(Debug, thiserror::Error)]
@@ -36,6 +40,10 @@ impl ScanError {
                 "it is not there",
                 "put it back, or name another as plugin-dir; running plugins go on meanwhile",
             )),
+            std::io::ErrorKind::TimedOut => Some((
+                "its file system does not answer",
+                "look after what it is mounted from; running plugins go on meanwhile",
+            )),
             _ => None,
         }
     }
@@ -45,15 +53,11 @@ impl Catalogue {
     /// The plugins that have a directory now.
     pub(crate) async fn found(&self) -> Result<BTreeSet<PluginId>, ScanError> {
         let directory = self.parts.plugin_dir.clone();
-        tokio::task::spawn_blocking(move || list(&directory))
-            .await
-            .unwrap_or_else(|error| {
-                let path = self.parts.plugin_dir.clone();
-                Err(ScanError {
-                    path,
-                    source: std::io::Error::other(error),
-                })
-            })
+        let listed = self.looks.within(FOUND_LIMIT, move || list(&directory));
+        listed.await.unwrap_or_else(|source| {
+            let path = self.parts.plugin_dir.clone();
+            Err(ScanError { path, source })
+        })
     }
 
     /// Looks at the plugin directory, or at one plugin in it: starts what is new, ends what is

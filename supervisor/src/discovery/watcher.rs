@@ -24,6 +24,9 @@ pub(crate) enum WatchError {
         #[source]
         source: std::io::Error,
     },
+    /// Its file system does not answer.
+    #[error("the plugin directory {path} does not answer: look after what it is mounted from")]
+    Silent { path: PathBuf },
     /// The machine's limit of watches is met.
     #[error(
         "too many directories are watched on this machine to watch {path}: raise the sysctl \

@@ -34,6 +34,9 @@ const POLICY_LIMIT_BYTES: usize = pinfold_policy::document::DOCUMENT_LIMIT_BYTES
 /// How long what a plugin said before its end may take to be read.
 const LAST_WORDS_LIMIT: Duration = Duration::from_millis(500);
 
+/// How long it may take to see which plugins there are, while one that starts waits for it.
+const FOUND_LIMIT: Duration = Duration::from_secs(2);
+
 /// A process, started now or left by the daemon before.
 pub(super) struct Begun {
     pub(super) generation: Generation,
@@ -129,10 +132,11 @@ pub(super) async fn introduce(
     let pipe = |fd| pipe::Receiver::from_owned_fd(fd).map_err(|error| NotStarted::failed(&error));
     output.add(LogStream::Stderr, pipe(stderr)?);
     let launcher = Arc::clone(shared.catalogue.launcher());
-    let known = match shared.catalogue.found().await {
-        Ok(found) => found,
+    let found = tokio::time::timeout(FOUND_LIMIT, shared.catalogue.found()).await;
+    let known = match found {
+        Ok(Ok(found)) => found,
         // That it cannot be read is told elsewhere, and no reason to keep a plugin down.
-        Err(_) => shared.catalogue.known(),
+        _ => shared.catalogue.known(),
     };
     let mut process = Process {
         plugin: shared.plugin.clone(),
