@@ -52,8 +52,8 @@ pub(super) struct Between {
     asked: bool,
     /// Until when the next one is waited for, while there is none.
     until: Option<Instant>,
-    /// How what was kept has ended since, for the daemon that asks for it: no more than was kept when
-    /// the last connection ended.
+    /// How what was named for the next daemon has ended since, for the one that asks for it: at most one
+    /// for each plugin. What a daemon has not asked for by its own `Handover` is forgotten with that.
     ended: BTreeMap<PluginId, EndedKept>,
 }
 
@@ -80,7 +80,7 @@ impl Between {
         self.until
     }
 
-    /// Notes how an instance has ended that no daemon has.
+    /// Notes how an instance has ended that is the next daemon's.
     pub(super) fn note_end(&mut self, ended: EndedKept) {
         self.ended.insert(ended.plugin.clone(), ended);
     }
@@ -127,7 +127,7 @@ impl Instance {
 impl Launcher {
     pub(super) fn handover(&mut self) -> Result<Reply, Failure> {
         let refused = |message: &str| Err(failure::new(FailureKind::Request, message));
-        self.between.asked = false;
+        let is_again = std::mem::take(&mut self.between.asked);
         let limit = self.ground.config.handover_limit.0;
         if limit.is_zero() {
             return refused("handover-limit is 0: nothing is kept for another daemon");
@@ -142,6 +142,10 @@ impl Launcher {
         }
         if let Err(error) = self.ground.is_configured_as_read() {
             return Err(failure::of(FailureKind::Request, &error));
+        }
+        if !is_again {
+            // What the daemon before this one has left, and this one has not asked for, is nobody's.
+            self.between.ended.clear();
         }
         self.between.asked = true;
         Ok(Reply::HandingOver { limit })
@@ -215,7 +219,9 @@ impl Launcher {
 
     /// The daemon's connection has ended: with it every jail, or every one that it did not name.
     pub(super) fn hung_up(&mut self, why: &str) {
-        let is_kept = self.instances.values().any(Instance::outlives_daemon);
+        // An end that nobody has been told of is waited with as well.
+        let is_kept = self.instances.values().any(Instance::outlives_daemon)
+            || !self.between.ended.is_empty();
         let asked = std::mem::take(&mut self.between.asked);
         match self.between.door.as_ref().map(AsFd::as_fd) {
             Some(door) if asked && is_kept => {
@@ -228,7 +234,6 @@ impl Launcher {
         self.drop_connection();
         let until = Instant::now() + self.ground.config.handover_limit.0;
         self.between.until = Some(until);
-        self.between.ended.clear();
         let ids: Vec<InstanceId> = self.instances.keys().copied().collect();
         for id in ids {
             let Some(instance) = self.instances.get_mut(&id) else {

@@ -130,20 +130,21 @@ impl Launcher {
         }
         let cause = instance.cause(status);
         log::line(&format!("instance {id} of {} {cause}", instance.plugin));
-        // Of what no daemon has, none hears before it asks; and where the launcher has ended it, who asked
-        // knows why.
-        match &instance.whose {
-            Whose::Waits { .. } if instance.reason.is_none() => {
-                let ended = instance.ended_kept(cause.to_string());
-                self.between.note_end(ended);
-            }
-            _ if instance.is_daemons() && !self.is_ending() => {
-                self.outbox.event(&Event::Exited {
-                    instance: id,
-                    cause,
-                });
-            }
-            _ => {}
+        // Of what is the next daemon's, that one hears when it asks: the one that named it counts it as going on.
+        // Where the launcher has ended it, who asked knows why.
+        let is_the_nexts = matches!(
+            instance.whose,
+            Whose::ThenTheNexts { .. } | Whose::Waits { .. }
+        );
+        if is_the_nexts && instance.reason.is_none() {
+            let ended = instance.ended_kept(cause.to_string());
+            self.between.note_end(ended);
+        }
+        if instance.is_daemons() && !self.is_ending() {
+            self.outbox.event(&Event::Exited {
+                instance: id,
+                cause,
+            });
         }
         self.clear(id);
     }

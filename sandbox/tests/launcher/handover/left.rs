@@ -7,15 +7,20 @@ use rustix::process::{Pid, Signal, kill_process};
 use super::*;
 use crate::machine::PATIENCE;
 
-/// The daemon goes, the plugin that it kept ends by itself, and the next daemon comes.
-fn ends_while_kept(machine: &mut Machine, kept: &Launched) {
+/// The plugin ends by itself.
+fn ends_by_itself(kept: &Launched) {
     let groups = crate::aftermath::groups(kept.pid);
-    machine.close();
     let plugin = Pid::from_raw(kept.pid.try_into().unwrap()).unwrap();
     kill_process(plugin, Signal::SEGV).unwrap();
     eventually("nothing of it is left", || {
         !lives(kept.pid) && groups.iter().all(|group| !group.exists())
     });
+}
+
+/// The daemon goes, the plugin that it kept ends by itself, and the next daemon comes.
+fn ends_while_kept(machine: &mut Machine, kept: &Launched) {
+    machine.close();
+    ends_by_itself(kept);
     machine.reconnect();
 }
 
@@ -180,4 +185,32 @@ fn how_a_kept_plugin_has_ended_is_told_to_who_asks_for_it_once() {
     assert_eq!(reason, Some(ExitCause::Signal(libc::SIGSEGV).to_string()));
     assert_eq!(adopt(&machine, "ended", digest).unwrap_err(), None);
     assert!(lives(kept.pid));
+}
+
+#[test]
+fn how_a_plugin_has_ended_that_was_named_while_its_daemon_was_there_is_told_to_the_next_one() {
+    if !has_root(
+        "how_a_plugin_has_ended_that_was_named_while_its_daemon_was_there_is_told_to_the_next_one",
+    ) {
+        return;
+    }
+    // Also where nothing else is kept.
+    for others in [&["kept"][..], &[]] {
+        let mut machine = service("");
+        let (ended, digest) = listening(&machine, "ended");
+        let others: Vec<_> = others
+            .iter()
+            .map(|other| listening(&machine, other).0)
+            .collect();
+        let named: Vec<_> = others.iter().chain([&ended]).collect();
+        hand_over(&machine, &named);
+        ends_by_itself(&ended);
+        machine.close();
+        machine.reconnect();
+        machine.stage("ended").unwrap();
+        let reason = adopt(&machine, "ended", digest).unwrap_err();
+        assert_eq!(reason, Some(ExitCause::Signal(libc::SIGSEGV).to_string()));
+        assert_eq!(adopt(&machine, "ended", digest).unwrap_err(), None);
+        assert!(others.iter().all(|other| lives(other.pid)));
+    }
 }
