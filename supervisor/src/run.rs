@@ -266,11 +266,12 @@ async fn serve(start: Start, child: &mut Option<Child>) -> Result<(), RunError> 
             told = Some(line);
         }
     };
-    started.cancel();
     tracing::info!("stopping");
     administration.phase.set(DaemonState::Draining);
     manager::stopping(drain + catalogue.longest_end());
     stop.cancel();
+    // After that: who waits in the sockets for the start is the next daemon's, and not let in to be refused.
+    started.cancel();
     tasks.wait().await;
     watching.await.unwrap_or_default();
     match end {

@@ -113,11 +113,14 @@ where
     loop {
         // Over the limit nothing is accepted: further clients wait in the kernel's queue.
         let place = tokio::select! {
+            biased;
             () = stop.cancelled() => break,
             place = Arc::clone(&places).acquire_owned() => place,
         };
         let Ok(place) = place else { break };
+        // Who waits in that queue once it stops is the next one's, where the socket is.
         let accepted = tokio::select! {
+            biased;
             () = stop.cancelled() => break,
             accepted = listener.accept() => accepted,
         };
@@ -263,5 +266,58 @@ impl Connection {
             .max_header_size(self.limits.header_limit_bytes)
             .max_buf_size(self.limits.header_limit_bytes.max(64 << 10));
         builder
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::SocketAddr;
+
+    use bytes::Bytes;
+    use http_body_util::Empty;
+    use tokio::net::TcpStream;
+
+    use super::*;
+    use crate::config::GatewayConfig;
+
+    struct Counted {
+        listener: TcpListener,
+        accepted: Arc<AtomicUsize>,
+    }
+
+    impl Listener for Counted {
+        type Io = TcpStream;
+        type Peer = SocketAddr;
+        async fn accept(&self) -> io::Result<(TcpStream, SocketAddr)> {
+            let accepted = Listener::accept(&self.listener).await?;
+            self.accepted.fetch_add(1, Ordering::Relaxed);
+            Ok(accepted)
+        }
+    }
+
+    #[tokio::test]
+    async fn nobody_is_accepted_once_it_is_to_stop() {
+        // Often: by chance it would not be seen.
+        for _ in 0..64 {
+            let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+            let address = listener.local_addr().unwrap();
+            let first = TcpStream::connect(address).await.unwrap();
+            let second = TcpStream::connect(address).await.unwrap();
+            // After one, it is known to be ready for more.
+            let one = listener.accept().await.unwrap();
+            let (stop, accepted) = (CancellationToken::new(), Arc::default());
+            stop.cancel();
+            let counted = Counted {
+                listener,
+                accepted: Arc::clone(&accepted),
+            };
+            let limits = GatewayConfig::default().connection_limits();
+            let answer = |_: Request<Incoming>, _: SocketAddr| async {
+                Response::new(Empty::<Bytes>::new())
+            };
+            listen(counted, limits, stop, answer).await;
+            assert_eq!(accepted.load(Ordering::Relaxed), 0);
+            drop((first, second, one));
+        }
     }
 }
