@@ -59,7 +59,7 @@ pub(crate) struct Administration {
     pub(crate) phase: Phase,
     /// Whether every plugin that was there at the start has been started or has failed.
     pub(crate) are_started: AtomicBool,
-    /// What the machine gives, as found at the start.
+    /// What the machine gives, as it was found last.
     pub(crate) posture: ArcSwap<Option<Posture>>,
     pub(crate) resources: Resources,
     /// Process of the launcher, where this daemon started it.
