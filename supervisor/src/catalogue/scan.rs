@@ -133,6 +133,7 @@ impl Catalogue {
             return None;
         }
         if plugins.len() >= PLUGIN_LIMIT {
+            self.put_off.is_over(plugin);
             tracing::error!(plugin.id = %plugin, limit = PLUGIN_LIMIT, "too many plugins, one left out");
             return None;
         }
