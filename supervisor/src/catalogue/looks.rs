@@ -54,7 +54,7 @@ mod tests {
     async fn a_look_without_an_answer_is_given_up_and_no_other_begins_before_it_has_one() {
         let looks = Looks::default();
         let limit = Duration::from_millis(50);
-        let (answer, answered) = mpsc::channel::<()>();
+        let (answer, answered) = mpsc::sync_channel::<()>(1);
         let hung = looks.within(limit, move || answered.recv());
         assert_eq!(hung.await.unwrap_err().kind(), io::ErrorKind::TimedOut);
         let has_begun = Arc::new(AtomicBool::new(false));
