@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::io;
-use std::net::{Ipv6Addr, SocketAddr, TcpListener};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
 use std::path::Path;
 use std::process::Command;
 
@@ -11,6 +11,10 @@ use super::{Findings, unit};
 
 const CHECK: &str = "sockets";
 const GATEWAY: &str = "pinfold-gateway.socket";
+/// How the gateway is given another address, and then begins to listen.
+const OTHER: &str =
+    "sudo systemctl edit pinfold-gateway.socket, with an empty ListenStream= and then yours";
+const AGAIN: &str = "sudo systemctl restart pinfold-gateway.socket pinfold";
 const OTHERS: [&str; 2] = ["pinfold-admin.socket", "pinfold-launcher.socket"];
 
 /// Whether systemd runs here, and so holds the sockets of the installed service.
@@ -36,7 +40,10 @@ pub(super) fn look(found: &mut Findings) {
     let text = unit::text(GATEWAY).unwrap_or_default();
     for listen in listens(&text) {
         match state(GATEWAY) {
-            "active" => found.fine(CHECK, format!("systemd listens on {listen}")),
+            "active" => {
+                found.fine(CHECK, format!("systemd listens on {listen}"));
+                nowhere(&listen, found);
+            }
             // Who cannot ask systemd does not know whether it is systemd that listens.
             "" => found.note(
                 CHECK,
@@ -49,33 +56,66 @@ pub(super) fn look(found: &mut Findings) {
 
 /// The gateway's socket is not systemd's now: whether it can be.
 fn without(listen: &str, has_failed: bool, found: &mut Findings) {
-    let again = "sudo systemctl restart pinfold-gateway.socket pinfold";
-    let other =
-        format!("sudo systemctl edit {GATEWAY}, with an empty ListenStream= and then yours");
-    let taken = address(listen).map(|address| (address.port(), TcpListener::bind(address)));
+    let taken = address(listen).map(|address| (address.port(), bind(listen, address)));
     match taken {
         Some((port, Err(error))) if error.kind() == io::ErrorKind::AddrInUse => found.fail(
             CHECK,
             format!("another process listens on {listen}, which {GATEWAY} is to have"),
             format!(
-                "end it (sudo ss -ltnp 'sport = :{port}' names it), or give another address ({other}); then {again}"
+                "end it (sudo ss -ltnp 'sport = :{port}' names it), or give another address ({OTHER}); then {AGAIN}"
             ),
         ),
         Some((_, Err(error))) if error.kind() == io::ErrorKind::PermissionDenied => {
             found.note(CHECK, format!("{listen}: {error}: run it with sudo"));
         }
+        Some((_, Err(error))) if !has_failed && is_absent(&error) => nowhere(listen, found),
         Some((_, Err(error))) => found.fail(
             CHECK,
             format!("{GATEWAY} is to listen on {listen}, which cannot be had: {error}"),
-            format!("give an address of this machine: {other}; then {again}"),
+            format!("give an address of this machine: {OTHER}; then {AGAIN}"),
         ),
         _ if has_failed => found.fail(
             CHECK,
             format!("{GATEWAY} has failed, and nothing is in its way now"),
-            format!("{again}; journalctl -u {GATEWAY} says why it failed"),
+            format!("{AGAIN}; journalctl -u {GATEWAY} says why it failed"),
         ),
         Some((_, Ok(_))) => found.fine(CHECK, format!("{listen} is free")),
         None => {}
+    }
+}
+
+/// Listens as systemd does: where the machine has no IPv6, a port alone is one of IPv4.
+fn bind(listen: &str, address: SocketAddr) -> io::Result<TcpListener> {
+    let bound = TcpListener::bind(address);
+    let has_no_family = bound
+        .as_ref()
+        .is_err_and(|error| error.raw_os_error() == Some(nix::libc::EAFNOSUPPORT));
+    match has_no_family && listen.parse::<u16>().is_ok() {
+        true => TcpListener::bind((Ipv4Addr::UNSPECIFIED, address.port())),
+        false => bound,
+    }
+}
+
+/// Whether no interface has the address that was asked for.
+fn is_absent(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::AddrNotAvailable
+}
+
+/// Whether nobody reaches what is listened on, since no interface has it: `FreeBind=` of the unit lets it be so.
+pub(super) fn nowhere(listen: &str, found: &mut Findings) {
+    let Some(mut one) = address(listen) else {
+        return;
+    };
+    // Any port: this one is taken.
+    one.set_port(0);
+    if TcpListener::bind(one).is_err_and(|error| is_absent(&error)) {
+        found.warn(
+            CHECK,
+            format!("the machine has no such address: nobody reaches {listen}"),
+            format!(
+                "give it to an interface (ip address lists them), or another address: {OTHER}; then {AGAIN}"
+            ),
+        );
     }
 }
 
@@ -130,6 +170,8 @@ fn address(listen: &str) -> Option<SocketAddr> {
 
 #[cfg(test)]
 mod tests {
+    use pinfold_policy::lint::Severity;
+
     use super::*;
 
     #[test]
@@ -175,5 +217,33 @@ mod tests {
         let elsewhere = looked("192.0.2.1:80", true);
         assert!(elsewhere.contains("cannot be had"), "{elsewhere}");
         assert!(looked("/run/gateway.sock", true).contains("has failed"));
+    }
+
+    #[test]
+    fn an_address_that_no_interface_has_is_told_where_systemd_may_listen_on_it_all_the_same() {
+        let told = |listen: &str| {
+            let mut found = Findings::default();
+            nowhere(listen, &mut found);
+            found.0.pop().map(|one| (one.severity, one.message))
+        };
+        // Of a network that is nobody's (RFC 5737).
+        let (severity, message) = told("192.0.2.1:8080").unwrap();
+        assert_eq!(severity, Some(Severity::Warning));
+        assert!(message.contains("no such address"), "{message}");
+        for here in ["127.0.0.1:8080", "0.0.0.0:80", "/run/gateway.sock"] {
+            assert_eq!(told(here), None, "{here}");
+        }
+        let mut found = Findings::default();
+        without("192.0.2.1:8080", false, &mut found);
+        assert_eq!(found.0.remove(0).severity, Some(Severity::Warning));
+        let unit = include_str!("../../../../../systemd/pinfold-gateway.socket");
+        assert!(unit.contains("\nFreeBind=yes\n"));
+    }
+
+    #[test]
+    fn a_port_alone_can_be_had_with_and_without_ipv6() {
+        // 0: any that is free.
+        let any = address("0").unwrap();
+        assert!(bind("0", any).is_ok());
     }
 }
