@@ -293,9 +293,9 @@ pub enum ListenerPurpose {
 /// Resources used by an instance. What no controller here tells is absent.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Stats {
-    /// Memory in use, bytes.
+    /// Memory in use, bytes, without what the kernel keeps of files and can take back.
     pub memory_current_bytes: Option<u64>,
-    /// Most memory ever in use, bytes.
+    /// Most memory ever in use, bytes, with that.
     pub memory_peak_bytes: Option<u64>,
     /// Memory limit, bytes.
     pub memory_limit_bytes: Option<u64>,

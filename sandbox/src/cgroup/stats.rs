@@ -8,9 +8,10 @@ use super::{Controller, Leaf};
 /// What a leaf has used. `None`: this machine does not tell, or there is no limit.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Stats {
-    /// Memory now, in bytes, page cache and tmpfs included.
+    /// Memory now, in bytes, tmpfs included; without what the kernel keeps of files and takes back when it needs room,
+    /// which is as much as the limit lets it be.
     pub memory_bytes: Option<u64>,
-    /// Most memory ever, in bytes.
+    /// Most memory ever, in bytes, with that.
     pub memory_peak_bytes: Option<u64>,
     /// The limit, in bytes.
     pub memory_limit_bytes: Option<u64>,
@@ -89,19 +90,34 @@ impl Leaf {
 const NO_LIMIT_V1: u64 = i64::MAX as u64 - 0xffff;
 
 fn memory_v1(stats: &mut Stats, dir: &Dir) {
-    stats.memory_bytes = dir.number("memory.usage_in_bytes");
+    let told = dir.read("memory.stat").unwrap_or_default();
+    stats.memory_tmpfs_bytes = keyed(&told, "shmem");
+    let reclaimable = of_files(keyed(&told, "cache"), stats.memory_tmpfs_bytes);
+    stats.memory_bytes = dir
+        .number("memory.usage_in_bytes")
+        .map(|all| all.saturating_sub(reclaimable));
     stats.memory_peak_bytes = dir.number("memory.max_usage_in_bytes");
     stats.memory_limit_bytes = dir
         .number("memory.limit_in_bytes")
         .filter(|limit| *limit < NO_LIMIT_V1);
-    stats.memory_tmpfs_bytes = dir.keyed("memory.stat", "shmem");
 }
 
 fn memory_v2(stats: &mut Stats, dir: &Dir) {
-    stats.memory_bytes = dir.number("memory.current");
+    let told = dir.read("memory.stat").unwrap_or_default();
+    stats.memory_tmpfs_bytes = keyed(&told, "shmem");
+    // Names and attributes of files are kept likewise.
+    let reclaimable = of_files(keyed(&told, "file"), stats.memory_tmpfs_bytes)
+        .saturating_add(keyed(&told, "slab_reclaimable").unwrap_or(0));
+    stats.memory_bytes = dir
+        .number("memory.current")
+        .map(|all| all.saturating_sub(reclaimable));
     stats.memory_peak_bytes = dir.number("memory.peak");
     stats.memory_limit_bytes = dir.number("memory.max");
-    stats.memory_tmpfs_bytes = dir.keyed("memory.stat", "shmem");
+}
+
+/// What is kept of files on disks: of the page cache, in which is tmpfs too, what has another place.
+fn of_files(cache: Option<u64>, tmpfs: Option<u64>) -> u64 {
+    cache.unwrap_or(0).saturating_sub(tmpfs.unwrap_or(0))
 }
 
 /// v1 counts throttled time in nanoseconds as `throttled_time`, v2 in microseconds as

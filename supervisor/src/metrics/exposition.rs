@@ -202,7 +202,7 @@ impl Exposition {
     }
 
     fn about_resources(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
-        let about = "Memory that the plugin's jail uses";
+        let about = "Memory that the plugin's jail uses, without what is kept of files and can be taken back";
         let memory = measured("pinfold_plugin_memory", Unit::Bytes, about);
         gauges(encoder, &memory, |metric| {
             self.each(|plugin, name| optional(metric, name, plugin.resources.memory_bytes))

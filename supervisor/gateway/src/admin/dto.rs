@@ -225,7 +225,8 @@ pub struct PluginUsage {
     pub host_calls: u64,
     /// Those of them that were refused: not granted, or over a rate.
     pub host_calls_refused: u64,
-    /// Memory that its jail uses; absent where nothing runs or nothing tells.
+    /// Memory that its jail uses, without what the kernel keeps of files and can take back; absent where nothing
+    /// runs or nothing tells.
     pub memory_bytes: Option<u64>,
     /// Memory that its jail may use.
     pub memory_limit_bytes: Option<u64>,
