@@ -162,7 +162,44 @@ fn dashboard_and_alerts_ask_for_what_a_running_daemon_exposes() {
     }
     let daemon = Setup::new().plugin("g4", "goatflow-g4").start();
     daemon.ready("g4");
-    check(&exposed_rows(&Exposed::of(&daemon)));
+    let exposed = Exposed::of(&daemon);
+    check(&exposed_rows(&exposed));
+    check_limits_of_quantiles(&exposed);
+}
+
+/// Within a bucket a quantile is made up: what a rule says of one is true at a bound alone.
+fn check_limits_of_quantiles(exposed: &Exposed) {
+    let mut checked = 0;
+    for expression in expressions() {
+        let Some((quantile, limit)) = expression.rsplit_once(" > ") else {
+            continue;
+        };
+        if !quantile.contains("histogram_quantile(") {
+            continue;
+        }
+        let limit: f64 = limit.trim().parse().unwrap();
+        let (name, _) = selectors(quantile).remove(0);
+        let buckets = exposed.samples.iter().filter(|(other, ..)| *other == name);
+        let mut bounds = buckets.filter_map(|(_, labels, _)| labels["le"].parse::<f64>().ok());
+        assert!(
+            bounds.any(|bound| bound == limit),
+            "{limit} is no bound of {name}"
+        );
+        checked += 1;
+    }
+    assert!(checked > 0);
+}
+
+#[test]
+fn calls_of_a_plugin_that_was_switched_off_are_no_failures_of_its_own() {
+    let calls: Vec<&str> = RULES
+        .lines()
+        .filter(|line| line.contains("(pinfold_plugin_calls_total"))
+        .collect();
+    assert_eq!(calls.len(), 2, "{calls:?}");
+    for line in calls {
+        assert!(line.contains("outcome!=\"call.disabled\""), "{line}");
+    }
 }
 
 #[test]
