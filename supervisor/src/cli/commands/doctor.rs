@@ -92,6 +92,15 @@ struct Patient<'a> {
     is_service: bool,
 }
 
+/// How a command begins that changes the installation: a developer's is another one than the service, which may be
+/// there too.
+const fn command(is_service: bool) -> &'static str {
+    match is_service {
+        true => "sudo pinfold",
+        false => "pinfold --dev",
+    }
+}
+
 #[derive(Serialize)]
 struct Diagnosis {
     /// `running` or `down`.
@@ -103,7 +112,7 @@ struct Diagnosis {
 
 pub(super) async fn run(context: &Context) -> Result<(), Failure> {
     let mut found = Findings::default();
-    kernel::look(&mut found);
+    kernel::look(context.development, &mut found);
     groups::look(&mut found);
     let review = match Review::open(&context.place) {
         Ok(review) => Some(review),

@@ -2,27 +2,41 @@
 
 use pinfold_gateway::admin::dto::{ControlState, StatusView};
 
-use super::{Findings, Patient};
+use super::{Findings, Patient, command};
 use crate::cli::client::Client;
 use crate::cli::review::chain;
 
 /// What mends a daemon that answers, and does not say what it is asked for.
-const LOG_SAYS_WHY: &str = "its log says why: sudo journalctl -u 'pinfold*'";
+const fn log_says_why(is_service: bool) -> &'static str {
+    match is_service {
+        true => "its log says why: sudo journalctl -u 'pinfold*'",
+        false => "its log says why: it is where `make run` runs",
+    }
+}
+
+/// How the daemon is started anew.
+const fn restart(is_service: bool) -> &'static str {
+    match is_service {
+        true => "restart it: sudo systemctl restart pinfold",
+        false => "restart it: end `make run`, and run it again",
+    }
+}
 
 pub(super) async fn look(patient: &Patient<'_>, found: &mut Findings) {
     let Some(status) = &patient.status else {
         return;
     };
-    version(status, found);
+    let is_service = patient.is_service;
+    version(status, is_service, found);
     for warning in &status.warnings {
         found.note("daemon", warning.clone());
     }
     let client = &patient.context.client;
-    posture(client, found).await;
-    plugins(client, found).await;
+    posture(client, is_service, found).await;
+    plugins(client, is_service, found).await;
 }
 
-fn version(status: &StatusView, found: &mut Findings) {
+fn version(status: &StatusView, is_service: bool, found: &mut Findings) {
     let version = env!("CARGO_PKG_VERSION");
     if status.version != version {
         found.warn(
@@ -31,12 +45,12 @@ fn version(status: &StatusView, found: &mut Findings) {
                 "pinfoldd is version {}, this command {version}",
                 status.version
             ),
-            "restart it: sudo systemctl restart pinfold",
+            restart(is_service),
         );
     }
 }
 
-async fn posture(client: &Client, found: &mut Findings) {
+async fn posture(client: &Client, is_service: bool, found: &mut Findings) {
     match client.posture(None).await {
         Ok(posture) => {
             let missing: Vec<String> = posture
@@ -58,19 +72,22 @@ async fn posture(client: &Client, found: &mut Findings) {
                 found.fail(
                     "posture",
                     format!("required and not in force: {}", missing.join(", ")),
-                    "`pinfold posture` says why; a policy that may do without says so in [controls]",
+                    format!(
+                        "`{} posture` says why; a policy that may do without says so in [controls]",
+                        command(is_service)
+                    ),
                 );
             }
         }
-        Err(error) => found.fail("posture", chain(&error), LOG_SAYS_WHY),
+        Err(error) => found.fail("posture", chain(&error), log_says_why(is_service)),
     }
 }
 
-async fn plugins(client: &Client, found: &mut Findings) {
+async fn plugins(client: &Client, is_service: bool, found: &mut Findings) {
     let plugins = match client.plugins().await {
         Ok(plugins) => plugins,
         Err(error) => {
-            found.fail("plugins", chain(&error), LOG_SAYS_WHY);
+            found.fail("plugins", chain(&error), log_says_why(is_service));
             return;
         }
     };
@@ -82,27 +99,52 @@ async fn plugins(client: &Client, found: &mut Findings) {
             .as_deref()
             .map_or_else(String::new, |why| format!(": {why}"));
         let message = format!("{id} is {state}{why}");
-        match state {
-            "ready" => serve += 1,
-            "disabled" | "stopped" => found.note("plugins", message),
-            "blocked" => {
-                found.fail(
-                    "plugins",
-                    message,
-                    format!("pinfold policy check {id}; pinfold plugin grant {id}"),
-                );
-            }
-            "failed" => {
-                let mend = format!("pinfold plugin logs {id}, then pinfold plugin enable {id}");
-                found.fail("plugins", message, mend);
-            }
-            "degraded" | "backing-off" => {
-                found.warn("plugins", message, format!("pinfold plugin logs {id}"));
-            }
-            _ => found.note("plugins", message),
+        match (state, mend(state, id.as_str(), is_service)) {
+            ("ready", _) => serve += 1,
+            ("blocked" | "failed", Some(mend)) => found.fail("plugins", message, mend),
+            (_, Some(mend)) => found.warn("plugins", message, mend),
+            (_, None) => found.note("plugins", message),
         }
     }
     if serve > 0 {
         found.fine("plugins", format!("{serve} of {} serve", plugins.len()));
+    }
+}
+
+/// What mends a plugin that does not serve as it should; nothing where somebody wants it so, or it only begins.
+fn mend(state: &str, id: &str, is_service: bool) -> Option<String> {
+    let command = command(is_service);
+    match state {
+        "blocked" => Some(format!(
+            "{command} policy check {id}; {command} plugin grant {id}"
+        )),
+        "failed" => Some(format!(
+            "{command} plugin logs {id}, then {command} plugin enable {id}"
+        )),
+        "degraded" | "backing-off" => Some(format!("{command} plugin logs {id}")),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_said_to_be_done_is_done_to_this_installation_and_no_other() {
+        for state in ["blocked", "failed", "degraded", "backing-off"] {
+            let own = mend(state, "hello", false).unwrap();
+            let commands = own.matches("pinfold ").count();
+            assert_eq!(commands, own.matches("pinfold --dev ").count(), "{own}");
+            assert!(!own.contains("sudo"), "{own}");
+            let service = mend(state, "hello", true).unwrap();
+            let commands = service.matches("pinfold ").count();
+            assert_eq!(commands, service.matches("sudo pinfold ").count());
+            assert!(!service.contains("--dev"), "{service}");
+        }
+        assert_eq!(mend("disabled", "hello", true), None);
+        for said in [log_says_why(false), restart(false)] {
+            assert!(!said.contains("sudo"), "{said}");
+        }
     }
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use pinfold_policy::ByteSize;
 
-use super::{Findings, Patient, own};
+use super::{Findings, Patient, command, own};
 use crate::cli::review::chain;
 use crate::store::StoreError;
 use crate::store::audit::reader::{BrokenTrail, Reader};
@@ -48,6 +48,7 @@ pub(super) async fn look(patient: &Patient<'_>, found: &mut Findings) {
             "run the same `pinfold restore` again",
         );
     }
+    let restore = restore(patient.is_service);
     space(patient, found);
     let mut connection = match migrate::open_to_read(&path).await {
         Ok(connection) => connection,
@@ -73,8 +74,8 @@ pub(super) async fn look(patient: &Patient<'_>, found: &mut Findings) {
         .await;
     match verdict {
         Ok(verdict) if verdict == "ok" => {}
-        Ok(verdict) => found.fail(CHECK, format!("it is damaged: {verdict}"), RESTORE),
-        Err(error) => found.fail(CHECK, format!("it cannot be read: {error}"), RESTORE),
+        Ok(verdict) => found.fail(CHECK, format!("it is damaged: {verdict}"), &restore),
+        Err(error) => found.fail(CHECK, format!("it cannot be read: {error}"), &restore),
     }
     match migrate::schema(&mut connection).await {
         Ok(schema) if schema == migrate::known() => {
@@ -96,12 +97,22 @@ pub(super) async fn look(patient: &Patient<'_>, found: &mut Findings) {
             }
             return;
         }
-        Err(error) => found.fail(CHECK, error.to_string(), RESTORE),
+        Err(error) => found.fail(CHECK, error.to_string(), &restore),
     }
-    trail(&path, found).await;
+    trail(&path, &restore, found).await;
 }
 
-const RESTORE: &str = "stop the daemon (sudo systemctl stop pinfold.slice), look at the disk, copy what is there, and restore a backup: sudo pinfold restore FILE";
+/// What is done about a database that is not whole.
+fn restore(is_service: bool) -> String {
+    let stop = match is_service {
+        true => "sudo systemctl stop pinfold.slice",
+        false => "end `make run`",
+    };
+    let command = command(is_service);
+    format!(
+        "stop the daemon ({stop}), look at the disk, copy what is there, and restore a backup: {command} restore FILE"
+    )
+}
 
 fn space(patient: &Patient<'_>, found: &mut Findings) {
     let state = &patient.context.place.state;
@@ -125,12 +136,12 @@ fn space(patient: &Patient<'_>, found: &mut Findings) {
     }
 }
 
-async fn trail(path: &std::path::Path, found: &mut Findings) {
+async fn trail(path: &std::path::Path, restore: &str, found: &mut Findings) {
     let mut reader = match Reader::open(path).await {
         Ok(reader) => reader,
         Err(StoreError::Earlier { .. }) => return,
         Err(error) => {
-            found.fail(TRAIL, chain(&error), RESTORE);
+            found.fail(TRAIL, chain(&error), restore);
             return;
         }
     };
@@ -139,11 +150,26 @@ async fn trail(path: &std::path::Path, found: &mut Findings) {
             let records: u64 = whole.parts.iter().map(|part| part.records).sum();
             found.fine(TRAIL, format!("whole, {records} records"));
         }
-        Err(error @ BrokenTrail::Read(_)) => found.fail(TRAIL, chain(&error), RESTORE),
+        Err(error @ BrokenTrail::Read(_)) => found.fail(TRAIL, chain(&error), restore),
         Err(error) => found.fail(
             TRAIL,
             format!("not whole: {}", chain(&error)),
             "compare with the journal, which has each record's hash (docs/audit.md)",
         ),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_backup_is_restored_to_this_installation_and_to_no_other() {
+        let own = restore(false);
+        assert!(own.ends_with("pinfold --dev restore FILE"), "{own}");
+        assert!(!own.contains("sudo"), "{own}");
+        let service = restore(true);
+        assert!(service.contains("sudo systemctl stop pinfold.slice"));
+        assert!(service.ends_with("sudo pinfold restore FILE"), "{service}");
     }
 }

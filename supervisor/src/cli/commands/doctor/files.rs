@@ -19,7 +19,7 @@ pub(super) fn look(patient: &Patient<'_>, found: &mut Findings) {
     };
     trusted(review, found);
     own::look(patient, review, found);
-    plugins(review, found);
+    plugins(&review.config.plugin_dir, patient.is_service, found);
     private_keys(review, found);
 }
 
@@ -133,18 +133,24 @@ fn contents(directory: &Directory<'_>, launcher: u32, is_ours: bool, found: &mut
 }
 
 /// Where plugins lie.
-fn plugins(review: &Review, found: &mut Findings) {
-    match fs::metadata(&review.config.plugin_dir) {
+fn plugins(path: &Path, is_service: bool, found: &mut Findings) {
+    match fs::metadata(path) {
         Ok(metadata) if metadata.mode() & 0o002 != 0 => found.fail(
             CHECK,
-            format!("everybody may write {}", review.config.plugin_dir.display()),
-            format!("chmod o= {}", shell_word(&review.config.plugin_dir)),
+            format!("everybody may write {}", path.display()),
+            format!("chmod o= {}", shell_word(path)),
         ),
         Ok(_) => {}
         Err(error) => found.fail(
             CHECK,
-            format!("plugin-dir {}: {error}", review.config.plugin_dir.display()),
-            "make it, root's and readable by the daemon's group: install -d -m 0750 -g pinfold",
+            format!("plugin-dir {}: {error}", path.display()),
+            match is_service {
+                true => format!(
+                    "make it, root's and readable by the daemon's group: sudo install -d -m 0750 -g pinfold {}",
+                    shell_word(path)
+                ),
+                false => format!("make it: mkdir -p {}", shell_word(path)),
+            },
         ),
     }
 }
@@ -163,6 +169,27 @@ fn private_keys(review: &Review, found: &mut Findings) {
                 format!("{} looks like a key that signs", path.display()),
                 "keep it on the machine that signs, and nowhere else; only NAME.pub and NAME.toml belong here",
             );
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_directory_for_plugins_that_is_not_there_is_made_by_the_command_that_is_shown() {
+        let base = tempfile::tempdir().unwrap();
+        let path = base.path().join("the plugins");
+        for (is_service, command) in [
+            (true, "install -d -m 0750 -g pinfold "),
+            (false, "mkdir -p "),
+        ] {
+            let mut found = Findings::default();
+            plugins(&path, is_service, &mut found);
+            let mend = found.0.remove(0).mend.unwrap();
+            let whole = format!("{command}'{}'", path.display());
+            assert!(mend.ends_with(&whole), "{mend}");
         }
     }
 }

@@ -15,7 +15,10 @@ const TESTED: (u32, u32) = (6, 1);
 /// What a syscall filter's verdicts need (seccomp(2)).
 const VERDICTS: [&str; 3] = ["kill_process", "errno", "user_notif"];
 
-pub(super) fn look(found: &mut Findings) {
+/// `development`: a developer's installation is looked at, not the service.
+pub(super) fn look(development: bool, found: &mut Findings) {
+    // Root's launcher does without what an ordinary user's can do nothing without.
+    let is_users_own = development && !nix::unistd::geteuid().is_root();
     let release = nix::sys::utsname::uname()
         .map(|name| name.release().to_string_lossy().into_owned())
         .unwrap_or_default();
@@ -50,21 +53,9 @@ pub(super) fn look(found: &mut Findings) {
         ),
     }
     let number = |path: &str| -> Option<u64> { fs::read_to_string(path).ok()?.trim().parse().ok() };
-    let needs_them = "every jail has a user namespace of the plugin's own";
-    match number("/proc/sys/user/max_user_namespaces") {
-        Some(0) => found.fail(
-            CHECK,
-            format!("no user namespaces: {needs_them}"),
-            "sysctl user.max_user_namespaces=15000, and the same in /etc/sysctl.d",
-        ),
-        Some(_) => found.fine(CHECK, "user namespaces"),
-        None => found.fail(
-            CHECK,
-            format!("the kernel is built without user namespaces: {needs_them}"),
-            "boot a kernel with CONFIG_USER_NS",
-        ),
-    }
-    if !nix::unistd::geteuid().is_root() {
+    let most = number("/proc/sys/user/max_user_namespaces");
+    user_namespaces(most, is_users_own, found);
+    if is_users_own {
         let refused = [
             ("/proc/sys/kernel/unprivileged_userns_clone", 0),
             ("/proc/sys/kernel/apparmor_restrict_unprivileged_userns", 1),
@@ -95,6 +86,34 @@ pub(super) fn look(found: &mut Findings) {
     }
 }
 
+/// How many user namespaces there may be: `None` where the kernel has none.
+fn user_namespaces(most: Option<u64>, is_users_own: bool, found: &mut Findings) {
+    let (what, mend) = match most {
+        Some(0) => (
+            "no user namespaces",
+            "sysctl user.max_user_namespaces=15000, and the same in /etc/sysctl.d",
+        ),
+        Some(_) => return found.fine(CHECK, "user namespaces"),
+        None => (
+            "the kernel is built without user namespaces",
+            "boot a kernel with CONFIG_USER_NS",
+        ),
+    };
+    match is_users_own {
+        true => found.fail(
+            CHECK,
+            format!("{what}: a user's own installation cannot make jails"),
+            mend,
+        ),
+        // The control is preferred, unless a policy requires it: the posture tells then.
+        false => found.warn(
+            CHECK,
+            format!("{what}: plugins have none of their own"),
+            mend,
+        ),
+    }
+}
+
 /// The first two numbers of a release.
 fn version(release: &str) -> Option<(u32, u32)> {
     let mut numbers = release.split(|character: char| !character.is_ascii_digit());
@@ -103,6 +122,8 @@ fn version(release: &str) -> Option<(u32, u32)> {
 
 #[cfg(test)]
 mod tests {
+    use pinfold_policy::lint::Severity;
+
     use super::*;
 
     #[test]
@@ -116,5 +137,22 @@ mod tests {
             assert_eq!(version(release), expected, "{release}");
         }
         assert!((5, 4) < OLDEST && (6, 12) > TESTED);
+    }
+
+    #[test]
+    fn the_service_does_without_user_namespaces_and_a_users_own_installation_does_not() {
+        for (most, is_users_own, expected) in [
+            (Some(15_000), true, None),
+            (Some(15_000), false, None),
+            (Some(0), false, Some(Severity::Warning)),
+            (Some(0), true, Some(Severity::Error)),
+            (None, false, Some(Severity::Warning)),
+            (None, true, Some(Severity::Error)),
+        ] {
+            let mut found = Findings::default();
+            user_namespaces(most, is_users_own, &mut found);
+            let said = found.0.remove(0);
+            assert_eq!(said.severity, expected, "{most:?}: {}", said.message);
+        }
     }
 }

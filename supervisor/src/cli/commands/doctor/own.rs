@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use nix::unistd::User;
 use pinfold_sandbox::trust::TrustedDir;
 
-use super::{Findings, Patient};
+use super::{Findings, Patient, command};
 use crate::cli::review::Review;
 use crate::shell::shell_word;
 
@@ -32,11 +32,11 @@ pub(super) enum Odd {
 
 impl Odd {
     /// What is done about it: with the name alone, not with what it stands for.
-    pub(super) fn mend(&self) -> String {
+    pub(super) fn mend(&self, command: &str) -> String {
         let (Self::Link { path, .. } | Self::Shared { path, .. } | Self::Kind { path }) = self;
         format!(
             "stop the daemon, look who made it, and take this name away, and nothing else: rm {}; \
-             then restore a backup: pinfold restore FILE",
+             then restore a backup: {command} restore FILE",
             shell_word(path)
         )
     }
@@ -71,7 +71,8 @@ pub(super) fn look(patient: &Patient<'_>, review: &Review, found: &mut Findings)
     };
     let owner = owner.map(|user| user.uid.as_raw());
     directory(&place.state, owner, user, found);
-    database(&place.database(), owner, user, found);
+    let command = command(patient.is_service);
+    database(&place.database(), owner, user, command, found);
 }
 
 fn directory(path: &Path, owner: Option<u32>, user: &str, found: &mut Findings) {
@@ -111,11 +112,11 @@ fn directory(path: &Path, owner: Option<u32>, user: &str, found: &mut Findings) 
     }
 }
 
-fn database(path: &Path, owner: Option<u32>, user: &str, found: &mut Findings) {
+fn database(path: &Path, owner: Option<u32>, user: &str, command: &str, found: &mut Findings) {
     let metadata = match file(path) {
         Ok(Some(Ok(metadata))) => metadata,
         Ok(None) => return,
-        Ok(Some(Err(odd))) => return found.fail(CHECK, odd.to_string(), odd.mend()),
+        Ok(Some(Err(odd))) => return found.fail(CHECK, odd.to_string(), odd.mend(command)),
         Err(error) => return unread(path, &error, found),
     };
     if is_alone(&metadata, owner) {
@@ -132,7 +133,7 @@ fn database(path: &Path, owner: Option<u32>, user: &str, found: &mut Findings) {
                 "stop the daemon, look who put it there, and move it away (mv -nT {0} {1}); where it is \
                  the database, have the daemon's user write it anew (dd iflag=nofollow if={1} | sudo -u \
                  {user} sh -c 'umask 077; cat >\"$0.new\" && test -s \"$0.new\" && mv \"$0.new\" \"$0\"' {0}), \
-                 otherwise: pinfold restore FILE",
+                 otherwise: {command} restore FILE",
                 shell_word(path),
                 shell_word(&moved)
             )
@@ -168,7 +169,7 @@ mod tests {
     /// What is said of a database, and how to mend it.
     fn told(path: &Path, owner: u32) -> Vec<(String, String)> {
         let mut found = Findings::default();
-        database(path, Some(owner), "pinfold", &mut found);
+        database(path, Some(owner), "pinfold", "sudo pinfold", &mut found);
         let told = found.0.into_iter();
         told.map(|one| (one.message, one.mend.unwrap_or_default()))
             .collect()

@@ -59,7 +59,10 @@ pub(super) async fn look(patient: &Patient<'_>, found: &mut Findings) {
         found.warn(
             CHECK,
             format!("{waits} of {fine} records are not in the audit trail yet"),
-            "systemctl restart pinfold.service, and look at its log",
+            match patient.is_service {
+                true => "sudo systemctl restart pinfold, and look at its log",
+                false => "end `make run` and run it again, and look at its log",
+            },
         );
     } else if waits > 0 {
         let message = format!("{waits} of {fine} records wait for the next start of pinfoldd");

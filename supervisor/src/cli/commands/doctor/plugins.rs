@@ -8,7 +8,7 @@ use pinfold_policy::lint::Severity;
 use pinfold_policy::{Moment, PluginId, RequireSignatures, Standing};
 
 use super::super::policy::check;
-use super::{Findings, Patient};
+use super::{Findings, Patient, command};
 use crate::cli::exit::Failure;
 use crate::cli::review::{Review, chain};
 use crate::keys;
@@ -29,8 +29,9 @@ pub(super) fn look(patient: &Patient<'_>, found: &mut Findings) -> Result<(), Fa
             return Ok(());
         }
     };
-    policies(review, found);
-    without_policy(review, &plugins, found);
+    let command = command(patient.is_service);
+    policies(review, command, found);
+    without_policy(review, &plugins, command, found);
     let unsigned = unsigned(review, &plugins);
     if !unsigned.is_empty() {
         let message = format!("nobody has signed what may run as {}", unsigned.join(", "));
@@ -43,11 +44,11 @@ pub(super) fn look(patient: &Patient<'_>, found: &mut Findings) -> Result<(), Fa
             _ => {}
         }
     }
-    expiring(review, found);
+    expiring(review, command, found);
     Ok(())
 }
 
-fn policies(review: &Review, found: &mut Findings) {
+fn policies(review: &Review, command: &str, found: &mut Findings) {
     let checked = match check::all(review) {
         Ok(checked) => checked,
         Err(failure) => {
@@ -86,7 +87,7 @@ fn policies(review: &Review, found: &mut Findings) {
         found.warn(
             POLICIES,
             format!("{wide} grants or limits are wider or weaker than most plugins need"),
-            "`pinfold policy check` names each with its line",
+            format!("`{command} policy check` names each with its line"),
         );
     }
     if wide == 0 && !refused {
@@ -95,7 +96,12 @@ fn policies(review: &Review, found: &mut Findings) {
 }
 
 /// Plugins that lie there and may do nothing.
-fn without_policy(review: &Review, known: &BTreeSet<PluginId>, found: &mut Findings) {
+fn without_policy(
+    review: &Review,
+    known: &BTreeSet<PluginId>,
+    command: &str,
+    found: &mut Findings,
+) {
     for entry in fs::read_dir(&review.config.plugin_dir)
         .into_iter()
         .flatten()
@@ -109,7 +115,7 @@ fn without_policy(review: &Review, known: &BTreeSet<PluginId>, found: &mut Findi
             found.warn(
                 POLICIES,
                 format!("plugin {plugin} has no policy: it is blocked"),
-                format!("pinfold plugin grant {plugin}, or take its directory away"),
+                format!("{command} plugin grant {plugin}, or take its directory away"),
             );
         }
     }
@@ -124,7 +130,7 @@ fn unsigned(review: &Review, plugins: &BTreeSet<PluginId>) -> Vec<String> {
     unsigned.map(ToString::to_string).collect()
 }
 
-fn expiring(review: &Review, found: &mut Findings) {
+fn expiring(review: &Review, command: &str, found: &mut Findings) {
     let all = match review.keys() {
         Ok(all) => all,
         Err(error) => {
@@ -138,13 +144,13 @@ fn expiring(review: &Review, found: &mut Findings) {
     for one in &all {
         let name = &one.name;
         let renew = format!(
-            "pinfold keys trust {name}.pub --plugin … --expires …, or have its owner make a new one"
+            "{command} keys trust {name}.pub --plugin … --expires …, or have its owner make a new one"
         );
         match &one.key {
             Err(error) => found.fail(
                 SIGNATURES,
                 format!("key {name}: {}", chain(error)),
-                "trust it again (`pinfold keys trust`), or take its files away",
+                format!("trust it again (`{command} keys trust`), or take its files away"),
             ),
             Ok(key) => match (key.rules.standing(now), key.rules.expires) {
                 (Standing::Revoked(_), _) => {

@@ -6,8 +6,11 @@ use std::path::{Path, PathBuf};
 use super::{Findings, Patient};
 
 const CHECK: &str = "unit";
-/// Where systemd looks for units: the first that has one wins (systemd.unit(5)).
-const DIRECTORIES: [&str; 4] = [
+/// Where systemd looks for units: the first that has one wins (systemd.unit(5)). In the first two is what
+/// `systemctl set-property` sets.
+const DIRECTORIES: [&str; 6] = [
+    "/etc/systemd/system.control",
+    "/run/systemd/system.control",
     "/etc/systemd/system",
     "/run/systemd/system",
     "/usr/lib/systemd/system",
@@ -15,6 +18,14 @@ const DIRECTORIES: [&str; 4] = [
 ];
 const LAUNCHER: &str = "pinfold-launcher.service";
 pub(super) const DAEMON: &str = "pinfold.service";
+/// Those without which it does not start.
+const NEEDED: [&str; 5] = [
+    DAEMON,
+    LAUNCHER,
+    "pinfold-gateway.socket",
+    "pinfold-admin.socket",
+    "pinfold-launcher.socket",
+];
 
 pub(super) fn look(patient: &Patient<'_>, found: &mut Findings) {
     if !patient.is_service {
@@ -29,20 +40,11 @@ pub(super) fn look(patient: &Patient<'_>, found: &mut Findings) {
         );
         return;
     }
-    for name in [DAEMON, LAUNCHER] {
-        let (message, hint) = match text(name) {
-            None => (
-                format!("there is no unit {name}"),
-                "install the package pinfold again".to_owned(),
-            ),
-            Some(_) if is_masked(&directories(), name) => (
-                format!("{name} is masked: it does not start"),
-                format!("sudo systemctl unmask {name}"),
-            ),
-            Some(_) => continue,
-        };
-        found.fail(CHECK, message, hint);
-        return;
+    for name in NEEDED {
+        if let Some((message, mend)) = out_of_use(&directories(), name) {
+            found.fail(CHECK, message, mend);
+            return;
+        }
     }
     let launcher = text(LAUNCHER).unwrap_or_default();
     let lacks = not_delegated(&launcher);
@@ -78,8 +80,23 @@ pub(super) fn look(patient: &Patient<'_>, found: &mut Findings) {
         found.warn(
             CHECK,
             "it does not start at boot",
-            "systemctl enable --now pinfold.service pinfold-gateway.socket pinfold-admin.socket",
+            "sudo systemctl enable --now pinfold.service pinfold-gateway.socket pinfold-admin.socket",
         );
+    }
+}
+
+/// Why a unit cannot be started, and what mends it.
+fn out_of_use(directories: &[PathBuf], name: &str) -> Option<(String, String)> {
+    match own_text(directories, name) {
+        None => Some((
+            format!("there is no unit {name}"),
+            "install the package pinfold again".to_owned(),
+        )),
+        Some(_) if is_masked(directories, name) => Some((
+            format!("{name} is masked: it does not start"),
+            format!("sudo systemctl unmask {name}"),
+        )),
+        Some(_) => None,
     }
 }
 
@@ -195,5 +212,32 @@ mod tests {
         fs::create_dir(&drop_ins).unwrap();
         fs::write(drop_ins.join("50-a.conf"), "[Service]\nType=notify\n").unwrap();
         assert!(is_masked(&directories, "masked.service"));
+        let (message, mend) = out_of_use(&directories, "masked.service").unwrap();
+        assert!(message.contains("is masked"), "{message}");
+        assert_eq!(mend, "sudo systemctl unmask masked.service");
+        let (message, _) = out_of_use(&directories, "y.service").unwrap();
+        assert!(message.contains("there is no unit"), "{message}");
+        assert_eq!(out_of_use(&directories, "x.service"), None);
+    }
+
+    #[test]
+    fn every_unit_of_the_package_that_starts_is_looked_at() {
+        let units = concat!(env!("CARGO_MANIFEST_DIR"), "/../systemd");
+        let mut shipped: Vec<String> = fs::read_dir(units)
+            .unwrap()
+            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+            .filter(|name| name.ends_with(".service") || name.ends_with(".socket"))
+            .collect();
+        shipped.sort();
+        let mut needed = NEEDED.to_vec();
+        needed.sort_unstable();
+        assert_eq!(needed, shipped);
+    }
+
+    #[test]
+    fn what_set_property_sets_counts_before_a_drop_in_of_the_same_name() {
+        let place = |directory| DIRECTORIES.iter().position(|one| *one == directory);
+        let set = place("/etc/systemd/system.control");
+        assert!(set.is_some() && set < place("/etc/systemd/system"));
     }
 }
