@@ -26,6 +26,8 @@ pub(in crate::cli) enum ArchiveError {
     },
     #[error("{path} is there already: a backup overwrites nothing")]
     Exists { path: PathBuf },
+    #[error("there is no directory {path}; the name of a backup itself ends in .tar")]
+    NoDirectory { path: PathBuf },
     #[error("another backup is being made in {path}")]
     Busy { path: PathBuf },
     #[error("which databases there are is not known")]
@@ -154,6 +156,10 @@ impl From<ArchiveError> for Failure {
                 Exit::NoPermission => (Exit::NoPermission, Some("run it with sudo".to_owned())),
                 exit => (exit, None),
             },
+            E::NoDirectory { path } => (
+                Exit::NoInput,
+                Some(format!("nothing was done: make the directory first (mkdir -p -m 700 {})", shell_word(path))),
+            ),
             E::Exists { .. } => (Exit::CannotCreate, Some("give another name".into())),
             E::Busy { .. } => (Exit::Temporary, Some("wait for its end, or make this one in another directory".into())),
             E::Refused(ConfigError::Read { source, .. }) => match of_io(Exit::Config, source) {

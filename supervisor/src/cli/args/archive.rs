@@ -6,7 +6,7 @@ use clap::Args;
 
 #[derive(Debug, Args)]
 pub(in crate::cli) struct BackupArguments {
-    /// The file to make, or a directory in which one is made, named by machine and time
+    /// The file to make, its name ending in .tar, or a directory in which one is made, named by machine and time
     #[arg(value_name = "FILE|DIR")]
     pub(in crate::cli) to: PathBuf,
 }

@@ -1,12 +1,13 @@
 //! `pinfold backup`: everything that cannot be made again, in one file.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use chrono::Utc;
 use pinfold_policy::ByteSize;
 use serde::Serialize;
 
 use crate::cli::Context;
+use crate::cli::archive::error::ArchiveError;
 use crate::cli::archive::manifest::{AuditHead, Incomplete};
 use crate::cli::archive::write::{self, Written};
 use crate::cli::args::BackupArguments;
@@ -32,12 +33,7 @@ struct Made {
 
 pub(super) async fn run(context: &Context, arguments: &BackupArguments) -> Result<(), Failure> {
     let installation = Installation::open(&context.place)?;
-    let mut to = arguments.to.clone();
-    if to.is_dir() {
-        let host = nix::unistd::gethostname().unwrap_or_default();
-        let time = Utc::now().format("%Y%m%dT%H%M%SZ");
-        to.push(format!("pinfold-{}-{time}.tar", host.to_string_lossy()));
-    }
+    let to = file_to_make(&arguments.to)?;
     let subject = std::path::absolute(&to).unwrap_or_else(|_| to.clone());
     let subject = subject.display().to_string();
     let recorded = recorded::installation(context, &installation, BACKUP, &subject).await?;
@@ -91,6 +87,22 @@ pub(super) async fn run(context: &Context, arguments: &BackupArguments) -> Resul
     Ok(())
 }
 
+/// The file that is named, or one in the directory that is. What ends in no `.tar` is meant as a directory: a file in
+/// its place would be found by nobody who looks into it.
+fn file_to_make(named: &Path) -> Result<PathBuf, ArchiveError> {
+    if named.is_dir() {
+        let host = nix::unistd::gethostname().unwrap_or_default();
+        let time = Utc::now().format("%Y%m%dT%H%M%SZ");
+        let name = format!("pinfold-{}-{time}.tar", host.to_string_lossy());
+        return Ok(named.join(name));
+    }
+    let is_there = named.symlink_metadata().is_ok();
+    if !is_there && named.extension().is_none_or(|end| end != "tar") {
+        return Err(ArchiveError::NoDirectory { path: named.into() });
+    }
+    Ok(named.into())
+}
+
 fn page(made: &Made) -> Page {
     let mut page = Page::default();
     page.line(format_args!("wrote {}", made.file.display()));
@@ -112,4 +124,30 @@ fn page(made: &Made) -> Page {
             (made.incomplete.iter()).map(|one| format!("{}: {}", one.path, one.why)),
         );
     page
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_directory_that_is_not_there_does_not_become_a_file() {
+        let base = tempfile::tempdir().unwrap();
+        let path = base.path().join("backups");
+        let refused = file_to_make(&path);
+        assert!(
+            matches!(&refused, Err(ArchiveError::NoDirectory { path: named }) if *named == path),
+            "{refused:?}"
+        );
+        let file = base.path().join("before.tar");
+        assert_eq!(file_to_make(&file).unwrap(), file);
+        std::fs::create_dir(&path).unwrap();
+        let made = file_to_make(&path).unwrap();
+        assert!(made.starts_with(&path), "{made:?}");
+        assert!(made.extension().is_some_and(|end| end == "tar"));
+        // That nothing is overwritten is told of it.
+        let other = base.path().join("other");
+        std::fs::write(&other, "").unwrap();
+        assert_eq!(file_to_make(&other).unwrap(), other);
+    }
 }
