@@ -34,9 +34,12 @@ pub(super) fn look(patient: &Patient<'_>, error: Option<ClientError>, found: &mu
     match (&patient.status, error) {
         (Some(status), _) => {
             found.fine(CHECK, format!("gateway on {}", status.listeners.join(", ")));
-            let listeners = status.listeners.iter().filter(|_| patient.is_service);
-            for address in listeners.filter_map(|url| url.strip_prefix("http://")) {
-                activation::nowhere(address, found);
+            // What pinfoldd binds itself is there.
+            if patient.is_service {
+                let urls = status.listeners.iter();
+                for listen in urls.filter_map(|url| url.strip_prefix("http://")) {
+                    activation::nowhere(listen, found);
+                }
             }
         }
         (None, Some(ClientError::Forbidden { .. })) => {
