@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::http_path::Unclear;
+use crate::permission::is_match;
 use crate::{Network, PathPattern, Pattern};
 
 /// Hosts that may be reached over HTTP.
@@ -151,8 +152,8 @@ fn host_reaches(pattern: &str, target: &HttpTarget<'_>, portless: Portless) -> b
     };
     let bare = name
         .strip_prefix("*.")
-        .is_some_and(|bare| Pattern::new(bare).matches(target.host));
-    port_fits && (bare || Pattern::new(name).matches(target.host))
+        .is_some_and(|bare| is_match(bare, target.host));
+    port_fits && (bare || is_match(name, target.host))
 }
 
 #[cfg(test)]

@@ -44,7 +44,7 @@ pub enum Refusal {
         access: Access,
         /// The table.
         table: String,
-        /// Patterns that are granted for that direction.
+        /// Patterns that are granted for that direction: the first ones, and how many more.
         allowed: Vec<String>,
     },
     /// The cache, for `get`, `set` (write) or `delete`.
@@ -63,7 +63,7 @@ pub enum Refusal {
         url: String,
         /// Method, host and port.
         target: String,
-        /// Hosts that are granted.
+        /// Hosts that are granted: the first ones, and how many more.
         allowed: Vec<String>,
     },
     /// Host, port and method are granted, and not this path.
@@ -75,7 +75,7 @@ pub enum Refusal {
         place: String,
         /// The path, printable and cut.
         path: String,
-        /// Paths that are granted there for that method.
+        /// Paths that are granted there for that method: the first ones, and how many more.
         allowed: Vec<String>,
     },
     /// Host, port and method are granted for some paths, and servers read this one in more than one way.
@@ -132,7 +132,7 @@ pub enum Refusal {
         target: String,
         /// Its function.
         function: String,
-        /// Patterns that are granted.
+        /// Patterns that are granted: the first ones, and how many more.
         allowed: Vec<String>,
     },
 }
@@ -275,8 +275,9 @@ impl Effective {
                     access,
                 });
             }
+            let patterns: Vec<&Pattern> = grants().flat_map(|grant| &grant.tables).collect();
             tables.clone().into_iter().try_for_each(|table| {
-                table_granted(grants(), table).map_err(|allowed| Refusal::Table {
+                table_granted(&patterns, table).map_err(|allowed| Refusal::Table {
                     database: database.into(),
                     access,
                     table: table.into(),
@@ -304,8 +305,9 @@ impl Effective {
                 database: database.into(),
             });
         }
+        let patterns: Vec<&Pattern> = grants().flat_map(|grant| &grant.tables).collect();
         for table in tables.clone() {
-            table_granted(grants(), table).map_err(|allowed| Refusal::Table {
+            table_granted(&patterns, table).map_err(|allowed| Refusal::Table {
                 database: database.into(),
                 access,
                 table: table.into(),
@@ -435,7 +437,7 @@ impl Effective {
                 Err(Refusal::PluginCall {
                     target: target.into(),
                     function: function.into(),
-                    allowed: p.plugin_call.iter().map(Pattern::to_string).collect(),
+                    allowed: listed(p.plugin_call.iter().map(Pattern::as_str)),
                 })
             }
         })
@@ -460,10 +462,11 @@ fn http_refusal(p: &Permissions, target: &HttpTarget<'_>, portless: Portless) ->
         return Refusal::HttpTarget {
             url: target.url.into(),
             target: format!("{}:{}", target.method, place()),
-            allowed: (p.http.iter())
-                .flat_map(|grant| &grant.hosts)
-                .map(Pattern::to_string)
-                .collect(),
+            allowed: listed(
+                (p.http.iter())
+                    .flat_map(|grant| &grant.hosts)
+                    .map(Pattern::as_str),
+            ),
         };
     }
     let (method, place, path) = (target.method.to_owned(), place(), shown(target.path));
@@ -479,10 +482,11 @@ fn http_refusal(p: &Permissions, target: &HttpTarget<'_>, portless: Portless) ->
             method,
             place,
             path,
-            allowed: (of_path.into_iter())
-                .flat_map(|grant| &grant.paths)
-                .map(PathPattern::to_string)
-                .collect(),
+            allowed: listed(
+                (of_path.into_iter())
+                    .flat_map(|grant| &grant.paths)
+                    .map(PathPattern::as_str),
+            ),
         },
     }
 }
@@ -498,16 +502,36 @@ fn grants<'a>(p: &'a Permissions, database: &str) -> impl Iterator<Item = &'a Db
 }
 
 /// `Err` holds the patterns that are granted.
-fn table_granted<'a>(
-    grants: impl Iterator<Item = &'a DbGrant>,
-    table: &str,
-) -> Result<(), Vec<String>> {
-    let patterns: Vec<&Pattern> = grants.flat_map(|grant| &grant.tables).collect();
+fn table_granted(patterns: &[&Pattern], table: &str) -> Result<(), Vec<String>> {
     if patterns.iter().any(|pattern| pattern.matches(table)) {
         Ok(())
     } else {
-        Err(patterns.into_iter().map(Pattern::to_string).collect())
+        Err(listed(patterns.iter().map(|pattern| pattern.as_str())))
     }
+}
+
+/// Most bytes of patterns that a refusal repeats: a plugin has it for each refused call, and may have
+/// asked for a thousand of them itself.
+const LISTED_LIMIT_BYTES: usize = 1024;
+
+/// Patterns for a refusal: the first ones, then how many more there are.
+fn listed<'a>(patterns: impl Iterator<Item = &'a str>) -> Vec<String> {
+    let mut left = LISTED_LIMIT_BYTES;
+    let mut listed = Vec::new();
+    let mut more = 0_usize;
+    for pattern in patterns {
+        match left.checked_sub(pattern.len() + 1) {
+            Some(rest) if more == 0 => {
+                left = rest;
+                listed.push(pattern.to_owned());
+            }
+            _ => more += 1,
+        }
+    }
+    if more > 0 {
+        listed.push(format!("and {more} more"));
+    }
+    listed
 }
 
 #[cfg(test)]

@@ -230,3 +230,62 @@ fn cache_directions_are_told_apart() {
         "cache access not granted"
     );
 }
+
+#[test]
+fn a_refusal_repeats_the_first_patterns_and_says_how_many_more_there_are() {
+    let tables: Vec<String> = (0..1_000).map(|n| format!("'table_{n:03}'")).collect();
+    let asked = format!(
+        "db = [{{ tables = [{}], access = 'read' }}]",
+        tables.join(",")
+    );
+    let wide = "db = [{ tables = ['*'], access = 'read' }]";
+    let refused = effective(wide, &[&asked])
+        .database("main", Access::Read, ["table_007", "users"])
+        .unwrap_err()
+        .to_string();
+    let head = r#"access to table "users" not permitted (allowed: [table_000 table_001 "#;
+    assert!(refused.starts_with(head), "{refused}");
+    // Ten bytes each.
+    assert!(refused.ends_with(" table_101 and 898 more])"), "{refused}");
+
+    let hosts = asked.replace("tables", "hosts").replace("db", "http");
+    let hosts = hosts.replace(", access = 'read'", "");
+    let both = effective("http = [{ hosts = ['*'] }]", &[&hosts]);
+    let target = HttpTarget {
+        method: "GET",
+        host: "a.test",
+        port: 443,
+        default_port: true,
+        path: "/",
+        url: "u",
+    };
+    let refused = both.http_target(&target).unwrap_err().to_string();
+    assert!(refused.ends_with(" and 898 more])"), "{refused}");
+
+    let calls: Vec<String> = tables.iter().map(|name| name.replace('_', "/")).collect();
+    let calls = format!("plugin-call = [{}]", calls.join(","));
+    let both = effective("plugin-call = ['*']", &[&calls]);
+    let refused = both.plugin_call("other", "f").unwrap_err().to_string();
+    assert!(refused.ends_with(" and 898 more])"), "{refused}");
+}
+
+/// What a plugin asks for is its own to write, and so is what it compares it with.
+#[test]
+fn what_is_asked_for_is_compared_at_once_whatever_it_is() {
+    let asked: Vec<String> = (0..139)
+        .map(|n| format!("'*{}b{n}*'", "a".repeat(30_000)))
+        .collect();
+    let asked = format!(
+        "db = [{{ tables = [{}], access = 'read' }}]",
+        asked.join(",")
+    );
+    let granted = "db = [{ tables = ['gk_*'], access = 'read' }]";
+    let table = format!("gk_{}", "a".repeat(60_000));
+    let refused = effective(granted, &[&asked])
+        .database("main", Access::Read, [table.as_str()])
+        .unwrap_err();
+    let Refusal::Table { allowed, .. } = refused else {
+        panic!("another refusal");
+    };
+    assert_eq!(allowed, ["and 139 more"]);
+}

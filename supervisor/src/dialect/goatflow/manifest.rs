@@ -10,6 +10,10 @@ use super::first::First;
 /// Most permissions that are asked for, and most scopes of all of them together.
 const PERMISSION_LIMIT: usize = 64;
 const SCOPE_LIMIT: usize = 1024;
+/// Longest scope: a plugin's name, `/` and a function's are the longest that there is to name.
+const SCOPE_LIMIT_BYTES: usize = 320;
+/// Most `*` of a scope: each call is compared with every scope.
+const STAR_LIMIT: usize = 16;
 
 /// Largest manifest read: real ones have a few hundred bytes.
 pub(crate) const MANIFEST_LIMIT_BYTES: usize = 256 * 1024;
@@ -91,6 +95,16 @@ pub(crate) enum PermissionError {
         "{count} permissions with {scopes} scopes in all, at most {PERMISSION_LIMIT} and {SCOPE_LIMIT} are read"
     )]
     TooMany { count: usize, scopes: usize },
+    #[error(
+        "permission {kind}: the scope {start:?}… has {bytes} bytes with {stars} *, at most {SCOPE_LIMIT_BYTES} and {STAR_LIMIT} are read"
+    )]
+    Scope {
+        kind: String,
+        /// Its beginning.
+        start: String,
+        bytes: usize,
+        stars: usize,
+    },
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -322,16 +336,10 @@ fn permissions(
     }
     let mut asked = Permissions::default();
     for one in &list.kept {
-        let scope = || -> Vec<Pattern> {
-            match one.scope.as_ref().map(|scope| scope.kept.as_slice()) {
-                None | Some([]) => vec![Pattern::any()],
-                Some(scope) => scope.iter().map(Pattern::new).collect(),
-            }
-        };
         match one.kind.as_str() {
             "db" => {
                 if let Some(access) = one.access()? {
-                    let (database, tables) = ("main".into(), scope());
+                    let (database, tables) = ("main".into(), one.scope()?);
                     asked.db.push(DbGrant {
                         database,
                         tables,
@@ -342,21 +350,21 @@ fn permissions(
             }
             "cache" => asked.cache = merge(asked.cache, one.access()?),
             "http" => asked.http.push(HttpGrant {
-                hosts: scope(),
+                hosts: one.scope()?,
                 methods: Vec::new(),
                 paths: Vec::new(),
                 tunnel: false,
                 addresses: Vec::new(),
             }),
-            "email" => asked.email.extend(scope()),
+            "email" => asked.email.extend(one.scope()?),
             "config"
                 if one
                     .access()?
                     .is_some_and(|access| access.covers(Access::Read)) =>
             {
-                asked.config.extend(scope());
+                asked.config.extend(one.scope()?);
             }
-            "plugin_call" => asked.plugin_call.extend(scope()),
+            "plugin_call" => asked.plugin_call.extend(one.scope()?),
             "config" | "file" | "article" | "ticket" | "entity" => {}
             kind => {
                 return Err(PermissionError::Kind {
@@ -370,6 +378,26 @@ fn permissions(
 }
 
 impl AskedPermission {
+    /// What it is about; where nothing is written, everything.
+    fn scope(&self) -> Result<Vec<Pattern>, PermissionError> {
+        let pattern = |scope: &String| {
+            let (bytes, stars) = (scope.len(), scope.matches('*').count());
+            if bytes > SCOPE_LIMIT_BYTES || stars > STAR_LIMIT {
+                return Err(PermissionError::Scope {
+                    kind: self.kind.clone(),
+                    start: scope.chars().take(40).collect(),
+                    bytes,
+                    stars,
+                });
+            }
+            Ok(Pattern::new(scope))
+        };
+        match self.scope.as_ref().map(|scope| scope.kept.as_slice()) {
+            None | Some([]) => Ok(vec![Pattern::any()]),
+            Some(scope) => scope.iter().map(pattern).collect(),
+        }
+    }
+
     /// `None` where it is absent, which for a service that needs one grants nothing.
     fn access(&self) -> Result<Option<Access>, PermissionError> {
         match self.access.as_deref() {
@@ -509,6 +537,26 @@ resources:
             );
         }
         assert_eq!(parse("runtime: grpc"), Err(ManifestError::NoName));
+    }
+
+    #[test]
+    fn scopes_are_as_long_as_what_they_can_name() {
+        let with = |scope: &str| parse(&SAMPLE.replace("[items]", &format!("['{scope}']")));
+        let longest = "t".repeat(SCOPE_LIMIT_BYTES - STAR_LIMIT) + &"*".repeat(STAR_LIMIT);
+        assert!(with(&longest).is_ok());
+        for (scope, said) in [
+            (
+                "t".repeat(SCOPE_LIMIT_BYTES + 1),
+                "permission db: the scope \"tttt",
+            ),
+            ("*a".repeat(STAR_LIMIT + 1), "has 34 bytes with 17 *"),
+        ] {
+            let error = with(&scope).unwrap_err().to_string();
+            assert!(error.contains(said) && error.len() < 200, "{error}");
+        }
+        // What comes to nothing is compared with nothing.
+        let files = "\n    - type: file\n      scope: ['".to_owned() + &"f".repeat(1_000) + "']\n";
+        assert!(parse(&(SAMPLE.trim_end().to_owned() + &files)).is_ok());
     }
 
     #[test]

@@ -311,6 +311,13 @@ mod tests {
         assert_eq!(all.routes.len(), ROUTE_LIMIT);
         assert_eq!(all.refused, ["1977 routes: at most 1024 are mounted"]);
         assert!(registration.asked().is_err());
+        let long: Registration = serde_json::from_str(&format!(
+            r#"{{"resources":{{"permissions":[{{"type":"http","scope":["*.{}"]}}]}}}}"#,
+            "a".repeat(30_000),
+        ))
+        .unwrap();
+        let error = long.asked().unwrap_err().to_string();
+        assert!(error.starts_with("permission http: the scope"), "{error}");
         let many = vec!["\"auth\""; 20].join(",");
         let routes = offer(&format!(
             r#"[{{"path":"/a","handler":"h","middleware":[{many}]}}]"#
