@@ -28,6 +28,13 @@ pub const SQL_LIMIT_BYTES: usize = 64 * 1024;
 /// Most placeholders of a statement.
 pub const PARAMETER_LIMIT: usize = 1_000;
 
+/// Most tables of a statement: each is compared with all that the plugin asks for. Queries of more than
+/// 64 the database itself does not join.
+const TABLE_LIMIT: usize = 200;
+
+/// Longest name of a table, an index or a schema.
+const NAME_LIMIT_BYTES: usize = 255;
+
 /// Nesting that the parser follows; it is the parser's own default, chosen for small stacks.
 const RECURSION_LIMIT: usize = 50;
 
@@ -136,6 +143,12 @@ pub enum StatementError {
         "statement is too much work: it repeats a WITH or columns of inner queries, or searches in texts, too often"
     )]
     TooMuchWork,
+    /// Too many tables.
+    #[error("statement has more than {TABLE_LIMIT} tables")]
+    TooManyTables,
+    /// A name that is too long to be compared and repeated.
+    #[error("the name of a table or an index is longer than {NAME_LIMIT_BYTES} bytes")]
+    LongName,
     /// A text to search for that is long, or that only the database knows.
     #[error(
         "what {function} searches for must be a literal or a parameter of at most {NEEDLE_LIMIT_BYTES} bytes"

@@ -14,6 +14,8 @@ use crate::HostError;
 
 /// Longest URL.
 pub const URL_LIMIT_BYTES: usize = 8 * 1024;
+/// Longest host: no name that can be looked up is longer.
+const HOST_LIMIT_BYTES: usize = 255;
 /// Most header lines of a request, and of a response.
 pub const HEADER_LIMIT: usize = 100;
 /// Most bytes of a request's header lines.
@@ -181,6 +183,10 @@ pub(super) fn check_url(mut url: Url) -> Result<Url, HttpError> {
     if url.as_str().len() > URL_LIMIT_BYTES {
         return refuse("is longer than 8 KiB");
     }
+    let host = url.host_str().unwrap_or_default();
+    if host.len() > HOST_LIMIT_BYTES {
+        return refuse("has a host of more than 255 bytes");
+    }
     url.set_fragment(None);
     Ok(url)
 }
@@ -316,6 +322,9 @@ mod tests {
             let refused = parse("GET", "http://a.test/", &[(name, value)]).unwrap_err();
             assert!(refused.contains("header"), "{name:?} {value:?}: {refused}");
         }
+        let host = format!("http://{}test/", "a.".repeat(126));
+        let refused = parse("GET", &host, &[]).unwrap_err();
+        assert!(refused.contains("host of more than 255"), "{refused}");
         let long = format!("http://a.test/{}", "x".repeat(URL_LIMIT_BYTES));
         assert!(parse("GET", &long, &[]).is_err());
         let many = vec![("a", "b"); HEADER_LIMIT + 1];

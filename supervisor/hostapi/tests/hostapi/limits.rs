@@ -76,6 +76,23 @@ async fn statements_and_parameters_have_a_size() {
     let long = format!("SELECT 1 -- {}", "x".repeat(SQL_LIMIT_BYTES));
     let error = world.query(&plugin, &long).await.unwrap_err();
     assert_eq!(error.to_string(), "statement is larger than 65536 bytes");
+    let from = |tables: &str| format!("SELECT 1 FROM {tables}");
+    let list = |count: usize| {
+        let tables: Vec<String> = (0..count).map(|n| format!("t{n}")).collect();
+        tables.join(",")
+    };
+    for (tables, said) in [
+        ("t".repeat(255), "not permitted (allowed: [items])"),
+        (
+            "t".repeat(256),
+            "the name of a table or an index is longer than 255 bytes",
+        ),
+        (list(200), "not permitted (allowed: [items])"),
+        (list(201), "statement has more than 200 tables"),
+    ] {
+        let error = world.query(&plugin, &from(&tables)).await.unwrap_err();
+        assert!(error.to_string().ends_with(said), "{error}");
+    }
     let many = vec![Value::Null; PARAMETER_LIMIT + 1];
     let error = world
         .query_with(&plugin, "SELECT 1", many)

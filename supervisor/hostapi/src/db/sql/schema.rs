@@ -14,7 +14,7 @@ use sqlparser::ast::{
 
 use sqlparser::tokenizer::Location;
 
-use super::tables::{Walk, table_name, writable};
+use super::tables::{Walk, add, table_name, writable};
 use super::{Classified, RowChanges, StatementError, StatementKind};
 
 pub(super) fn of_schema_change(statement: &Statement) -> Result<Classified, StatementError> {
@@ -154,8 +154,7 @@ impl Change {
         {
             self.followed.insert(table.clone());
         }
-        self.reads.insert(table);
-        Ok(())
+        add(&mut self.reads, table)
     }
 
     fn alter(&mut self, operation: &AlterTableOperation) -> Result<(), StatementError> {

@@ -16,7 +16,10 @@ use sqlparser::ast::{
 use sqlparser::tokenizer::Location;
 
 use super::expansion::{Expanded, Expansion, Part};
-use super::{Classified, RowChanges, StatementError, StatementKind, function, needle};
+use super::{
+    Classified, NAME_LIMIT_BYTES, RowChanges, StatementError, StatementKind, TABLE_LIMIT, function,
+    needle,
+};
 
 /// What `statement`, which is a query, reads.
 pub(super) fn of_query(statement: &Statement) -> Result<Classified, StatementError> {
@@ -174,8 +177,7 @@ impl<'a> Walk<'a> {
             return Ok(());
         }
         self.expansion.rows();
-        self.reads.insert(readable(table)?);
-        Ok(())
+        add(&mut self.reads, readable(table)?)
     }
 
     fn table_factor(&mut self, factor: &TableFactor) -> Result<(), StatementError> {
@@ -339,6 +341,9 @@ impl Visitor for Walk<'_> {
 /// SQLite compares names without regard to ASCII case, and to no other.
 pub(super) fn table_name(name: &ObjectName) -> Result<(bool, String), StatementError> {
     let ident = |part: &ObjectNamePart| match part {
+        ObjectNamePart::Identifier(ident) if ident.value.len() > NAME_LIMIT_BYTES => {
+            Err(StatementError::LongName)
+        }
         ObjectNamePart::Identifier(ident) => Ok(ident.value.to_ascii_lowercase()),
         ObjectNamePart::Function(_) => Err(StatementError::NotPermitted {
             what: "a name that is computed",
@@ -356,6 +361,15 @@ pub(super) fn table_name(name: &ObjectName) -> Result<(bool, String), StatementE
             what: "a name of more than two parts",
         }),
     }
+}
+
+/// One more table that a statement reads.
+pub(super) fn add(reads: &mut BTreeSet<String>, table: String) -> Result<(), StatementError> {
+    reads.insert(table);
+    if reads.len() > TABLE_LIMIT {
+        return Err(StatementError::TooManyTables);
+    }
+    Ok(())
 }
 
 /// Tables that are there in every database without having been made, and show or change it as a
