@@ -25,6 +25,7 @@ pub(crate) fn service(permissions: &Effective, call: &HostCall) -> Result<(), Re
         HostCall::PluginCall {
             plugin, function, ..
         } => permissions.plugin_call(plugin, function),
+        HostCall::SendEmail => permissions.email(),
     }
 }
 

@@ -57,6 +57,8 @@ pub enum HostCall {
         message: String,
         /// Further values.
         fields: Map<String, Value>,
+        /// How many more there were, which were left out before they were built.
+        left_out: usize,
     },
     /// A value of the host's configuration that the operator has put there for plugins.
     ConfigGet {
@@ -74,11 +76,13 @@ pub enum HostCall {
         /// Arguments, JSON text.
         arguments: Bytes,
     },
+    /// Mail. This version sends none: what is granted is answered with [`crate::HostError::NotServed`].
+    SendEmail,
 }
 
 impl HostCall {
-    /// The service, which is what rates are counted by: `db`, `cache`, `log`, `config`, `http`
-    /// or `plugin`.
+    /// The service, which is what rates are counted by: `db`, `cache`, `log`, `config`, `http`,
+    /// `plugin` or `email`.
     #[must_use]
     pub const fn service(&self) -> &'static str {
         match self {
@@ -88,6 +92,7 @@ impl HostCall {
             Self::ConfigGet { .. } => "config",
             Self::HttpRequest(_) => "http",
             Self::PluginCall { .. } => "plugin",
+            Self::SendEmail => "email",
         }
     }
 
@@ -103,6 +108,7 @@ impl HostCall {
             Self::Log { .. } => "record",
             Self::HttpRequest(_) => "request",
             Self::PluginCall { .. } => "call",
+            Self::SendEmail => "send",
         }
     }
 }

@@ -1,9 +1,9 @@
 //! The dispatcher: every call of every plugin, in every dialect, passes here.
 //!
-//! Identify by connection (the [`Caller`] is bound to it), authorise, meter, run with a deadline,
-//! audit. A refused call is metered too, so that refusals cannot be had without end. A statement's
-//! tables are known only once it is parsed, and parsing costs: so the service is authorised first,
-//! then the call metered, then the statement authorised.
+//! Identify by connection (the [`Caller`] is bound to it), meter, authorise, run with a deadline,
+//! audit. Whatever becomes of a call, it is metered before anything of it is read or compared: what
+//! reading and refusing cost cannot be had without end. A statement's tables are known only once it is
+//! parsed, and parsing costs: so the service is authorised first, then the statement.
 
 mod proxied;
 
@@ -94,11 +94,38 @@ impl HostApi {
         call: HostCall,
         context: &CallContext,
     ) -> Result<HostReply, HostError> {
-        let method = (call.service(), call.method());
-        let mut record = Record::start(self, caller, method, &context.request_id);
-        let result = self
-            .decide_and_run(caller, call, context, &mut record.subject)
-            .await;
+        let named = (call.service(), call.method());
+        self.call_unread(caller, named, move || Ok(call), context)
+            .await
+    }
+
+    /// The same of a call whose arguments are yet to be read, of which the dialect knows what
+    /// [`HostCall::service`] and [`HostCall::method`] will say: over its service's rate it is not read. Any
+    /// other service than theirs is one that no host has, whose calls `read` refuses.
+    ///
+    /// # Errors
+    /// As [`call`](Self::call), and [`HostError::Unread`] with what `read` says.
+    ///
+    /// # Cancellation
+    /// As [`call`](Self::call).
+    pub async fn call_unread(
+        &self,
+        caller: &Caller,
+        (service, method): (&'static str, &'static str),
+        read: impl FnOnce() -> Result<HostCall, String>,
+        context: &CallContext,
+    ) -> Result<HostReply, HostError> {
+        let mut record = Record::start(self, caller, (service, method), &context.request_id);
+        let metered = caller.allowance.meters.draw(service);
+        let call = metered.and_then(|()| read().map_err(|text| HostError::Unread { text }));
+        let result = match call {
+            Ok(call) => {
+                debug_assert_eq!((service, method), (call.service(), call.method()));
+                self.decide_and_run(caller, call, context, &mut record.subject)
+                    .await
+            }
+            Err(error) => Err(error),
+        };
         record.outcome = Some(Outcome::of(&result));
         result
     }
@@ -123,10 +150,6 @@ impl HostApi {
         context: &CallContext,
         subject: &mut String,
     ) -> Result<HostReply, HostError> {
-        // A key is compared and repeated in refusals: its length comes first.
-        let authorised =
-            check_key(&call).and_then(|()| Ok(authorize::service(&caller.permissions, &call)?));
-        caller.allowance.meters.draw(&call)?;
         match &call {
             HostCall::CacheGet { key }
             | HostCall::CacheSet { key, .. }
@@ -138,9 +161,12 @@ impl HostApi {
             HostCall::DbQuery { .. }
             | HostCall::DbExec { .. }
             | HostCall::Log { .. }
-            | HostCall::HttpRequest(_) => {}
+            | HostCall::HttpRequest(_)
+            | HostCall::SendEmail => {}
         }
-        authorised?;
+        // A key is compared and repeated in refusals: its length comes first.
+        check_key(&call)?;
+        authorize::service(&caller.permissions, &call)?;
         if context.deadline <= Instant::now() {
             return Err(HostError::Deadline);
         }
@@ -188,8 +214,9 @@ impl HostApi {
                 level,
                 message,
                 fields,
+                left_out,
             } => {
-                let fields = bounded_fields(fields);
+                let fields = bounded_fields(fields, left_out);
                 services
                     .logs
                     .record(caller, level, bounded_message(&message), &fields);
@@ -211,6 +238,7 @@ impl HostApi {
                 let call = plugin::call(&services.plugins, caller, target, arguments, context);
                 Box::pin(call).await.map(HostReply::Json)
             }
+            HostCall::SendEmail => Err(HostError::NotServed { service: "email" }),
         }
     }
 }
@@ -227,7 +255,8 @@ pub(crate) fn check_key(call: &HostCall) -> Result<(), HostError> {
         HostCall::DbQuery { .. }
         | HostCall::DbExec { .. }
         | HostCall::Log { .. }
-        | HostCall::HttpRequest(_) => Ok(()),
+        | HostCall::HttpRequest(_)
+        | HostCall::SendEmail => Ok(()),
     }
 }
 

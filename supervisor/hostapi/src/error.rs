@@ -106,6 +106,18 @@ pub enum HostError {
         /// The limit.
         limit: usize,
     },
+    /// What the plugin passed cannot be read, or names no method: in the dialect's words.
+    #[error("{text}")]
+    Unread {
+        /// Why.
+        text: String,
+    },
+    /// Granted, and this version has no such service.
+    #[error("{service} is not served")]
+    NotServed {
+        /// As [`crate::HostCall::service`].
+        service: &'static str,
+    },
     /// The caches of all plugins together are at their limit.
     #[error("cache is full: the plugins together hold {CACHE_TOTAL_LIMIT_BYTES} bytes")]
     CacheFull,
@@ -116,6 +128,7 @@ fn rate_name(service: &str) -> &str {
         "db" => "DB query",
         "http" => "HTTP request",
         "plugin" => "plugin call",
+        "other" => "host call",
         other => other,
     }
 }
@@ -149,11 +162,13 @@ pub(crate) const CONTENTION_RETRY: Duration = Duration::from_millis(100);
 
 impl HostError {
     /// Every code that [`HostError::code`] can return.
-    pub const CODES: [&'static str; 37] = [
+    pub const CODES: [&'static str; 39] = [
         "hostapi.refused",
         "hostapi.rate-limited",
         "hostapi.too-large",
         "hostapi.deadline",
+        "hostapi.unread",
+        "hostapi.not-served",
         "hostapi.config.unknown-key",
         "hostapi.cache.full",
         "hostapi.under-way",
@@ -204,6 +219,8 @@ impl HostError {
             Self::TooManyRows { .. } => "hostapi.db.too-many-rows",
             Self::ParameterCount { .. } => "hostapi.db.parameter-count",
             Self::Deadline => "hostapi.deadline",
+            Self::Unread { .. } => "hostapi.unread",
+            Self::NotServed { .. } => "hostapi.not-served",
             Self::UnknownConfigKey { .. } => "hostapi.config.unknown-key",
             Self::CacheFull => "hostapi.cache.full",
             Self::TooManyUnderWay { .. } => "hostapi.under-way",
@@ -225,11 +242,12 @@ impl HostError {
             | Self::ParameterCount { .. }
             | Self::TooManyUnderWay { .. }
             | Self::PluginCallDepth { .. }
+            | Self::Unread { .. }
             | Self::Deadline => Fault::Plugin,
             Self::UnknownDatabase { .. } | Self::NoDatabases | Self::UnknownConfigKey { .. } => {
                 Fault::Operator
             }
-            Self::CacheFull => Fault::Host,
+            Self::CacheFull | Self::NotServed { .. } => Fault::Host,
             Self::Database { source, .. } => source.fault(),
             Self::Http(error) if error.is_of_plugin() => Fault::Plugin,
             Self::Http(error) if error.is_of_operator() => Fault::Operator,

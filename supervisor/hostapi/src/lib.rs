@@ -1,5 +1,5 @@
 //! What a plugin may ask of its host, and the one dispatcher through which every such call goes:
-//! identify by connection, authorise, meter, run with a deadline, audit.
+//! identify by connection, meter, authorise, run with a deadline, audit.
 //!
 //! It knows no dialect: method names, argument encodings and error prefixes of a plugin contract
 //! are its dialect's. It keeps no log and no audit trail of its own: both go to sinks.

@@ -26,10 +26,10 @@ pub(crate) fn bounded_message(message: &str) -> &str {
     message.get(..end).unwrap_or(message)
 }
 
-/// The fields that fit, in order, and how many did not.
-pub(crate) fn bounded_fields(fields: Map<String, Value>) -> Map<String, Value> {
+/// The fields that fit, in order, and how many did not, with those that were left out before.
+pub(crate) fn bounded_fields(fields: Map<String, Value>, left_out: usize) -> Map<String, Value> {
     let mut left = LOG_FIELDS_LIMIT_BYTES;
-    let mut dropped = 0_u64;
+    let mut dropped = left_out;
     let mut kept = Map::new();
     for (name, value) in fields {
         match left.checked_sub(name.len() + json_bytes(&value)) {
@@ -84,8 +84,8 @@ mod tests {
         fields.insert("a".into(), 1.into());
         fields.insert("b".into(), "x".repeat(LOG_FIELDS_LIMIT_BYTES).into());
         fields.insert("c".into(), true.into());
-        let kept = bounded_fields(fields);
-        let expected = serde_json::json!({ "a": 1, "c": true, "pinfold.dropped_fields": 1 });
+        let kept = bounded_fields(fields, 2);
+        let expected = serde_json::json!({ "a": 1, "c": true, "pinfold.dropped_fields": 3 });
         assert_eq!(Value::Object(kept), expected);
     }
 }

@@ -12,7 +12,7 @@ use governor::{Quota, RateLimiter};
 use pinfold_policy::Rates;
 use tokio::time::Instant;
 
-use crate::{HostCall, HostError};
+use crate::HostError;
 
 /// Calls a second of each service where the policy says nothing: far above what a plugin needs,
 /// far below what the host would notice.
@@ -31,6 +31,8 @@ pub(crate) struct Meters {
     config: Meter,
     http: Meter,
     plugin: Meter,
+    /// What no service answers.
+    other: Meter,
     queries: Option<Meter>,
     requests: Meter,
 }
@@ -48,6 +50,7 @@ impl Meters {
             config: service(),
             http: service(),
             plugin: service(),
+            other: service(),
             requests: Meter::new(
                 rates
                     .http_requests_per_minute
@@ -60,20 +63,16 @@ impl Meters {
         }
     }
 
-    /// Takes what `call` costs.
-    pub(crate) fn draw(&self, call: &HostCall) -> Result<(), HostError> {
-        self.draw_of(call.service())
-    }
-
     /// Takes what one call of this service costs.
-    pub(crate) fn draw_of(&self, service: &'static str) -> Result<(), HostError> {
+    pub(crate) fn draw(&self, service: &'static str) -> Result<(), HostError> {
         let meter = match service {
             "db" => &self.db,
             "cache" => &self.cache,
             "log" => &self.log,
             "http" => &self.http,
             "plugin" => &self.plugin,
-            _ => &self.config,
+            "config" => &self.config,
+            _ => &self.other,
         };
         let limited = |retry_after| HostError::RateLimited {
             service,
@@ -174,18 +173,6 @@ impl Reference for Moment {
 mod tests {
     use super::*;
 
-    fn query() -> HostCall {
-        HostCall::DbQuery {
-            database: None,
-            sql: String::new(),
-            parameters: Vec::new(),
-        }
-    }
-
-    fn get() -> HostCall {
-        HostCall::CacheGet { key: String::new() }
-    }
-
     #[tokio::test(start_paused = true)]
     async fn a_bucket_starts_full_and_fills_at_its_rate() {
         let rates = Rates {
@@ -193,23 +180,26 @@ mod tests {
             ..Rates::default()
         };
         let meters = Meters::new(&rates);
-        assert_eq!((0..100).filter(|_| meters.draw(&get()).is_ok()).count(), 10);
         assert_eq!(
-            (0..100).filter(|_| meters.draw(&query()).is_ok()).count(),
+            (0..100).filter(|_| meters.draw("cache").is_ok()).count(),
+            10
+        );
+        assert_eq!(
+            (0..100).filter(|_| meters.draw("db").is_ok()).count(),
             10,
             "own bucket"
         );
         let Err(HostError::RateLimited {
             service: "cache",
             retry_after: Some(after),
-        }) = meters.draw(&get())
+        }) = meters.draw("cache")
         else {
             panic!("over the rate");
         };
         assert!(after <= Duration::from_millis(100), "{after:?}");
         tokio::time::advance(after).await;
-        assert!(meters.draw(&get()).is_ok());
-        assert!(meters.draw(&get()).is_err());
+        assert!(meters.draw("cache").is_ok());
+        assert!(meters.draw("cache").is_err());
     }
 
     #[tokio::test(start_paused = true)]
@@ -219,14 +209,11 @@ mod tests {
             ..Rates::default()
         };
         let meters = Meters::new(&rates);
-        assert_eq!(
-            (0..100).filter(|_| meters.draw(&query()).is_ok()).count(),
-            6
-        );
+        assert_eq!((0..100).filter(|_| meters.draw("db").is_ok()).count(), 6);
         tokio::time::advance(Duration::from_secs(10)).await;
-        assert!(meters.draw(&query()).is_ok());
-        assert!(meters.draw(&query()).is_err());
-        assert!(meters.draw(&get()).is_ok());
+        assert!(meters.draw("db").is_ok());
+        assert!(meters.draw("db").is_err());
+        assert!(meters.draw("cache").is_ok());
     }
 
     #[tokio::test]
@@ -235,7 +222,7 @@ mod tests {
             host_calls_per_second: Some(0),
             ..Rates::default()
         };
-        let refused = Meters::new(&rates).draw(&get());
+        let refused = Meters::new(&rates).draw("cache");
         assert!(matches!(
             refused,
             Err(HostError::RateLimited {

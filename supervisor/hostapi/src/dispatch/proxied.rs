@@ -59,7 +59,6 @@ impl HostApi {
 
 /// What is decided before anything of the request is looked at. One that is refused is metered too.
 fn permit(caller: &Caller) -> Result<(), HostError> {
-    let authorised = caller.permissions.http();
-    caller.allowance.meters.draw_of("http")?;
-    Ok(authorised?)
+    caller.allowance.meters.draw("http")?;
+    Ok(caller.permissions.http()?)
 }

@@ -11,7 +11,7 @@ use pinfold_hostapi::{
 use pinfold_policy::{Generation, Rates};
 use serde_json::{Map, json};
 
-use crate::world::{ITEMS_READ, SECRET, World, caller, caller_with, context};
+use crate::world::{ITEMS_READ, Recorded, SECRET, World, caller, caller_with, context};
 
 fn get(key: &str) -> HostCall {
     HostCall::CacheGet { key: key.into() }
@@ -74,6 +74,11 @@ async fn what_is_not_granted_is_refused_in_the_contracts_words() {
             "config access not granted",
             "config:read",
         ),
+        (
+            HostCall::SendEmail,
+            "email access not granted",
+            "email:send",
+        ),
     ] {
         let (service, method) = (call.service(), call.method());
         let error = world
@@ -130,6 +135,7 @@ async fn each_call_leaves_one_record_and_no_data_in_it() {
                 level: LogLevel::Info,
                 message: SECRET.into(),
                 fields: Map::new(),
+                left_out: 0,
             },
             &context(1_000),
         )
@@ -246,6 +252,64 @@ async fn over_the_rate_even_refusals_stop() {
 }
 
 #[tokio::test]
+async fn mail_that_is_granted_is_not_served_and_said_so() {
+    let world = World::new().await;
+    let plugin = caller("p", r#"{ "email": ["@a.test"] }"#);
+    let sent = world
+        .api
+        .call(&plugin, HostCall::SendEmail, &context(1_000));
+    let error = sent.await.unwrap_err();
+    assert_eq!(
+        (error.code(), error.fault(), error.retry()),
+        ("hostapi.not-served", Fault::Host, Retry::Never)
+    );
+    let record = world.last_record();
+    assert_eq!((record.service, record.method), ("email", "send"));
+    assert_eq!(record.decision, Decision::Error);
+}
+
+#[tokio::test]
+async fn what_cannot_be_read_is_metered_and_over_the_rate_nothing_is_read() {
+    let world = World::new().await;
+    let rates = Rates {
+        host_calls_per_second: Some(5),
+        ..Rates::default()
+    };
+    let plugin = caller_with("p", r#"{ "cache": "read" }"#, &rates);
+    for named in [("cache", "get"), ("other", "unknown")] {
+        let (mut read, mut limited) = (0, 0);
+        for _ in 0..20 {
+            let reads = || {
+                read += 1;
+                Err("no arguments".to_owned())
+            };
+            let call = world
+                .api
+                .call_unread(&plugin, named, reads, &context(1_000));
+            match call.await.unwrap_err() {
+                HostError::Unread { text } => assert_eq!(text, "no arguments"),
+                HostError::RateLimited { service, .. } => {
+                    assert_eq!(service, named.0);
+                    limited += 1;
+                }
+                other => panic!("{other:?}"),
+            }
+        }
+        // Whatever time the calls take, they take less than a second or two.
+        assert!(read >= 5 && limited >= 5, "{named:?}: {read} {limited}");
+        assert_eq!(read + limited, 20);
+        let records = world.records.audit.lock().unwrap();
+        let of = |decision: Decision| {
+            let wanted = |record: &&Recorded| {
+                (record.service, record.method) == named && record.decision == decision
+            };
+            records.iter().filter(wanted).count()
+        };
+        assert_eq!((of(Decision::Error), of(Decision::Limit)), (read, limited));
+    }
+}
+
+#[tokio::test]
 async fn databases_are_found_by_name() {
     let world = World::new().await;
     let plugin = caller(
@@ -353,6 +417,7 @@ async fn log_lines_reach_the_sink_bounded() {
         level: LogLevel::parse("WARNING"),
         message: "m".repeat(100_000),
         fields,
+        left_out: 2,
     };
     assert_eq!(
         world
@@ -368,7 +433,7 @@ async fn log_lines_reach_the_sink_bounded() {
         (who.as_str(), *level, message.len()),
         ("p", LogLevel::Warn, 8192)
     );
-    assert_eq!(fields.get("pinfold.dropped_fields"), Some(&json!(1)));
+    assert_eq!(fields.get("pinfold.dropped_fields"), Some(&json!(3)));
 }
 
 #[tokio::test]

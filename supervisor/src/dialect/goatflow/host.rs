@@ -27,12 +27,6 @@ pub(crate) enum ConfigForm {
     Object,
 }
 
-enum Parsed {
-    Call(HostCall),
-    /// Answered without a service: the text.
-    Refused(String),
-}
-
 /// Runs one call and gives its result as JSON text, or the text of its error.
 pub(crate) async fn call(
     host: &HostApi,
@@ -47,21 +41,38 @@ pub(crate) async fn call(
         ..
     } = request;
     let method = method.as_str();
-    let parsed = parse(caller, method, &arguments)?;
-    // A call may wait for its turn, and what it does not need may be most of its arguments.
-    drop(arguments);
-    let call = match parsed {
-        Parsed::Call(call) => call,
-        Parsed::Refused(text) => return Err(text),
+    // Its arguments go when they are read: a call may wait for its turn, and what it does not need may be
+    // most of them.
+    let read = move || {
+        let call = parse(method, &arguments)?;
+        // It waits for others, another plugin perhaps that waits for calls of this one: it must not keep
+        // them from being read. How many there are is the service's to limit.
+        if matches!(call, HostCall::PluginCall { .. } | HostCall::HttpRequest(_)) {
+            place.leave();
+        }
+        Ok(call)
     };
-    // It waits for others, another plugin perhaps that waits for calls of this one: it must not keep
-    // them from being read. How many there are is the service's to limit.
-    if matches!(call, HostCall::PluginCall { .. } | HostCall::HttpRequest(_)) {
-        place.leave();
-    }
-    match host.call(caller, call, context).await {
+    let called = host.call_unread(caller, named(method), read, context);
+    match called.await {
         Ok(reply) => Ok(encode(reply, form)),
-        Err(error) => Err(error_text(caller, &error)),
+        Err(error) => Err(error_text(caller, method, &error)),
+    }
+}
+
+/// Service and operation of a method, by which its calls are metered and recorded.
+fn named(method: &str) -> (&'static str, &'static str) {
+    match method {
+        "db_query" => ("db", "query"),
+        "db_exec" => ("db", "exec"),
+        "cache_get" => ("cache", "get"),
+        "cache_set" => ("cache", "set"),
+        "cache_delete" => ("cache", "delete"),
+        "log" => ("log", "record"),
+        "config_get" => ("config", "get"),
+        "http_request" => ("http", "request"),
+        "plugin_call" => ("plugin", "call"),
+        "send_email" => ("email", "send"),
+        _ => ("other", "unknown"),
     }
 }
 
@@ -123,7 +134,7 @@ struct PluginCall<'a> {
     args: Option<&'a RawValue>,
 }
 
-fn parse(caller: &Caller, method: &str, arguments: &[u8]) -> Result<Parsed, String> {
+fn parse(method: &str, arguments: &[u8]) -> Result<HostCall, String> {
     fn read<'a, T: Deserialize<'a>>(method: &str, arguments: &'a [u8]) -> Result<T, String> {
         serde_json::from_slice(arguments).map_err(|error| {
             format!(
@@ -181,10 +192,12 @@ fn parse(caller: &Caller, method: &str, arguments: &[u8]) -> Result<Parsed, Stri
                 "error" | "fatal" | "panic" => LogLevel::Error,
                 _ => LogLevel::Info,
             };
+            let (fields, left_out) = fields.map(log_fields).unwrap_or_default();
             HostCall::Log {
                 level,
                 message,
-                fields: fields.map(log_fields).unwrap_or_default(),
+                fields,
+                left_out,
             }
         }
         "config_get" => HostCall::ConfigGet {
@@ -220,18 +233,11 @@ fn parse(caller: &Caller, method: &str, arguments: &[u8]) -> Result<Parsed, Stri
                 arguments: Bytes::copy_from_slice(arguments.as_bytes()),
             }
         }
-        // Refused for want of the permission in the contract's words; granted, they are still
-        // methods that this host does not have.
-        "send_email" => {
-            return Ok(Parsed::Refused(absent(
-                caller,
-                method,
-                caller.permissions.email(),
-            )));
-        }
-        _ => return Ok(Parsed::Refused(unknown(method))),
+        // Whatever it is to say: it is refused, or not served.
+        "send_email" => HostCall::SendEmail,
+        _ => return Err(unknown(method)),
     };
-    Ok(Parsed::Call(call))
+    Ok(call)
 }
 
 /// The values of a statement's parameters. What JSON can write and nothing here can hold, as `1e999`
@@ -252,18 +258,22 @@ fn parameter(raw: &RawValue) -> Result<Value, serde_json::Error> {
     serde_json::from_str(raw.get())
 }
 
-/// A log line's fields. One that is larger than all that is kept is stood in for, so that it is
-/// counted as dropped without being built.
-fn log_fields(fields: FirstMembers<&RawValue, FIELD_LIMIT>) -> Map<String, Value> {
-    let field = |(name, raw): (String, &RawValue)| {
-        let value = if raw.get().len() > LOG_FIELDS_LIMIT_BYTES {
-            Value::String("x".repeat(LOG_FIELDS_LIMIT_BYTES + 1))
-        } else {
-            serde_json::from_str(raw.get()).unwrap_or_default()
-        };
-        (name, value)
-    };
-    fields.kept.into_iter().map(field).collect()
+/// A log line's fields, and how many are left out: more than is kept of a line is not built.
+fn log_fields(fields: FirstMembers<&RawValue, FIELD_LIMIT>) -> (Map<String, Value>, usize) {
+    let mut left = LOG_FIELDS_LIMIT_BYTES;
+    let mut left_out = fields.count.saturating_sub(fields.kept.len());
+    let mut built = Map::new();
+    for (name, raw) in fields.kept {
+        match left.checked_sub(name.len() + raw.get().len()) {
+            Some(rest) => {
+                left = rest;
+                let value = serde_json::from_str(raw.get()).unwrap_or_default();
+                built.insert(name, value);
+            }
+            None => left_out += 1,
+        }
+    }
+    (built, left_out)
 }
 
 /// `@name: SELECT …` selects a named database.
@@ -285,23 +295,15 @@ fn unknown(method: &str) -> String {
     )
 }
 
-/// A method that is not served: first the missing permission, which an operator can grant, then
-/// that it would not help.
-fn absent(caller: &Caller, method: &str, permitted: Result<(), pinfold_policy::Refusal>) -> String {
-    match permitted {
-        Err(refusal) => prefixed(caller, &refusal),
-        Ok(()) => format!("{method} is not supported by this host"),
-    }
-}
-
 fn prefixed(caller: &Caller, text: &dyn std::fmt::Display) -> String {
     format!("plugin \"{}\": {text}", caller.plugin)
 }
 
 /// The contract's words where it has some, else the error's own.
-fn error_text(caller: &Caller, error: &HostError) -> String {
+fn error_text(caller: &Caller, method: &str, error: &HostError) -> String {
     match error {
         HostError::Refused(_) | HostError::RateLimited { .. } => prefixed(caller, error),
+        HostError::NotServed { .. } => format!("{method} is not supported by this host"),
         HostError::PluginCall {
             target,
             function,
@@ -480,8 +482,49 @@ mod tests {
         let Ok(Log { fields, .. }) = serde_json::from_str(&text) else {
             panic!("a line")
         };
-        let fields = log_fields(fields.unwrap());
-        assert_eq!((&fields["a"], &fields["b"]), (&json!(1), &json!([2])));
-        assert!(fields["large"].is_string());
+        let (fields, left_out) = log_fields(fields.unwrap());
+        assert_eq!(Value::Object(fields), json!({"a": 1, "b": [2]}));
+        assert_eq!(left_out, 1);
+    }
+
+    #[test]
+    fn fields_of_a_log_line_are_built_as_far_as_they_are_kept_together() {
+        let object = format!("{{{}\"z\": 1}}", "\"k\": 1,".repeat(500));
+        let fields: Vec<String> = (0..300)
+            .map(|at| format!("\"field{at:03}\": {object}"))
+            .collect();
+        let text = format!(r#"{{"fields": {{{}}}}}"#, fields.join(","));
+        let Ok(HostCall::Log {
+            fields, left_out, ..
+        }) = parse("log", text.as_bytes())
+        else {
+            panic!("a line")
+        };
+        assert!(fields.contains_key("field000") && fields.contains_key("field001"));
+        assert_eq!((fields.len(), left_out), (2, 298));
+    }
+
+    #[test]
+    fn a_call_is_metered_and_recorded_as_what_it_is_read_as() {
+        for (method, arguments) in [
+            ("db_query", r#"{"query": "SELECT 1"}"#),
+            ("db_exec", r#"{"query": "DELETE FROM a"}"#),
+            ("cache_get", r#"{"key": "k"}"#),
+            ("cache_set", r#"{"key": "k", "value": ""}"#),
+            ("cache_delete", r#"{"key": "k"}"#),
+            ("log", "{}"),
+            ("config_get", r#"{"key": "k"}"#),
+            ("http_request", "{}"),
+            ("plugin_call", r#"{"plugin": "p"}"#),
+            ("send_email", "no JSON"),
+        ] {
+            let call = parse(method, arguments.as_bytes()).unwrap();
+            assert_eq!(named(method), (call.service(), call.method()), "{method}");
+        }
+        for method in ["translate", "", "db_Query"] {
+            let said = parse(method, b"{}").unwrap_err();
+            assert_eq!(said, format!("unknown host API method: {method}"));
+            assert_eq!(named(method), ("other", "unknown"));
+        }
     }
 }
