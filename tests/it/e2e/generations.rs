@@ -2,8 +2,10 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use pinfold_tests::wait_for;
 use serde_json::{Value, json};
 
+use super::audit;
 use super::daemon::Daemon;
 use super::setup::Setup;
 
@@ -169,12 +171,32 @@ fn host_methods_that_are_not_served_say_so() {
         daemon.refusal("granted", "send_email", &mail),
         "send_email is not supported by this host"
     );
+    let base = daemon.base();
+    for (plugin, decision, missing) in [
+        ("plain", "deny", json!("email:send")),
+        ("granted", "error", Value::Null),
+    ] {
+        let wanted = ["--action", "hostapi.email.send", "--plugin", plugin];
+        let record = wait_for("mail to be in the trail", || {
+            audit::records(&base, &wanted).pop()
+        });
+        assert_eq!(
+            (&record["decision"], &record["permission"]),
+            (&json!(decision), &missing)
+        );
+    }
     for method in ["translate", "publish_event", "change_ticket_status", ""] {
         assert_eq!(
             daemon.refusal("plain", method, &json!({})),
             format!("unknown host API method: {method}")
         );
     }
+    let wanted = ["--action", "hostapi.other.unknown", "--plugin", "plain"];
+    wait_for("unknown methods to be in the trail", || {
+        let records = audit::records(&base, &wanted);
+        let count = |record: &Value| record["count"].as_i64();
+        (records.iter().filter_map(count).sum::<i64>() == 4).then_some(())
+    });
     daemon.ready("plain");
 }
 
