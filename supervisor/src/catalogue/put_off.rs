@@ -46,12 +46,13 @@ mod tests {
 
     #[test]
     fn a_plugin_is_looked_at_once_each_time_it_is_put_off_and_told_of_once() {
-        let (put_off, a) = (PutOff::default(), "a".parse().unwrap());
+        let (put_off, a): (_, PluginId) = (PutOff::default(), "a".parse().unwrap());
+        let only_a = std::slice::from_ref(&a);
         assert!(put_off.put(&a));
-        assert_eq!(put_off.take_due(), [a.clone()]);
+        assert_eq!(put_off.take_due(), only_a);
         assert_eq!((put_off.take_due(), put_off.count()), (vec![], 1));
         assert!(!put_off.put(&a));
-        assert_eq!(put_off.take_due(), [a.clone()]);
+        assert_eq!(put_off.take_due(), only_a);
         put_off.is_over(&a);
         assert_eq!(put_off.count(), 0);
         assert!(put_off.put(&a));

@@ -255,9 +255,8 @@ async fn over_the_rate_even_refusals_stop() {
 async fn mail_that_is_granted_is_not_served_and_said_so() {
     let world = World::new().await;
     let plugin = caller("p", r#"{ "email": ["@a.test"] }"#);
-    let sent = world
-        .api
-        .call(&plugin, HostCall::SendEmail, &context(1_000));
+    let context = context(1_000);
+    let sent = world.api.call(&plugin, HostCall::SendEmail, &context);
     let error = sent.await.unwrap_err();
     assert_eq!(
         (error.code(), error.fault(), error.retry()),
@@ -283,9 +282,8 @@ async fn what_cannot_be_read_is_metered_and_over_the_rate_nothing_is_read() {
                 read += 1;
                 Err("no arguments".to_owned())
             };
-            let call = world
-                .api
-                .call_unread(&plugin, named, reads, &context(1_000));
+            let context = context(1_000);
+            let call = world.api.call_unread(&plugin, named, reads, &context);
             match call.await.unwrap_err() {
                 HostError::Unread { text } => assert_eq!(text, "no arguments"),
                 HostError::RateLimited { service, .. } => {
