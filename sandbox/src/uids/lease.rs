@@ -1,15 +1,17 @@
 //! A block of ids, leased.
 
+use std::ffi::OsString;
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{self, Read, Seek, Write};
+use std::ops::Range;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use pinfold_policy::UidRange;
 
-/// Longest content of a lease file: one path.
-const LEASE_LIMIT_BYTES: u64 = 4096;
+/// Longest content of a lease file: one path, and a number.
+const LEASE_LIMIT_BYTES: u64 = 4096 + 16;
 
 /// Why no block was leased.
 #[derive(Debug, thiserror::Error)]
@@ -66,6 +68,8 @@ impl Lease {
         all.lock().map_err(failed("lock", &all_path))?;
 
         let count = block_ids.min(range.count);
+        let fewer = (count < block_ids).then_some(count);
+        let others = others(lease_dir, block_ids, state_dir)?;
         let blocks = range.count / count;
         let firsts: Vec<u32> = (0..blocks).map(|at| range.first + at * count).collect();
         let mut free = None;
@@ -73,11 +77,19 @@ impl Lease {
             let path = lease_dir.join(first.to_string());
             let mut file = open(&path).map_err(failed("open", &path))?;
             let serves = content(&mut file).map_err(failed("read", &path))?;
-            let is_ours = serves.as_deref() == Some(state_dir);
+            let is_ours = serves.as_ref().is_some_and(|it| it.state_dir == state_dir);
             match file.try_lock() {
-                Ok(()) if is_ours => return Ok(Self::new(file, first, count)),
+                Ok(()) if is_ours => {
+                    if serves.is_some_and(|it| it.fewer != fewer) {
+                        name(&mut file, state_dir, fewer).map_err(failed("write", &path))?;
+                    }
+                    return Ok(Self::new(file, first, count));
+                }
                 Ok(()) => {
-                    let is_free = serves.is_none_or(|serves| !serves.exists());
+                    let shares_ids = others.iter().any(|other| {
+                        other.start != first && other.start < first + count && first < other.end
+                    });
+                    let is_free = serves.is_none_or(|it| !it.state_dir.exists()) && !shares_ids;
                     if is_free && free.is_none() {
                         free = Some((file, first, path));
                     }
@@ -96,7 +108,7 @@ impl Lease {
             blocks,
             lease_dir: lease_dir.to_owned(),
         })?;
-        name(&mut file, state_dir).map_err(failed("write", &path))?;
+        name(&mut file, state_dir, fewer).map_err(failed("write", &path))?;
         Ok(Self::new(file, first, count))
     }
 
@@ -128,20 +140,72 @@ fn open(path: &Path) -> io::Result<File> {
         .open(path)
 }
 
-/// The state directory that a lease names; none in a file that was just made.
-fn content(file: &mut File) -> io::Result<Option<PathBuf>> {
-    let mut bytes = Vec::new();
-    file.take(LEASE_LIMIT_BYTES).read_to_end(&mut bytes)?;
-    let line = bytes.strip_suffix(b"\n").unwrap_or(&bytes);
-    let path = (!line.is_empty()).then(|| std::ffi::OsString::from_vec(line.to_vec()).into());
-    Ok(path)
+/// What a lease says.
+struct Content {
+    state_dir: PathBuf,
+    /// How many ids the block has, where it is no whole one.
+    fewer: Option<u32>,
 }
 
-fn name(file: &mut File, state_dir: &Path) -> io::Result<()> {
+/// The blocks of other launchers, out of whatever ranges: those whose lease is held, or serves a state
+/// directory that is there. A range that begins elsewhere has other names for the same ids.
+fn others(
+    lease_dir: &Path,
+    block_ids: u32,
+    state_dir: &Path,
+) -> Result<Vec<Range<u32>>, LeaseError> {
+    let mut others = Vec::new();
+    for entry in std::fs::read_dir(lease_dir).map_err(failed("list", lease_dir))? {
+        let entry = entry.map_err(failed("list", lease_dir))?;
+        let name = entry.file_name();
+        let Some(first) = name.to_str().and_then(|it| it.parse::<u32>().ok()) else {
+            continue;
+        };
+        let path = entry.path();
+        let mut file = open(&path).map_err(failed("open", &path))?;
+        let serves = content(&mut file).map_err(failed("read", &path))?;
+        let is_held = match file.try_lock() {
+            Ok(()) => false,
+            Err(TryLockError::WouldBlock) => true,
+            Err(TryLockError::Error(source)) => return Err(failed("lock", &path)(source)),
+        };
+        let fewer = serves.as_ref().and_then(|it| it.fewer);
+        let serves_another =
+            serves.is_some_and(|it| it.state_dir != state_dir && it.state_dir.exists());
+        if is_held || serves_another {
+            others.push(first..first.saturating_add(fewer.unwrap_or(block_ids)));
+        }
+    }
+    Ok(others)
+}
+
+/// What a lease says; nothing in a file that was just made.
+fn content(file: &mut File) -> io::Result<Option<Content>> {
+    let mut bytes = Vec::new();
+    file.take(LEASE_LIMIT_BYTES).read_to_end(&mut bytes)?;
+    let text = bytes.strip_suffix(b"\n").unwrap_or(&bytes);
+    let last = text.rsplit(|byte| *byte == b'\n').next().unwrap_or(text);
+    let number = str::from_utf8(last).ok().and_then(|it| it.parse::<u32>().ok());
+    let path = match number {
+        Some(_) => text.strip_suffix(last).unwrap_or(text),
+        None => text,
+    };
+    let path = path.strip_suffix(b"\n").unwrap_or(path);
+    Ok((!path.is_empty()).then(|| Content {
+        state_dir: OsString::from_vec(path.to_vec()).into(),
+        fewer: number,
+    }))
+}
+
+fn name(file: &mut File, state_dir: &Path, fewer: Option<u32>) -> io::Result<()> {
+    let mut content = state_dir.as_os_str().as_bytes().to_vec();
+    content.push(b'\n');
+    if let Some(count) = fewer {
+        content.extend(format!("{count}\n").into_bytes());
+    }
     file.set_len(0)?;
     file.rewind()?;
-    file.write_all(state_dir.as_os_str().as_bytes())?;
-    file.write_all(b"\n")?;
+    file.write_all(&content)?;
     file.sync_data()
 }
 

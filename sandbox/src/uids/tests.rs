@@ -82,6 +82,45 @@ fn launchers_side_by_side_have_blocks_of_their_own_and_one_state_directory_each(
 }
 
 #[test]
+fn launchers_of_ranges_that_begin_elsewhere_share_no_id() {
+    let machine = Machine::new();
+    let between = UidRange {
+        first: RANGE.first + 1000,
+        ..RANGE
+    };
+    let first = machine.lease(RANGE, "a").unwrap();
+    assert_eq!(first.block(), (500_000, BLOCK_IDS));
+    let second = machine.lease(between, "b").unwrap();
+    assert_eq!(second.block(), (501_000 + BLOCK_IDS, BLOCK_IDS));
+    // Nor while it does not run; and each comes back to its own.
+    drop((first, second));
+    let third = machine.lease(between, "c").unwrap();
+    assert_eq!(third.block().0, 501_000 + 2 * BLOCK_IDS);
+    let second = machine.lease(between, "b").unwrap();
+    assert_eq!(second.block().0, 501_000 + BLOCK_IDS);
+}
+
+#[test]
+fn small_ranges_lie_side_by_side() {
+    let machine = Machine::new();
+    let small = |first| UidRange { first, count: 16 };
+    let first = machine.lease(small(500_000), "a").unwrap();
+    let second = machine.lease(small(500_016), "b").unwrap();
+    assert_eq!(second.block(), (500_016, 16));
+    assert!(machine.lease(small(500_008), "c").is_err());
+    drop(first);
+    // As an earlier version wrote it: how many there are is not known, and added.
+    let lease = machine.root.path().join("leases/500000");
+    let state = machine.state("a").into_os_string().into_string().unwrap();
+    fs::write(&lease, format!("{state}\n")).unwrap();
+    assert!(machine.lease(small(500_032), "c").is_err());
+    let again = machine.lease(small(500_000), "a").unwrap();
+    assert_eq!(again.block(), (500_000, 16));
+    assert_eq!(fs::read_to_string(lease).unwrap(), format!("{state}\n16\n"));
+    machine.lease(small(500_032), "c").unwrap();
+}
+
+#[test]
 fn a_block_is_free_again_only_when_its_state_directory_is_gone() {
     let machine = Machine::new();
     let one = UidRange {
