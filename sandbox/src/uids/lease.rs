@@ -185,7 +185,9 @@ fn content(file: &mut File) -> io::Result<Option<Content>> {
     file.take(LEASE_LIMIT_BYTES).read_to_end(&mut bytes)?;
     let text = bytes.strip_suffix(b"\n").unwrap_or(&bytes);
     let last = text.rsplit(|byte| *byte == b'\n').next().unwrap_or(text);
-    let number = str::from_utf8(last).ok().and_then(|it| it.parse::<u32>().ok());
+    let number = str::from_utf8(last)
+        .ok()
+        .and_then(|it| it.parse::<u32>().ok());
     let path = match number {
         Some(_) => text.strip_suffix(last).unwrap_or(text),
         None => text,
