@@ -30,8 +30,9 @@ pub(crate) struct Registry {
 struct Slot {
     id: i64,
     node: Option<Node>,
-    /// Known once everything that values of this type need is defined.
-    complete: Option<Complete>,
+    /// What the last look at all that values of this type need found: that all of it is defined, or a type that
+    /// is not.
+    surveyed: Option<Result<Complete, NodeRef>>,
 }
 
 /// Fact about a type of which everything is defined.
@@ -60,7 +61,7 @@ impl Registry {
                 Slot {
                     id: 0,
                     node: Some(node),
-                    complete: Some(complete),
+                    surveyed: Some(Ok(complete)),
                 }
             })
             .collect();
@@ -85,9 +86,14 @@ impl Registry {
         let slot = self.slots.get(node.index());
         slot.and_then(|slot| slot.node.as_ref())
             .map(|node| &node.shape)
-            .ok_or_else(|| DecodeError::UndefinedType {
-                id: slot.map_or(0, |slot| slot.id),
-            })
+            .ok_or_else(|| self.undefined(node))
+    }
+
+    fn undefined(&self, node: NodeRef) -> DecodeError {
+        let slot = self.slots.get(node.index());
+        DecodeError::UndefinedType {
+            id: slot.map_or(0, |slot| slot.id),
+        }
     }
 
     /// Reads the definition of `id` and takes it in.
@@ -129,18 +135,23 @@ impl Registry {
     /// The type `id`, if everything that its values need is defined.
     pub(crate) fn resolve(&mut self, id: i64) -> Result<Resolved, DecodeError> {
         let node = self.find(id)?;
-        let known = self.slots.get(node.index()).and_then(|slot| slot.complete);
-        let interfaces = match known {
-            Some(complete) => complete.interfaces,
-            None => {
-                let interfaces = self.survey(node)?;
+        let known = self.slots.get(node.index()).and_then(|slot| slot.surveyed);
+        let surveyed = match known {
+            Some(Ok(complete)) => Ok(complete),
+            // A value of a type that stays incomplete is a few bytes, and the walk over what it needs is long.
+            Some(Err(lacking)) if self.shape(lacking).is_err() => Err(lacking),
+            _ => {
+                let surveyed = self.survey(node);
                 if let Some(slot) = self.slots.get_mut(node.index()) {
-                    slot.complete = Some(Complete { interfaces });
+                    slot.surveyed = Some(surveyed);
                 }
-                interfaces
+                surveyed
             }
         };
-        Ok(Resolved { node, interfaces })
+        match surveyed {
+            Ok(Complete { interfaces }) => Ok(Resolved { node, interfaces }),
+            Err(lacking) => Err(self.undefined(lacking)),
+        }
     }
 
     /// The node of `id`, defined or only mentioned.
@@ -170,8 +181,8 @@ impl Registry {
         Schema::part_of(Arc::clone(nodes), Edge::to(node))
     }
 
-    /// Walks all that values of `root` need; true if interfaces are among it.
-    fn survey(&self, root: NodeRef) -> Result<bool, DecodeError> {
+    /// Walks all that values of `root` need, up to a type that is not defined.
+    fn survey(&self, root: NodeRef) -> Result<Complete, NodeRef> {
         let mut interfaces = false;
         let mut seen = vec![false; self.slots.len()];
         let mut open = vec![root];
@@ -180,11 +191,13 @@ impl Registry {
                 Some(seen) if !*seen => *seen = true,
                 _ => continue,
             }
-            let shape = self.shape(node)?;
+            let Ok(shape) = self.shape(node) else {
+                return Err(node);
+            };
             interfaces |= *shape == Shape::Interface;
             open.extend(shape.components().map(|edge| edge.node));
         }
-        Ok(interfaces)
+        Ok(Complete { interfaces })
     }
 
     /// The node for `id`, making a place for its definition if it is new.
@@ -197,7 +210,7 @@ impl Registry {
         self.slots.push(Slot {
             id,
             node: None,
-            complete: None,
+            surveyed: None,
         });
         self.by_id.insert(id, node);
         node
@@ -235,5 +248,51 @@ impl Registry {
             identity: format!("received {} {id}", self.stream).into(),
         };
         Node { shape, label }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::definition;
+
+    /// Defines a struct of fields of these types.
+    fn define(registry: &mut Registry, id: i64, fields: &[i64]) {
+        let fields = fields.iter().map(|ty| (format!("F{ty}"), *ty)).collect();
+        let definition = Definition {
+            name: String::new(),
+            body: Body::Struct(fields),
+        };
+        let mut bytes = Vec::new();
+        definition::write(&mut bytes, id, id, &definition);
+        let mut reader = Reader::new(&bytes, &[]);
+        reader.uint("its length").unwrap();
+        assert_eq!(reader.int("its id").unwrap(), id.saturating_neg());
+        registry.define(&mut reader, id).unwrap();
+    }
+
+    #[test]
+    fn what_a_type_lacks_is_looked_for_once_and_again_when_it_is_defined() {
+        let mut registry = Registry::new(Limits::default());
+        define(&mut registry, 64, &[65, 66]);
+        define(&mut registry, 65, &[64, 8]);
+        let lacking = DecodeError::UndefinedType { id: 66 };
+        assert_eq!(registry.resolve(64).unwrap_err(), lacking);
+        assert_eq!(registry.resolve(65).unwrap_err(), lacking);
+        // Another walk would find that it lacks nothing.
+        let root = registry.find(64).unwrap();
+        let whole = registry.slots[root.index()].node.replace(Node {
+            shape: Shape::Bool,
+            label: Label::default(),
+        });
+        assert_eq!(registry.resolve(64).unwrap_err(), lacking);
+        registry.slots[root.index()].node = whole;
+
+        define(&mut registry, 66, &[67]);
+        let lacking = DecodeError::UndefinedType { id: 67 };
+        assert_eq!(registry.resolve(64).unwrap_err(), lacking);
+        define(&mut registry, 67, &[1]);
+        assert!(registry.resolve(64).unwrap().interfaces);
+        assert!(!registry.resolve(66).unwrap().interfaces);
     }
 }
