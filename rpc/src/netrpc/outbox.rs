@@ -208,7 +208,12 @@ impl Outbox {
     }
 
     fn has_room(&self) -> bool {
-        self.lock().unwritten() < HIGH_WATER
+        self.unwritten() < HIGH_WATER
+    }
+
+    /// How many bytes the stream has not taken.
+    pub(super) fn unwritten(&self) -> usize {
+        self.lock().unwritten()
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {

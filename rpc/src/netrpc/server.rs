@@ -23,6 +23,9 @@ const KEPT_CAPACITY: usize = 8 * 1024;
 /// Requests in a row before other tasks get their turn. Thousands may have come at once, and most are answered at once.
 const IN_ROW: usize = 16;
 
+/// In place of a reply that there is no room for.
+const UNREAD: &str = "reply dropped: too much that was sent before it has not been read";
+
 /// In place of an error without text, which a peer could not tell from success.
 const NO_TEXT: &str = "unspecified error";
 
@@ -37,6 +40,9 @@ pub struct ServerConfig {
     /// allows any number. Those are refused that no method is there for, whose argument does not decode, whose method
     /// returns an error, and which it says are ([`Place::refused`]).
     pub refusals_per_second: Option<u32>,
+    /// Bytes of replies that the peer has not taken, from which on a request that has left its place ([`Place::leave`])
+    /// is answered with an error instead of its reply. It bounds those replies as `max_concurrent` does the others.
+    pub max_unread: usize,
 }
 
 impl Default for ServerConfig {
@@ -45,6 +51,7 @@ impl Default for ServerConfig {
             limits: Limits::default(),
             max_concurrent: 256,
             refusals_per_second: None,
+            max_unread: 64 * 1024 * 1024,
         }
     }
 }
@@ -80,6 +87,7 @@ where
         outbox: Arc::clone(&outbox),
         permits: Arc::new(Semaphore::new(config.max_concurrent)),
         refusals: Arc::new(Refusals::new(config.refusals_per_second)),
+        max_unread: config.max_unread,
         in_row: 0,
         tasks: JoinSet::new(),
     };
@@ -109,6 +117,7 @@ struct Serving {
     outbox: Arc<Outbox>,
     permits: Arc<Semaphore>,
     refusals: Arc<Refusals>,
+    max_unread: usize,
     in_row: usize,
     /// Those under way. Dropping this ends them.
     tasks: JoinSet<()>,
@@ -169,8 +178,13 @@ impl Serving {
                     return Ok(());
                 }
                 let refusals = Arc::clone(&self.refusals);
+                let max_unread = self.max_unread;
                 self.tasks.spawn(async move {
-                    let outcome = answer.await;
+                    let mut outcome = answer.await;
+                    // Not for room, which may never be: it would be held for as long.
+                    if place.is_left() && outbox.unwritten() >= max_unread {
+                        outcome = Err(UNREAD.to_owned());
+                    }
                     if outcome.is_err() {
                         refusals.count();
                     }

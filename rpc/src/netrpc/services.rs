@@ -2,7 +2,7 @@
 use std::collections::HashMap;
 use std::future::Future;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use pinfold_gob::{DecodeError, EncodeError, GobType, Schema, WireType};
 use serde::Serialize;
@@ -50,14 +50,19 @@ impl Place {
     }
 
     /// Lets another request be read while this one is served on: for one that waits for what may
-    /// itself send requests here, and that is bounded otherwise.
+    /// itself send requests here, and that is bounded otherwise. Its reply is given up where too many are unread
+    /// ([`max_unread`](super::ServerConfig::max_unread)).
     pub fn leave(&self) {
-        drop(
-            self.permit
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner)
-                .take(),
-        );
+        drop(self.permit().take());
+    }
+
+    /// Whether it was given back before the reply.
+    pub(super) fn is_left(&self) -> bool {
+        self.permit().is_none()
+    }
+
+    fn permit(&self) -> MutexGuard<'_, Option<OwnedSemaphorePermit>> {
+        self.permit.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -3,11 +3,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use pinfold_gob::{Encoder, GobType, Schema, Type, Value, gob_struct};
+use pinfold_gob::{Decoder, Encoder, GobType, Limits, Schema, Type, Value, gob_struct};
 use pinfold_rpc::netrpc::{
     CallError, Client, ClientConfig, End, Request, ServerConfig, Services, serve, serve_until,
 };
-use serde::{Serialize, Serializer};
+use serde::{Deserialize, Serialize, Serializer};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, duplex};
 use tokio::sync::Semaphore;
 use tokio::task::JoinHandle;
@@ -35,6 +35,39 @@ impl GobType for Unencodable {
     fn gob_type() -> Type {
         Type::string()
     }
+}
+
+/// As a peer sends it.
+#[derive(Serialize)]
+#[serde(rename_all = "PascalCase")]
+struct Header {
+    service_method: &'static str,
+    seq: u64,
+}
+
+gob_struct!(Header as "Request" { "ServiceMethod": String, "Seq": u64 });
+
+/// What a peer is answered, without the reply.
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+struct Answer {
+    error: String,
+}
+
+/// A request with the argument `true`.
+fn request(encoder: &mut Encoder, service_method: &'static str, seq: u64) -> Vec<u8> {
+    let mut request = Vec::new();
+    let header = Header {
+        service_method,
+        seq,
+    };
+    encoder
+        .encode(&Schema::of::<Header>(), &header, &mut request)
+        .unwrap();
+    encoder
+        .encode(&Schema::bool(), &true, &mut request)
+        .unwrap();
+    request
 }
 
 fn remote(outcome: Result<impl std::fmt::Debug, CallError>) -> String {
@@ -268,13 +301,6 @@ async fn large_arguments_and_replies_pass() {
 
 #[tokio::test(start_paused = true)]
 async fn peer_that_asks_and_never_reads_is_not_read_any_more() {
-    #[derive(Serialize)]
-    #[serde(rename_all = "PascalCase")]
-    struct Header {
-        service_method: &'static str,
-        seq: u64,
-    }
-    gob_struct!(Header as "Request" { "ServiceMethod": String, "Seq": u64 });
     let (mut ours, theirs) = duplex(1 << 10);
     let _server = tokio::spawn(serve(
         theirs,
@@ -284,17 +310,7 @@ async fn peer_that_asks_and_never_reads_is_not_read_any_more() {
     let mut encoder = Encoder::new();
     let mut sent = 0;
     for seq in 0..1_000_000 {
-        let mut request = Vec::new();
-        let header = Header {
-            service_method: "Nope.Nope",
-            seq,
-        };
-        encoder
-            .encode(&Schema::of::<Header>(), &header, &mut request)
-            .unwrap();
-        encoder
-            .encode(&Schema::bool(), &true, &mut request)
-            .unwrap();
+        let request = request(&mut encoder, "Nope.Nope", seq);
         sent += request.len();
         let written = timeout(Duration::from_secs(1), ours.write_all(&request)).await;
         if written.is_err() {
@@ -303,4 +319,70 @@ async fn peer_that_asks_and_never_reads_is_not_read_any_more() {
         }
     }
     panic!("{sent} bytes were taken");
+}
+
+#[tokio::test]
+async fn replies_without_a_place_are_given_up_where_too_many_are_unread() {
+    const REPLIES: usize = 8;
+    let gate = Arc::new(Semaphore::new(0));
+    let (begun, done) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+    let services = {
+        let (gate, begun, done) = (Arc::clone(&gate), Arc::clone(&begun), Arc::clone(&done));
+        Services::new().method("Plugin.Large", move |request: Request<bool>| {
+            let (gate, begun, done) = (Arc::clone(&gate), Arc::clone(&begun), Arc::clone(&done));
+            async move {
+                request.place.leave();
+                begun.fetch_add(1, Ordering::SeqCst);
+                let _permit = gate.acquire().await.map_err(|error| error.to_string())?;
+                done.fetch_add(1, Ordering::SeqCst);
+                Ok("x".repeat(1 << 20))
+            }
+        })
+    };
+    let config = ServerConfig {
+        max_concurrent: 1,
+        max_unread: 2 << 20,
+        ..ServerConfig::default()
+    };
+    let (mut ours, theirs) = duplex(1 << 10);
+    let _server = tokio::spawn(serve(theirs, Arc::new(services), config));
+    let mut encoder = Encoder::new();
+    for seq in (0..).take(REPLIES) {
+        let request = request(&mut encoder, "Plugin.Large", seq);
+        ours.write_all(&request).await.unwrap();
+    }
+    while begun.load(Ordering::SeqCst) < REPLIES {
+        tokio::task::yield_now().await;
+    }
+    // Each is sent in the same turn in which it is done.
+    gate.add_permits(REPLIES);
+    while done.load(Ordering::SeqCst) < REPLIES {
+        tokio::task::yield_now().await;
+    }
+
+    let mut decoder = Decoder::new(Limits::default());
+    let mut bytes = vec![0; 1 << 16];
+    let (mut answers, mut is_header) = (Vec::new(), true);
+    while answers.len() < REPLIES || !is_header {
+        let read = if is_header {
+            let header = decoder.decode::<Answer>().unwrap();
+            header.map(|answer| answers.push(answer.error))
+        } else {
+            decoder.skip().unwrap()
+        };
+        if read.is_some() {
+            is_header = !is_header;
+        } else {
+            let length = ours.read(&mut bytes).await.unwrap();
+            assert!(length > 0, "{answers:?}");
+            decoder.push(&bytes[..length]);
+        }
+    }
+    let whole = answers.iter().filter(|error| error.is_empty()).count();
+    assert!((2..=3).contains(&whole), "{answers:?}");
+    assert!(
+        answers[whole..]
+            .iter()
+            .all(|error| error.contains("has not been read"))
+    );
 }
