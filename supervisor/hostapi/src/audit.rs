@@ -7,6 +7,7 @@ use std::time::Duration;
 use pinfold_policy::{Generation, PluginId};
 
 use crate::HostError;
+use crate::http::REDIRECT_LIMIT;
 
 /// Where decisions are recorded. Called once for every call, on the call's own task: it must
 /// neither block nor fail; grouping, folding of repeats and storage are behind it.
@@ -73,8 +74,8 @@ pub struct AuditEntry<'a> {
     pub permission: Option<Cow<'a, str>>,
     /// What it was about: `database/table` with `:r`, `:w` or `:ddl`, separated by spaces, or a
     /// key, `plugin/function`, or
-    /// `METHOD scheme://host:port` of each request of a chain; control characters replaced, at most 256 characters. Empty for `log`, and where a
-    /// call was refused before it was known.
+    /// `METHOD scheme://host:port` of each request of a chain, joined by ` -> `; control characters replaced, at most 280 characters, of a chain for
+    /// each request. Empty for `log`, and where a call was refused before it was known.
     pub subject: Cow<'a, str>,
     /// [`HostError::code`] of what was answered, where that was an error.
     pub code: Option<&'static str>,
@@ -84,15 +85,30 @@ pub struct AuditEntry<'a> {
     pub duration: Duration,
 }
 
-/// Most characters of a subject or a request id that are recorded.
-const RECORDED_CHARACTERS: usize = 256;
+/// Most characters of a subject or a request id that are recorded: the longest name of a host (253), with method, scheme
+/// and port.
+const RECORDED_CHARACTERS: usize = 280;
 
-/// `text` as it may stand in a record: bounded, on one line.
+/// Between the requests of a chain.
+pub(crate) const LEADS_TO: &str = " -> ";
+
+/// Most requests of a chain.
+const CHAIN_LIMIT: usize = REDIRECT_LIMIT + 1;
+
+/// `text` as it may stand in a record: bounded, on one line. Each request of a chain is bounded by itself: the first ones
+/// must not keep from the record where they led to.
 pub(crate) fn recordable(text: &str) -> Cow<'_, str> {
     let is_plain = |byte: u8| byte == b' ' || byte.is_ascii_graphic();
     if text.len() <= RECORDED_CHARACTERS && text.bytes().all(is_plain) {
         return Cow::Borrowed(text);
     }
+    // A URL as it is parsed has no others; a key may have, and what looks like a chain in it.
+    let parts = if text.is_ascii() { CHAIN_LIMIT } else { 1 };
+    let parts: Vec<String> = text.splitn(parts, LEADS_TO).map(line).collect();
+    Cow::Owned(parts.join(LEADS_TO))
+}
+
+fn line(text: &str) -> String {
     let mut out: String = text
         .chars()
         .take(RECORDED_CHARACTERS)
@@ -101,7 +117,7 @@ pub(crate) fn recordable(text: &str) -> Cow<'_, str> {
     if text.chars().nth(RECORDED_CHARACTERS).is_some() {
         out.push('…');
     }
-    Cow::Owned(out)
+    out
 }
 
 #[cfg(test)]
@@ -122,5 +138,28 @@ mod tests {
         }
         let plain = "x".repeat(RECORDED_CHARACTERS + 1);
         assert_eq!(recordable(&plain).chars().count(), RECORDED_CHARACTERS + 1);
+    }
+
+    #[test]
+    fn every_request_of_a_chain_is_recorded_however_long_the_others_are() {
+        let hop = |n: usize, length| format!("GET https://{n}{}:443", "x".repeat(length));
+        let chain: Vec<String> = (0..CHAIN_LIMIT).map(|n| hop(n, 250)).collect();
+        let chain = chain.join(LEADS_TO);
+        assert_eq!(recordable(&chain), chain);
+        // No name is that long, and what is asked for by it is nowhere.
+        let cut = format!("{}{LEADS_TO}GET https://evil.test:443", hop(1, 300));
+        let recorded = recordable(&cut).into_owned();
+        assert!(
+            recorded.ends_with("… -> GET https://evil.test:443"),
+            "{recorded}"
+        );
+        for of_plugin in ["a -> ", "é -> "] {
+            let recorded = recordable(&of_plugin.repeat(1_000)).into_owned();
+            let characters = recorded.chars().count();
+            assert!(
+                characters <= CHAIN_LIMIT * (RECORDED_CHARACTERS + 5),
+                "{recorded}"
+            );
+        }
     }
 }

@@ -33,15 +33,16 @@ use url::Host;
 pub use config::{HttpConfig, HttpSetupError, Roots, RootsError};
 pub(crate) use forward::Forwarded;
 pub use proxy::serve_proxy;
+pub(crate) use redirect::REDIRECT_LIMIT;
 pub use request::{HEADER_LIMIT, HEADERS_LIMIT_BYTES, HttpRequest, HttpResponse, URL_LIMIT_BYTES};
 pub(crate) use resolve::LOOKUPS_PER_PLUGIN;
 pub use resolve::{LookupPlace, Resolve, SystemResolver};
 pub(crate) use tunnel::Tunnel;
 
-use self::redirect::REDIRECT_LIMIT;
 use self::request::{Hop, is_of_connection};
 use self::tls::Tls;
 use self::tunnel::TunnelLimits;
+use crate::audit::LEADS_TO;
 use crate::under_way::{OwnedPlace, UnderWay};
 use crate::{Caller, HostError, Permitted};
 
@@ -278,7 +279,7 @@ impl HttpClient {
                 .meters
                 .draw_request()
                 .map_err(|_| HttpError::RedirectRate)?;
-            subject.push_str(" -> ");
+            subject.push_str(LEADS_TO);
             subject.push_str(&hop.described());
         }
         Err(HttpError::Redirects.into())

@@ -8,7 +8,7 @@ use super::HttpError;
 use super::request::{Hop, check_url};
 
 /// Most redirects that are followed: as many as Go's client follows.
-pub(super) const REDIRECT_LIMIT: usize = 10;
+pub(crate) const REDIRECT_LIMIT: usize = 10;
 
 /// Parts of the names of header lines that may carry a secret meant for one host.
 const SECRET: [&str; 9] = [

@@ -54,6 +54,29 @@ async fn a_chain_is_followed_and_what_is_secret_stays_with_its_origin() {
 }
 
 #[tokio::test]
+async fn the_record_has_every_request_of_a_chain_however_long_it_is() {
+    let long = format!("{}.test", ["x".repeat(58); 4].join("."));
+    let last = Server::start("127.0.0.3", |_| text("here")).await;
+    let end = format!("http://b.test:{}/", last.port());
+    let first = Server::start("127.0.0.2", move |head| {
+        match head.uri.path().trim_start_matches('/') {
+            "9" => redirect(302, &end),
+            number => redirect(302, &format!("/{}", number.parse::<u8>().unwrap() + 1)),
+        }
+    })
+    .await;
+    let names = Names::new(&[&format!("{long}=127.0.0.2"), "b.test=127.0.0.3"]);
+    let world = World::with_http(&config(), names);
+    let plugin = granted(r#""*.test:*""#, r#""127.0.0.0/8""#);
+    let place = format!("http://{long}:{}", first.port());
+    let answer = get(&world, &plugin, &format!("{place}/0")).await.unwrap();
+    assert_eq!(answer.body, "here");
+    let mut chain = vec![format!("GET {place}"); 10];
+    chain.push(format!("GET http://b.test:{}", last.port()));
+    assert_eq!(world.last_record().subject, chain.join(" -> "));
+}
+
+#[tokio::test]
 async fn a_redirect_reaches_nothing_that_a_request_could_not() {
     let inside = Server::start("127.0.0.3", |_| text("secret")).await;
     let port = inside.port();
