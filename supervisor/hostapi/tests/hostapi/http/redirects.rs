@@ -55,17 +55,18 @@ async fn a_chain_is_followed_and_what_is_secret_stays_with_its_origin() {
 
 #[tokio::test]
 async fn the_record_has_every_request_of_a_chain_however_long_it_is() {
-    let long = format!("{}.test", ["x".repeat(58); 4].join("."));
+    let long = format!("{}.test", vec!["x".repeat(58); 4].join("."));
     let last = Server::start("127.0.0.3", |_| text("here")).await;
-    let end = format!("http://b.test:{}/", last.port());
+    let end = last.port();
     let first = Server::start("127.0.0.2", move |head| {
         match head.uri.path().trim_start_matches('/') {
-            "9" => redirect(302, &end),
+            "9" => redirect(302, &format!("http://b.test:{end}/")),
             number => redirect(302, &format!("/{}", number.parse::<u8>().unwrap() + 1)),
         }
     })
     .await;
-    let names = Names::new(&[&format!("{long}=127.0.0.2"), "b.test=127.0.0.3"]);
+    let named = format!("{long}=127.0.0.2");
+    let names = Names::new(&[named.as_str(), "b.test=127.0.0.3"]);
     let world = World::with_http(&config(), names);
     let plugin = granted(r#""*.test:*""#, r#""127.0.0.0/8""#);
     let place = format!("http://{long}:{}", first.port());
