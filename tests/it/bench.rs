@@ -86,7 +86,7 @@ fn a_crowd_answers_and_a_neighbour_does_its_worst_in_a_try() {
     let all = "20 of 20 jailed plugins answered at once.";
     assert!(report.contains(all), "{report}");
     for row in ["hostile neighbour", "quiet neighbour"] {
-        let row = format!("| all at once | {row} |");
+        let row = format!("| beside 19 others | {row} |");
         assert!(report.contains(&row), "{report}");
     }
 }
