@@ -3,6 +3,7 @@
 mod change;
 mod entry;
 mod left;
+mod listed;
 mod looks;
 mod put_off;
 mod reserve;
@@ -40,6 +41,7 @@ use crate::store::audit::Trail;
 pub(crate) use change::ChangeError;
 pub(crate) use scan::ScanError;
 
+use listed::Listed;
 use looks::Looks;
 use put_off::PutOff;
 
@@ -73,6 +75,8 @@ pub(crate) struct Catalogue {
     /// Plugins that the watch has looked at again, until each has its task.
     put_off: PutOff,
     looks: Looks,
+    /// Shared with looks that nobody waits for any more.
+    listed: Arc<Listed>,
     settings: ArcSwap<LifeSettings>,
     events: Events,
     fault: Fault,
@@ -102,6 +106,7 @@ impl Catalogue {
             reserved: OnceCell::new(),
             put_off: PutOff::default(),
             looks: Looks::default(),
+            listed: Arc::default(),
             events: Events::default(),
             fault: Fault::default(),
             turns,

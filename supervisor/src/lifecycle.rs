@@ -75,7 +75,7 @@ pub(crate) struct Lifecycle {
     /// How many of those are of an instance that served until then.
     ending_served: usize,
     /// When the next attempt is due, while it backs off.
-    due: Option<Instant>,
+    due: Option<Due>,
     crashes: Crashes,
     /// What served last.
     good: Option<Files>,
@@ -88,6 +88,14 @@ pub(crate) struct Lifecycle {
     leaving: bool,
     /// Those who wait until the plugin has settled.
     waiting: Vec<oneshot::Sender<()>>,
+}
+
+/// The next attempt, while it is waited for.
+#[derive(Clone, Copy, Debug)]
+struct Due {
+    at: Instant,
+    /// Whether it follows an end of the plugin by itself, and not a start that failed otherwise.
+    is_restart: bool,
 }
 
 /// An instance that serves, or can.
@@ -214,6 +222,7 @@ impl Lifecycle {
         let launcher = self.shared.catalogue.launcher();
         // An attempt under way decides first whether it is still due.
         let due = self.due.filter(|_| self.attempt.is_none());
+        let due = due.map(|due| due.at);
         tokio::select! {
             command = self.commands.recv(), if !self.abandoned => {
                 command.map_or(Happening::Abandoned, Happening::Told)
@@ -242,7 +251,9 @@ impl Lifecycle {
             Happening::Beat(beat) => self.beat(&beat),
             Happening::Reaped(ending) => self.reaped(ending),
             Happening::Due => {
-                self.shared.change(|snapshot| snapshot.restarts += 1);
+                if self.due.is_some_and(|due| due.is_restart) {
+                    self.shared.change(|snapshot| snapshot.restarts += 1);
+                }
                 self.begin(Trigger::Again);
             }
         }

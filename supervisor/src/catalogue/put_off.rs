@@ -18,6 +18,13 @@ impl PutOff {
         lock(&self.0).insert(plugin.clone(), true).is_none()
     }
 
+    /// Nothing came of looking at a plugin: it is to be looked at again, where it is put off.
+    pub(super) fn not_looked(&self, plugin: &PluginId) {
+        if let Some(is_due) = lock(&self.0).get_mut(plugin) {
+            *is_due = true;
+        }
+    }
+
     /// It has its task, or is not there any more.
     pub(super) fn is_over(&self, plugin: &PluginId) {
         lock(&self.0).remove(plugin);
@@ -53,7 +60,12 @@ mod tests {
         assert_eq!((put_off.take_due(), put_off.count()), (vec![], 1));
         assert!(!put_off.put(&a));
         assert_eq!(put_off.take_due(), only_a);
+        // Looked at in vain, it is to be looked at again.
+        put_off.not_looked(&a);
+        assert_eq!(put_off.take_due(), only_a);
         put_off.is_over(&a);
+        // One that is not put off is not by that.
+        put_off.not_looked(&a);
         assert_eq!(put_off.count(), 0);
         assert!(put_off.put(&a));
     }

@@ -53,11 +53,23 @@ impl Catalogue {
     /// The plugins that have a directory now.
     pub(crate) async fn found(&self) -> Result<BTreeSet<PluginId>, ScanError> {
         let directory = self.parts.plugin_dir.clone();
-        let listed = self.looks.within(FOUND_LIMIT, move || list(&directory));
-        listed.await.unwrap_or_else(|source| {
+        let listed = Arc::clone(&self.listed);
+        let look = move || list(&directory).inspect(|found| listed.keep(found));
+        let found = self.looks.within(FOUND_LIMIT, look);
+        found.await.unwrap_or_else(|source| {
             let path = self.parts.plugin_dir.clone();
             Err(ScanError { path, source })
         })
+    }
+
+    /// The same, or, where that cannot be said within `limit`, the plugins that had a directory when it last could,
+    /// and those that have a task. `None` before the first time.
+    pub(crate) async fn found_or_listed(&self, limit: Duration) -> Option<BTreeSet<PluginId>> {
+        match tokio::time::timeout(limit, self.found()).await {
+            Ok(Ok(found)) => Some(found),
+            // Why it cannot be read is told elsewhere.
+            _ => self.listed.with(self.known()),
+        }
     }
 
     /// Looks at the plugin directory, or at one plugin in it: starts what is new, ends what is
@@ -140,8 +152,9 @@ impl Catalogue {
         let (lifecycle, handle) = Lifecycle::new(plugin.clone(), number, enabled, Arc::clone(self));
         plugins.insert(plugin.clone(), handle.clone());
         self.parts.meters.of(plugin);
-        drop(plugins);
+        // Under the lock, as it is put off: or it might be just after it has got its task.
         self.put_off.is_over(plugin);
+        drop(plugins);
         self.place_closed(number, plugin, routes, handle.observe());
         self.tasks.spawn(lifecycle.run(trigger));
         Some(handle)
@@ -149,8 +162,11 @@ impl Catalogue {
 
     /// Has the watch look at a plugin again that cannot be started now, unless somebody else has started it.
     fn put_off(&self, plugin: &PluginId, error: &dyn std::error::Error) -> Option<Handle> {
-        let started = self.handle(plugin);
-        if started.is_none() && self.put_off.put(plugin) {
+        let plugins = self.plugins();
+        let started = plugins.get(plugin).cloned();
+        let is_new = started.is_none() && self.put_off.put(plugin);
+        drop(plugins);
+        if is_new {
             tracing::error!(plugin.id = %plugin, error = %Chain(error), "plugin not started, tried until it is");
         }
         started
@@ -197,12 +213,13 @@ impl Catalogue {
         let catalogue = Arc::clone(self);
         self.tasks.spawn(async move {
             let Some(first) = catalogue.digest(&plugin).await else {
-                return;
+                return catalogue.put_off.not_looked(&plugin);
             };
             tokio::time::sleep(catalogue.settings().discovery.debounce.0).await;
             if catalogue.digest(&plugin).await == Some(first) {
                 catalogue.look(&plugin, true).await;
             } else {
+                catalogue.put_off.not_looked(&plugin);
                 tracing::warn!(plugin.id = %plugin, "plugin's files keep changing, not taken in yet");
             }
         });

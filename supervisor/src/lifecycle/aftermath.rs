@@ -10,7 +10,7 @@ use tokio::time::Instant;
 use super::backoff::Verdict;
 use super::end::{self, Ending};
 use super::health::Beat;
-use super::{Ended, Lifecycle};
+use super::{Due, Ended, Lifecycle};
 use crate::state::State;
 
 impl Lifecycle {
@@ -84,7 +84,7 @@ impl Lifecycle {
                     }
                 } else if self.serving.is_none() && stays && !self.decided {
                     self.failed = self.good.as_ref().map(|good| good.digest);
-                    self.back_off(cause, served);
+                    self.back_off(cause, served, true);
                 }
             }
         }
@@ -102,11 +102,12 @@ impl Lifecycle {
         });
     }
 
-    pub(super) fn back_off(&mut self, cause: String, served: Duration) {
+    /// It has failed, `by_itself` where its process or its connection has ended so.
+    pub(super) fn back_off(&mut self, cause: String, served: Duration, by_itself: bool) {
         let settings = self.shared.catalogue.settings();
         let settings = &settings.restart;
         match self.crashes.crashed(Instant::now(), served, settings) {
-            Verdict::Again(wait) => self.start_after(wait, cause),
+            Verdict::Again(wait) => self.start_after(wait, cause, by_itself),
             Verdict::Loop(count) => {
                 self.due = None;
                 let reason = if settings.limit == 0 {
@@ -130,11 +131,14 @@ impl Lifecycle {
     pub(super) fn wait_for_machine(&mut self, cause: String) {
         let settings = self.shared.catalogue.settings();
         let wait = self.crashes.short(&settings.restart);
-        self.start_after(wait, cause);
+        self.start_after(wait, cause, false);
     }
 
-    fn start_after(&mut self, wait: Duration, cause: String) {
-        self.due = Some(Instant::now() + wait);
+    fn start_after(&mut self, wait: Duration, cause: String, is_restart: bool) {
+        self.due = Some(Due {
+            at: Instant::now() + wait,
+            is_restart,
+        });
         let told = Some(cause.clone());
         self.shared.enter(State::BackingOff, told, |snapshot| {
             snapshot.reason = Some(cause);

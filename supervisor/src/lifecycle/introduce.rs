@@ -35,7 +35,7 @@ const POLICY_LIMIT_BYTES: usize = pinfold_policy::document::DOCUMENT_LIMIT_BYTES
 const LAST_WORDS_LIMIT: Duration = Duration::from_millis(500);
 
 /// How long it may take to see which plugins there are, while one that starts waits for it.
-const FOUND_LIMIT: Duration = Duration::from_secs(2);
+const KNOWN_LIMIT: Duration = Duration::from_secs(2);
 
 /// A process, started now or left by the daemon before.
 pub(super) struct Begun {
@@ -132,12 +132,15 @@ pub(super) async fn introduce(
     let pipe = |fd| pipe::Receiver::from_owned_fd(fd).map_err(|error| NotStarted::failed(&error));
     output.add(LogStream::Stderr, pipe(stderr)?);
     let launcher = Arc::clone(shared.catalogue.launcher());
-    let found = tokio::time::timeout(FOUND_LIMIT, shared.catalogue.found()).await;
-    let known = match found {
-        Ok(Ok(found)) => found,
-        // That it cannot be read is told elsewhere, and no reason to keep a plugin down.
-        _ => shared.catalogue.known(),
-    };
+    // A directory that cannot be read is no reason to keep a plugin down, unless it never was: some of what is
+    // meant for a plugin of a longer name would be this one's.
+    let known = shared.catalogue.found_or_listed(KNOWN_LIMIT).await;
+    let known = known.ok_or_else(|| {
+        NotStarted::failed(
+            &"which plugins there are is not known: the plugin directory could not be read yet",
+        )
+        .short()
+    })?;
     let mut process = Process {
         plugin: shared.plugin.clone(),
         known,
@@ -281,7 +284,7 @@ fn read_whole(file: &OwnedFd) -> std::io::Result<Vec<u8>> {
 
 /// What is not in the audit trail does not run; it may another time.
 fn not_recorded(error: &StoreError) -> NotStarted {
-    let not_started = NotStarted::failed(&Chain(error)).again();
+    let not_started = NotStarted::failed(&Chain(error)).short();
     match error.obstacle() {
         Some(obstacle) => not_started.with_hint(obstacle.hint().into()),
         None => not_started,

@@ -17,8 +17,11 @@ pub(super) struct NotStarted {
     pub(super) reason: String,
     /// What the operator can do, where there is something.
     pub(super) hint: Option<Box<str>>,
-    /// Whether it may do another time unchanged: it died, or the machine was short of something.
+    /// Whether it may do another time unchanged: it died, or the launcher or the machine could not do it.
     pub(super) again: bool,
+    /// Whether it is known that the machine was short of something, and nothing else is wrong: it does another
+    /// time, however often it has not.
+    pub(super) shortage: bool,
     /// Whether the launcher has the files no more.
     pub(super) unknown: bool,
     /// Whether a signature that is still to come would mend it.
@@ -44,6 +47,7 @@ impl NotStarted {
             reason,
             hint: None,
             again: false,
+            shortage: false,
             unknown: false,
             late: false,
             untrusted: false,
@@ -80,6 +84,14 @@ impl NotStarted {
         }
     }
 
+    /// The same, for want of what the machine is short of.
+    pub(super) fn short(self) -> Self {
+        Self {
+            shortage: true,
+            ..self.again()
+        }
+    }
+
     /// The same, and how its process ended.
     pub(super) fn because(self, cause: &ExitCause) -> Self {
         let reason = format!("{}: {cause}", self.reason);
@@ -100,11 +112,6 @@ impl NotStarted {
             generation,
             ..self
         }
-    }
-
-    /// Whether the machine was short of something: nothing has ended by itself.
-    pub(super) fn is_shortage(&self) -> bool {
-        self.again && self.exit.is_none()
     }
 
     /// A record of it in the audit trail: refused, or failed.
@@ -142,16 +149,45 @@ pub(super) fn refused(what: &str, error: &LauncherError) -> NotStarted {
     } else {
         State::Failed
     };
-    let machine = match error {
-        LauncherError::Busy | LauncherError::Deadline => true,
-        _ => kind == Some(FailureKind::Host),
-    };
+    let shortage = matches!(error, LauncherError::Busy | LauncherError::Deadline);
     NotStarted {
         hint: error.hint().map(Into::into),
-        again: machine,
+        // Of what the launcher could not do it does not say whether it is a shortage: a limit of the plugin's
+        // policy that is too small for its jail, say, is none and goes on for ever.
+        again: shortage || kind == Some(FailureKind::Host),
+        shortage,
         late: kind == Some(FailureKind::Trust),
         unknown: kind == Some(FailureKind::Request),
         untrusted: matches!(kind, Some(FailureKind::Policy | FailureKind::Trust)),
         ..NotStarted::new(state, format!("{what}: {}", Chain(error)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_is_known_to_be_a_shortage_is_tried_for_ever() {
+        let failed = |kind| {
+            LauncherError::Failed(Failure {
+                kind,
+                message: "said".into(),
+                hint: None,
+            })
+        };
+        for (error, again, shortage) in [
+            (LauncherError::Busy, true, true),
+            (LauncherError::Deadline, true, true),
+            (failed(FailureKind::Host), true, false),
+            (failed(FailureKind::Plugin), false, false),
+            (LauncherError::Gone, false, false),
+        ] {
+            let not_started = refused("launch", &error);
+            let is = (not_started.again, not_started.shortage);
+            assert_eq!(is, (again, shortage), "{error}");
+        }
+        let short = NotStarted::failed(&"full").short();
+        assert!(short.again && short.shortage);
     }
 }

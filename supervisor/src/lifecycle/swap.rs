@@ -144,7 +144,7 @@ impl Lifecycle {
     fn come_back(&mut self) {
         if self.ending_served == 0 {
             let exit = self.shared.snapshot().last_exit.clone();
-            self.back_off(exit.unwrap_or_default(), Duration::ZERO);
+            self.back_off(exit.unwrap_or_default(), Duration::ZERO, true);
         }
     }
 
@@ -260,8 +260,10 @@ impl Lifecycle {
             && self.good.as_ref().map(|good| good.digest) == not_started.digest;
         match not_started.state {
             State::Blocked => self.rest(State::Blocked, reason),
-            _ if not_started.is_shortage() => self.wait_for_machine(reason),
-            _ if not_started.again || has_served => self.back_off(reason, Duration::ZERO),
+            _ if not_started.shortage => self.wait_for_machine(reason),
+            _ if not_started.again || has_served => {
+                self.back_off(reason, Duration::ZERO, not_started.exit.is_some());
+            }
             state => self.rest(state, reason),
         }
     }
