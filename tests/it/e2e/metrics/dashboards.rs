@@ -165,6 +165,30 @@ fn dashboard_and_alerts_ask_for_what_a_running_daemon_exposes() {
     let exposed = Exposed::of(&daemon);
     check(&exposed_rows(&exposed));
     check_limits_of_quantiles(&exposed);
+    check_states_of_down(&exposed);
+}
+
+/// What is down is so in whichever state: where a rule left one out that a plugin passes through, or told states
+/// apart, it would begin anew each time.
+fn check_states_of_down(exposed: &Exposed) {
+    let mut rules = expressions().into_iter();
+    let rule = rules.find(|rule| rule.contains("failed|")).unwrap();
+    assert!(!groupings(&rule).contains(&"state".to_owned()), "{rule}");
+    let (_, labels) = selectors(&rule).remove(0);
+    let named: Vec<&str> = labels
+        .iter()
+        .flat_map(|(_, value)| value.split('|'))
+        .collect();
+    let samples = exposed.samples.iter();
+    let states: BTreeSet<&str> = samples
+        .filter(|(name, ..)| name == "pinfold_plugins")
+        .map(|(_, labels, _)| labels["state"].as_str())
+        .collect();
+    let silent: Vec<&str> = states
+        .into_iter()
+        .filter(|state| !named.contains(state))
+        .collect();
+    assert_eq!(silent, ["degraded", "disabled", "ready", "stopped"]);
 }
 
 /// Within a bucket a quantile is made up: what a rule says of one is true at a bound alone.
