@@ -41,6 +41,18 @@ impl Administration {
         if let Err(error) = self.probe(None).await {
             tracing::error!(error = %Chain(&error), "posture unknown, asked for again");
         }
+        self.tell_warnings();
+    }
+
+    /// The same where it was not known: until it is, nothing is said again.
+    async fn learn_posture_after_all(&self) {
+        match self.probe(None).await {
+            Ok(_) => self.tell_warnings(),
+            Err(error) => tracing::debug!(error = %Chain(&error), "posture still unknown"),
+        }
+    }
+
+    fn tell_warnings(&self) {
         for warning in self.warnings() {
             tracing::warn!(%warning, "posture");
         }
@@ -61,7 +73,7 @@ impl Administration {
                 _ = again.tick(), if self.posture.load().is_none() => {
                     tokio::select! {
                         () = stop.cancelled() => {}
-                        () = self.learn_posture() => {}
+                        () = self.learn_posture_after_all() => {}
                     }
                     continue;
                 }
