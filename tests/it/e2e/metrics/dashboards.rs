@@ -172,7 +172,8 @@ fn dashboard_and_alerts_ask_for_what_a_running_daemon_exposes() {
 /// apart, it would begin anew each time.
 fn check_states_of_down(exposed: &Exposed) {
     let mut rules = expressions().into_iter();
-    let rule = rules.find(|rule| rule.contains("failed|")).unwrap();
+    let is_it = |rule: &String| rule.contains("pinfold_plugin_state{") && rule.contains("failed|");
+    let rule = rules.find(is_it).unwrap();
     assert!(!groupings(&rule).contains(&"state".to_owned()), "{rule}");
     let (_, labels) = selectors(&rule).remove(0);
     let named: Vec<&str> = labels
