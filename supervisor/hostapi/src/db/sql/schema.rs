@@ -167,8 +167,7 @@ impl Change {
                 table_name: RenameTableNameKind::To(name),
             } => {
                 let (_, table) = table_name(name)?;
-                self.schema.insert(writable(table)?);
-                Ok(())
+                add(&mut self.schema, writable(table)?)
             }
             _ => Err(not_permitted("this form of ALTER TABLE")),
         }

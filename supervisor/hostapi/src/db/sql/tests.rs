@@ -294,6 +294,17 @@ fn a_change_of_schema_names_the_tables_it_changes() {
 }
 
 #[test]
+fn a_table_that_is_renamed_again_and_again_counts_each_time() {
+    let renamed = |times: usize| {
+        let names: Vec<String> = (0..times).map(|n| format!("RENAME TO t{n}")).collect();
+        format!("ALTER TABLE gk_a {}", names.join(", "))
+    };
+    assert_eq!(found(&renamed(199)).schema.len(), 200);
+    let error = refused(&renamed(200));
+    assert_eq!(error.to_string(), "statement has more than 200 tables");
+}
+
+#[test]
 fn what_is_never_permitted_says_so() {
     for (sql, text) in [
         ("PRAGMA table_info(users)", "PRAGMA is not permitted"),
