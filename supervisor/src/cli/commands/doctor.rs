@@ -101,6 +101,11 @@ const fn command(is_service: bool) -> &'static str {
     }
 }
 
+/// What others say to do, with the commands of the installation that is looked at.
+fn in_place(mend: &str, is_service: bool) -> String {
+    mend.replace("`pinfold ", &format!("`{} ", command(is_service)))
+}
+
 #[derive(Serialize)]
 struct Diagnosis {
     /// `running` or `down`.
@@ -194,6 +199,19 @@ fn page(diagnosis: &Diagnosis) -> Page {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_others_say_to_do_is_said_for_this_installation() {
+        let mend = "trust it (`pinfold keys trust`), or put it in: `pinfold plugin add`";
+        assert_eq!(
+            in_place(mend, false),
+            "trust it (`pinfold --dev keys trust`), or put it in: `pinfold --dev plugin add`"
+        );
+        assert_eq!(
+            in_place(mend, true),
+            "trust it (`sudo pinfold keys trust`), or put it in: `sudo pinfold plugin add`"
+        );
+    }
 
     #[test]
     fn a_finding_is_a_line_and_what_mends_it_another() {

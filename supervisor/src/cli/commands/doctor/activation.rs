@@ -84,14 +84,18 @@ fn without(listen: &str, has_failed: bool, found: &mut Findings) {
     }
 }
 
-/// Listens as systemd does: where the machine has no IPv6, a port alone is one of IPv4.
+/// Listens as systemd does.
 fn bind(listen: &str, address: SocketAddr) -> io::Result<TcpListener> {
-    let bound = TcpListener::bind(address);
+    or_ipv4(TcpListener::bind(address), listen, address.port())
+}
+
+/// What becomes of a first try: where the machine has no IPv6, a port alone is one of IPv4.
+fn or_ipv4(bound: io::Result<TcpListener>, listen: &str, port: u16) -> io::Result<TcpListener> {
     let has_no_family = bound
         .as_ref()
         .is_err_and(|error| error.raw_os_error() == Some(nix::libc::EAFNOSUPPORT));
     match has_no_family && listen.parse::<u16>().is_ok() {
-        true => TcpListener::bind((Ipv4Addr::UNSPECIFIED, address.port())),
+        true => TcpListener::bind((Ipv4Addr::UNSPECIFIED, port)),
         false => bound,
     }
 }
@@ -245,5 +249,11 @@ mod tests {
         // 0: any that is free.
         let any = address("0").unwrap();
         assert!(bind("0", any).is_ok());
+        let first = |code| Err(io::Error::from_raw_os_error(code));
+        let without = nix::libc::EAFNOSUPPORT;
+        let bound = or_ipv4(first(without), "0", 0).unwrap();
+        assert!(bound.local_addr().unwrap().is_ipv4());
+        assert!(or_ipv4(first(without), "[::]:0", 0).is_err());
+        assert!(or_ipv4(first(nix::libc::EADDRINUSE), "0", 0).is_err());
     }
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use pinfold_policy::ByteSize;
 
-use super::{Findings, Patient, command, own};
+use super::{Findings, Patient, command, in_place, own};
 use crate::cli::review::chain;
 use crate::store::StoreError;
 use crate::store::audit::reader::{BrokenTrail, Reader};
@@ -45,7 +45,10 @@ pub(super) async fn look(patient: &Patient<'_>, found: &mut Findings) {
         found.fail(
             CHECK,
             "a restore was cut off: the daemon does not start",
-            "run the same `pinfold restore` again",
+            format!(
+                "run the same `{} restore` again",
+                command(patient.is_service)
+            ),
         );
     }
     let restore = restore(patient.is_service);
@@ -65,7 +68,7 @@ pub(super) async fn look(patient: &Patient<'_>, found: &mut Findings) {
                 source: error,
             };
             let hint = source.hint().unwrap_or_else(|| otherwise.into());
-            found.fail(CHECK, chain(&source), hint);
+            found.fail(CHECK, chain(&source), in_place(&hint, patient.is_service));
             return;
         }
     };
@@ -93,7 +96,7 @@ pub(super) async fn look(patient: &Patient<'_>, found: &mut Findings) {
         Ok(_) => {
             if let Err(error) = Reader::open(&path).await {
                 let hint = error.hint().unwrap_or_default();
-                found.fail(CHECK, chain(&error), hint);
+                found.fail(CHECK, chain(&error), in_place(&hint, patient.is_service));
             }
             return;
         }

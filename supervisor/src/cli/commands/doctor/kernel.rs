@@ -91,7 +91,7 @@ fn user_namespaces(most: Option<u64>, is_users_own: bool, found: &mut Findings) 
     let (what, mend) = match most {
         Some(0) => (
             "no user namespaces",
-            "sysctl user.max_user_namespaces=15000, and the same in /etc/sysctl.d",
+            "sudo sysctl user.max_user_namespaces=15000, and the same in /etc/sysctl.d",
         ),
         Some(_) => return found.fine(CHECK, "user namespaces"),
         None => (

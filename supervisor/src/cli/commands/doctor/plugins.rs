@@ -8,7 +8,7 @@ use pinfold_policy::lint::Severity;
 use pinfold_policy::{Moment, PluginId, RequireSignatures, Standing};
 
 use super::super::policy::check;
-use super::{Findings, Patient, command};
+use super::{Findings, Patient, command, in_place};
 use crate::cli::exit::Failure;
 use crate::cli::review::{Review, chain};
 use crate::keys;
@@ -30,7 +30,7 @@ pub(super) fn look(patient: &Patient<'_>, found: &mut Findings) -> Result<(), Fa
         }
     };
     let command = command(patient.is_service);
-    policies(review, command, found);
+    policies(review, patient.is_service, found);
     without_policy(review, &plugins, command, found);
     let unsigned = unsigned(review, &plugins);
     if !unsigned.is_empty() {
@@ -48,7 +48,7 @@ pub(super) fn look(patient: &Patient<'_>, found: &mut Findings) -> Result<(), Fa
     Ok(())
 }
 
-fn policies(review: &Review, command: &str, found: &mut Findings) {
+fn policies(review: &Review, is_service: bool, found: &mut Findings) {
     let checked = match check::all(review) {
         Ok(checked) => checked,
         Err(failure) => {
@@ -74,7 +74,7 @@ fn policies(review: &Review, command: &str, found: &mut Findings) {
             found.fail(
                 POLICIES,
                 format!("{}{line}: {}", one.path.display(), error.message),
-                error.help.clone(),
+                in_place(&error.help, is_service),
             );
         }
         let warnings = one
@@ -87,7 +87,10 @@ fn policies(review: &Review, command: &str, found: &mut Findings) {
         found.warn(
             POLICIES,
             format!("{wide} grants or limits are wider or weaker than most plugins need"),
-            format!("`{command} policy check` names each with its line"),
+            format!(
+                "`{} policy check` names each with its line",
+                command(is_service)
+            ),
         );
     }
     if wide == 0 && !refused {

@@ -236,8 +236,28 @@ mod tests {
 
     #[test]
     fn what_set_property_sets_counts_before_a_drop_in_of_the_same_name() {
-        let place = |directory| DIRECTORIES.iter().position(|one| *one == directory);
-        let set = place("/etc/systemd/system.control");
-        assert!(set.is_some() && set < place("/etc/systemd/system"));
+        let base = tempfile::tempdir().unwrap();
+        // In the order in which they are looked at, below a root of their own.
+        let below = |directory: &str| base.path().join(directory.trim_start_matches('/'));
+        let directories: Vec<PathBuf> = DIRECTORIES.into_iter().map(below).collect();
+        for (directory, path, text) in [
+            ("/etc/systemd/system", "x.service", "Delegate=yes\n"),
+            (
+                "/etc/systemd/system",
+                "x.service.d/50-a.conf",
+                "Delegate=no\n",
+            ),
+            (
+                "/etc/systemd/system.control",
+                "x.service.d/50-a.conf",
+                "Delegate=cpu\n",
+            ),
+        ] {
+            let path = below(directory).join(path);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, text).unwrap();
+        }
+        let text = effective(&directories, "x.service").unwrap();
+        assert_eq!(text, "Delegate=yes\n\nDelegate=cpu\n");
     }
 }
