@@ -1,7 +1,9 @@
 //! What a plugin may do is what its policy grants of what it asked for, whatever it claims.
 
-use serde_json::json;
+use pinfold_tests::wait_for;
+use serde_json::{Value, json};
 
+use super::audit;
 use super::setup::Setup;
 
 fn query(sql: &str) -> serde_json::Value {
@@ -245,6 +247,14 @@ fn a_forged_or_finished_call_token_is_refused() {
             "{token}"
         );
     }
+    // They are in the trail, as calls that failed.
+    let wanted = ["--action", "hostapi.config.get", "--plugin", "g4"];
+    wait_for("the calls to be in the trail", || {
+        let records = audit::records(&daemon.base(), &wanted);
+        let failed = records.iter().filter(|one| one["decision"] == "error");
+        let count = |record: &Value| record["count"].as_i64();
+        (failed.filter_map(count).sum::<i64>() == 3).then_some(())
+    });
     // No token is a call on nobody's behalf; the one of the call under way is good.
     assert_eq!(with_token("")["result"]["value"], "Pinfold");
     let own = daemon.host("g4", "config_get", &json!({"key": "app.name"}));

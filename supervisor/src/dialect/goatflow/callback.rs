@@ -29,6 +29,9 @@ const CALLS_AT_ONCE: usize = 32;
 /// service allows by default. A plugin that heeds a refusal never comes near.
 const REFUSALS_PER_SECOND: u32 = 1000;
 
+/// The contract's words for a token of no call that is under way.
+const UNKNOWN_TOKEN: &str = "unknown or finished call context";
+
 type Open = HashMap<u128, CallContext>;
 
 /// Calls into the plugin that are under way, by token.
@@ -165,7 +168,8 @@ async fn answer(
         context
     } else {
         request.place.refused();
-        let error = "unknown or finished call context".to_owned();
+        let (method, context) = (request.arg.method.as_str(), own_context(tokens.deepest()));
+        let error = host::refuse(host, caller, method, UNKNOWN_TOKEN, &context).await;
         return HostResponse {
             result: Vec::new(),
             error,

@@ -59,6 +59,21 @@ pub(crate) async fn call(
     }
 }
 
+/// Meters and records a call that is not run, and gives its error: `text`, unless it is over its rate.
+pub(crate) async fn refuse(
+    host: &HostApi,
+    caller: &Caller,
+    method: &str,
+    text: &str,
+    context: &CallContext,
+) -> String {
+    let read = || Err(text.to_owned());
+    match host.call_unread(caller, named(method), read, context).await {
+        Ok(_) => text.to_owned(),
+        Err(error) => error_text(caller, method, &error),
+    }
+}
+
 /// Service and operation of a method, by which its calls are metered and recorded.
 fn named(method: &str) -> (&'static str, &'static str) {
     match method {
@@ -81,6 +96,8 @@ const PARAMETERS_KEPT: usize = PARAMETER_LIMIT + 1;
 const HEADERS_KEPT: usize = HEADER_LIMIT + 1;
 /// Most fields of a log line that are looked at: what is kept of one has room for fewer.
 const FIELD_LIMIT: usize = 256;
+/// Longest text of one field that is built: with blanks and escapes it is longer than what is kept of it.
+const FIELD_TEXT_LIMIT_BYTES: usize = 8 * LOG_FIELDS_LIMIT_BYTES;
 
 #[derive(Deserialize)]
 struct Statement<'a> {
@@ -258,16 +275,21 @@ fn parameter(raw: &RawValue) -> Result<Value, serde_json::Error> {
     serde_json::from_str(raw.get())
 }
 
-/// A log line's fields, and how many are left out: more than is kept of a line is not built.
+/// A log line's fields, and how many are left out: what is built together is what is kept of a line, and
+/// measured as that is.
 fn log_fields(fields: FirstMembers<&RawValue, FIELD_LIMIT>) -> (Map<String, Value>, usize) {
     let mut left = LOG_FIELDS_LIMIT_BYTES;
     let mut left_out = fields.count.saturating_sub(fields.kept.len());
     let mut built = Map::new();
     for (name, raw) in fields.kept {
-        match left.checked_sub(name.len() + raw.get().len()) {
+        if raw.get().len() > FIELD_TEXT_LIMIT_BYTES {
+            left_out += 1;
+            continue;
+        }
+        let value: Value = serde_json::from_str(raw.get()).unwrap_or_default();
+        match left.checked_sub(name.len() + value.to_string().len()) {
             Some(rest) => {
                 left = rest;
-                let value = serde_json::from_str(raw.get()).unwrap_or_default();
                 built.insert(name, value);
             }
             None => left_out += 1,
@@ -477,19 +499,36 @@ mod tests {
 
     #[test]
     fn large_fields_of_a_log_line_are_not_built() {
+        // The one is all that there is of it, the other mostly blanks.
         let large = format!("[{}1]", "[],".repeat(10_000));
-        let text = format!(r#"{{"fields": {{"a": 1, "large": {large}, "b": [2]}}}}"#);
+        let wide = format!("[{}1]", " ".repeat(FIELD_TEXT_LIMIT_BYTES));
+        let text =
+            format!(r#"{{"fields": {{"a": 1, "large": {large}, "wide": {wide}, "b": [2]}}}}"#);
         let Ok(Log { fields, .. }) = serde_json::from_str(&text) else {
             panic!("a line")
         };
         let (fields, left_out) = log_fields(fields.unwrap());
         assert_eq!(Value::Object(fields), json!({"a": 1, "b": [2]}));
-        assert_eq!(left_out, 1);
+        assert_eq!(left_out, 2);
+    }
+
+    #[test]
+    fn blanks_and_escapes_of_a_log_line_take_no_place_of_its_fields() {
+        let escaped = format!("\"{}\"", "\\u003c".repeat(4_000));
+        let blank = format!("[{}1]", " ".repeat(6_000));
+        let text = format!(r#"{{"fields": {{"a": {escaped}, "b": {blank}, "c": {blank}}}}}"#);
+        let Ok(Log { fields, .. }) = serde_json::from_str(&text) else {
+            panic!("a line")
+        };
+        let (fields, left_out) = log_fields(fields.unwrap());
+        let kept = json!({"a": "<".repeat(4_000), "b": [1], "c": [1]});
+        assert_eq!((Value::Object(fields), left_out), (kept, 0));
     }
 
     #[test]
     fn fields_of_a_log_line_are_built_as_far_as_they_are_kept_together() {
-        let object = format!("{{{}\"z\": 1}}", "\"k\": 1,".repeat(500));
+        let members: Vec<String> = (0..400).map(|at| format!("\"k{at:03}\": 1")).collect();
+        let object = format!("{{{}}}", members.join(","));
         let fields: Vec<String> = (0..300)
             .map(|at| format!("\"field{at:03}\": {object}"))
             .collect();
