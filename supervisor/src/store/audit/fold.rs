@@ -272,7 +272,8 @@ impl Fold {
     }
 
     /// Takes of each plugin's records as many as it may have had by `now`, and all of those that are `due` by
-    /// their names. What is left counts as there: [`filled`](Self::filled) does not wait for it.
+    /// their names, those of plugins with few first: where not all find a place, those that asked for most lose.
+    /// What is left counts as there: [`filled`](Self::filled) does not wait for it.
     pub(super) fn take(&self, now: Instant, due: impl Fn(&str) -> bool) -> Vec<(Entry, i64)> {
         let waiting = {
             let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
@@ -281,12 +282,13 @@ impl Fold {
         let mut taken = Vec::new();
         for own in waiting {
             let (entries, is_left) = own.take(now, due(own.plugin()));
-            taken.extend(entries);
+            taken.push(entries);
             if is_left {
                 self.wait_with(own);
             }
         }
-        taken
+        taken.sort_by_key(Vec::len);
+        taken.into_iter().flatten().collect()
     }
 
     /// Waits until there is something.

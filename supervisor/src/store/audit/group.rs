@@ -182,6 +182,30 @@ mod tests {
         assert_eq!(group.counted.len(), 321);
     }
 
+    #[test]
+    fn floods_that_all_end_at_once_leave_quiet_plugins_their_records() {
+        let trail = Trail::default();
+        // More than are kept, before the quiet one.
+        for number in 0..600 {
+            let flood = trail.of_plugin(&format!("flood-{number}").parse().unwrap());
+            for call in 0..64 {
+                ask(&flood, call.to_string());
+            }
+        }
+        let quiet = trail.of_plugin(&"quiet".parse().unwrap());
+        ask(&quiet, "one".into());
+        let mut group = Group::default();
+        group.gather(&trail, Instant::now(), true);
+        assert_eq!(group.counted.len(), KEPT_UNWRITTEN);
+        let lost = u64::try_from(600 * 64 + 1 - KEPT_UNWRITTEN).unwrap();
+        assert_eq!(group.lost.traffic, lost);
+        let actors = |name: &str| {
+            let all = group.counted.keys();
+            all.filter(|entry| entry.actor == name).count()
+        };
+        assert_eq!(actors("plugin:quiet"), 1);
+    }
+
     #[tokio::test]
     async fn how_many_records_found_no_place_is_in_the_trail_once_it_can_be_written() {
         let trail = Trail::default();
