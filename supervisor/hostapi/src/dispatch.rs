@@ -80,7 +80,8 @@ impl HostApi {
         }
     }
 
-    /// Carries out one call of `caller`, made while it served `context`.
+    /// Carries out one call of `caller`, made while it served `context`. For whoever has it at hand, as tests do: the
+    /// daemon's dialect asks by [`call_unread`](Self::call_unread).
     ///
     /// # Errors
     /// [`HostError`]; a call that was refused has had no effect. After [`HostError::Deadline`] a
