@@ -144,7 +144,9 @@ fn asking_for(loader: &[u8]) -> Vec<u8> {
     };
     let (headers, code_at, loader_at) = (64_u64, 176_u64, 192_u64);
     let length = u64::try_from(loader.len()).unwrap();
-    let all = loader_at + length;
+    // To the end of a page of any size: the kernel fills the last page of a loader's segment with zeros, and
+    // older ones (6.1) fail where that page, as here, cannot be written.
+    let all = (loader_at + length).next_multiple_of(0x1_0000);
     let head: [u64; 8] = [
         0x0001_0102_464c_457f,
         0,
@@ -161,6 +163,7 @@ fn asking_for(loader: &[u8]) -> Vec<u8> {
     let words = head.into_iter().chain(segment).chain(name).chain(code);
     let mut bytes: Vec<u8> = words.flat_map(u64::to_le_bytes).collect();
     bytes.extend(loader);
+    bytes.resize(usize::try_from(all).unwrap(), 0);
     bytes
 }
 
