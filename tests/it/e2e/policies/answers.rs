@@ -79,6 +79,13 @@ fn every_value_is_shown_with_its_line() {
         ),
         ("controls", "controls.seccomp", "required", "default", None),
         ("environment", "COLOUR", "blue", "hello.toml", Some(18)),
+        (
+            "environment",
+            "HTTP_PROXY",
+            "http://127.0.0.1:3128",
+            "template",
+            Some(38),
+        ),
         ("syscall profile", "name", "default", "profile", Some(12)),
     ] {
         let expected = (value.to_owned(), from.to_owned(), line);

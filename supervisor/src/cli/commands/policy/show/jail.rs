@@ -87,6 +87,7 @@ pub(super) fn environment(
     };
     // Only values of the daemon can be refused, and there are none.
     let fixed = template.environment(input).unwrap_or_default();
+    let has_http = !input.granted.http.is_empty();
     let mut all: Vec<Row> = fixed
         .into_iter()
         .map(|(name, value)| {
@@ -94,11 +95,13 @@ pub(super) fn environment(
             let origin = match (name.as_str(), rows.file().env.contains_key(&name)) {
                 ("HOME" | "TMPDIR", _) => of_template(&reviewed, &places, "tmp-directory"),
                 (_, true) => rows.origin(&in_policy),
-                (name, false) if template.env.contains_key(name) => {
-                    of_template(&reviewed, &places, &in_policy)
-                }
                 (name, false) => {
-                    of_template(&reviewed, &places, &format!("env-without-http.{name}"))
+                    let section = match has_http {
+                        true if template.env_with_http.contains_key(name) => "env-with-http",
+                        false if template.env_without_http.contains_key(name) => "env-without-http",
+                        _ => "env",
+                    };
+                    of_template(&reviewed, &places, &format!("{section}.{name}"))
                 }
             };
             Row {
