@@ -219,21 +219,23 @@ impl Permissions {
                 [] => vec!["*"],
                 methods => methods.iter().map(String::as_str).collect(),
             };
+            let is_limited = methods != ["*"] || paths != [""];
             for host in hosts {
-                lines.extend(
-                    addresses
-                        .iter()
-                        .map(|network| format!("http:address:{network}:{host}")),
-                );
-                if *tunnel && (methods != ["*"] || paths != [""]) {
-                    lines.insert(format!("http:{TUNNEL}:{host}"));
+                let mut ways: Vec<String> = (methods.iter())
+                    .flat_map(|method| paths.iter().map(move |path| (method, path)))
+                    .map(|(method, path)| format!("{method}:{host}{path}"))
+                    .collect();
+                if *tunnel && is_limited {
+                    ways.push(format!("{TUNNEL}:{host}"));
                 }
-                for method in &methods {
+                for way in ways {
+                    // The networks hold for the ways of their own grant alone.
                     lines.extend(
-                        paths
+                        addresses
                             .iter()
-                            .map(|path| format!("http:{method}:{host}{path}")),
+                            .map(|network| format!("http:address:{network}:{way}")),
                     );
+                    lines.insert(format!("http:{way}"));
                 }
             }
         }
@@ -408,6 +410,34 @@ mod tests {
                 "http:PUT:y.test:81/a",
                 "http:PUT:y.test:81/b/**",
             ]
+        );
+    }
+
+    #[test]
+    fn lines_name_networks_with_the_methods_and_paths_that_they_are_granted_for() {
+        let lines = |http: &str| {
+            let permissions: Permissions = toml::from_str(&format!("http = [{http}]")).unwrap();
+            permissions.lines().into_iter().collect::<Vec<String>>()
+        };
+        let host = r#"hosts = ["a.test"]"#;
+        let near = r#"addresses = ["10.0.0.0/8"]"#;
+        let apart =
+            format!(r#"{{ {host}, methods = ["GET"], {near} }}, {{ {host}, methods = ["POST"] }}"#);
+        let both = format!(r#"{{ {host}, methods = ["GET", "POST"], {near} }}"#);
+        assert_ne!(lines(&apart), lines(&both));
+        let limited = format!(r#"methods = ["GET"], paths = ["/x"], tunnel = true, {near}"#);
+        assert_eq!(
+            lines(&format!("{{ {host}, {limited} }}")),
+            [
+                "http:CONNECT:a.test",
+                "http:GET:a.test/x",
+                "http:address:10.0.0.0/8:CONNECT:a.test",
+                "http:address:10.0.0.0/8:GET:a.test/x",
+            ]
+        );
+        assert_eq!(
+            lines(&format!("{{ {host}, {near} }}")),
+            ["http:*:a.test", "http:address:10.0.0.0/8:*:a.test"]
         );
     }
 }

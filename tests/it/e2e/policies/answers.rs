@@ -199,6 +199,23 @@ fn two_versions_are_compared() {
         assert!(text.contains(line), "{line:?} in {text}");
     }
     assert_eq!(installation.people(&["diff", old, old]).0, 0);
+
+    // The same hosts, methods and networks, and one method more in the grant that has the networks.
+    let grants = |near: &str| {
+        let near = format!("methods = [{near}], addresses = [\"10.0.0.0/8\"]");
+        let other = r#"{ hosts = ["api.example.com"], methods = ["POST"] }"#;
+        POLICY
+            .replace("methods = [\"GET\"]", &near)
+            .replace("http = [", &format!("http = [{other}, "))
+    };
+    let one = installation.write("one.toml", &grants("\"GET\""));
+    let both = installation.write("both.toml", &grants("\"GET\", \"POST\""));
+    let (status, text) =
+        installation.people(&["diff", one.to_str().unwrap(), both.to_str().unwrap()]);
+    assert_eq!(status, 1, "{text}");
+    let line = "  + http:address:10.0.0.0/8:POST:api.example.com\n";
+    assert!(text.contains(line), "{text}");
+
     assert_eq!(installation.people(&["diff", old, "absent.toml"]).0, 2);
     assert_eq!(installation.people(&["diff", old, "plugins/hello"]).0, 2);
 

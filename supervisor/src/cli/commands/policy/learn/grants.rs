@@ -3,6 +3,7 @@
 //! The records are the daemon's own. So what they say was allowed is held against the policy of now once
 //! more: nothing is proposed that it does not grant.
 
+use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 
 use pinfold_policy::{
@@ -11,6 +12,7 @@ use pinfold_policy::{
 };
 use serde::Serialize;
 
+use crate::logs::is_unprintable;
 use crate::store::audit::OTHERS;
 use crate::store::audit::reader::RecordView;
 
@@ -73,8 +75,7 @@ struct Fold {
     writes_cache: bool,
     config: BTreeSet<String>,
     calls: BTreeSet<String>,
-    /// By host, and the paths of the grants: methods, tunnels, networks.
-    hosts: BTreeMap<(String, Vec<PathPattern>), Host>,
+    hosts: BTreeMap<Place, Host>,
     refused: BTreeMap<(String, String, String), i64>,
     /// Services whose records did not tell all.
     unclear: BTreeSet<&'static str>,
@@ -90,11 +91,29 @@ struct Table {
     schema: bool,
 }
 
+/// A host by the grants that it was reached by.
+#[derive(PartialEq, Eq, PartialOrd, Ord)]
+struct Place {
+    /// The host, with its port unless that is the scheme's own.
+    name: String,
+    /// The same as a grant has it: without a port where the one of now has both schemes' own.
+    granted: String,
+    reach: Reach,
+}
+
+/// What a grant says beside hosts and methods. Grants that differ in it are never made one: each holds for its own
+/// methods alone.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord)]
+struct Reach {
+    paths: Vec<PathPattern>,
+    addresses: BTreeSet<Network>,
+}
+
+/// How a host is used.
 #[derive(Clone, Default, PartialEq, Eq, PartialOrd, Ord)]
 struct Host {
     methods: BTreeSet<String>,
     tunnel: bool,
-    addresses: Vec<String>,
     /// Methods of the grants that tunnels rest on.
     limits: BTreeSet<String>,
 }
@@ -145,7 +164,7 @@ impl Fold {
         for token in subject.split(' ') {
             let (place, access) = token.rsplit_once(':')?;
             let (database, table) = place.split_once('/')?;
-            if table.is_empty() || table.contains('*') {
+            if !is_plain(table) {
                 return None;
             }
             let effective = &self.effective;
@@ -216,26 +235,35 @@ impl Fold {
             path: "",
             url: host,
         };
-        let grants = self.effective.http_grants(&target);
+        let effective = &self.effective;
+        let grants = effective.http_grants(&target);
         if grants.is_empty() || !is_plain(host) {
             return None;
         }
-        let key = match default_port {
+        // Without a port a policy's host means both schemes' own.
+        let of_both = [80, 443].map(|port| {
+            effective.http_grants(&HttpTarget {
+                port,
+                default_port: true,
+                ..target
+            })
+        });
+        let is_portless = |grant: &HttpGrant| {
+            default_port && of_both.iter().all(|grants| grants.contains(&grant))
+        };
+        let written = |without_port: bool| match without_port {
             true => host.to_owned(),
             false => format!("{host}:{port}"),
         };
-        // A record has no path, which may hold a secret: those of each grant that it can rest on stay,
-        // unless another one permits the same without.
-        let open: Vec<&HttpGrant> = (grants.iter().copied())
-            .filter(|grant| grant.paths.is_empty())
-            .collect();
-        let adds = |grant: &HttpGrant| {
-            let is_new =
-                |address: &Network| !open.iter().any(|open| open.addresses.contains(address));
-            grant.paths.is_empty() || open.is_empty() || grant.addresses.iter().any(is_new)
-        };
-        for grant in grants.into_iter().filter(|grant| adds(grant)) {
-            let place = (key.clone(), grant.paths.clone());
+        for grant in needed(grants, is_portless) {
+            let place = Place {
+                name: written(default_port),
+                granted: written(is_portless(grant)),
+                reach: Reach {
+                    paths: grant.paths.clone(),
+                    addresses: grant.addresses.iter().copied().collect(),
+                },
+            };
             let entry = self.hosts.entry(place).or_default();
             match method {
                 TUNNEL => {
@@ -244,11 +272,6 @@ impl Fold {
                 }
                 method => {
                     entry.methods.insert(method.to_owned());
-                }
-            }
-            for address in grant.addresses.iter().map(Network::to_string) {
-                if !entry.addresses.contains(&address) {
-                    entry.addresses.push(address);
                 }
             }
         }
@@ -318,9 +341,33 @@ fn has_port(host: &str) -> bool {
         .is_some_and(|(_, port)| !port.contains(']'))
 }
 
-/// Whether a name stands for itself alone in a policy, and was recorded whole.
+/// Whether a name stands for itself alone in a policy, to who reads it too, and was recorded whole.
 fn is_plain(name: &str) -> bool {
-    !name.is_empty() && !name.contains(['*', '…', '\u{fffd}'])
+    !name.is_empty() && !name.contains(['*', '…', '\u{fffd}']) && !name.contains(is_unprintable)
+}
+
+/// The grants that a call needs, of all that it can rest on. A record has neither its path, which may hold a
+/// secret, nor its address: a grant goes only where others permit the same path and networks.
+fn needed<'a>(
+    mut grants: Vec<&'a HttpGrant>,
+    is_portless: impl Fn(&HttpGrant) -> bool,
+) -> Vec<&'a HttpGrant> {
+    // Those that may stand for others come first, and of equal ones that of a port.
+    grants.sort_by_key(|grant| {
+        let networks = Reverse(grant.addresses.len());
+        (!grant.paths.is_empty(), networks, is_portless(grant))
+    });
+    let mut needed: Vec<&HttpGrant> = Vec::new();
+    for grant in grants {
+        let others: Vec<&HttpGrant> = (needed.iter().copied())
+            .filter(|other| other.paths.is_empty() || other.paths == grant.paths)
+            .collect();
+        let has = |address: &Network| others.iter().any(|one| one.addresses.contains(address));
+        if others.is_empty() || !grant.addresses.iter().all(has) {
+            needed.push(grant);
+        }
+    }
+    needed
 }
 
 /// One grant for all tables of a database that are used in the same way.
@@ -346,288 +393,46 @@ fn databases(tables: &BTreeMap<(String, String), Table>) -> Vec<DbGrant> {
 }
 
 /// One grant for all hosts that are used in the same way.
-fn http(hosts: &BTreeMap<(String, Vec<PathPattern>), Host>) -> Vec<HttpGrant> {
-    let mut grants: BTreeMap<(Host, Vec<PathPattern>), BTreeSet<Pattern>> = BTreeMap::new();
-    for ((name, paths), how) in hosts {
+fn http(hosts: &BTreeMap<Place, Host>) -> Vec<HttpGrant> {
+    let mut grants: BTreeMap<(Host, Reach), BTreeSet<Pattern>> = BTreeMap::new();
+    for (place, how) in hosts {
         let mut how = how.clone();
+        let mut reach = place.reach.clone();
         let limits = std::mem::take(&mut how.limits);
-        let requests = |(other, host): (&(String, Vec<PathPattern>), &Host)| {
-            other.0 == *name && !host.methods.is_empty()
-        };
-        let (name, paths) = match how.methods.is_empty() {
-            false => (name.clone(), paths.clone()),
+        let requests =
+            |(other, host): (&Place, &Host)| other.name == place.name && !host.methods.is_empty();
+        let is_limited = !(limits.is_empty() && reach.paths.is_empty());
+        let name = match how.methods.is_empty() {
+            false => place.granted.clone(),
             // Not reached by tunnels alone: what requests to it are held to stays.
-            true if !(limits.is_empty() && paths.is_empty()) && hosts.iter().any(requests) => {
+            true if is_limited && hosts.iter().any(requests) => {
                 how.methods = limits;
-                (name.clone(), paths.clone())
+                place.granted.clone()
             }
             // What is said in a tunnel nobody sees: a host of tunnels alone is granted as what it is, one
             // port and whatever is said there.
-            true if has_port(name) => (name.clone(), Vec::new()),
-            true => (format!("{name}:443"), Vec::new()),
+            true => {
+                reach.paths.clear();
+                match has_port(&place.granted) {
+                    true => place.granted.clone(),
+                    false => format!("{}:443", place.granted),
+                }
+            }
         };
-        let key = (how, paths);
-        grants.entry(key).or_default().insert(Pattern::new(name));
+        let hosts = grants.entry((how, reach)).or_default();
+        hosts.insert(Pattern::new(name));
     }
     grants
         .into_iter()
-        .map(|((how, paths), hosts)| HttpGrant {
+        .map(|((how, reach), hosts)| HttpGrant {
             hosts: hosts.into_iter().collect(),
-            tunnel: how.tunnel && !(how.methods.is_empty() && paths.is_empty()),
+            tunnel: how.tunnel && !(how.methods.is_empty() && reach.paths.is_empty()),
             methods: how.methods.into_iter().collect(),
-            paths,
-            addresses: how
-                .addresses
-                .iter()
-                .filter_map(|network| network.parse().ok())
-                .collect(),
+            paths: reach.paths,
+            addresses: reach.addresses.into_iter().collect(),
         })
         .collect()
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn record(action: &str, subject: &str, decision: &str, permission: Option<&str>) -> RecordView {
-        RecordView {
-            number: 1,
-            part: "traffic",
-            time: String::new(),
-            actor: "plugin:hello".into(),
-            action: format!("hostapi.{action}"),
-            subject: subject.into(),
-            decision: decision.into(),
-            plugin: Some("hello".into()),
-            permission: permission.map(str::to_owned),
-            detail: None,
-            request_id: None,
-            count: 2,
-            hash: None,
-        }
-    }
-
-    fn present() -> Permissions {
-        toml::from_str(
-            r#"
-            cache = "readwrite"
-            config = ["app.*"]
-            plugin-call = ["stats"]
-            http = [
-              { hosts = ["*.example.com", "*.example.com:8443"] },
-              { hosts = ["stock.internal"], addresses = ["10.0.0.0/8"] },
-            ]
-            [[db]]
-            tables = ["*"]
-            access = "readwrite"
-            "#,
-        )
-        .unwrap()
-    }
-
-    #[test]
-    fn what_was_allowed_comes_to_the_smallest_grants_that_cover_it() {
-        let records = [
-            record("db.query", "main/items:r", "allow", None),
-            record("db.query", "main/items:r main/notes:r", "allow", None),
-            record("db.exec", "main/notes:w main/items:r", "allow", None),
-            record("cache.get", "k", "allow", None),
-            record("config.get", "app.name", "allow", None),
-            record("plugin.call", "stats/sum", "allow", None),
-            record(
-                "http.request",
-                "GET https://api.example.com:443 -> GET https://www.example.com:8443",
-                "allow",
-                None,
-            ),
-            record(
-                "http.forward",
-                "POST http://stock.internal:80",
-                "error",
-                None,
-            ),
-            record("http.tunnel", "CONNECT git.example.com:443", "allow", None),
-            record("log.record", "", "allow", None),
-        ];
-        let grants = fold(&records, &present());
-        assert!(grants.notes.is_empty() && grants.refused.is_empty());
-        let lines: Vec<String> = grants.permissions.lines().into_iter().collect();
-        assert_eq!(
-            lines,
-            [
-                "cache:read",
-                "config:read:app.name",
-                "db:read:main/items",
-                "db:read:main/notes",
-                "db:write:main/notes",
-                "http:*:git.example.com:443",
-                "http:GET:api.example.com",
-                "http:GET:www.example.com:8443",
-                "http:POST:stock.internal",
-                "http:address:10.0.0.0/8:stock.internal",
-                "plugin:call:stats/sum",
-            ]
-        );
-    }
-
-    #[test]
-    fn what_was_refused_is_told_apart_and_never_proposed() {
-        let records = [
-            record("db.query", "main", "deny", Some("db:read:main/secrets")),
-            record("db.query", "main", "deny", Some("db:read:main/secrets")),
-            record("cache.set", "k", "limit", None),
-        ];
-        let grants = fold(&records, &present());
-        assert!(grants.permissions.is_empty());
-        let asked = |call: &str, subject: &str, why: &str, count| Asked {
-            call: call.into(),
-            subject: subject.into(),
-            why: why.into(),
-            count,
-        };
-        assert_eq!(
-            grants.refused,
-            [
-                asked("cache.set", "k", "over a rate", 2),
-                asked("db.query", "main", "db:read:main/secrets", 4),
-            ]
-        );
-    }
-
-    #[test]
-    fn nothing_is_proposed_that_the_policy_does_not_grant_whatever_the_records_say() {
-        let present: Permissions =
-            toml::from_str("db = [{ tables = ['items'], access = 'read' }]").unwrap();
-        let records = [
-            record("db.query", "main/items:r", "allow", None),
-            record("db.exec", "main/items:w", "allow", None),
-            record("db.query", "main/secrets:r", "allow", None),
-            record("cache.get", "k", "allow", None),
-            record("config.get", "app.password", "allow", None),
-            record("plugin.call", "admin/all", "allow", None),
-            record("http.request", "GET https://evil.test:443", "allow", None),
-        ];
-        let grants = fold(&records, &present);
-        assert!(grants.permissions.lines().is_subset(&present.lines()));
-    }
-
-    #[test]
-    fn a_tunnel_opens_nothing_that_requests_to_the_same_host_were_held_to() {
-        let present: Permissions = toml::from_str(
-            r#"http = [
-              { hosts = ["api.example.com"], methods = ["GET"], paths = ["/v1/**"] },
-              { hosts = ["api.example.com"], methods = ["POST"], tunnel = true },
-            ]"#,
-        )
-        .unwrap();
-        let host = "api.example.com:443";
-        let records = [
-            record(
-                "http.request",
-                &format!("GET https://{host}"),
-                "allow",
-                None,
-            ),
-            record("http.tunnel", &format!("CONNECT {host}"), "allow", None),
-        ];
-        let grants = fold(&records, &present);
-        assert_eq!(grants.permissions.lines(), present.lines());
-    }
-
-    #[test]
-    fn paths_stay_as_they_are_for_what_was_reached() {
-        let present: Permissions = toml::from_str(
-            r#"http = [
-              { hosts = ["*.example.com"], methods = ["GET", "PUT"], paths = ["/v1/**", "/x"] },
-              { hosts = ["api.example.com"], methods = ["POST"], paths = ["/y"], addresses = ["10.0.0.0/8"] },
-              { hosts = ["cdn.example.com"] },
-              { hosts = ["git.example.com"], paths = ["/z"], tunnel = true },
-              { hosts = ["other.example.com"], paths = ["/o"] },
-            ]"#,
-        )
-        .unwrap();
-        let records = [
-            record(
-                "http.request",
-                "GET https://api.example.com:443",
-                "allow",
-                None,
-            ),
-            record(
-                "http.request",
-                "POST https://api.example.com:443",
-                "allow",
-                None,
-            ),
-            record(
-                "http.request",
-                "GET https://cdn.example.com:443",
-                "allow",
-                None,
-            ),
-            record("http.tunnel", "CONNECT git.example.com:443", "allow", None),
-        ];
-        let grants = fold(&records, &present);
-        assert!(grants.notes.is_empty() && grants.refused.is_empty());
-        let lines: Vec<String> = grants.permissions.lines().into_iter().collect();
-        assert_eq!(
-            lines,
-            [
-                "http:*:git.example.com:443",
-                "http:GET:api.example.com/v1/**",
-                "http:GET:api.example.com/x",
-                "http:GET:cdn.example.com",
-                "http:POST:api.example.com/y",
-                "http:address:10.0.0.0/8:api.example.com",
-            ]
-        );
-    }
-
-    #[test]
-    fn what_is_not_told_apart_leaves_its_services_grants_as_they_are() {
-        let present: Permissions = toml::from_str(
-            "config = ['*']
-             cache = 'readwrite'
-             plugin-call = ['stats']
-             db = [{ tables = ['*'], access = 'readwrite' }]",
-        )
-        .unwrap();
-        let records = [
-            record("config.get", "app.name", "allow", None),
-            record("config.get", OTHERS, "allow", None),
-            record("cache.get", OTHERS, "allow", None),
-            record("db.query", "main/items:r", "allow", None),
-            // It was allowed, and failed elsewhere.
-            record("plugin.call", OTHERS, "error", None),
-            record("db.exec", OTHERS, "deny", None),
-            record("log.record", OTHERS, "allow", None),
-        ];
-        let grants = fold(&records, &present);
-        let lines: Vec<String> = grants.permissions.lines().into_iter().collect();
-        assert_eq!(
-            lines,
-            [
-                "cache:read",
-                "config:read:*",
-                "db:read:main/items",
-                "plugin:call:stats"
-            ]
-        );
-        assert_eq!(grants.notes.len(), 2, "{:?}", grants.notes);
-        let asks_for_less = |note: &String| note.contains("a run that asks for less at once");
-        assert!(grants.notes.iter().all(asks_for_less), "{:?}", grants.notes);
-        assert!(grants.refused[0].why.starts_with("more kinds"));
-    }
-
-    #[test]
-    fn a_record_that_was_cut_leaves_its_services_grants_as_they_are() {
-        let records = [
-            record("db.query", "main/items:r main/no…", "allow", None),
-            record("cache.get", "k", "allow", None),
-        ];
-        let grants = fold(&records, &present());
-        assert_eq!(grants.permissions.db, present().db);
-        assert_eq!(grants.permissions.cache, Some(Access::Read));
-        assert_eq!(grants.notes.len(), 1);
-    }
-}
+mod tests;
