@@ -96,7 +96,7 @@ const PARAMETERS_KEPT: usize = PARAMETER_LIMIT + 1;
 const HEADERS_KEPT: usize = HEADER_LIMIT + 1;
 /// Most fields of a log line that are looked at: what is kept of one has room for fewer.
 const FIELD_LIMIT: usize = 256;
-/// Longest text of one field that is built: with blanks and escapes it is longer than what is kept of it.
+/// Longest text of the fields that are built: with blanks and escapes it is longer than what is kept of them.
 const FIELD_TEXT_LIMIT_BYTES: usize = 8 * LOG_FIELDS_LIMIT_BYTES;
 
 #[derive(Deserialize)]
@@ -279,13 +279,15 @@ fn parameter(raw: &RawValue) -> Result<Value, serde_json::Error> {
 /// measured as that is.
 fn log_fields(fields: FirstMembers<&RawValue, FIELD_LIMIT>) -> (Map<String, Value>, usize) {
     let mut left = LOG_FIELDS_LIMIT_BYTES;
+    let mut text_left = FIELD_TEXT_LIMIT_BYTES;
     let mut left_out = fields.count.saturating_sub(fields.kept.len());
     let mut built = Map::new();
     for (name, raw) in fields.kept {
-        if raw.get().len() > FIELD_TEXT_LIMIT_BYTES {
+        let Some(rest) = text_left.checked_sub(raw.get().len()) else {
             left_out += 1;
             continue;
-        }
+        };
+        text_left = rest;
         let value: Value = serde_json::from_str(raw.get()).unwrap_or_default();
         match left.checked_sub(name.len() + value.to_string().len()) {
             Some(rest) => {
