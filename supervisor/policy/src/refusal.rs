@@ -189,7 +189,7 @@ impl Refusal {
     }
 }
 
-/// Parts of a key that mark it as sensitive: `*` alone never grants these.
+/// Parts of a key that mark it as sensitive: a pattern reaches such a key only if it has one of these too.
 const SENSITIVE: [&str; 26] = [
     "database.",
     "db.",
@@ -333,8 +333,9 @@ impl Effective {
         })
     }
 
-    /// May this key of the host's configuration be read? A sensitive key needs a pattern more
-    /// particular than `*`.
+    /// May this key of the host's configuration be read? A sensitive key needs a pattern that looks
+    /// sensitive itself: who writes `smtp.*` sees what it leads to, who writes `*`, `**` or `s*` may
+    /// not.
     ///
     /// # Errors
     /// [`Refusal::Config`] where no key is granted, else [`Refusal::ConfigKey`].
@@ -344,11 +345,10 @@ impl Effective {
             if p.config.is_empty() {
                 return Err(Refusal::Config);
             }
-            let reaches = |pattern: &Pattern| !(sensitive && pattern.as_str() == "*");
-            if p.config
-                .iter()
-                .any(|pattern| reaches(pattern) && pattern.matches(key))
-            {
+            let reaches = |pattern: &Pattern| {
+                pattern.matches(key) && (!sensitive || is_sensitive(pattern.as_str()))
+            };
+            if p.config.iter().any(reaches) {
                 Ok(())
             } else {
                 Err(Refusal::ConfigKey { key: key.into() })
@@ -491,7 +491,8 @@ fn http_refusal(p: &Permissions, target: &HttpTarget<'_>, portless: Portless) ->
     }
 }
 
-/// Whether a configuration key, or a pattern of some, looks as if it led to a secret.
+/// Whether a configuration key, or a pattern of some, looks as if it led to a secret. A part of which
+/// a star takes some is no part of a pattern.
 pub(crate) fn is_sensitive(key: &str) -> bool {
     let lower = key.to_ascii_lowercase();
     SENSITIVE.iter().any(|part| lower.contains(part))

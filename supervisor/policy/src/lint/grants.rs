@@ -16,6 +16,7 @@ pub(super) fn look(permissions: &Permissions, found: &mut Found<'_>) {
                 "every key of [hostapi.config] may be read that does not look sensitive".into(),
                 "name the keys, or a common beginning: \"app.*\"",
             );
+        // A pattern that does not look so reaches none of them: Effective::config asks the same.
         } else if is_sensitive(pattern.as_str()) {
             found.add(
                 Rule::ConfigSensitive,

@@ -243,6 +243,34 @@ fn what_is_wide_or_weak_is_told_at_its_place() {
     }
 }
 
+/// What is said of a pattern is what is enforced, whichever keys it matches.
+#[test]
+fn who_reads_sensitive_keys_is_told_and_nobody_else() {
+    let keys = ["smtp.host", "app.secret", "session", "a.b.token"];
+    for (pattern, rule) in [
+        ("*", Some("config-all")),
+        ("***", Some("config-all")),
+        ("*.*", None),
+        ("*a*", None),
+        ("s*", None),
+        ("app.*", None),
+        ("*sec*ret*", None),
+        ("app.name", None),
+        ("smtp.*", Some("config-sensitive")),
+        ("*SECRET*", Some("config-sensitive")),
+        ("session", Some("config-sensitive")),
+    ] {
+        let text = format!("config = [\"{pattern}\"]\n[limits]");
+        let rules: Vec<&str> = found("[limits]", &text).iter().map(|told| told.0).collect();
+        assert_eq!(rules, Vec::from_iter(rule), "{pattern}");
+        let text = format!("config = [\"{pattern}\"]");
+        let granted: crate::Permissions = toml::from_str(&text).unwrap();
+        let reader = crate::Effective::new(granted.clone(), vec![granted]);
+        let reads = keys.iter().any(|key| reader.config(key).is_ok());
+        assert_eq!(reads, rule == Some("config-sensitive"), "{pattern}");
+    }
+}
+
 #[test]
 fn a_tunnel_beside_methods_or_paths_is_told_for_what_it_hides() {
     let methods = ("tunnel-hides-methods", Severity::Warning, "true".to_owned());

@@ -72,7 +72,7 @@ fn schema_changes_need_a_grant_that_says_so() {
 }
 
 #[test]
-fn a_bare_star_never_reaches_sensitive_keys() {
+fn a_sensitive_key_needs_a_pattern_that_looks_sensitive() {
     let star = effective("config = ['*']", &["config = ['*']"]);
     assert_eq!(star.config("app.name"), Ok(()));
     assert!(star.config("smtp.host").is_err());
@@ -80,6 +80,38 @@ fn a_bare_star_never_reaches_sensitive_keys() {
     let named = effective("config = ['smtp.*']", &["config = ['smtp.host']"]);
     assert_eq!(named.config("smtp.host"), Ok(()));
     assert!(named.config("smtp.password").is_err());
+    for wide in [
+        "*",
+        "**",
+        "*.*",
+        "*a*",
+        "s*",
+        "smtp*",
+        "*host",
+        "smt*p.*",
+        "*pass*word*",
+        "app.*",
+    ] {
+        let granted = format!("config = ['{wide}']");
+        let wide = effective(&granted, &["config = ['*secret*', '*.*', 'smtp.*']"]);
+        for key in ["smtp.host", "smtp.password", "app.secret", "a.API_TOKEN"] {
+            assert!(wide.config(key).is_err(), "{granted} {key}");
+        }
+    }
+    for (named, key) in [
+        ("smtp.host", "SMTP.Host"),
+        ("SMTP.*", "smtp.password"),
+        ("*secret*", "app.secret"),
+        ("app.*_key", "app.api_key"),
+    ] {
+        let granted = format!("config = ['app.na*', '{named}']");
+        let named = effective(&granted, &[granted.as_str()]);
+        assert_eq!(named.config(key), Ok(()), "{granted} {key}");
+        assert_eq!(named.config("app.name"), Ok(()));
+    }
+    // What asks is held to the same.
+    let asked = effective("config = ['app.secret']", &["config = ['app.*']"]);
+    assert!(asked.config("app.secret").is_err());
 }
 
 #[test]
