@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use chrono::Utc;
 use pinfold_gateway::admin::dto::{LogLevel, LogQuery, LogRecord, LogStream};
-use pinfold_policy::{Generation, PluginId};
+use pinfold_policy::{Generation, PluginId, is_unprintable};
 use serde_json::{Map, Value};
 use tokio::sync::watch;
 use tokio::time::Instant;
@@ -356,17 +356,6 @@ fn printable(bytes: &[u8]) -> String {
         text.push('…');
     }
     text
-}
-
-/// Whether a character acts on a terminal or on the text around it instead of being shown: control
-/// characters, line separators, and what turns the direction of writing, by which a line can be made
-/// to read as another one.
-pub(crate) fn is_unprintable(c: char) -> bool {
-    c.is_control()
-        || matches!(
-            c,
-            '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{feff}'
-        )
 }
 
 #[cfg(test)]

@@ -103,7 +103,10 @@ impl HttpGrant {
             let (name, port) = split_port(text);
             let why = if text.contains("://") || text.contains(['/', '@', '?', '#']) {
                 "write a host alone, without scheme, user or path"
-            } else if name.is_empty() || !text.is_ascii() || text.contains(char::is_whitespace) {
+            } else if name.is_empty()
+                || !text.is_ascii()
+                || text.contains(|c: char| c.is_whitespace() || c.is_control())
+            {
                 "write a host name in ASCII (xn--… for others)"
             } else if name.contains(':') && !(name.starts_with('[') && name.ends_with(']')) {
                 "write an IPv6 address in brackets"

@@ -30,6 +30,7 @@ mod package;
 mod permission;
 mod places;
 mod policy_file;
+mod printable;
 mod private_key;
 mod quantity;
 mod refusal;
@@ -70,6 +71,7 @@ pub use policy_file::{
     ControlWish, Exec, IoLimits, Limits, PolicyError, PolicyFault, PolicyFile, ProcView, Rates,
     Timeouts, Trust,
 };
+pub use printable::{escape, is_unprintable};
 pub use private_key::{PrivateKey, PrivateKeyError};
 pub use quantity::{ByteSize, CpuShare, QuantityError, Span};
 pub use refusal::{Effective, Refusal};

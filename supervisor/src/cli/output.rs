@@ -3,13 +3,13 @@
 //! Nothing else of the command line prints. Texts that a plugin wrote pass [`escape`] on their way
 //! into a [`Page`], so that none can move the cursor, colour a lie or turn text around.
 
-use std::borrow::Cow;
 use std::fmt::{self, Display, Write as _};
 use std::io::{self, IsTerminal as _, Write as _};
 use std::os::fd::AsFd as _;
 
 use comfy_table::{ContentArrangement, Table, TableStyle};
 use nix::poll::{PollFd, PollFlags, PollTimeout};
+use pinfold_policy::{escape, is_unprintable};
 use serde::Serialize;
 
 use super::exit::{Exit, Failure};
@@ -246,22 +246,6 @@ fn terminal_width() -> Option<u16> {
     (size.ws_col >= 40).then_some(size.ws_col)
 }
 
-/// Text with its control characters and those that turn text around written out: `\u{1b}`.
-pub(super) fn escape(text: &str) -> Cow<'_, str> {
-    if !text.chars().any(is_unprintable) {
-        return Cow::Borrowed(text);
-    }
-    let mut escaped = String::with_capacity(text.len() + 16);
-    for character in text.chars() {
-        if is_unprintable(character) {
-            escaped.extend(character.escape_default());
-        } else {
-            escaped.push(character);
-        }
-    }
-    Cow::Owned(escaped)
-}
-
 /// JSON text of the same value without such characters. Between values JSON allows line feeds and
 /// tabs, and within strings neither.
 fn escape_json(text: &str) -> String {
@@ -277,14 +261,6 @@ fn escape_json(text: &str) -> String {
         }
     }
     escaped
-}
-
-/// Control characters (Unicode category Cc), the line and paragraph separators, and the controls
-/// of direction (Unicode Standard Annex 9), by which a text can look like another.
-fn is_unprintable(character: char) -> bool {
-    character.is_control()
-        || matches!(character,
-            '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
 #[cfg(test)]

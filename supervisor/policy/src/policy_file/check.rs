@@ -3,7 +3,10 @@
 use std::collections::BTreeSet;
 
 use super::{ControlWish, PolicyError, PolicyFile};
-use crate::{ByteSize, Control, KEYS_LIMIT, ProcView, Runtime, SIGNATURE_SUFFIX, Wanted, mount};
+use crate::{
+    ByteSize, Control, KEYS_LIMIT, ProcView, Runtime, SIGNATURE_SUFFIX, Wanted, escape,
+    is_unprintable, mount,
+};
 
 /// One thing for which a policy file is refused, and where in it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -26,13 +29,7 @@ impl PolicyFile {
         self.check_trust(&mut faults);
         self.check_program(&mut faults);
         self.check_limits(&mut faults);
-        for (number, grant) in self.permissions.http.iter().enumerate() {
-            if let Some((value, why)) = grant.fault() {
-                let key = "permissions.http";
-                let error = PolicyError::Value { key, value, why };
-                faults.add(&format!("{key}[{number}]"), error);
-            }
-        }
+        self.check_permissions(&mut faults);
         for (id, wish) in &self.controls {
             if let Err(error) = check_wish(id, wish) {
                 faults.add(&format!("controls.{id}"), error);
@@ -77,6 +74,8 @@ impl PolicyFile {
             faults.add("entry", PolicyError::EntryIsSignature { entry });
         } else if !is_entry(&self.entry) {
             faults.add("entry", PolicyError::Entry { entry });
+        } else {
+            faults.printable("entry", "entry", &self.entry);
         }
         let is_wrong = |arg: &String| arg.len() > 4096 || arg.contains('\0');
         if self.args.len() > 64 || self.args.iter().any(is_wrong) {
@@ -102,6 +101,38 @@ impl PolicyFile {
         for (number, key, value, why) in mount::faults(&self.mounts, self.runtime.as_ref()) {
             let path = key.replacen("mounts", &format!("mounts[{number}]"), 1);
             faults.add(&path, PolicyError::Value { key, value, why });
+        }
+    }
+
+    /// Most of these are a plugin's own words: what it asked for, once it is granted. None of them can
+    /// look like another, or like lines of the file itself.
+    fn check_permissions(&self, faults: &mut Faults) {
+        let permissions = &self.permissions;
+        for (number, grant) in permissions.db.iter().enumerate() {
+            let path = format!("permissions.db[{number}]");
+            let key = "permissions.db.database";
+            faults.printable(key, &format!("{path}.database"), &grant.database);
+            for (at, table) in grant.tables.iter().enumerate() {
+                let key = "permissions.db.tables";
+                faults.printable(key, &format!("{path}.tables[{at}]"), table.as_str());
+            }
+        }
+        for (number, grant) in permissions.http.iter().enumerate() {
+            if let Some((value, why)) = grant.fault() {
+                let key = "permissions.http";
+                let value = escape(&value).into_owned();
+                let error = PolicyError::Value { key, value, why };
+                faults.add(&format!("{key}[{number}]"), error);
+            }
+        }
+        for (key, patterns) in [
+            ("permissions.email", &permissions.email),
+            ("permissions.config", &permissions.config),
+            ("permissions.plugin-call", &permissions.plugin_call),
+        ] {
+            for (at, pattern) in patterns.iter().enumerate() {
+                faults.printable(key, &format!("{key}[{at}]"), pattern.as_str());
+            }
         }
     }
 
@@ -172,6 +203,16 @@ impl Faults {
 
     fn value(&mut self, key: &'static str, value: String, why: &'static str) {
         self.add(key, PolicyError::Value { key, value, why });
+    }
+
+    /// Refuses a text with characters that are not shown.
+    fn printable(&mut self, key: &'static str, path: &str, text: &str) {
+        if text.chars().any(is_unprintable) {
+            let start: String = text.chars().take(80).collect();
+            let value = format!("\"{}\"", escape(&start));
+            let why = "it has control characters, or some that turn the direction of writing";
+            self.add(path, PolicyError::Value { key, value, why });
+        }
     }
 }
 

@@ -146,6 +146,66 @@ fn faults_are_refused_with_their_place() {
 }
 
 #[test]
+fn what_would_be_written_as_other_lines_or_look_like_another_word_is_refused() {
+    for (from, to, path, said) in [
+        (
+            "\"hello\"",
+            r#""he\nllo""#,
+            "entry",
+            r#"entry is "he\nllo": "#,
+        ),
+        (
+            "\"main\"",
+            r#""ma\u0007in""#,
+            "permissions.db[0].database",
+            r#"permissions.db.database is "ma\u{7}in": "#,
+        ),
+        (
+            "\"items\"",
+            r#""items", "b\n[trust]\nunsigned = true""#,
+            "permissions.db[0].tables[1]",
+            r#"permissions.db.tables is "b\n[trust]\nunsigned = true": "#,
+        ),
+        (
+            "cache = \"readwrite\"",
+            r#"config = ["app.*", "x\u202ey"]"#,
+            "permissions.config[1]",
+            r#"permissions.config is "x\u{202e}y": "#,
+        ),
+        (
+            "cache = \"readwrite\"",
+            r#"email = ["@a\u2028b"]"#,
+            "permissions.email[0]",
+            r#"permissions.email is "@a\u{2028}b": "#,
+        ),
+        (
+            "cache = \"readwrite\"",
+            r#"plugin-call = ["stats\u001b"]"#,
+            "permissions.plugin-call[0]",
+            r#"permissions.plugin-call is "stats\u{1b}": "#,
+        ),
+        (
+            "api.example.com",
+            r"a\u001b.test",
+            "permissions.http[0]",
+            r"permissions.http is a\u{1b}.test: ",
+        ),
+    ] {
+        assert!(SAMPLE.contains(from));
+        let faults = PolicyFile::faults_of(SAMPLE.replace(from, to).as_bytes());
+        let [fault] = faults.as_slice() else {
+            panic!("{to}: {faults:?}");
+        };
+        let error = fault.error.to_string();
+        assert_eq!(fault.path, path, "{error}");
+        assert!(error.starts_with(said), "{error}");
+    }
+    // Others of the world's scripts are shown.
+    let shown = with("\"items\"", "\"büro\", \"таблица\", \"表_*\"").unwrap();
+    assert_eq!(shown.permissions.db[0].tables.len(), 3);
+}
+
+#[test]
 fn reads_and_writes_are_limited_where_the_policy_says_how_much() {
     let none = with("[env]", "").unwrap();
     assert_eq!(none.wanted(Control::Io), Wanted::Off);

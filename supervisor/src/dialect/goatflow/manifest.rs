@@ -1,7 +1,8 @@
 //! `plugin.yaml`: what a goatflow plugin says of itself before it runs.
 
 use pinfold_policy::{
-    Access, ByteSize, DbGrant, HttpGrant, Pattern, Permissions, PluginId, Span, nearest,
+    Access, ByteSize, DbGrant, HttpGrant, Pattern, Permissions, PluginId, Span, is_unprintable,
+    nearest,
 };
 use serde::Deserialize;
 
@@ -69,6 +70,8 @@ pub(crate) enum ManifestError {
     Kind { kind: String },
     #[error("binary {binary:?} is no path below the plugin's directory")]
     Binary { binary: String },
+    #[error("binary {binary:?} has control characters, or some that turn the direction of writing")]
+    BinaryUnprintable { binary: String },
     #[error("sidecars are not run by this host")]
     Sidecars,
     #[error("resources.{key} is {value:?}: {reason}")]
@@ -105,6 +108,10 @@ pub(crate) enum PermissionError {
         bytes: usize,
         stars: usize,
     },
+    #[error(
+        "permission {kind}: the scope {scope:?} has control characters, or some that turn the direction of writing"
+    )]
+    Unprintable { kind: String, scope: String },
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -180,6 +187,12 @@ impl Manifest {
         let entry = document.binary.unwrap_or_else(|| id.to_string());
         if !below_directory(&entry) {
             return Err(ManifestError::Binary {
+                binary: entry.chars().take(80).collect(),
+            });
+        }
+        // It is written into a policy, as scopes are, and read there by people.
+        if entry.chars().any(is_unprintable) {
+            return Err(ManifestError::BinaryUnprintable {
                 binary: entry.chars().take(80).collect(),
             });
         }
@@ -390,6 +403,12 @@ impl AskedPermission {
                     stars,
                 });
             }
+            if scope.chars().any(is_unprintable) {
+                return Err(PermissionError::Unprintable {
+                    kind: self.kind.clone(),
+                    scope: scope.chars().take(80).collect(),
+                });
+            }
             Ok(Pattern::new(scope))
         };
         match self.scope.as_ref().map(|scope| scope.kept.as_slice()) {
@@ -557,6 +576,37 @@ resources:
         // What comes to nothing is compared with nothing.
         let files = "\n    - type: file\n      scope: ['".to_owned() + &"f".repeat(1_000) + "']\n";
         assert!(parse(&(SAMPLE.trim_end().to_owned() + &files)).is_ok());
+    }
+
+    #[test]
+    fn what_would_write_lines_of_its_own_into_a_policy_is_refused() {
+        for (from, to, said) in [
+            (
+                "[items]",
+                r#"["app.name\n[trust]\nsigned-by = [\"release\"]"]"#,
+                r#"permission db: the scope "app.name\n[trust]\nsigned-by = [\"release\"]" has control"#,
+            ),
+            (
+                "['*.example.com']",
+                r#"["a\u202Eb"]"#,
+                r#"permission http: the scope "a\u{202e}b" has control"#,
+            ),
+            (
+                "binary: hello",
+                r#"binary: "he\nllo""#,
+                r#"binary "he\nllo" has control"#,
+            ),
+            (
+                "binary: hello",
+                r#"binary: "he\u2066llo""#,
+                r#"binary "he\u{2066}llo" has control"#,
+            ),
+        ] {
+            assert!(SAMPLE.contains(from), "{from}");
+            let error = parse(&SAMPLE.replace(from, to)).unwrap_err().to_string();
+            assert!(error.starts_with(said), "{error}");
+        }
+        assert!(parse(&SAMPLE.replace("[items]", "['büro_*', '表']")).is_ok());
     }
 
     #[test]

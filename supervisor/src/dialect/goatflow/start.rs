@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use pinfold_gateway::admin::dto::LogStream;
 use pinfold_gob::{DecodeError, Kind, Nothing, Schema};
-use pinfold_policy::{PluginId, Span};
+use pinfold_policy::{PluginId, Span, is_unprintable};
 use pinfold_rpc::handshake::{Address, Expectation, FirstLine, HandshakeLine};
 use pinfold_rpc::netrpc::{self, Body, Client, End};
 use pinfold_rpc::session::{PluginSession, SessionConfig, Stdio};
@@ -26,7 +26,6 @@ use super::wire::InitRequest;
 use super::{DISPENSED, HOST_VERSION};
 use crate::chain::Chain;
 use crate::dialect::{Connect, DialectError, Process, Started};
-use crate::logs::is_unprintable;
 
 /// Version of the contract that the handshake negotiates.
 pub(super) const PROTOCOL_VERSION: i64 = 1;
