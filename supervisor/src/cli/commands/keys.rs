@@ -6,7 +6,7 @@ mod list;
 
 use std::path::PathBuf;
 
-use pinfold_policy::{KeyName, KeyRefusal, KeyRulesError, PublicKey};
+use pinfold_policy::{KEYS_LIMIT, KeyName, KeyRefusal, KeyRulesError, PublicKey};
 
 use crate::cli::Context;
 use crate::cli::args::KeysCommand;
@@ -41,6 +41,11 @@ enum KeysError {
     },
     #[error("this key is not trusted again")]
     Revoked(#[source] KeyRefusal),
+    #[error("{KEYS_LIMIT} keys are here already, and the launcher reads no more")]
+    TooMany {
+        /// Those that count no more in any case.
+        revoked: Vec<KeyName>,
+    },
     #[error("there is no key \"{name}\" in {directory}")]
     Unknown {
         name: KeyName,
@@ -78,6 +83,7 @@ impl From<KeysError> for Failure {
                 Exit::Failed,
                 Some("make a new one: pinfold keys generate NAME".into()),
             ),
+            KeysError::TooMany { revoked } => (Exit::Failed, Some(room(revoked))),
             KeysError::Unknown { nearest, .. } => (
                 Exit::Failed,
                 Some(match nearest {
@@ -94,6 +100,24 @@ impl From<KeysError> for Failure {
             None => failure,
         }
     }
+}
+
+/// Most revoked keys that a hint names.
+const NAMED: usize = 8;
+
+/// How there is room for another key.
+fn room(revoked: &[KeyName]) -> String {
+    let mut hint =
+        "delete NAME.pub and NAME.toml in keys-dir of keys that sign nothing any longer".to_owned();
+    if !revoked.is_empty() {
+        let names = revoked.iter().take(NAMED).map(KeyName::as_str);
+        hint.push_str("; revoked are ");
+        hint.push_str(&Vec::from_iter(names).join(" "));
+    }
+    if let Some(more @ 1..) = revoked.len().checked_sub(NAMED) {
+        hint.push_str(&format!(" and {more} more"));
+    }
+    hint
 }
 
 impl From<KeyFileError> for Failure {

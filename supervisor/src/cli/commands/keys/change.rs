@@ -7,8 +7,8 @@ use std::path::Path;
 use nix::unistd::Gid;
 use pinfold_gateway::admin::dto::{Because, PluginDetail};
 use pinfold_policy::{
-    KeyName, KeyRefusal, KeyRules, Moment, Pattern, PluginId, PublicKey, Revoked, TrustedKey,
-    nearest,
+    KEYS_LIMIT, KeyName, KeyRefusal, KeyRules, Moment, Pattern, PluginId, PublicKey, Revoked,
+    TrustedKey, nearest,
 };
 use serde::Serialize;
 
@@ -158,8 +158,15 @@ fn end(Lifetime(lifetime): Lifetime, now: Moment) -> Moment {
 }
 
 /// A key has one name, and a name one key: else what is revoked by the one would count by the other.
-/// One that was revoked does not come back.
+/// One that was revoked does not come back. And there are no more than the launcher reads: with one
+/// more it trusts none of them.
 fn check(trusted: &TrustedKey, here: Vec<Found>) -> Result<(), KeysError> {
+    let is_full = here.len() >= KEYS_LIMIT && here.iter().all(|found| found.name != trusted.name);
+    let revoked: Vec<KeyName> = (here.iter())
+        .filter_map(|found| found.key.as_ref().ok())
+        .filter(|key| key.rules.revoked.is_some())
+        .map(|key| key.name.clone())
+        .collect();
     for found in here {
         let is_same = found.public == Some(trusted.key);
         let has_name = found.name == trusted.name;
@@ -190,6 +197,9 @@ fn check(trusted: &TrustedKey, here: Vec<Found>) -> Result<(), KeysError> {
             }
             _ => {}
         }
+    }
+    if is_full {
+        return Err(KeysError::TooMany { revoked });
     }
     Ok(())
 }
@@ -365,6 +375,36 @@ mod tests {
             let said = said(name, digit);
             assert!(said.starts_with(&expected), "{said}");
         }
+    }
+
+    #[test]
+    fn there_is_no_key_more_than_the_launcher_reads() {
+        let full = |revoked: usize| -> Vec<Found> {
+            let others = (1..KEYS_LIMIT)
+                .map(|number| found(key(&format!("k-{number:03}"), "9", number <= revoked)));
+            others.chain([found(key("a", "1", false))]).collect()
+        };
+        let new = key("new", "3", false);
+        let refused = |revoked| Failure::from(check(&new, full(revoked)).unwrap_err());
+        let none_revoked = refused(0);
+        assert_eq!(
+            none_revoked.to_string(),
+            "256 keys are here already, and the launcher reads no more"
+        );
+        let hint = none_revoked.hint_text().unwrap();
+        assert!(
+            hint.ends_with("of keys that sign nothing any longer"),
+            "{hint}"
+        );
+        let some = refused(2);
+        let hint = some.hint_text().unwrap();
+        assert!(hint.ends_with("; revoked are k-001 k-002"), "{hint}");
+        let many = refused(20);
+        let hint = many.hint_text().unwrap();
+        assert!(hint.ends_with(" k-008 and 12 more"), "{hint}");
+        // One that is there already may have what it is good for said anew; and one may be replaced.
+        check(&key("a", "1", false), full(0)).unwrap();
+        check(&new, full(0).split_off(1)).unwrap();
     }
 
     #[test]
