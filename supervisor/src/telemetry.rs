@@ -33,6 +33,10 @@ pub struct FilterError {
 /// cannot be given up: a filter that does not name it hears its errors alone.
 const WATCHER: &str = "notify";
 
+/// Under which the log tells what the audit trail has: the lines that the trail can be held against. A
+/// filter that does not name it, whatever else it leaves out, lets them through.
+const AUDIT: &str = "pinfold::audit";
+
 /// A log that is written, whose filter can be changed.
 #[derive(Clone, Debug)]
 pub struct LogControl(reload::Handle<EnvFilter, Registry>);
@@ -94,5 +98,58 @@ fn parse(filter: &str) -> Result<EnvFilter, FilterError> {
         let quieter = format!("{WATCHER}=error").parse().map_err(failed)?;
         parsed = parsed.add_directive(quieter);
     }
+    if !names(filter, AUDIT) {
+        let told = format!("{AUDIT}=info").parse().map_err(failed)?;
+        parsed = parsed.add_directive(told);
+    }
     Ok(parsed)
+}
+
+/// Whether one of a filter's parts is about this very target.
+fn names(filter: &str, target: &str) -> bool {
+    filter.split(',').any(|part| {
+        let named = part.split_once('=').map_or(part, |(named, _)| named);
+        named.trim() == target
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use tracing::Level;
+
+    use super::*;
+
+    /// Whether a filter lets through what is told of the trail, and other lines of the same level.
+    fn lets_through(filter: &str) -> (bool, bool) {
+        let subscriber = tracing_subscriber::registry().with(parse(filter).unwrap());
+        tracing::subscriber::with_default(subscriber, || {
+            (
+                tracing::enabled!(target: "pinfold::audit", Level::INFO),
+                tracing::enabled!(target: "pinfold::catalogue", Level::INFO),
+            )
+        })
+    }
+
+    #[test]
+    fn what_is_told_of_the_audit_trail_is_left_out_by_name_alone() {
+        for (filter, others) in [
+            ("off", false),
+            ("warn", false),
+            ("pinfold=error", false),
+            ("warn,pinfold::store=trace", false),
+            ("off,pinfold::audit::x=off", false),
+            ("off,pinfold::auditor=off", false),
+            ("info", true),
+            ("trace", true),
+        ] {
+            assert_eq!(lets_through(filter), (true, others), "{filter}");
+        }
+        for (filter, others) in [
+            ("info,pinfold::audit=off", true),
+            ("pinfold::audit=warn,info", true),
+            ("off,pinfold::audit=error", false),
+        ] {
+            assert_eq!(lets_through(filter), (false, others), "{filter}");
+        }
+    }
 }
