@@ -90,6 +90,7 @@ impl Administration {
     ) -> Result<Vec<PluginDetail>, ControlError> {
         let (catalogue, store) = (Arc::clone(&self.catalogue), self.store.clone());
         let stopping = self.stopping.clone();
+        let why = believed(why, &actor);
         let looked = self.to_its_end("look at the plugins again", async move {
             let all = || "all".to_owned();
             let subject = match (&why.key, &plugin) {
@@ -245,6 +246,16 @@ impl Administration {
     }
 }
 
+/// What is believed of why the daemon is to look again. What the policies' owner did, his own command
+/// tells on the admin socket; who comes through the gateway with a token has asked for a rescan, and
+/// for nothing else.
+fn believed(why: RescanQuery, actor: &Actor) -> RescanQuery {
+    match actor {
+        Actor::Process { .. } => why,
+        Actor::User(_) | Actor::Anonymous => RescanQuery::default(),
+    }
+}
+
 /// Commits what an administrator is about to do to the audit trail.
 pub(super) async fn record(
     store: &Store,
@@ -321,5 +332,30 @@ fn not_read(error: ScanError) -> ControlError {
             cause,
         },
         None => ControlError::Failed { action, cause },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use pinfold_policy::User;
+
+    use super::*;
+
+    #[test]
+    fn acts_of_the_policies_owner_are_told_on_the_admin_socket_alone() {
+        let told = RescanQuery {
+            record: Some("0".repeat(32).parse().unwrap()),
+            ..RescanQuery::because_of_key(Because::KeyRevoked, "release".parse().unwrap())
+        };
+        let process = Actor::Process { uid: 0, pid: None };
+        assert_eq!(believed(told.clone(), &process), told);
+        let administrator = Actor::User(Arc::new(User {
+            id: "ann".into(),
+            login: "ann".into(),
+            roles: vec![User::ADMIN.into()],
+        }));
+        for actor in [administrator, Actor::Anonymous] {
+            assert_eq!(believed(told.clone(), &actor), RescanQuery::default());
+        }
     }
 }
