@@ -1,6 +1,8 @@
 //! What is served now: which plugin answers which method and path. Built as a whole, swapped by
 //! one atomic store, read by one atomic load.
 
+mod claims;
+
 use std::collections::HashMap;
 use std::fmt;
 use std::sync::Arc;
@@ -14,6 +16,8 @@ use pinfold_policy::{CallContext, Generation, PluginId, Route, RouteMethod};
 use crate::limit::Meter;
 use crate::path::{Pattern, PatternError, RequestPath, Rest, decode_parameter};
 use crate::plugin::{CallError, Instance};
+
+use claims::{Claim, Claims};
 
 /// The table that the gateway reads and the supervisor swaps.
 pub type Shared = Arc<ArcSwap<Table>>;
@@ -127,6 +131,18 @@ pub enum ConflictCause {
         /// Its path.
         path: String,
     },
+    /// It is more literal than a route of an elder plugin, and would be given requests of that one.
+    #[error("it takes requests of {path} of plugin {:?}", by.as_str())]
+    Under {
+        /// Whose route that is.
+        by: PluginId,
+        /// Its path.
+        path: String,
+    },
+    /// So many routes of elder plugins are like it that it is not found out whether it takes
+    /// requests of theirs.
+    #[error("too many routes that are there cross it")]
+    Unclear,
     /// `{name}` here and `{*name}` in another route stand in the same place.
     #[error("{{name}} and {{*name}} stand in the same place as {with}")]
     Ambiguous {
@@ -180,7 +196,9 @@ impl Table {
     ///
     /// Where two routes want the same method and path, the one of the earlier entry is mounted;
     /// the caller gives entries in an order that lasts, so that a newcomer takes nothing from
-    /// those that are there. What is not mounted is reported.
+    /// those that are there. Nor is a route mounted that would be given requests of an earlier
+    /// entry's route with a parameter, for being more literal, unless that has no name of its own
+    /// (`/{*path}`). What is not mounted is reported.
     ///
     /// A path of literals beats one with a parameter, which beats one with a rest, segment by
     /// segment from the left. `{*name}` also matches nothing: `/f/{*path}` serves `/f/`, unless
@@ -280,6 +298,8 @@ struct Builder {
     /// Method and shape before each parameter, with whether it is a rest, and the route's path.
     places: HashMap<(RouteMethod, String), (bool, String)>,
     rests: Vec<(Rest, Arc<Entry>, Arc<Route>)>,
+    /// What the entries before this one claim, by method.
+    claims: [Claims; METHODS.len()],
 }
 
 impl Builder {
@@ -287,10 +307,17 @@ impl Builder {
         if self.table.entries.contains_key(&entry.plugin) {
             return;
         }
+        let mut claimed = Vec::new();
         for route in entry.routes.iter().take(ROUTES_PER_PLUGIN_LIMIT) {
-            if let Err(cause) = self.mount(&entry, route) {
-                self.report(&entry.plugin, route, cause);
+            match self.mount(&entry, route) {
+                Ok(shape) => claimed.extend(shape.map(|shape| (shape, Arc::clone(route)))),
+                Err(cause) => self.report(&entry.plugin, route, cause),
             }
+        }
+        // Only now: among a plugin's own routes the more literal goes first.
+        for (shape, route) in claimed {
+            let entry = Arc::clone(&entry);
+            self.claims[index(route.method)].insert(&shape, Claim { entry, route });
         }
         if let Some(route) = entry.routes.get(ROUTES_PER_PLUGIN_LIMIT) {
             self.report(&entry.plugin, route, ConflictCause::TooMany);
@@ -299,12 +326,18 @@ impl Builder {
         self.table.entries.insert(entry.plugin.clone(), entry);
     }
 
-    fn mount(&mut self, entry: &Arc<Entry>, route: &Arc<Route>) -> Result<(), ConflictCause> {
+    /// The route's shape, where it claims what it matches.
+    fn mount(
+        &mut self,
+        entry: &Arc<Entry>,
+        route: &Arc<Route>,
+    ) -> Result<Option<String>, ConflictCause> {
         let pattern = Pattern::parse(&route.path).map_err(ConflictCause::Pattern)?;
         let method = route.method;
         if let Some(prefix) = reserved_prefix(&pattern.shape) {
             return Err(ConflictCause::Reserved { prefix });
         }
+        let claimed = Claims::are_made_by(&pattern).then(|| pattern.shape.clone());
         let key = (method, pattern.shape);
         if let Some((by, path)) = self.taken.get(&key) {
             return Err(ConflictCause::Taken {
@@ -312,6 +345,7 @@ impl Builder {
                 path: path.clone(),
             });
         }
+        self.claims[index(method)].check(&key.1)?;
         let places: Vec<_> = pattern
             .places
             .into_iter()
@@ -345,7 +379,7 @@ impl Builder {
             self.rests
                 .push((rest, Arc::clone(entry), Arc::clone(route)));
         }
-        Ok(())
+        Ok(claimed)
     }
 
     /// `{*name}` also matches nothing, where no route of its own is there.

@@ -1,8 +1,8 @@
 //! Routes of plugins that have served before, reserved for them before any plugin starts.
 //!
-//! Of two that declare the same route the elder keeps it, and a daemon's start does not change who
-//! that is: while the elder is not there yet, or does not come to serve, nobody is given what its
-//! users send.
+//! Of two that declare the same route, or a younger one that is more literal than an elder's, the
+//! elder keeps it, and a daemon's start does not change who that is: while the elder is not there
+//! yet, or does not come to serve, nobody is given what its users send.
 
 use std::sync::Arc;
 

@@ -12,6 +12,8 @@ use crate::config::GatewayConfig;
 use crate::limit::Capacity;
 use crate::plugin::{CallError, PluginRequest, PluginResponse};
 
+mod elders;
+
 /// An instance that is never asked.
 struct Silent;
 

@@ -1,0 +1,150 @@
+//! The requests that elder plugins have by a parameter: a newcomer's more literal route, which the
+//! matcher prefers, takes none of them.
+//!
+//! Of two routes that both match a path, the one goes first that is more literal in the first
+//! segment in which they differ in kind. So the routes that have parameters are kept as a tree of
+//! segments, and a newcomer's is walked down it: along what is like it so far, then, past a segment
+//! in which it is the more literal, along all that matches a path which it matches too.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use pinfold_policy::Route;
+
+use super::{ConflictCause, Entry};
+use crate::path::Pattern;
+
+/// Where names of all plugins begin. A route whose first parameter stands here has no name of its
+/// own, and claims nothing: a site's fallback would keep every later plugin from being mounted.
+const COMMON: [&str; 4] = ["/", "/api/", "/api/v1/", "/api/plugins/"];
+
+/// Most places of the tree that are looked at for one route, so that no routes make building a table
+/// quadratic. Few need more than they have segments: one that has a literal where elders have a
+/// parameter, and then a parameter where they have a thousand literals.
+const LOOK_LIMIT: usize = 1024;
+
+/// `{name}` and `{*name}` in [`Pattern::shape`].
+const ONE: &str = "{}";
+const REST: &str = "{*}";
+
+/// A route with a parameter, and whose it is.
+pub(super) struct Claim {
+    pub(super) entry: Arc<Entry>,
+    pub(super) route: Arc<Route>,
+}
+
+/// What elders claim of one method.
+#[derive(Default)]
+pub(super) struct Claims {
+    root: Node,
+}
+
+impl Claims {
+    /// Whether a route claims what it matches.
+    pub(super) fn are_made_by(pattern: &Pattern) -> bool {
+        let first = pattern.places.first();
+        first.is_some_and(|(before, _)| !COMMON.contains(&before.as_str()))
+    }
+
+    /// Adds a mounted route, by its shape.
+    pub(super) fn insert(&mut self, shape: &str, claim: Claim) {
+        let mut node = &mut self.root;
+        for segment in segments(shape) {
+            node = match segment {
+                REST => {
+                    node.rest = Some(claim);
+                    return;
+                }
+                ONE => node.one.get_or_insert_with(Box::default).as_mut(),
+                literal => node.literals.entry(literal.to_owned()).or_default(),
+            };
+        }
+        node.end = Some(claim);
+    }
+
+    /// Whether a newcomer's route of this shape leaves the elders their requests.
+    pub(super) fn check(&self, shape: &str) -> Result<(), ConflictCause> {
+        let segments: Vec<_> = segments(shape).collect();
+        let mut looks = LOOK_LIMIT;
+        match self.root.behind(&segments, &mut looks) {
+            Some(Claim { entry, route }) => Err(ConflictCause::Under {
+                by: entry.plugin.clone(),
+                path: route.path.clone(),
+            }),
+            None if looks == 0 => Err(ConflictCause::Unclear),
+            None => Ok(()),
+        }
+    }
+}
+
+/// What may follow some segments. Ordered, so that of several routes the same is always named.
+#[derive(Default)]
+struct Node {
+    literals: BTreeMap<String, Node>,
+    one: Option<Box<Node>>,
+    rest: Option<Claim>,
+    end: Option<Claim>,
+}
+
+impl Node {
+    /// A claim that a route of these segments goes before, and shares a path with; of several the
+    /// most literal. So far they are alike; to the end they are not, for then it is the same route.
+    fn behind(&self, segments: &[&str], looks: &mut usize) -> Option<&Claim> {
+        let (segment, others) = segments.split_first()?;
+        *looks = looks.checked_sub(1)?;
+        let one = self.one.as_deref();
+        let claim = match *segment {
+            REST => return None,
+            ONE => one.and_then(|one| one.behind(others, looks)),
+            literal => {
+                let same = self.literals.get(literal);
+                // A parameter is never empty.
+                let one = one.filter(|_| !literal.is_empty());
+                same.and_then(|same| same.behind(others, looks))
+                    .or_else(|| one.and_then(|one| one.beside(others, looks)))
+            }
+        };
+        claim.or(self.rest.as_ref())
+    }
+
+    /// A claim that shares a path with a route of these segments, whichever goes first from here.
+    fn beside(&self, segments: &[&str], looks: &mut usize) -> Option<&Claim> {
+        *looks = looks.checked_sub(1)?;
+        let Some((segment, others)) = segments.split_first() else {
+            return self.end.as_ref();
+        };
+        let one = self.one.as_deref();
+        let claim = match *segment {
+            REST => return self.below(),
+            ONE => {
+                let named = self.literals.iter().filter(|(text, _)| !text.is_empty());
+                let mut claim = None;
+                for node in named.map(|(_, node)| node).chain(one) {
+                    claim = node.beside(others, looks);
+                    if claim.is_some() || *looks == 0 {
+                        break;
+                    }
+                }
+                claim
+            }
+            literal => {
+                let same = self.literals.get(literal);
+                let one = one.filter(|_| !literal.is_empty());
+                same.and_then(|same| same.beside(others, looks))
+                    .or_else(|| one.and_then(|one| one.beside(others, looks)))
+            }
+        };
+        claim.or(self.rest.as_ref())
+    }
+
+    /// Some claim that has a segment more.
+    fn below(&self) -> Option<&Claim> {
+        let node = self.literals.values().next().or(self.one.as_deref());
+        node.and_then(|node| node.end.as_ref().or_else(|| node.below()))
+            .or(self.rest.as_ref())
+    }
+}
+
+fn segments(shape: &str) -> impl Iterator<Item = &str> {
+    shape.split('/').skip(1)
+}
