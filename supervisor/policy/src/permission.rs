@@ -160,7 +160,7 @@ pub struct Permissions {
     /// Recipients of mail: `@domain` or a whole address.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub email: Vec<Pattern>,
-    /// Keys of the host's configuration that may be read. `*` alone leaves out sensitive keys.
+    /// Keys of the host's configuration that may be read. Sensitive keys are read by patterns that look sensitive themselves.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub config: Vec<Pattern>,
     /// Other plugins whose functions may be called: a plugin for all of its functions, or

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use super::audit;
 use super::setup::Setup;
 
-fn query(sql: &str) -> serde_json::Value {
+fn query(sql: &str) -> Value {
     json!({"query": sql, "args": null})
 }
 
@@ -328,7 +328,7 @@ fn what_a_plugin_prints_and_what_it_ended_of_is_the_operators_alone() {
         "print",
         &json!({"text": "the password is swordfish\n"}),
     );
-    pinfold_tests::wait_for("the line in the log", || {
+    wait_for("the line in the log", || {
         daemon.has_logged("g4", "swordfish").then_some(())
     });
     let user = daemon.token("ann", &["agent"]);
@@ -347,7 +347,7 @@ fn what_a_plugin_prints_and_what_it_ended_of_is_the_operators_alone() {
         (502, "plugin ended before it answered".into())
     );
     daemon.in_state("g4", "failed");
-    pinfold_tests::wait_for("the panic in the log", || {
+    wait_for("the panic in the log", || {
         daemon.has_logged("g4", "swordfish again").then_some(())
     });
     let list = daemon.http().get("/api/v1/plugins").token(&user).send();

@@ -8,11 +8,10 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use pinfold_policy::{
     Access, DbGrant, Effective, HttpGrant, HttpTarget, Network, PathPattern, Pattern, Permissions,
-    TUNNEL,
+    TUNNEL, is_unprintable,
 };
 use serde::Serialize;
 
-use crate::logs::is_unprintable;
 use crate::store::audit::OTHERS;
 use crate::store::audit::reader::RecordView;
 
@@ -348,10 +347,10 @@ fn is_plain(name: &str) -> bool {
 
 /// The grants that a call needs, of all that it can rest on. A record has neither its path, which may hold a
 /// secret, nor its address: a grant goes only where others permit the same path and networks.
-fn needed<'a>(
-    mut grants: Vec<&'a HttpGrant>,
+fn needed(
+    mut grants: Vec<&HttpGrant>,
     is_portless: impl Fn(&HttpGrant) -> bool,
-) -> Vec<&'a HttpGrant> {
+) -> Vec<&HttpGrant> {
     // Those that may stand for others come first, and of equal ones that of a port.
     grants.sort_by_key(|grant| {
         let networks = Reverse(grant.addresses.len());
