@@ -70,6 +70,8 @@ pub(crate) struct Catalogue {
     /// By the order in which plugins were first seen: of two that declare the same route, the
     /// elder keeps it.
     entries: Mutex<BTreeMap<i64, Arc<Entry>>>,
+    /// What of theirs is not in the table, by plugin and reason.
+    refused: Mutex<BTreeSet<(PluginId, String)>>,
     /// Set once the routes of those that have served before are in the table.
     reserved: OnceCell<()>,
     /// Plugins that the watch has looked at again, until each has its task.
@@ -103,6 +105,7 @@ impl Catalogue {
             dialects: dialect::all(),
             plugins: Mutex::default(),
             entries: Mutex::default(),
+            refused: Mutex::default(),
             reserved: OnceCell::new(),
             put_off: PutOff::default(),
             looks: Looks::default(),
@@ -258,7 +261,7 @@ impl Catalogue {
             calls_per_second: policy.rates.calls_per_second,
             meter: Arc::clone(&self.parts.meters.of(plugin).calls),
         };
-        let conflicts = self.change_table(|entries| {
+        let conflicts = self.change_table(Some(plugin), |entries| {
             entries.insert(number, Arc::new(entry));
         });
         let own = conflicts
@@ -272,7 +275,7 @@ impl Catalogue {
 
     /// Leaves a plugin's routes in the table, with an answer that says what it is.
     pub(crate) fn close(&self, number: i64, snapshot: watch::Receiver<Arc<Snapshot>>) {
-        self.change_table(|entries| {
+        self.change_table(None, |entries| {
             if let Some(entry) = entries.get_mut(&number) {
                 *entry = Arc::new(entry::closed(entry, snapshot));
             }
@@ -300,27 +303,40 @@ impl Catalogue {
             calls_per_second: None,
             meter: Arc::clone(&self.parts.meters.of(plugin).calls),
         };
-        self.change_table(|entries| {
+        self.change_table(Some(plugin), |entries| {
             entries.insert(number, Arc::new(entry));
         });
     }
 
     /// Takes a plugin out of the table.
     pub(crate) fn withdraw(&self, number: i64) {
-        self.change_table(|entries| {
+        self.change_table(None, |entries| {
             entries.remove(&number);
         });
     }
 
-    /// Builds the table anew and swaps it by one atomic store.
+    /// Builds the table anew and swaps it by one atomic store. Which routes others than `of` lose by it is told.
     fn change_table(
         &self,
+        of: Option<&PluginId>,
         change: impl FnOnce(&mut BTreeMap<i64, Arc<Entry>>),
     ) -> Vec<RouteConflict> {
         let mut entries = lock(&self.entries);
         change(&mut entries);
         let (table, conflicts) = Table::build(entries.values().cloned().collect());
         self.parts.table.store(Arc::new(table));
+        let refused = conflicts.iter().map(|conflict| {
+            let reason = Chain(conflict).to_string();
+            (conflict.plugin.clone(), reason)
+        });
+        let refused: BTreeSet<_> = refused.collect();
+        let before = std::mem::replace(&mut *lock(&self.refused), refused.clone());
+        drop(entries);
+        for (plugin, reason) in refused.difference(&before) {
+            if of != Some(plugin) {
+                tracing::warn!(plugin.id = %plugin, %reason, "route served no more");
+            }
+        }
         conflicts
     }
 

@@ -105,11 +105,11 @@ fn parse(filter: &str) -> Result<EnvFilter, FilterError> {
     Ok(parsed)
 }
 
-/// Whether one of a filter's parts is about this very target.
+/// Whether one of a filter's parts is about this very target, or some spans or fields of it.
 fn names(filter: &str, target: &str) -> bool {
     filter.split(',').any(|part| {
-        let named = part.split_once('=').map_or(part, |(named, _)| named);
-        named.trim() == target
+        let named = part.split(['=', '[']).next();
+        named.is_some_and(|named| named.trim() == target)
     })
 }
 
@@ -124,7 +124,7 @@ mod tests {
         let subscriber = tracing_subscriber::registry().with(parse(filter).unwrap());
         tracing::subscriber::with_default(subscriber, || {
             (
-                tracing::enabled!(target: "pinfold::audit", Level::INFO),
+                tracing::enabled!(target: "pinfold::audit", Level::INFO, hash),
                 tracing::enabled!(target: "pinfold::catalogue", Level::INFO),
             )
         })
@@ -146,6 +146,7 @@ mod tests {
         }
         for (filter, others) in [
             ("info,pinfold::audit=off", true),
+            ("info,pinfold::audit[{hash}]=off", true),
             ("pinfold::audit=warn,info", true),
             ("off,pinfold::audit=error", false),
         ] {

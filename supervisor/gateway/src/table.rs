@@ -308,8 +308,9 @@ impl Builder {
             return;
         }
         let mut claimed = Vec::new();
+        let mut looks = Claims::looks_for(entry.routes.len().min(ROUTES_PER_PLUGIN_LIMIT));
         for route in entry.routes.iter().take(ROUTES_PER_PLUGIN_LIMIT) {
-            match self.mount(&entry, route) {
+            match self.mount(&entry, route, &mut looks) {
                 Ok(shape) => claimed.extend(shape.map(|shape| (shape, Arc::clone(route)))),
                 Err(cause) => self.report(&entry.plugin, route, cause),
             }
@@ -326,11 +327,12 @@ impl Builder {
         self.table.entries.insert(entry.plugin.clone(), entry);
     }
 
-    /// The route's shape, where it claims what it matches.
+    /// The route's shape, where it claims what it matches; `looks` is what is left for its plugin of looks at claims.
     fn mount(
         &mut self,
         entry: &Arc<Entry>,
         route: &Arc<Route>,
+        looks: &mut usize,
     ) -> Result<Option<String>, ConflictCause> {
         let pattern = Pattern::parse(&route.path).map_err(ConflictCause::Pattern)?;
         let method = route.method;
@@ -345,7 +347,7 @@ impl Builder {
                 path: path.clone(),
             });
         }
-        self.claims[index(method)].check(&key.1)?;
+        self.claims[index(method)].check(&key.1, looks)?;
         let places: Vec<_> = pattern
             .places
             .into_iter()

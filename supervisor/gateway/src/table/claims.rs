@@ -18,10 +18,15 @@ use crate::path::Pattern;
 /// own, and claims nothing: a site's fallback would keep every later plugin from being mounted.
 const COMMON: [&str; 4] = ["/", "/api/", "/api/v1/", "/api/plugins/"];
 
-/// Most places of the tree that are looked at for one route, so that no routes make building a table
-/// quadratic. Few need more than they have segments: one that has a literal where elders have a
-/// parameter, and then a parameter where they have a thousand literals.
+/// Most places of the tree that are looked at for one route. Few need more than they have segments: one
+/// that has a literal where elders have a parameter, and then a parameter where they have a thousand
+/// literals.
 const LOOK_LIMIT: usize = 1024;
+
+/// Most for all routes of a plugin, and more for each of them: so no routes make building a table
+/// quadratic.
+const PLUGIN_LOOKS: usize = 4 * LOOK_LIMIT;
+const LOOKS_PER_ROUTE: usize = 64;
 
 /// `{name}` and `{*name}` in [`Pattern::shape`].
 const ONE: &str = "{}";
@@ -62,11 +67,22 @@ impl Claims {
         node.end = Some(claim);
     }
 
-    /// Whether a newcomer's route of this shape leaves the elders their requests.
-    pub(super) fn check(&self, shape: &str) -> Result<(), ConflictCause> {
+    /// How many places may be looked at for all of a plugin's routes.
+    pub(super) fn looks_for(routes: usize) -> usize {
+        routes
+            .saturating_mul(LOOKS_PER_ROUTE)
+            .saturating_add(PLUGIN_LOOKS)
+    }
+
+    /// Whether a newcomer's route of this shape leaves the elders their requests; `left` is how many places may be
+    /// looked at for its plugin.
+    pub(super) fn check(&self, shape: &str, left: &mut usize) -> Result<(), ConflictCause> {
         let segments: Vec<_> = segments(shape).collect();
-        let mut looks = LOOK_LIMIT;
-        match self.root.behind(&segments, &mut looks) {
+        let most = LOOK_LIMIT.min(*left);
+        let mut looks = most;
+        let claim = self.root.behind(&segments, &mut looks);
+        *left -= most - looks;
+        match claim {
             Some(Claim { entry, route }) => Err(ConflictCause::Under {
                 by: entry.plugin.clone(),
                 path: route.path.clone(),
