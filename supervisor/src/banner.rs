@@ -52,8 +52,8 @@ pub(crate) fn print(administration: &Administration, place: &Place) {
     {
         line(format!("  curl -H \"Authorization: Bearer $TOKEN\" {url}"));
     }
-    line("  target/debug/pinfold plugin list".into());
-    line("  target/debug/pinfold plugin add DIRECTORY   (with its plugin.yaml)".into());
+    line("  target/debug/pinfold --dev plugin list".into());
+    line("  target/debug/pinfold --dev plugin add DIRECTORY   (with its plugin.yaml)".into());
     line(format!(
         "Everything is below {}",
         place.state.parent().unwrap_or(&place.state).display()

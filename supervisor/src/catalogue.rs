@@ -6,6 +6,7 @@ mod left;
 mod listed;
 mod looks;
 mod put_off;
+mod refused;
 mod reserve;
 mod scan;
 
@@ -44,6 +45,7 @@ pub(crate) use scan::ScanError;
 use listed::Listed;
 use looks::Looks;
 use put_off::PutOff;
+use refused::Refused;
 
 /// Most plugins of one daemon: bounds what a directory full of junk can start.
 const PLUGIN_LIMIT: usize = 1024;
@@ -70,8 +72,7 @@ pub(crate) struct Catalogue {
     /// By the order in which plugins were first seen: of two that declare the same route, the
     /// elder keeps it.
     entries: Mutex<BTreeMap<i64, Arc<Entry>>>,
-    /// What of theirs is not in the table, by plugin and reason.
-    refused: Mutex<BTreeSet<(PluginId, String)>>,
+    refused: Refused,
     /// Set once the routes of those that have served before are in the table.
     reserved: OnceCell<()>,
     /// Plugins that the watch has looked at again, until each has its task.
@@ -105,7 +106,7 @@ impl Catalogue {
             dialects: dialect::all(),
             plugins: Mutex::default(),
             entries: Mutex::default(),
-            refused: Mutex::default(),
+            refused: Refused::default(),
             reserved: OnceCell::new(),
             put_off: PutOff::default(),
             looks: Looks::default(),
@@ -325,17 +326,10 @@ impl Catalogue {
         change(&mut entries);
         let (table, conflicts) = Table::build(entries.values().cloned().collect());
         self.parts.table.store(Arc::new(table));
-        let refused = conflicts.iter().map(|conflict| {
-            let reason = Chain(conflict).to_string();
-            (conflict.plugin.clone(), reason)
-        });
-        let refused: BTreeSet<_> = refused.collect();
-        let before = std::mem::replace(&mut *lock(&self.refused), refused.clone());
+        let lost = self.refused.replace(&conflicts, of);
         drop(entries);
-        for (plugin, reason) in refused.difference(&before) {
-            if of != Some(plugin) {
-                tracing::warn!(plugin.id = %plugin, %reason, "route served no more");
-            }
+        for (plugin, lost) in lost {
+            tracing::warn!(plugin.id = %plugin, routes = lost.routes, reason = %lost.first, "routes served no more");
         }
         conflicts
     }

@@ -275,6 +275,25 @@ fn files_have_names_and_a_size() {
     }
 }
 
+/// Errors are printed as one chain: one that has a cause does not say it as well.
+#[test]
+fn no_error_says_its_cause_itself() {
+    let mut found = 0;
+    for file in files("rs") {
+        let text = read(&file);
+        let attributes = text.split(concat!("#[", "error(")).skip(1);
+        for (message, of) in attributes.filter_map(|one| one.split_once(")]\n")) {
+            let variant = of.lines().next().unwrap_or_default();
+            let is_cause = variant.contains("#[from]") || variant.contains("#[source]");
+            let says_it = message.contains("{source}")
+                || is_cause && (message.contains("{0}") || message.contains(".0"));
+            assert!(!says_it, "{}: {message} of {variant}", file.display());
+            found += 1;
+        }
+    }
+    assert!(found > 300, "{found}");
+}
+
 /// This workspace's own packages.
 fn packages() -> Vec<Package> {
     let text = cargo(&["metadata", "--no-deps", "--format-version", "1"]);

@@ -46,7 +46,7 @@ pub(super) enum InstallationError {
         #[source]
         source: io::Error,
     },
-    #[error("{path}: {source}")]
+    #[error("{path}")]
     Config {
         path: PathBuf,
         source: LauncherConfigError,

@@ -30,7 +30,7 @@ pub(super) enum PolicyFileError {
     },
     #[error(transparent)]
     Write(#[from] OwnedFileError),
-    #[error("{path}: {source}")]
+    #[error("{path}")]
     Policy { path: PathBuf, source: PolicyError },
     #[error("the policy that its manifest comes to is refused")]
     Proposed(#[source] PolicyError),

@@ -80,7 +80,7 @@ pub(crate) enum ManifestError {
         value: String,
         reason: String,
     },
-    #[error("{}", .0)]
+    #[error(transparent)]
     Permission(#[from] PermissionError),
 }
 

@@ -258,6 +258,18 @@ fn a_route_that_crosses_too_many_is_refused_at_once() {
     );
 }
 
+#[test]
+fn a_plugins_routes_that_cross_many_are_refused_once_too_much_was_looked_at_for_it() {
+    let many = |path: fn(usize) -> String, count| (0..count).map(path).collect::<Vec<_>>();
+    // Each is looked at in 900 places, and crosses none of them.
+    let elder = of_all("elder", &many(|n| format!("/x/{{k}}/l{n}/b"), 900));
+    let newcomer = of_all("newcomer", &many(|n| format!("/x/y{n}/{{c}}/z"), 20));
+    let (_, conflicts) = Table::build(vec![elder, newcomer]);
+    assert!((1..20).contains(&conflicts.len()), "{conflicts:?}");
+    let unclear = |conflict: &RouteConflict| conflict.cause == ConflictCause::Unclear;
+    assert!(conflicts.iter().all(unclear), "{conflicts:?}");
+}
+
 /// A path that both match, if any does.
 fn shared(one: &str, other: &str) -> String {
     let value = |segment: &str| {
