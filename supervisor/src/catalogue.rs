@@ -36,8 +36,8 @@ use crate::lifecycle::{Command, Handle, Turns};
 use crate::logs::Logs;
 use crate::meters::Meters;
 use crate::state::Snapshot;
-use crate::store::Store;
 use crate::store::audit::Trail;
+use crate::store::{Store, StoreError};
 
 pub(crate) use change::ChangeError;
 pub(crate) use scan::ScanError;
@@ -75,6 +75,8 @@ pub(crate) struct Catalogue {
     refused: Refused,
     /// Set once the routes of those that have served before are in the table.
     reserved: OnceCell<()>,
+    /// Set once something of a plugin could be written.
+    written: OnceCell<()>,
     /// Plugins that the watch has looked at again, until each has its task.
     put_off: PutOff,
     looks: Looks,
@@ -108,6 +110,7 @@ impl Catalogue {
             entries: Mutex::default(),
             refused: Refused::default(),
             reserved: OnceCell::new(),
+            written: OnceCell::new(),
             put_off: PutOff::default(),
             looks: Looks::default(),
             listed: Arc::default(),
@@ -121,6 +124,19 @@ impl Catalogue {
 
     pub(crate) fn launcher(&self) -> &Arc<Launcher> {
         &self.parts.launcher
+    }
+
+    /// Whether the start of a plugin can be recorded: looked at once, or `anew`.
+    pub(crate) async fn check_written(
+        &self,
+        plugin: &PluginId,
+        anew: bool,
+    ) -> Result<(), StoreError> {
+        let check = || self.store().check_written(plugin);
+        match anew {
+            true => check().await,
+            false => self.written.get_or_try_init(check).await.copied(),
+        }
     }
 
     pub(crate) fn host(&self) -> &Arc<HostApi> {

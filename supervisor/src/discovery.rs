@@ -10,6 +10,7 @@ mod pending;
 mod watcher;
 
 use std::collections::{BTreeSet, HashMap};
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -24,9 +25,9 @@ use fingerprint::fingerprint;
 use pending::{Due, Pending};
 use watcher::{Changed, Changes, WatchError, Watcher};
 
-/// How long the daemon's start waits for the first watch: until then a plugin directory that does not answer keeps
-/// it from everything.
-const BEGIN_LIMIT: Duration = Duration::from_secs(10);
+/// How long the daemon's start waits for the first watch, which a plugin directory that does not answer would keep it
+/// from; and how long later ones may take before that is told.
+const WATCH_LIMIT: Duration = Duration::from_secs(10);
 
 /// What the plugin directory suffers from, for whoever shows warnings.
 #[derive(Debug, Default)]
@@ -83,7 +84,7 @@ impl Discovery {
             seen: HashMap::new(),
             pending,
         };
-        let watched = tokio::time::timeout(BEGIN_LIMIT, discovery.watch()).await;
+        let watched = tokio::time::timeout(WATCH_LIMIT, discovery.watch()).await;
         if watched.is_err() {
             let path = discovery.catalogue.plugin_dir().to_owned();
             let silent = WatchError::Silent { path };
@@ -141,7 +142,20 @@ impl Discovery {
     /// Now and then: is what is watched still what lies there? Where nothing is watched, the
     /// directory is looked at; and what could not be started is looked at again.
     async fn tick(&mut self) {
-        match self.watch().await {
+        let catalogue = Arc::clone(&self.catalogue);
+        let watch = {
+            let mut watching = pin!(self.watch());
+            match tokio::time::timeout(WATCH_LIMIT, &mut watching).await {
+                Ok(watch) => watch,
+                // Asked anew, it would not answer either, and keep another thread.
+                Err(_) => {
+                    let path = catalogue.plugin_dir().to_owned();
+                    catalogue.fault().tell(&WatchError::Silent { path });
+                    watching.await
+                }
+            }
+        };
+        match watch {
             // What could not be read a while ago may be readable again.
             Watch::Stands if self.catalogue.fault().text().is_some() => {
                 self.all_changed(None).await;

@@ -4,14 +4,14 @@ use std::fs;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use pinfold_tests::{deadline, go_fixture, wait_for};
+use pinfold_tests::{deadline, go_fixture, stretched, wait_for};
 
 use super::attempt::{Attempt, Seen};
 use super::bait::Bait;
 use super::{Daemon, Results};
 
-/// How long a Go host is given to connect where its plugin says.
-const PATIENCE: Duration = Duration::from_secs(3);
+/// How many seconds are given to connect where a first line says.
+const PATIENCE: u32 = 3;
 
 pub(super) fn run(daemon: &Daemon, bait: &Bait, attempts: &[&Attempt]) -> Results {
     let both = |attempt: &&Attempt| {
@@ -23,7 +23,7 @@ pub(super) fn run(daemon: &Daemon, bait: &Bait, attempts: &[&Attempt]) -> Result
 
 fn inside(daemon: &Daemon, bait: &Bait, mode: &str) -> String {
     bait.is_taken();
-    let mut policy = format!("[timeouts]\nhandshake = '{}'\n[env]\n", deadline(3));
+    let mut policy = format!("[timeouts]\nhandshake = '{}'\n[env]\n", deadline(PATIENCE));
     for (name, value) in bait.servers() {
         policy += &format!("{name} = '{value}'\n");
     }
@@ -56,7 +56,7 @@ fn outside(bait: &Bait, mode: &str) -> String {
         .stderr(Stdio::null())
         .spawn()
         .unwrap();
-    let end = Instant::now() + PATIENCE;
+    let end = Instant::now() + stretched(PATIENCE);
     let mut is_taken = false;
     while !is_taken && Instant::now() < end && host.try_wait().unwrap().is_none() {
         is_taken = bait.is_taken();

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use pinfold_tests::stretched;
 use serde_json::json;
 
 use super::attempt::{Attempt, Seen};
@@ -152,7 +153,7 @@ fn get(url: &str) -> std::io::Result<()> {
         let name = name.trim_matches(['[', ']']);
         let address = (name, port).to_socket_addrs()?.next();
         let address = address.ok_or(std::io::ErrorKind::NotFound)?;
-        let patience = Duration::from_secs(1);
+        let patience = stretched(1);
         let mut stream = TcpStream::connect_timeout(&address, patience)?;
         stream.set_read_timeout(Some(patience))?;
         let request = format!("GET /{path} HTTP/1.1\r\nHost: {host}\r\n\r\n");

@@ -6,20 +6,25 @@ use std::time::{Duration, Instant};
 /// emulated, and busy.
 pub const LIMIT: Duration = Duration::from_secs(300);
 
-/// A deadline that a test gives a daemon and then waits out, as configuration says it: so many seconds,
-/// or more on a machine that `PINFOLD_TEST_SLOWNESS` says is so many times slower than most. What is to be
-/// done in time has to be, and what is not to be done is waited for in vain.
+/// So many seconds, or more on a machine that `PINFOLD_TEST_SLOWNESS` says is so many times slower than most: for
+/// what is to be done in time, and for what is not to be done and is waited for in vain.
 ///
 /// # Panics
 ///
 /// Where that variable is no number.
 #[must_use]
-pub fn deadline(seconds: u32) -> String {
-    let slowness = std::env::var("PINFOLD_TEST_SLOWNESS").map_or(1, |text| {
+pub fn stretched(seconds: u32) -> Duration {
+    let slowness: u32 = std::env::var("PINFOLD_TEST_SLOWNESS").map_or(1, |text| {
         text.parse()
             .expect("PINFOLD_TEST_SLOWNESS is a whole number")
     });
-    format!("{}s", seconds * slowness)
+    Duration::from_secs(1) * seconds * slowness
+}
+
+/// [`stretched`], as a deadline in configuration.
+#[must_use]
+pub fn deadline(seconds: u32) -> String {
+    format!("{}s", stretched(seconds).as_secs())
 }
 
 /// Asks again and again until there is an answer, and gives it back. For what happens in another

@@ -1,8 +1,9 @@
 //! The filter of a watched run: whatever a profile may decide on stops and is told, so that the one who
 //! holds the listener notes it and does what the profile says.
 //!
-//! What no profile may allow (`hard_deny`) is still refused by the kernel itself and not even told:
-//! whatever goes wrong with whoever answers, no door opens that a root-owned profile could not open.
+//! What no profile may allow (`hard_deny`) is still refused by the kernel itself and not even told, but for what
+//! the profile ends the jail for: whatever else goes wrong with whoever answers, no door opens that a root-owned
+//! profile could not open.
 
 use std::collections::BTreeMap;
 

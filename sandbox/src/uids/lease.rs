@@ -33,6 +33,18 @@ pub enum LeaseError {
         /// Where their leases are.
         lease_dir: PathBuf,
     },
+    /// The range was widened, and another launcher has ids of what was added to the block.
+    #[error(
+        "the block of user ids from {first} cannot grow to {count}: {other:?} has some of them"
+    )]
+    Widened {
+        /// Where the block begins.
+        first: u32,
+        /// How many ids it would have.
+        count: u32,
+        /// The lease of the other launcher.
+        other: PathBuf,
+    },
     /// A file operation failed.
     #[error("{step} {path:?}")]
     File {
@@ -70,6 +82,10 @@ impl Lease {
         let count = block_ids.min(range.count);
         let fewer = (count < block_ids).then_some(count);
         let others = others(lease_dir, block_ids, state_dir)?;
+        let in_use = |ids: Range<u32>| {
+            let mut leases = others.iter();
+            leases.find(move |other| other.is_in_use && other.shares(&ids))
+        };
         let blocks = range.count / count;
         let firsts: Vec<u32> = (0..blocks).map(|at| range.first + at * count).collect();
         let mut free = None;
@@ -80,16 +96,23 @@ impl Lease {
             let is_ours = serves.as_ref().is_some_and(|it| it.state_dir == state_dir);
             match file.try_lock() {
                 Ok(()) if is_ours => {
-                    if serves.is_some_and(|it| it.fewer != fewer) {
+                    let had = serves.as_ref().and_then(|it| it.fewer);
+                    let added = first + had.unwrap_or(block_ids)..first + count;
+                    if let Some(other) = in_use(added) {
+                        return Err(LeaseError::Widened {
+                            first,
+                            count,
+                            other: other.path.clone(),
+                        });
+                    }
+                    if had != fewer {
                         name(&mut file, state_dir, fewer).map_err(failed("write", &path))?;
                     }
                     return Ok(Self::new(file, first, count));
                 }
                 Ok(()) => {
-                    let shares_ids = others.iter().any(|other| {
-                        other.start != first && other.start < first + count && first < other.end
-                    });
-                    let is_free = serves.is_none_or(|it| !it.state_dir.exists()) && !shares_ids;
+                    let is_free = serves.is_none_or(|it| !it.state_dir.exists())
+                        && in_use(first..first + count).is_none();
                     if is_free && free.is_none() {
                         free = Some((file, first, path));
                     }
@@ -108,6 +131,14 @@ impl Lease {
             blocks,
             lease_dir: lease_dir.to_owned(),
         })?;
+        // A state directory that is away, on a disk that is not mounted, say, does not come back to ids that are
+        // another's by then.
+        for other in others {
+            if other.path != path && other.shares(&(first..first + count)) {
+                let emptied = open(&other.path).and_then(|file| file.set_len(0));
+                emptied.map_err(failed("empty", &other.path))?;
+            }
+        }
         name(&mut file, state_dir, fewer).map_err(failed("write", &path))?;
         Ok(Self::new(file, first, count))
     }
@@ -147,13 +178,22 @@ struct Content {
     fewer: Option<u32>,
 }
 
-/// The blocks of other launchers, out of whatever ranges: those whose lease is held, or serves a state
-/// directory that is there. A range that begins elsewhere has other names for the same ids.
-fn others(
-    lease_dir: &Path,
-    block_ids: u32,
-    state_dir: &Path,
-) -> Result<Vec<Range<u32>>, LeaseError> {
+/// A block that is leased, or was.
+struct Other {
+    path: PathBuf,
+    ids: Range<u32>,
+    /// Whether its lease is held, or serves another state directory that is there.
+    is_in_use: bool,
+}
+
+impl Other {
+    fn shares(&self, ids: &Range<u32>) -> bool {
+        !ids.is_empty() && self.ids.start < ids.end && ids.start < self.ids.end
+    }
+}
+
+/// The blocks of all launchers, out of whatever ranges: one that begins elsewhere has other names for the same ids.
+fn others(lease_dir: &Path, block_ids: u32, state_dir: &Path) -> Result<Vec<Other>, LeaseError> {
     let mut others = Vec::new();
     for entry in std::fs::read_dir(lease_dir).map_err(failed("list", lease_dir))? {
         let entry = entry.map_err(failed("list", lease_dir))?;
@@ -172,9 +212,11 @@ fn others(
         let fewer = serves.as_ref().and_then(|it| it.fewer);
         let serves_another =
             serves.is_some_and(|it| it.state_dir != state_dir && it.state_dir.exists());
-        if is_held || serves_another {
-            others.push(first..first.saturating_add(fewer.unwrap_or(block_ids)));
-        }
+        others.push(Other {
+            path,
+            ids: first..first.saturating_add(fewer.unwrap_or(block_ids)),
+            is_in_use: is_held || serves_another,
+        });
     }
     Ok(others)
 }

@@ -101,6 +101,41 @@ fn launchers_of_ranges_that_begin_elsewhere_share_no_id() {
 }
 
 #[test]
+fn a_state_directory_that_comes_back_gets_no_ids_that_are_anothers_by_then() {
+    let machine = Machine::new();
+    let between = UidRange {
+        first: RANGE.first + 1000,
+        ..RANGE
+    };
+    drop(machine.lease(RANGE, "a").unwrap());
+    let (there, away) = (machine.state("a"), machine.state("away"));
+    fs::remove_dir(&away).unwrap();
+    fs::rename(&there, &away).unwrap();
+    let second = machine.lease(between, "b").unwrap();
+    assert_eq!(second.block(), (501_000, BLOCK_IDS));
+    fs::rename(&away, &there).unwrap();
+    let first = machine.lease(RANGE, "a").unwrap();
+    assert_eq!(first.block(), (500_000 + 2 * BLOCK_IDS, BLOCK_IDS));
+}
+
+#[test]
+fn a_block_grows_only_by_ids_that_are_nobodys() {
+    let machine = Machine::new();
+    let of = |first, count| UidRange { first, count };
+    drop(machine.lease(of(500_000, 16), "a").unwrap());
+    let second = machine.lease(of(500_016, 16), "b").unwrap();
+    let wider = machine.lease(of(500_000, 32), "a");
+    let Err(UidError::Lease(LeaseError::Widened { other, .. })) = &wider else {
+        panic!("{:?}", wider.map(|uids| uids.block()));
+    };
+    assert_eq!(*other, machine.root.path().join("leases/500016"));
+    drop(second);
+    fs::remove_dir_all(machine.state("b")).unwrap();
+    let first = machine.lease(of(500_000, 32), "a").unwrap();
+    assert_eq!(first.block(), (500_000, 32));
+}
+
+#[test]
 fn small_ranges_lie_side_by_side() {
     let machine = Machine::new();
     let small = |first| UidRange { first, count: 16 };

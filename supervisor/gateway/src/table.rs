@@ -339,7 +339,7 @@ impl Builder {
         if let Some(prefix) = reserved_prefix(&pattern.shape) {
             return Err(ConflictCause::Reserved { prefix });
         }
-        let claimed = Claims::are_made_by(&pattern).then(|| pattern.shape.clone());
+        let claimed = Claims::are_made_by(&entry.plugin, &pattern).then(|| pattern.shape.clone());
         let key = (method, pattern.shape);
         if let Some((by, path)) = self.taken.get(&key) {
             return Err(ConflictCause::Taken {

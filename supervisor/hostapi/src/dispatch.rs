@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 use pinfold_policy::{CallContext, Effective, Generation, PluginId, Rates};
 
 use crate::allowance::Allowances;
-use crate::audit::{AuditEntry, AuditSink, Decision, recordable};
+use crate::audit::{AuditEntry, AuditSink, Decision, recordable, recordable_chain};
 use crate::authorize;
 use crate::cache::{self, Cache};
 use crate::call::{HostCall, HostReply};
@@ -343,7 +343,11 @@ impl Drop for Record<'_> {
             method: self.method,
             decision,
             permission: permission.map(Cow::Owned),
-            subject: recordable(&self.subject),
+            // What others ask about may look like a chain, and is none.
+            subject: match self.service {
+                "http" => recordable_chain(&self.subject),
+                _ => recordable(&self.subject),
+            },
             code,
             request_id: recordable(self.request_id),
             duration: self.arrived.elapsed(),

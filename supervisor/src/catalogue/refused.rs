@@ -1,19 +1,21 @@
 //! Which declared routes are not in the table, so that a plugin's loss to another can be told: what of its own is
 //! not mounted a plugin says when it begins to serve, and not again.
 
-use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Mutex;
 
 use pinfold_gateway::RouteConflict;
-use pinfold_policy::PluginId;
+use pinfold_policy::{PluginId, RouteMethod};
 
 use super::lock;
 use crate::chain::Chain;
 
-/// The reasons by plugin, as of the last table.
+/// As of the last table.
 #[derive(Debug, Default)]
-pub(super) struct Refused(Mutex<BTreeSet<(PluginId, String)>>);
+pub(super) struct Refused(Mutex<BTreeSet<Declared>>);
+
+/// A plugin's route as it declares it, whoever has it instead.
+type Declared = (PluginId, RouteMethod, String);
 
 /// What a plugin lost by a change of the table.
 #[derive(Debug, PartialEq, Eq)]
@@ -30,24 +32,27 @@ impl Refused {
         conflicts: &[RouteConflict],
         of: Option<&PluginId>,
     ) -> BTreeMap<PluginId, Lost> {
-        let reason = |conflict: &RouteConflict| Chain(conflict).to_string();
-        let now = conflicts
-            .iter()
-            .map(|conflict| (conflict.plugin.clone(), reason(conflict)));
-        let now: BTreeSet<_> = now.collect();
+        let mut now = BTreeSet::new();
         let mut before = lock(&self.0);
         let mut lost = BTreeMap::new();
-        for (plugin, reason) in now.difference(&before) {
-            if of == Some(plugin) {
+        for conflict in conflicts {
+            let RouteConflict {
+                plugin,
+                method,
+                path,
+                ..
+            } = conflict;
+            let declared = (plugin.clone(), *method, path.clone());
+            let is_new = !before.contains(&declared);
+            now.insert(declared);
+            if !is_new || of == Some(plugin) {
                 continue;
             }
-            match lost.entry(plugin.clone()) {
-                Entry::Vacant(none) => {
-                    let first = reason.clone();
-                    none.insert(Lost { routes: 1, first });
-                }
-                Entry::Occupied(some) => some.into_mut().routes += 1,
-            }
+            let lost = lost.entry(plugin.clone()).or_insert_with(|| Lost {
+                routes: 0,
+                first: Chain(conflict).to_string(),
+            });
+            lost.routes += 1;
         }
         *before = now;
         lost
@@ -56,18 +61,16 @@ impl Refused {
 
 #[cfg(test)]
 mod tests {
-    use pinfold_gateway::ConflictCause;
-    use pinfold_policy::RouteMethod;
-
     use super::*;
+    use pinfold_gateway::ConflictCause;
 
-    fn conflict(plugin: &str, path: &str) -> RouteConflict {
+    fn conflict(plugin: &str, path: &str, by: &str) -> RouteConflict {
         RouteConflict {
             plugin: plugin.parse().unwrap(),
             method: RouteMethod::Get,
             path: path.to_owned(),
             cause: ConflictCause::Under {
-                by: "shop".parse().unwrap(),
+                by: by.parse().unwrap(),
                 path: "/shop/{*path}".to_owned(),
             },
         }
@@ -78,9 +81,9 @@ mod tests {
         let refused = Refused::default();
         let shop = "shop".parse().unwrap();
         let all = [
-            conflict("shop", "/x"),
-            conflict("wiki", "/shop/a"),
-            conflict("wiki", "/shop/b"),
+            conflict("shop", "/x", "first"),
+            conflict("wiki", "/shop/a", "shop"),
+            conflict("wiki", "/shop/b", "shop"),
         ];
         let lost = refused.replace(&all, Some(&shop));
         let first = "route GET /shop/a of plugin \"wiki\" is not mounted: it takes requests of \
@@ -96,5 +99,8 @@ mod tests {
             "it has one back"
         );
         assert_eq!(refused.replace(&all, None).len(), 1, "and loses it again");
+        let others = all.map(|one| conflict(one.plugin.as_str(), &one.path, "other"));
+        let lost = refused.replace(&others, None);
+        assert!(lost.is_empty(), "to whom is nothing new: {lost:?}");
     }
 }

@@ -62,6 +62,15 @@ impl Catalogue {
         })
     }
 
+    /// The same after some were unloaded. Where it cannot be said the fault is told: everything is looked at when it is
+    /// over.
+    async fn found_again(&self) -> BTreeSet<PluginId> {
+        let found = self.found().await;
+        found
+            .inspect_err(|error| self.fault.tell(error))
+            .unwrap_or_default()
+    }
+
     /// The same, or, where that cannot be said within `limit`, the plugins that had a directory when it last could,
     /// and those that have a task. `None` before the first time.
     pub(crate) async fn found_or_listed(&self, limit: Duration) -> Option<BTreeSet<PluginId>> {
@@ -108,7 +117,7 @@ impl Catalogue {
         }
         if gone {
             // They may have come again while their former selves were ended.
-            found.extend(self.found().await.unwrap_or_default());
+            found.extend(self.found_again().await);
         }
         let mut handles = Vec::new();
         for plugin in found.iter().filter(|plugin| concerned(plugin)) {
@@ -122,6 +131,9 @@ impl Catalogue {
     async fn start(self: &Arc<Self>, plugin: &PluginId, trigger: Trigger) -> Option<Handle> {
         if let Some(handle) = self.handle(plugin) {
             return Some(handle);
+        }
+        if self.stopping.load(Ordering::Relaxed) {
+            return None;
         }
         if let Err(error) = self.reserve().await {
             return self.put_off(plugin, &error);
@@ -231,7 +243,7 @@ impl Catalogue {
             (Some(handle), false) => {
                 self.unload(plugin, &handle).await;
                 // It may have come again while its former self was ended.
-                if self.found().await.is_ok_and(|found| found.contains(plugin)) {
+                if self.found_again().await.contains(plugin) {
                     self.start(plugin, Trigger::Files).await;
                 }
             }

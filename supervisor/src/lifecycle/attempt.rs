@@ -11,7 +11,7 @@ use pinfold_sandbox::protocol::{Adopted, Launched, Reply, Request};
 use tokio_util::sync::CancellationToken;
 
 use super::Serving;
-use super::introduce::{Begun, introduce, record};
+use super::introduce::{Begun, introduce, not_recorded, record};
 use super::not_started::{NotStarted, refused};
 use super::output::Drains;
 use super::shared::Shared;
@@ -48,6 +48,8 @@ pub(super) struct Plan {
     pub(super) shown: bool,
     /// Files with which there is nothing to do.
     pub(super) unless: Option<Digest>,
+    /// Whether the machine was too short of something for the last one.
+    pub(super) short: bool,
     /// Files that have served and are started again, whatever the directory holds by now: others
     /// are another attempt's, and may be half a copy.
     pub(super) kept: Option<Files>,
@@ -172,6 +174,11 @@ async fn start(plan: &Plan, files: Files) -> Outcome {
             .again()
             .of(digest, None)
             .into();
+    }
+    // Nothing is started, or taken from the launcher, only to be ended because it cannot be recorded.
+    let checked = shared.catalogue.check_written(&shared.plugin, plan.short);
+    if let Err(error) = checked.await {
+        return not_recorded(&error).of(digest, None).into();
     }
     if let Some(outcome) = Box::pin(take_over(plan, &files)).await {
         return outcome;

@@ -56,6 +56,11 @@ impl Crashes {
         Verdict::Again(wait_after(count - 1, settings))
     }
 
+    /// Whether the machine was too short of something for the last start.
+    pub(super) fn is_short(&self) -> bool {
+        self.shortages > 0
+    }
+
     /// How long to wait after a start that the machine was too short of something for. Nothing of the
     /// plugin has ended: however often it is so, that is no crash loop.
     pub(super) fn short(&mut self, settings: &RestartSection) -> Duration {
@@ -139,6 +144,7 @@ mod tests {
             let wait = crashes.short(&none);
             let full = Duration::from_secs(expected);
             assert!(wait <= full && wait >= full.mul_f64(0.75), "{wait:?}");
+            assert!(crashes.is_short());
         }
         // The first end after it is the first, and a shortage after that a new one.
         let verdict = crashes.crashed(Instant::now(), Duration::ZERO, &settings());
@@ -146,6 +152,7 @@ mod tests {
             matches!(verdict, Verdict::Again(wait) if wait <= Duration::from_secs(1)),
             "{verdict:?}"
         );
+        assert!(!crashes.is_short());
         assert!(crashes.short(&settings()) <= Duration::from_secs(1));
         crashes.clear();
         assert!(crashes.short(&settings()) <= Duration::from_secs(1));

@@ -283,7 +283,7 @@ fn read_whole(file: &OwnedFd) -> std::io::Result<Vec<u8>> {
 }
 
 /// What is not in the audit trail does not run; it may another time.
-fn not_recorded(error: &StoreError) -> NotStarted {
+pub(super) fn not_recorded(error: &StoreError) -> NotStarted {
     let not_started = NotStarted::failed(&Chain(error)).short();
     match error.obstacle() {
         Some(obstacle) => not_started.with_hint(obstacle.hint().into()),

@@ -58,6 +58,7 @@ impl Lifecycle {
                 (None, Trigger::Files) if given_up.is_none() => self.failed,
                 _ => None,
             },
+            short: self.crashes.is_short(),
             kept,
         };
         self.attempt = Some(Attempt {
@@ -131,7 +132,11 @@ impl Lifecycle {
             // The old one has ended, and is what is started again.
             Outcome::Failed(not_started) if beside && self.is_newer(&not_started) => {
                 self.reject(&not_started);
-                self.come_back();
+                match not_started.shortage {
+                    true if self.ending_served == 0 => self.wait_for_machine(not_started.text()),
+                    true => {}
+                    false => self.come_back(),
+                }
             }
             Outcome::Failed(not_started) => self.not_started(&not_started),
             // Its records are written where it is given up.
@@ -246,7 +251,10 @@ impl Lifecycle {
         let shared = Arc::clone(&self.shared);
         let reason = not_started.text();
         let generation = shared.snapshot.borrow().generation;
-        not_started.audit(&shared);
+        // While the machine is short of the same, the trail would fill with it, and room for its records too.
+        if !(not_started.shortage && self.crashes.is_short()) {
+            not_started.audit(&shared);
+        }
         let line = format!("not started: {}", not_started.reason);
         shared.note(generation, LogLevel::Error, &line);
         shared.change(|snapshot| {

@@ -40,6 +40,17 @@ impl Store {
             .await
     }
 
+    /// Whether something of a plugin that has a number can be committed.
+    pub(crate) async fn check_written(&self, plugin: &PluginId) -> Result<(), StoreError> {
+        // A page is written, although nothing in it changes: what is rolled back would not meet a full disk.
+        let same = sqlx::query("UPDATE plugin SET id = id WHERE id = ?").bind(plugin.as_str());
+        let written = self.write("write of a plugin", same).await?;
+        match written.rows_affected() {
+            0 => Err(failed("write of a plugin")(sqlx::Error::RowNotFound)),
+            _ => Ok(()),
+        }
+    }
+
     /// Gives the number of a plugin up: should it come again, it is the youngest. What an operator
     /// has switched off stays so, with its routes.
     pub(crate) async fn forget_plugin(&self, plugin: &PluginId) -> Result<(), StoreError> {
@@ -216,6 +227,26 @@ mod tests {
         let again = tokio::time::timeout(limit, store.plugin_number(&a)).await;
         assert_eq!(again.unwrap().unwrap(), first);
         drop(held);
+    }
+
+    #[tokio::test]
+    async fn what_cannot_be_written_of_a_plugin_is_known_beforehand() {
+        use sqlx::{ConnectOptions as _, Executor as _};
+
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("pinfold.db");
+        let store = Store::open(&path).await.unwrap();
+        let (a, unknown) = ("a".parse().unwrap(), "unknown".parse().unwrap());
+        store.plugin_number(&a).await.unwrap();
+        store.check_written(&a).await.unwrap();
+        store.check_written(&unknown).await.unwrap_err();
+        let another = sqlx::sqlite::SqliteConnectOptions::new().filename(&path);
+        let mut another = another.connect().await.unwrap();
+        another.execute("BEGIN IMMEDIATE").await.unwrap();
+        let error = store.check_written(&a).await.unwrap_err();
+        assert!(error.obstacle().is_some(), "{error:?}");
+        another.execute("ROLLBACK").await.unwrap();
+        store.check_written(&a).await.unwrap();
     }
 
     #[tokio::test]

@@ -9,14 +9,18 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use pinfold_policy::Route;
+use pinfold_policy::{PluginId, Route};
 
 use super::{ConflictCause, Entry};
 use crate::path::Pattern;
 
-/// Where names of all plugins begin. A route whose first parameter stands here has no name of its
-/// own, and claims nothing: a site's fallback would keep every later plugin from being mounted.
-const COMMON: [&str; 4] = ["/", "/api/", "/api/v1/", "/api/plugins/"];
+/// Where names of all plugins begin, as below `/api/v1/` and other versions. A route whose first parameter
+/// stands here has no name of its own, and claims nothing: a site's fallback would keep every later plugin from
+/// being mounted.
+const COMMON: [&str; 3] = ["/", "/api/", NAMES];
+
+/// Where a plugin's name is its own, whoever else declares routes below it.
+const NAMES: &str = "/api/plugins/";
 
 /// Most places of the tree that are looked at for one route. Few need more than they have segments: one
 /// that has a literal where elders have a parameter, and then a parameter where they have a thousand
@@ -45,10 +49,17 @@ pub(super) struct Claims {
 }
 
 impl Claims {
-    /// Whether a route claims what it matches.
-    pub(super) fn are_made_by(pattern: &Pattern) -> bool {
-        let first = pattern.places.first();
-        first.is_some_and(|(before, _)| !COMMON.contains(&before.as_str()))
+    /// Whether a route of a plugin claims what it matches.
+    pub(super) fn are_made_by(plugin: &PluginId, pattern: &Pattern) -> bool {
+        let Some((before, _)) = pattern.places.first() else {
+            return false;
+        };
+        if COMMON.contains(&before.as_str()) || is_version(before) {
+            return false;
+        }
+        let below = before.strip_prefix(NAMES);
+        let named = below.and_then(|below| below.split('/').next());
+        named.is_none_or(|name| name == plugin.as_str())
     }
 
     /// Adds a mounted route, by its shape.
@@ -159,6 +170,14 @@ impl Node {
         node.and_then(|node| node.end.as_ref().or_else(|| node.below()))
             .or(self.rest.as_ref())
     }
+}
+
+/// `/api/v1/`, and so on.
+fn is_version(path: &str) -> bool {
+    let number = path
+        .strip_prefix("/api/v")
+        .and_then(|rest| rest.strip_suffix('/'));
+    number.is_some_and(|it| !it.is_empty() && it.bytes().all(|byte| byte.is_ascii_digit()))
 }
 
 fn segments(shape: &str) -> impl Iterator<Item = &str> {

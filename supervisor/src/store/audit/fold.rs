@@ -157,7 +157,9 @@ impl Counts {
             }
         }
         let count = u32::try_from(taken.len()).unwrap_or(u32::MAX);
-        self.paid = from.checked_add(EACH.saturating_mul(count));
+        let paid = from.checked_add(EACH.saturating_mul(count));
+        // What an end forces out is no debt of the instances after it.
+        self.paid = paid.min(now.checked_add(BURST));
         taken
     }
 }

@@ -174,11 +174,11 @@ mod tests {
         group.gather(&trail, now, false);
         assert_eq!(group.counted.len(), 320);
         assert!(group.counted.keys().any(|entry| entry.subject == "6-9"));
-        // What the next instance asks waits as ever, also while that end is still to be written.
+        // What the next instance asks waits as ever, also while that end is still to be written, and no longer.
         ask(&calls, "later".into());
-        group.gather(&trail, now + Duration::from_secs(1), false);
+        group.gather(&trail, now + Duration::from_millis(50), false);
         assert_eq!(group.counted.len(), 320);
-        group.gather(&trail, now + Duration::from_secs(9), false);
+        group.gather(&trail, now + Duration::from_millis(100), false);
         assert_eq!(group.counted.len(), 321);
     }
 

@@ -171,15 +171,16 @@ fn a_route_without_a_name_of_its_own_claims_nothing() {
     ];
     let nothing = under(&elder, &newcomer);
     assert!(nothing.is_empty(), "{nothing:?}");
+    let nothing = under(&["/api/v2/{*path}"], &["/api/v2/items"]);
+    assert!(nothing.is_empty(), "{nothing:?}");
     let nothing = under(&["/{tenant}/orders"], &["/shop/orders"]);
     assert!(nothing.is_empty(), "{nothing:?}");
-    assert_eq!(
-        under(&["/api/plugins/wiki/{*page}"], &["/api/plugins/wiki/login"]),
-        [(
-            "/api/plugins/wiki/login".to_owned(),
-            "/api/plugins/wiki/{*page}".to_owned()
-        )]
-    );
+    let anothers = ["/api/plugins/wiki/{*page}", "/api/plugins/elders/{*page}"];
+    let nothing = under(&anothers, &["/api/plugins/wiki/login"]);
+    assert!(nothing.is_empty(), "{nothing:?}");
+    let (own, login) = ("/api/plugins/elder/{*page}", "/api/plugins/elder/login");
+    let pair = (login.to_owned(), own.to_owned());
+    assert_eq!(under(&[own], &[login]), [pair]);
 }
 
 #[test]

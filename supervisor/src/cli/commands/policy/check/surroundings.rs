@@ -198,7 +198,7 @@ impl Surroundings<'_> {
                 let finding = Finding::new(
                     Rule::ManifestDiffers,
                     format!("{what}: the policy says {says:?}, the manifest {is:?}"),
-                    format!("review the plugin, then: pinfold plugin grant {plugin}"),
+                    format!("review the plugin, then: `pinfold plugin grant {plugin}`"),
                 );
                 found.push(finding.at(places.value(path)));
             }
@@ -248,7 +248,7 @@ fn files(
                 "pinned is {pinned}, the files are {}: they were changed since",
                 package.digest()
             ),
-            format!("look at the files, then: pinfold plugin grant {plugin}"),
+            format!("look at the files, then: `pinfold plugin grant {plugin}`"),
         );
         found.push(finding.at(places.value("trust.digest")));
     }
