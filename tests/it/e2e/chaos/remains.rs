@@ -89,7 +89,7 @@ impl Remains {
         let mut places = vec![daemon.base().join("state"), daemon.base().join("launcher")];
         places.push(daemon.base().join("run"));
         while let Some(place) = places.pop() {
-            for entry in fs::read_dir(&place).unwrap() {
+            for (at, entry) in fs::read_dir(&place).unwrap().enumerate() {
                 let entry = entry.unwrap();
                 if entry.file_type().unwrap().is_dir() {
                     places.push(entry.path());
@@ -97,9 +97,15 @@ impl Remains {
                 let name = entry.file_name().into_string().unwrap();
                 let is_passing = name.ends_with("-wal") || name.ends_with("-shm");
                 // Named anew by each launcher; looked at by their groups.
-                if !is_passing && !name.starts_with("pinfold-") {
-                    found.insert(entry.path());
+                if is_passing || name.starts_with("pinfold-") {
+                    continue;
                 }
+                // These too, where the kernel needs them: how many there are is the same.
+                let path = match place.ends_with("launcher/attached") {
+                    true => place.join(at.to_string()),
+                    false => entry.path(),
+                };
+                found.insert(path);
             }
         }
         found
