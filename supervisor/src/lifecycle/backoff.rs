@@ -61,6 +61,11 @@ impl Crashes {
         self.shortages > 0
     }
 
+    /// Notes that one came to serve: the machine had what it takes.
+    pub(super) fn served(&mut self) {
+        self.shortages = 0;
+    }
+
     /// How long to wait after a start that the machine was too short of something for. Nothing of the
     /// plugin has ended: however often it is so, that is no crash loop.
     pub(super) fn short(&mut self, settings: &RestartSection) -> Duration {
@@ -152,6 +157,9 @@ mod tests {
             matches!(verdict, Verdict::Again(wait) if wait <= Duration::from_secs(1)),
             "{verdict:?}"
         );
+        assert!(!crashes.is_short());
+        assert!(crashes.short(&settings()) <= Duration::from_secs(1));
+        crashes.served();
         assert!(!crashes.is_short());
         assert!(crashes.short(&settings()) <= Duration::from_secs(1));
         crashes.clear();

@@ -100,7 +100,10 @@ impl Lifecycle {
     pub(super) fn attempted(&mut self, attempted: Attempted, outcome: Outcome) {
         let Attempted { trigger, beside } = attempted;
         match &outcome {
-            Outcome::Serves(_) => self.failed = None,
+            Outcome::Serves(_) => {
+                self.failed = None;
+                self.crashes.served();
+            }
             // Where it is the policy or a signature that is missing, the same files may do.
             Outcome::Failed(not_started) if not_started.untrusted => self.failed = None,
             Outcome::Failed(not_started) => self.failed = not_started.digest,
