@@ -110,7 +110,7 @@ impl Bait {
             .plugin_asking(MALLORY, "goatflow-g4", ASKS);
         helper(&setup.path("sources").join(MALLORY).join("helper"));
         let setup = races::prepare(setup, self.path());
-        let daemon = setup
+        setup
             .policy(MALLORY, POLICY)
             .plugin_asking(TRUDY, "goatflow-g4", ASKS)
             .policy(TRUDY, POLICY)
@@ -125,11 +125,7 @@ impl Bait {
                 &format!("{CONFIG}{}", sql::configuration(self.path())),
             )
             .through(&self.with_names(LEAK))
-            .start();
-        for plugin in ["hello", MALLORY, TRUDY, VAULT, KAMIKAZE, OSCAR] {
-            daemon.in_state(plugin, "ready");
-        }
-        daemon
+            .start()
     }
 
     /// A directory of the host's.
