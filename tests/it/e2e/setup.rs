@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::LazyLock;
 
-use pinfold_tests::{binary, go_fixture, scratch, wait_for};
+use pinfold_tests::{binary, deadline, go_fixture, scratch, wait_for};
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -189,8 +189,13 @@ memory = { wanted = 'preferred', i-accept-the-risk = 'no delegation' }
 cpu = 'preferred'
 "
         };
+        // The default's, longer on a machine that is slower.
+        let timeouts = match more.contains("[timeouts]") {
+            true => String::new(),
+            false => format!("\n[timeouts]\nhandshake = '{}'\n", deadline(10)),
+        };
         format!(
-            "schema = 1\ndialect = \"goatflow\"\nentry = \"{name}\"\n[trust]\nunsigned = true\n{more}{controls}"
+            "schema = 1\ndialect = \"goatflow\"\nentry = \"{name}\"\n[trust]\nunsigned = true\n{more}{timeouts}{controls}"
         )
     }
 

@@ -7,7 +7,7 @@ use std::net::{IpAddr, UdpSocket};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
-use pinfold_tests::{go_fixture, repository, require, tell, wait_for};
+use pinfold_tests::{deadline, go_fixture, repository, require, stretched, tell, wait_for};
 use serde_json::{Value, json};
 
 use super::daemon::Daemon;
@@ -252,7 +252,9 @@ fn python_policy(entry: &str, args: &[&str]) -> String {
         "schema = 1\ndialect = 'goatflow'\nentry = '{entry}'\nargs = {args:?}\nprofile = 'python'\n\
          [trust]\nunsigned = true\n\
          [runtime]\ninterpreter = '{interpreter}'\nargs = ['-I', '-B']\nloader = '{loader}'\n\
-         paths = ['{libraries}', '{library}']\n"
+         paths = ['{libraries}', '{library}']\n\
+         [timeouts]\nhandshake = '{}'\n",
+        deadline(10)
     )
 }
 
@@ -412,12 +414,16 @@ fn a_thousand_tunnels_of_one_plugin_cost_another_none() {
     };
     let many = "[rates]\nhttp-requests-per-minute = 100000\n";
     let grant = format!("{}{many}", outside.grant(""));
-    let greedy = format!("{grant}[limits]\nfiles = 2048\n");
+    let greedy = format!(
+        "{grant}[limits]\nfiles = 2048\n[timeouts]\nhandshake = '{}'\ncall = '{}'\n",
+        deadline(10),
+        deadline(30)
+    );
     let setup = outside.client(Setup::new(), "greedy", &greedy);
     let daemon = outside.client(setup, "modest", &grant).start();
     let to = &outside.secure;
     let flood = json!({
-        "address": PROXY, "n": 1_000, "ms": 4_000,
+        "address": PROXY, "n": 1_000, "ms": stretched(4).as_millis(),
         "text": format!("CONNECT {to} HTTP/1.1\r\nHost: {to}\r\n\r\n"),
     });
     std::thread::scope(|scope| {
