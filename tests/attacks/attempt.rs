@@ -1,9 +1,15 @@
 //! An attempt as it stands in `attempts.txt`, and whether what was seen of it is what has to be.
 
+use std::collections::BTreeSet;
 use std::fmt;
+
+use pinfold_tests::slowness;
 
 /// The table. Its first lines say what its columns are.
 const TEXT: &str = include_str!("attempts.txt");
+
+/// What is shown outside by being faster than somebody, or than a limit.
+const IN_TIME: [&str; 4] = ["flood-stdout", "race-rename", "race-link", "race-rewrite"];
 
 /// What a hostile plugin tries.
 #[derive(Clone, Debug)]
@@ -131,6 +137,12 @@ impl Outside {
 }
 
 impl Attempt {
+    /// Whether it succeeded for want of what holds it and nothing is behind: a control that this machine lacks.
+    pub(super) fn is_free(&self, seen: &Seen, missing: &BTreeSet<String>) -> bool {
+        let held_by = self.by.split_whitespace().next().unwrap_or_default();
+        seen.inside == "ok" && self.behind == "-" && missing.contains(held_by)
+    }
+
     /// What is wrong with what was seen, if anything is.
     pub(super) fn wrong(&self, seen: &Seen) -> Option<String> {
         let Seen { inside, outside } = seen;
@@ -139,7 +151,9 @@ impl Attempt {
             return Some(format!("{id} inside: {inside}; expected: {}", self.inside));
         }
         match self.outside {
-            Outside::Done if outside != "ok" => Some(format!("{id} outside: {outside}")),
+            Outside::Done if outside != "ok" && !self.may_be_late() => {
+                Some(format!("{id} outside: {outside}"))
+            }
             Outside::Answers(why) if outside == inside => {
                 Some(format!("{id}: {outside} on both sides, although {why}"))
             }
@@ -152,8 +166,14 @@ impl Attempt {
         match self.outside {
             Outside::Where(what) if seen.outside != "ok" => Some(what),
             Outside::Answers(why) => Some(why),
+            Outside::Done if seen.outside != "ok" => Some("the machine is fast enough"),
             _ => None,
         }
+    }
+
+    /// Whether it succeeds outside only in time that a slow machine may not have.
+    fn may_be_late(&self) -> bool {
+        slowness() > 1 && IN_TIME.contains(&self.id)
     }
 
     pub(super) fn is_held(&self) -> bool {

@@ -9,7 +9,7 @@ use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use pinfold_tests::go_fixture;
+use pinfold_tests::{go_fixture, slowness};
 use serde_json::json;
 use sha2::{Digest, Sha256};
 
@@ -107,9 +107,9 @@ impl Exchange<'_> {
     fn run(&self, is_over: &AtomicBool) {
         while !is_over.load(Ordering::Relaxed) {
             self.put(self.other, true);
-            std::thread::sleep(PACE); // a race has a pace; nothing is waited for
+            std::thread::sleep(PACE * slowness()); // a race has a pace; nothing is waited for
             self.put(&self.good, false);
-            std::thread::sleep(PACE);
+            std::thread::sleep(PACE * slowness());
         }
     }
 

@@ -23,4 +23,4 @@ pub use binary::{binary, repository, target_dir};
 pub use go::go_fixture;
 pub use scratch::scratch;
 pub use tell::tell;
-pub use wait::{LIMIT, deadline, stretched, wait_for};
+pub use wait::{LIMIT, deadline, slowness, stretched, wait_for};

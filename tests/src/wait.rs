@@ -6,19 +6,24 @@ use std::time::{Duration, Instant};
 /// emulated, and busy.
 pub const LIMIT: Duration = Duration::from_secs(300);
 
-/// So many seconds, or more on a machine that `PINFOLD_TEST_SLOWNESS` says is so many times slower than most: for
-/// what is to be done in time, and for what is not to be done and is waited for in vain.
+/// How many times slower than most this machine is, as `PINFOLD_TEST_SLOWNESS` says.
 ///
 /// # Panics
 ///
-/// Where that variable is no number.
+/// Where that is no number.
 #[must_use]
-pub fn stretched(seconds: u32) -> Duration {
-    let slowness: u32 = std::env::var("PINFOLD_TEST_SLOWNESS").map_or(1, |text| {
+pub fn slowness() -> u32 {
+    std::env::var("PINFOLD_TEST_SLOWNESS").map_or(1, |text| {
         text.parse()
             .expect("PINFOLD_TEST_SLOWNESS is a whole number")
-    });
-    Duration::from_secs(1) * seconds * slowness
+    })
+}
+
+/// So many seconds, or more on a machine that is slower than most: for what is to be done in time, and for what is
+/// not to be done and is waited for in vain.
+#[must_use]
+pub fn stretched(seconds: u32) -> Duration {
+    Duration::from_secs(1) * seconds * slowness()
 }
 
 /// [`stretched`], as a deadline in configuration.
