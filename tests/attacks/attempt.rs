@@ -1,9 +1,10 @@
 //! An attempt as it stands in `attempts.txt`, and whether what was seen of it is what has to be.
 
-use std::collections::BTreeSet;
 use std::fmt;
 
 use pinfold_tests::slowness;
+
+use super::super::process::{kernel, version};
 
 /// The table. Its first lines say what its columns are.
 const TEXT: &str = include_str!("attempts.txt");
@@ -137,10 +138,11 @@ impl Outside {
 }
 
 impl Attempt {
-    /// Whether it succeeded for want of what holds it and nothing is behind: a control that this machine lacks.
-    pub(super) fn is_free(&self, seen: &Seen, missing: &BTreeSet<String>) -> bool {
-        let held_by = self.by.split_whitespace().next().unwrap_or_default();
-        seen.inside == "ok" && self.behind == "-" && missing.contains(held_by)
+    /// Whether nothing holds it on this kernel: what does came with a later one, and nothing is behind.
+    pub(super) fn is_free(&self) -> bool {
+        let since = self.by.split_once("(since Linux ");
+        let since = since.and_then(|(_, text)| version(text));
+        self.behind == "-" && since.is_some_and(|since| kernel().unwrap() < since)
     }
 
     /// What is wrong with what was seen, if anything is.

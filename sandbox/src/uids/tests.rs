@@ -8,6 +8,12 @@ const RANGE: UidRange = UidRange {
     count: 3 * BLOCK_IDS,
 };
 
+/// One that begins in the middle of a block of that.
+const BETWEEN: UidRange = UidRange {
+    first: RANGE.first + 1000,
+    ..RANGE
+};
+
 struct Machine {
     root: tempfile::TempDir,
 }
@@ -84,34 +90,26 @@ fn launchers_side_by_side_have_blocks_of_their_own_and_one_state_directory_each(
 #[test]
 fn launchers_of_ranges_that_begin_elsewhere_share_no_id() {
     let machine = Machine::new();
-    let between = UidRange {
-        first: RANGE.first + 1000,
-        ..RANGE
-    };
     let first = machine.lease(RANGE, "a").unwrap();
     assert_eq!(first.block(), (500_000, BLOCK_IDS));
-    let second = machine.lease(between, "b").unwrap();
+    let second = machine.lease(BETWEEN, "b").unwrap();
     assert_eq!(second.block(), (501_000 + BLOCK_IDS, BLOCK_IDS));
     // Nor while it does not run; and each comes back to its own.
     drop((first, second));
-    let third = machine.lease(between, "c").unwrap();
+    let third = machine.lease(BETWEEN, "c").unwrap();
     assert_eq!(third.block().0, 501_000 + 2 * BLOCK_IDS);
-    let second = machine.lease(between, "b").unwrap();
+    let second = machine.lease(BETWEEN, "b").unwrap();
     assert_eq!(second.block().0, 501_000 + BLOCK_IDS);
 }
 
 #[test]
 fn a_state_directory_that_comes_back_gets_no_ids_that_are_anothers_by_then() {
     let machine = Machine::new();
-    let between = UidRange {
-        first: RANGE.first + 1000,
-        ..RANGE
-    };
     drop(machine.lease(RANGE, "a").unwrap());
     let (there, away) = (machine.state("a"), machine.state("away"));
     fs::remove_dir(&away).unwrap();
     fs::rename(&there, &away).unwrap();
-    let second = machine.lease(between, "b").unwrap();
+    let second = machine.lease(BETWEEN, "b").unwrap();
     assert_eq!(second.block(), (501_000, BLOCK_IDS));
     fs::rename(&away, &there).unwrap();
     let first = machine.lease(RANGE, "a").unwrap();

@@ -61,8 +61,9 @@ impl Refused {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use pinfold_gateway::ConflictCause;
+
+    use super::*;
 
     fn conflict(plugin: &str, path: &str, by: &str) -> RouteConflict {
         RouteConflict {

@@ -156,12 +156,16 @@ fn a_result_that_cannot_be_used_fails_its_call() {
     if !super::can_run() {
         return;
     }
+    let big = format!(
+        "[limits]\nmemory = '1GiB'\n[timeouts]\ncall = '{}'\n",
+        deadline(30)
+    );
     let daemon = Setup::new()
         .hello()
         .plugin("cut", "goatflow-g4")
         .policy("cut", "")
         .plugin("big", "goatflow-g4")
-        .policy("big", "[limits]\nmemory = '1GiB'\n")
+        .policy("big", &big)
         .start();
     while_hello_answers(&daemon, || {
         let cut = daemon.call("cut", "bad_result", &json!({}));

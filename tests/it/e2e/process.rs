@@ -110,13 +110,23 @@ pub(super) fn user_ticks(pid: u32) -> Option<u64> {
     after_name.split_whitespace().nth(11)?.parse().ok()
 }
 
+/// The first two numbers of the kernel's version.
+pub(crate) fn kernel() -> Option<(u32, u32)> {
+    version(&fs::read_to_string("/proc/sys/kernel/osrelease").ok()?)
+}
+
+/// The first two numbers of a version.
+pub(crate) fn version(text: &str) -> Option<(u32, u32)> {
+    let mut numbers = text
+        .split(|c: char| !c.is_ascii_digit())
+        .map(str::parse::<u32>);
+    Some((numbers.next()?.ok()?, numbers.next()?.ok()?))
+}
+
 /// How long its first thread may run at a time, where the kernel takes that from sched_setattr(2) and
 /// tells it: since Linux 6.12.
 pub(super) fn slice(pid: u32) -> Option<Duration> {
-    let release = fs::read_to_string("/proc/sys/kernel/osrelease").ok()?;
-    let mut numbers = release.split('.').map(str::parse::<u32>);
-    let version = (numbers.next()?.ok()?, numbers.next()?.ok()?);
-    if version < (6, 12) {
+    if kernel()? < (6, 12) {
         return None;
     }
     let told = fs::read_to_string(format!("/proc/{pid}/sched")).ok()?;

@@ -189,13 +189,15 @@ memory = { wanted = 'preferred', i-accept-the-risk = 'no delegation' }
 cpu = 'preferred'
 "
         };
-        // The default's, longer on a machine that is slower.
-        let timeouts = match more.contains("[timeouts]") {
-            true => String::new(),
-            false => format!("\n[timeouts]\nhandshake = '{}'\n", deadline(10)),
+        // The default, longer on a machine that is slower.
+        let handshake = format!("[timeouts]\nhandshake = '{}'\n", deadline(10));
+        let more = match more.split_once("[timeouts]\n") {
+            Some(_) if more.contains("handshake") => more.to_owned(),
+            Some((before, after)) => format!("{before}{handshake}{after}"),
+            None => format!("{more}\n{handshake}"),
         };
         format!(
-            "schema = 1\ndialect = \"goatflow\"\nentry = \"{name}\"\n[trust]\nunsigned = true\n{more}{timeouts}{controls}"
+            "schema = 1\ndialect = \"goatflow\"\nentry = \"{name}\"\n[trust]\nunsigned = true\n{more}{controls}"
         )
     }
 

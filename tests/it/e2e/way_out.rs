@@ -415,8 +415,7 @@ fn a_thousand_tunnels_of_one_plugin_cost_another_none() {
     let many = "[rates]\nhttp-requests-per-minute = 100000\n";
     let grant = format!("{}{many}", outside.grant(""));
     let greedy = format!(
-        "{grant}[limits]\nfiles = 2048\n[timeouts]\nhandshake = '{}'\ncall = '{}'\n",
-        deadline(10),
+        "{grant}[limits]\nfiles = 2048\n[timeouts]\ncall = '{}'\n",
         deadline(30)
     );
     let setup = outside.client(Setup::new(), "greedy", &greedy);
