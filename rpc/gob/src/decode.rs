@@ -17,6 +17,10 @@ use crate::wire::{self, Reader};
 /// allocator each time.
 const KEPT_CAPACITY: usize = 256 << 10;
 
+/// Longest message that is passed over because it is above its limit, in bytes: nothing of it is kept, but all of it
+/// has to be received.
+const PASSED_OVER_LIMIT: u64 = 1 << 30;
+
 /// Decoder of one direction of one stream: bytes in as they arrive, values out.
 ///
 /// Call a decoding method until it gives `None` before pushing more: then no more is buffered
@@ -47,6 +51,8 @@ enum State {
     },
     /// A value is wholly buffered.
     Ready { value: Extent, end: usize },
+    /// In a message above the limit, of which so many bytes are still to come.
+    PassingOver { left: u64 },
     /// The position in the stream is lost.
     Broken,
 }
@@ -187,7 +193,8 @@ impl Decoder {
     }
 
     /// Whether an error has left the stream without a known position, so that nothing more can
-    /// be decoded: broken framing, a bad type definition, a malformed value that spans messages.
+    /// be decoded: broken framing, a bad type definition, a malformed value that spans messages,
+    /// a message above its limit that is not the whole of a value, or has more than 1 GiB.
     pub fn is_broken(&self) -> bool {
         matches!(self.state, State::Broken)
     }
@@ -237,6 +244,11 @@ impl Decoder {
                 State::Ready { .. } => return Ok(()),
                 State::Broken => return Err(Failure::Stream(DecodeError::Broken)),
                 State::Scanning { .. } => return self.go_on_scanning(),
+                State::PassingOver { left } => {
+                    if !self.pass_over(left) {
+                        return Ok(());
+                    }
+                }
                 State::Between => {
                     if !self.next_message()? {
                         return Ok(());
@@ -250,10 +262,11 @@ impl Decoder {
     fn next_message(&mut self) -> Result<bool, Failure> {
         let unread = self.buffer.get(self.read..).unwrap_or_default();
         let limit = self.registry.limits().message_bytes;
-        let Some((message, following)) =
-            wire::split_message(unread, limit).map_err(Failure::Stream)?
-        else {
-            return Ok(false);
+        let (message, following) = match wire::split_message(unread, limit) {
+            Ok(Some(split)) => split,
+            Ok(None) => return Ok(false),
+            Err(error @ DecodeError::MessageTooLarge { .. }) => return self.refuse_message(error),
+            Err(error) => return Err(Failure::Stream(error)),
         };
         let message_end = unread.len().saturating_sub(following.len());
         let mut reader = Reader::new(message, following);
@@ -296,6 +309,45 @@ impl Decoder {
                 Err(failure)
             }
         }
+    }
+
+    /// Fails with `error`, by which the next message is above its limit; false if it has to be seen first what the
+    /// message is. The stream goes on behind it where it is a value, all of it.
+    fn refuse_message(&mut self, error: DecodeError) -> Result<bool, Failure> {
+        let unread = self.buffer.get(self.read..).unwrap_or_default();
+        let Some((length, rest)) = wire::split_length(unread).map_err(Failure::Stream)? else {
+            return Ok(false);
+        };
+        if length > PASSED_OVER_LIMIT {
+            return Err(Failure::Stream(error));
+        }
+        let id = match Reader::new(rest, &[]).int("a type id") {
+            Ok(id) => id,
+            Err(DecodeError::UnexpectedEnd { .. }) => return Ok(false),
+            Err(_) => return Err(Failure::Stream(error)),
+        };
+        let whole = self.registry.resolve(id).is_ok_and(|ty| !ty.interfaces);
+        if !whole {
+            return Err(Failure::Stream(error));
+        }
+        self.read = self.buffer.len().saturating_sub(rest.len());
+        self.after_definition = false;
+        self.state = State::PassingOver { left: length };
+        Err(Failure::Value(error))
+    }
+
+    /// Drops what there is of a message of which `left` bytes are to come; whether that was all.
+    fn pass_over(&mut self, left: u64) -> bool {
+        let buffered = self.buffered();
+        let dropped = usize::try_from(left).map_or(buffered, |left| left.min(buffered));
+        self.read = self.read.saturating_add(dropped);
+        let left = left.saturating_sub(u64::try_from(dropped).unwrap_or(u64::MAX));
+        self.state = if left == 0 {
+            State::Between
+        } else {
+            State::PassingOver { left }
+        };
+        left == 0
     }
 
     /// Scans as far as the buffered messages reach.

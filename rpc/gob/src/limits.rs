@@ -8,7 +8,7 @@
 #[non_exhaustive]
 pub struct Limits {
     /// Longest value, in bytes, summed over its messages if it spans several. It also bounds each
-    /// single message.
+    /// single message. A longer one is passed over as it arrives, so that the stream goes on.
     pub message_bytes: usize,
     /// Deepest nesting of structs, lists, maps and interfaces in one value. Decoding recurses, and
     /// takes the stack for it: some hundreds are safe on any thread.

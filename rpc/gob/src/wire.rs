@@ -107,6 +107,17 @@ type Split<'a> = Option<(&'a [u8], &'a [u8])>;
 
 /// Splits the first message off `buffer`, without its prefix. `None` when more bytes are needed.
 pub(crate) fn split_message(buffer: &[u8], limit: usize) -> Result<Split<'_>, DecodeError> {
+    let Some((length, rest)) = split_length(buffer)? else {
+        return Ok(None);
+    };
+    match usize::try_from(length) {
+        Ok(length) if length <= limit => Ok(rest.split_at_checked(length)),
+        _ => Err(DecodeError::MessageTooLarge { length, limit }),
+    }
+}
+
+/// The length of the first message of `buffer`, and what follows its prefix. `None` when more bytes are needed.
+pub(crate) fn split_length(buffer: &[u8]) -> Result<Option<(u64, &[u8])>, DecodeError> {
     let Some((&first, rest)) = buffer.split_first() else {
         return Ok(None);
     };
@@ -121,10 +132,7 @@ pub(crate) fn split_message(buffer: &[u8], limit: usize) -> Result<Split<'_>, De
     if length == 0 {
         return Err(DecodeError::EmptyMessage);
     }
-    match usize::try_from(length) {
-        Ok(length) if length <= limit => Ok(rest.split_at_checked(length)),
-        _ => Err(DecodeError::MessageTooLarge { length, limit }),
-    }
+    Ok(Some((length, rest)))
 }
 
 pub(crate) fn put_uint(out: &mut Vec<u8>, value: u64) {

@@ -50,13 +50,15 @@ fn ints(count: u64, given: usize) -> Vec<u8> {
 }
 
 #[test]
-fn a_message_at_the_limit_decodes_and_one_above_is_refused_by_its_prefix() {
+fn a_message_at_the_limit_decodes_and_one_above_is_refused_by_its_beginning() {
     let limits = Limits::default().with_message_bytes(1000);
     let text = |length: usize| encoded(&Type::string(), &Value::String("x".repeat(length).into()));
     // Type id, zero, three bytes of count.
     let mut fits = decoder(limits.clone(), &text(995));
     assert!(fits.decode::<String>().unwrap().is_some());
     let mut too_large = decoder(limits, &text(996)[..3]);
+    assert_eq!(too_large.decode::<String>(), Ok(None));
+    too_large.push(&text(996)[3..4]);
     let error = too_large.decode::<String>().unwrap_err();
     assert_eq!(
         error,
@@ -65,7 +67,70 @@ fn a_message_at_the_limit_decodes_and_one_above_is_refused_by_its_prefix() {
             limit: 1000
         }
     );
-    assert!(too_large.is_broken());
+}
+
+#[test]
+fn a_value_above_the_limit_is_passed_over_and_the_next_is_read() {
+    let large = encoded(&Type::string(), &Value::String("x".repeat(1 << 20).into()));
+    let small = encoded(&Type::string(), &Value::String("small".into()));
+    for piece in [1 << 10, 1000, large.len(), large.len() + small.len()] {
+        let mut decoder = Decoder::new(Limits::default().with_message_bytes(1000));
+        let mut outcomes = Vec::new();
+        for bytes in [&large[..], &small].concat().chunks(piece) {
+            decoder.push(bytes);
+            while let Some(outcome) = decoder.decode::<String>().transpose() {
+                outcomes.push(outcome);
+            }
+            assert!(decoder.buffered() <= piece, "{}", decoder.buffered());
+        }
+        assert!(
+            matches!(
+                &outcomes[..],
+                [Err(DecodeError::MessageTooLarge { .. }), Ok(text)] if text == "small"
+            ),
+            "{outcomes:?}"
+        );
+        assert!(decoder.is_clean_end());
+    }
+}
+
+#[test]
+fn a_stream_does_not_end_in_a_value_that_is_passed_over() {
+    let large = encoded(&Type::string(), &Value::String("x".repeat(2000).into()));
+    let mut decoder = decoder(
+        Limits::default().with_message_bytes(1000),
+        &large[..large.len() - 1],
+    );
+    decoder.decode::<String>().unwrap_err();
+    assert_eq!(decoder.decode::<String>(), Ok(None));
+    assert!(!decoder.is_clean_end());
+}
+
+#[test]
+fn what_is_above_the_limit_and_no_whole_value_breaks_the_stream() {
+    let limits = Limits::default().with_message_bytes(1000);
+    // A definition, a type that nobody defined, an interface, which can go on in further messages, more than 1 GiB.
+    let definition = [&[0xff, 0x81][..], &[0; 1000]].concat();
+    let undefined = [&[0xff, 0x82][..], &[0; 1000]].concat();
+    let interface = [&[0x10][..], &[0; 1000]].concat();
+    let messages = [
+        message(&definition),
+        message(&undefined),
+        message(&interface),
+        [uint((1 << 30) + 1), vec![0x0c]].concat(),
+    ];
+    for bytes in messages {
+        let mut broken = decoder(limits.clone(), &bytes);
+        let error = broken.is_ready().unwrap_err();
+        assert!(
+            matches!(error, DecodeError::MessageTooLarge { limit: 1000, .. }),
+            "{error:?}"
+        );
+        assert!(broken.is_broken(), "{:?}", &bytes[..10]);
+    }
+    let mut most = decoder(limits, &[uint(1 << 30), vec![0x0c]].concat());
+    most.is_ready().unwrap_err();
+    assert!(!most.is_broken());
 }
 
 #[test]

@@ -324,6 +324,8 @@ impl Session {
         if handed_over {
             self.handed.push(Handed::End(key));
         }
+        // What was unread may have been all that the peer could send.
+        self.top_up(key);
         self.liveness.watch_streams(now);
         self.settle(key);
     }

@@ -1,7 +1,7 @@
 //! The calling side.
 use std::time::Duration;
 
-use pinfold_gob::{Decoder, Empty, Encoder, GobType, Limits, Schema, gob_struct};
+use pinfold_gob::{DecodeError, Decoder, Empty, Encoder, GobType, Limits, Schema, gob_struct};
 use pinfold_rpc::netrpc::{CallError, Client, ClientConfig, End};
 use pinfold_rpc::yamux::{self, Connection, Role, Stream};
 use serde::{Deserialize, Serialize};
@@ -365,7 +365,7 @@ async fn unreadable_reply_ends_the_conversation_and_every_call() {
 }
 
 #[tokio::test]
-async fn reply_above_the_limit_ends_the_conversation() {
+async fn reply_above_the_limit_fails_its_call_alone() {
     let limits = Limits::default().with_message_bytes(1000);
     let (client, mut peer) = Peer::connect(ClientConfig {
         limits,
@@ -374,14 +374,24 @@ async fn reply_above_the_limit_ends_the_conversation() {
     .await;
     let answered = async {
         let (seq, _) = peer.request().await;
-        peer.respond(seq, "", "x".repeat(2000)).await;
+        peer.respond(seq, "", "x".repeat(2_000_000)).await;
+        let (seq, number) = peer.request().await;
+        peer.respond(seq, "", number).await;
     };
-    let call = client.call::<_, String>("Plugin.Echo", &1_i64, soon());
-    let (outcome, ()) = tokio::join!(call, answered);
-    assert!(
-        matches!(outcome, Err(CallError::Closed { .. })),
-        "{outcome:?}"
-    );
+    let calls = async {
+        let outcome = client
+            .call::<_, String>("Plugin.Echo", &1_i64, soon())
+            .await;
+        let Err(CallError::Decode { source }) = outcome else {
+            panic!("{outcome:?}")
+        };
+        assert!(
+            matches!(source, DecodeError::MessageTooLarge { limit: 1000, .. }),
+            "{source:?}"
+        );
+        assert_eq!(echo(&client, 7, soon()).await.unwrap(), 7);
+    };
+    tokio::join!(calls, answered);
 }
 
 #[tokio::test]

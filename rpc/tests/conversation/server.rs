@@ -299,6 +299,25 @@ async fn large_arguments_and_replies_pass() {
     assert_eq!(doubled.len(), 6_000_000);
 }
 
+#[tokio::test]
+async fn an_argument_above_the_limit_is_refused_and_the_stream_lives_on() {
+    let services = Services::new().method("Plugin.Length", |request: Request<String>| async move {
+        Ok(request.arg.len())
+    });
+    let config = ServerConfig {
+        limits: Limits::default().with_message_bytes(1000),
+        ..ServerConfig::default()
+    };
+    let (client, _server) = connect(services, config);
+    let large = "x".repeat(2_000_000);
+    let call = |text| client.call::<str, u64>("Plugin.Length", text, soon());
+    assert_eq!(
+        remote(call(&large).await),
+        "gob: message of 2000006 bytes exceeds the limit of 1000"
+    );
+    assert_eq!(call("four").await.unwrap(), 4);
+}
+
 #[tokio::test(start_paused = true)]
 async fn peer_that_asks_and_never_reads_is_not_read_any_more() {
     let (mut ours, theirs) = duplex(1 << 10);

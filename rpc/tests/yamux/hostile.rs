@@ -163,6 +163,25 @@ fn unread_data_beyond_the_limit_ends_the_session() {
 }
 
 #[test]
+fn a_peer_that_has_sent_all_it_may_goes_on_when_nobody_reads_its_stream_any_more() {
+    let window = Config::default().receive_window;
+    let mut session = Session::new(Role::Server, LIMITS());
+    session.receive(&syn(1), Duration::ZERO).unwrap();
+    let key = session.accept().unwrap();
+    let mut data = [&[0, 0, 0, 0, 0, 0, 0, 1][..], &window.to_be_bytes()].concat();
+    data.resize(data.len() + usize::try_from(window).unwrap(), 0);
+    session.receive(&data, Duration::ZERO).unwrap();
+    let mut sent = Vec::new();
+    session.take_outgoing(&mut sent);
+    sent.clear();
+    session.release(key, Duration::ZERO);
+    session.take_outgoing(&mut sent);
+    let end = [0, 1, 0, 4, 0, 0, 0, 1, 0, 0, 0, 0];
+    let granted = [&[0, 1, 0, 0, 0, 0, 0, 1][..], &window.to_be_bytes()].concat();
+    assert_eq!(sent, [&end[..], &granted].concat());
+}
+
+#[test]
 fn peer_that_sends_pings_and_reads_nothing_is_not_read_any_more() {
     let mut session = Session::new(Role::Server, Config::default());
     let ping = [0, 2, 0, 1, 0, 0, 0, 0, 0, 0, 0, 1].repeat(1000);

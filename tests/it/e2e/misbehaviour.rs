@@ -179,8 +179,14 @@ fn a_result_that_cannot_be_used_fails_its_call() {
         let fine = daemon.result("big", "big_result", &json!({"bytes": 1 << 20}));
         assert_eq!(fine.as_str().unwrap().len(), 1 << 20);
         let big = daemon.call("big", "big_result", &json!({"bytes": 64 << 20}));
-        assert_eq!(big.status, 502, "{}", big.text());
+        assert_eq!(
+            (big.status, &big.json()["code"]),
+            (502, &json!("call.too_large"))
+        );
+        // Its other calls go on, and so does it.
+        assert_eq!(daemon.result("big", "echo", &json!([2])), json!([2]));
     });
+    assert_eq!(daemon.plugin("big")["crashes"], 0);
     let memory = process::field(daemon.pid(), "VmHWM").unwrap();
     let memory: u64 = memory.trim_end_matches(" kB").parse().unwrap();
     assert!(memory < 512 << 10, "the daemon has used {memory} KiB");

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
 use pinfold_gateway::{CallError, Instance, PluginRequest, PluginResponse};
-use pinfold_gob::Nothing;
+use pinfold_gob::{DecodeError, Nothing};
 use pinfold_policy::CallContext;
 use pinfold_rpc::netrpc::{self, Client};
 use pinfold_rpc::session::PluginSession;
@@ -129,6 +129,20 @@ impl GoatflowInstance {
                     cause: told.unwrap_or(text),
                 }
             }
+            netrpc::CallError::Decode {
+                source:
+                    ref source @ DecodeError::MessageTooLarge {
+                        length,
+                        limit: longest,
+                    },
+            } => {
+                self.output.note_breach(&format!("its answer: {source}"));
+                CallError::TooLarge {
+                    what: "reply",
+                    bytes: length,
+                    limit_bytes: u64::try_from(longest).unwrap_or(u64::MAX),
+                }
+            }
             // The call itself never fails this way: the plugin's error is in its reply.
             netrpc::CallError::Remote { text } => self.breach(cut_bytes(text)),
             error => self.breach(Chain(&error).to_string()),
@@ -212,15 +226,15 @@ impl Instance for GoatflowInstance {
 impl Running for GoatflowInstance {
     fn shutdown(&self, limit: Duration) -> BoxFuture<'_, ()> {
         async move {
-            let deadline = Instant::now() + limit;
+            let end = Instant::now() + limit;
             let asked = self
                 .client
-                .call::<(), Nothing>("Plugin.Shutdown", &(), deadline)
+                .call::<(), Nothing>("Plugin.Shutdown", &(), end)
                 .await;
             if let Err(error) = asked {
                 tracing::debug!(error = %error, "plugin's shutdown gave no good answer");
             }
-            if let Err(error) = self.session.quit(Instant::now() + limit).await {
+            if let Err(error) = self.session.quit(end).await {
                 tracing::debug!(error = %error, "plugin did not quit");
             }
             self.stop.cancel();
