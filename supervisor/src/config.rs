@@ -342,7 +342,7 @@ impl Config {
                 why,
             })
         };
-        if !config.listen.ip().is_loopback() && !config.behind_proxy {
+        if !config.listen.ip().to_canonical().is_loopback() && !config.behind_proxy {
             let why = "this version has no TLS: listen on loopback, or set behind-proxy = true";
             return refuse("listen", config.listen.to_string(), why);
         }

@@ -5,9 +5,8 @@ use futures_util::FutureExt as _;
 use http::Response;
 use http_body_util::{BodyExt as _, Full};
 use hyper::body::Body as _;
-use tokio::sync::OwnedSemaphorePermit;
 
-use crate::body::BodyBudget;
+use crate::body::{BodyBudget, Share};
 use crate::refusal::Refusal;
 
 /// Longest answer in bytes that takes no share of the budget: as many connections as there are by
@@ -21,7 +20,7 @@ pub(crate) struct AnswerBudget(BodyBudget);
 /// An answer's bytes and their share, given back when the last of them is written or dropped.
 struct Held {
     bytes: Bytes,
-    _share: OwnedSemaphorePermit,
+    _share: Share,
 }
 
 impl AsRef<[u8]> for Held {

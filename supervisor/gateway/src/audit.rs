@@ -61,7 +61,7 @@ pub enum Decision {
     Allow,
     /// Refused.
     Deny {
-        /// The stable code of the reason, such as `gateway.forbidden`.
+        /// The stable code of the reason, such as `gateway.admin_required`.
         code: &'static str,
     },
 }

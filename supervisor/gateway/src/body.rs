@@ -22,24 +22,62 @@ const DISCARD_LIMIT_BYTES: usize = 8 << 20;
 /// Longest time for that.
 const DISCARD_TIME: Duration = Duration::from_secs(1);
 
-/// Memory for the bodies of all requests together.
+/// Memory for the bodies of all requests together, or a part of it.
 #[derive(Clone, Debug)]
-pub(crate) struct BodyBudget(Arc<Semaphore>);
+pub(crate) struct BodyBudget {
+    units: Arc<Semaphore>,
+    /// What this is a part of.
+    whole: Option<Arc<Semaphore>>,
+}
 
 impl BodyBudget {
     pub(crate) fn new(bytes: usize) -> Self {
         let units = bytes.div_ceil(UNIT_BYTES).min(Semaphore::MAX_PERMITS);
-        Self(Arc::new(Semaphore::new(units)))
+        Self {
+            units: Arc::new(Semaphore::new(units)),
+            whole: None,
+        }
+    }
+
+    /// This many bytes of it: who is held to them leaves the rest to others.
+    pub(crate) fn part(&self, bytes: usize) -> Self {
+        Self {
+            whole: Some(Arc::clone(&self.units)),
+            ..Self::new(bytes)
+        }
     }
 
     /// What this many bytes take of it, where so much is left.
-    pub(crate) fn share(&self, bytes: usize) -> Option<OwnedSemaphorePermit> {
+    pub(crate) fn share(&self, bytes: usize) -> Option<Share> {
         self.units(bytes.div_ceil(UNIT_BYTES))
     }
 
-    fn units(&self, units: usize) -> Option<OwnedSemaphorePermit> {
+    fn units(&self, units: usize) -> Option<Share> {
         let units = u32::try_from(units).ok()?;
-        Arc::clone(&self.0).try_acquire_many_owned(units).ok()
+        let take = |of: &Arc<Semaphore>| Arc::clone(of).try_acquire_many_owned(units).ok();
+        let own = take(&self.units)?;
+        let whole = match &self.whole {
+            Some(whole) => Some(take(whole)?),
+            None => None,
+        };
+        Some(Share { own, whole })
+    }
+}
+
+/// A share of a budget, given back when this goes.
+#[derive(Debug)]
+pub(crate) struct Share {
+    own: OwnedSemaphorePermit,
+    whole: Option<OwnedSemaphorePermit>,
+}
+
+impl Share {
+    /// One of the same budget joins this.
+    fn merge(&mut self, more: Self) {
+        self.own.merge(more.own);
+        if let (Some(whole), Some(more)) = (&mut self.whole, more.whole) {
+            whole.merge(more);
+        }
     }
 }
 
@@ -47,7 +85,7 @@ impl BodyBudget {
 #[derive(Debug, Default)]
 pub(crate) struct WholeBody {
     pub(crate) bytes: Bytes,
-    _share: Option<OwnedSemaphorePermit>,
+    _share: Option<Share>,
 }
 
 /// Reads a body to its end.
@@ -79,7 +117,7 @@ where
 {
     let mut first = Bytes::new();
     let mut rest = BytesMut::new();
-    let mut share: Option<OwnedSemaphorePermit> = None;
+    let mut share: Option<Share> = None;
     let mut length = 0;
     while let Some(frame) = body.frame().await {
         let frame = frame.map_err(|_| Refusal::BodyCut)?;
@@ -113,12 +151,8 @@ where
 }
 
 /// Raises a share of the budget to what this many bytes take.
-fn grow(
-    share: &mut Option<OwnedSemaphorePermit>,
-    bytes: usize,
-    budget: &BodyBudget,
-) -> Result<(), Refusal> {
-    let held = share.as_ref().map_or(0, OwnedSemaphorePermit::num_permits);
+fn grow(share: &mut Option<Share>, bytes: usize, budget: &BodyBudget) -> Result<(), Refusal> {
+    let held = share.as_ref().map_or(0, |share| share.own.num_permits());
     let missing = bytes.div_ceil(UNIT_BYTES).saturating_sub(held);
     if missing == 0 {
         return Ok(());
@@ -208,6 +242,25 @@ mod tests {
         assert!(matches!(two, Err(Refusal::BodyBudget)));
         drop(one);
         assert!(read(&mut chunks(&["a"]), 5, &budget, soon()).await.is_ok());
+    }
+
+    #[tokio::test]
+    async fn who_is_held_to_a_part_leaves_the_rest_to_others() {
+        let budget = BodyBudget::new(2 * UNIT_BYTES);
+        let part = budget.part(UNIT_BYTES);
+        let one = read(&mut chunks(&["a", "b"]), 5, &part, soon())
+            .await
+            .unwrap();
+        let two = read(&mut chunks(&["a"]), 5, &part, soon()).await;
+        assert!(matches!(two, Err(Refusal::BodyBudget)));
+        let other = read(&mut chunks(&["a"]), 5, &budget, soon()).await.unwrap();
+        // And takes nothing that others have.
+        drop(one);
+        let rest = budget.share(UNIT_BYTES).unwrap();
+        assert!(part.share(UNIT_BYTES).is_none());
+        drop((other, rest));
+        assert!(part.share(UNIT_BYTES).is_some());
+        assert!(budget.share(2 * UNIT_BYTES).is_some());
     }
 
     #[tokio::test]

@@ -15,10 +15,11 @@ pub struct GatewayConfig {
     pub behind_proxy: bool,
     /// Largest request body in bytes.
     pub body_limit_bytes: usize,
-    /// Bodies held at once by all requests together, in bytes.
+    /// Bodies held at once by all requests together, in bytes; those without a token may take half of it, or one body
+    /// where that is more. The admin socket has as much for itself.
     pub body_budget_bytes: usize,
     /// Answers of more than 64 KiB that clients have yet to read, held at once by all requests
-    /// together, in bytes. A longer one is never sent.
+    /// together but those to the administration API, in bytes. A longer one is never sent.
     pub answer_budget_bytes: usize,
     /// Largest request head (request line and headers) in bytes, at least 8192.
     pub header_limit_bytes: usize,

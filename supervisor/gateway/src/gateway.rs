@@ -45,6 +45,8 @@ pub struct Gateway {
     control: Arc<dyn Control>,
     audit: Arc<dyn Audit>,
     budget: BodyBudget,
+    /// What of it those may take who have shown no token.
+    anonymous_budget: BodyBudget,
     answers: AnswerBudget,
     admin: axum::Router,
 }
@@ -80,10 +82,13 @@ impl Gateway {
         control: Arc<dyn Control>,
         audit: Arc<dyn Audit>,
     ) -> Self {
+        let budget = BodyBudget::new(config.body_budget_bytes);
+        let anonymous = (config.body_budget_bytes / 2).max(config.body_limit_bytes);
         Self {
-            budget: BodyBudget::new(config.body_budget_bytes),
+            anonymous_budget: budget.part(anonymous),
             answers: AnswerBudget::new(config.answer_budget_bytes),
-            admin: admin::router(Arc::clone(&control), &config),
+            admin: admin::router(Arc::clone(&control), &config, budget.clone()),
+            budget,
             config,
             table,
             tokens,
@@ -220,7 +225,7 @@ impl Gateway {
                 Box::pin(goatflow::disable(&*self.control, &plugin, actor)).await?
             }
             Target::Goatflow(Operation::Call { plugin, function }) => {
-                let whole = self.read(body, &head.headers, deadline).await?;
+                let whole = self.read(body, &head.headers, &actor, deadline).await?;
                 let bytes = whole.bytes.clone();
                 let called =
                     goatflow::call(&*self.control, &plugin, &function, bytes, context, actor);
@@ -234,7 +239,7 @@ impl Gateway {
                     // A body comes as slowly as its client likes, and clients that do not send would
                     // hold every place.
                     drop(place);
-                    let whole = self.read(body, &head.headers, deadline).await?;
+                    let whole = self.read(body, &head.headers, &actor, deadline).await?;
                     (whole, Some(self.place(&entry, &head.method, id, log)?))
                 };
                 let bytes = whole.bytes.clone();
@@ -272,10 +277,15 @@ impl Gateway {
         &self,
         mut body: Incoming,
         headers: &HeaderMap,
+        actor: &Actor,
         deadline: Instant,
     ) -> Result<WholeBody, Refusal> {
         let limit = self.config.body_limit_bytes;
-        let result = body::read(&mut body, limit, &self.budget, deadline.into()).await;
+        let budget = match actor {
+            Actor::Anonymous => &self.anonymous_budget,
+            Actor::User(_) | Actor::Process { .. } => &self.budget,
+        };
+        let result = body::read(&mut body, limit, budget, deadline.into()).await;
         if result.is_err() {
             Box::pin(body::discard(&mut body, headers)).await;
         }

@@ -71,8 +71,9 @@ impl<'a> RequestPath<'a> {
                 decoded: Cow::Owned(decoded),
             }
         };
+        // Those that `%2F` parts from each other too: the plugin sees it decoded.
         if path
-            .canonical
+            .decoded
             .split('/')
             .any(|segment| segment == "." || segment == "..")
         {
@@ -355,6 +356,8 @@ mod tests {
         assert_eq!(canonical(""), Err(PathError::NotAbsolute));
         assert_eq!(canonical("/a/../b"), Err(PathError::DotSegment));
         assert_eq!(canonical("/a/%2e%2E"), Err(PathError::DotSegment));
+        assert_eq!(canonical("/a/x%2F..%2Fb"), Err(PathError::DotSegment));
+        assert_eq!(canonical("/a/%2f."), Err(PathError::DotSegment));
         assert_eq!(canonical("/."), Err(PathError::DotSegment));
         assert_eq!(canonical("/a%00"), Err(PathError::Control));
         assert_eq!(canonical("/a%0d%0aX"), Err(PathError::Control));

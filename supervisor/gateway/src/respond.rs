@@ -17,6 +17,7 @@ use crate::admin::dto::Problem;
 use crate::failure::Failure;
 use crate::plugin::{CallError, PluginResponse};
 use crate::request_id::{RequestId, X_REQUEST_ID};
+use crate::table::{PINFOLD_PREFIX, reserved_prefix};
 
 /// Body of an answer: whole, or the administration API's.
 pub(crate) type AnswerBody = Either<Full<Bytes>, axum::body::Body>;
@@ -57,7 +58,7 @@ pub(crate) enum ErrorForm {
 impl ErrorForm {
     /// The form for a raw path: Pinfold's own API has problems, all else texts.
     pub(crate) fn of(path: &str) -> Self {
-        if path.starts_with("/api/pinfold") {
+        if reserved_prefix(path) == Some(PINFOLD_PREFIX) {
             Self::Problem
         } else {
             Self::Text

@@ -9,7 +9,7 @@ use crate::config::Compat;
 use crate::goatflow;
 use crate::path::{PathError, RequestPath};
 use crate::refusal::Refusal;
-use crate::table::{Found, Matched, Table, reserved_prefix};
+use crate::table::{Found, Matched, PINFOLD_PREFIX, Table, reserved_prefix};
 
 /// Longest request target (path and query) in bytes.
 const TARGET_LIMIT_BYTES: usize = 16 << 10;
@@ -133,8 +133,8 @@ pub(crate) fn route(
 ) -> Result<Target, Refusal> {
     match (reserved_prefix(&path.canonical), compat) {
         (None, _) => plugin(table, method, path),
-        (Some("/api/pinfold"), _) if path.canonical == METRICS => Ok(Target::Metrics),
-        (Some("/api/pinfold"), _) => Ok(Target::Admin),
+        (Some(PINFOLD_PREFIX), _) if path.canonical == METRICS => Ok(Target::Metrics),
+        (Some(PINFOLD_PREFIX), _) => Ok(Target::Admin),
         (Some("/api/v1/plugins"), Compat::Goatflow) => {
             goatflow::route(method, &path.canonical).map(Target::Goatflow)
         }

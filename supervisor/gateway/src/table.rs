@@ -22,9 +22,12 @@ use claims::{Claim, Claims};
 /// The table that the gateway reads and the supervisor swaps.
 pub type Shared = Arc<ArcSwap<Table>>;
 
+/// Where Pinfold's own API is.
+pub(crate) const PINFOLD_PREFIX: &str = "/api/pinfold";
+
 /// Paths below which no plugin is mounted: Pinfold's own, and those that stand for the host.
 pub const RESERVED_PREFIXES: &[&str] = &[
-    "/api/pinfold",
+    PINFOLD_PREFIX,
     "/api/v1/plugins",
     "/healthz",
     "/readyz",

@@ -25,7 +25,7 @@ pub(super) async fn gateway_listener(
             .map_err(begin(format!("listen on {}", config.listen)))?,
     };
     let address = listener.local_addr().map_err(begin("name the listener"))?;
-    if !address.ip().is_loopback() && !config.behind_proxy {
+    if !address.ip().to_canonical().is_loopback() && !config.behind_proxy {
         return Err(RunError::Exposed { address });
     }
     Ok((listener, address))

@@ -10,7 +10,6 @@ use axum::extract::{Path, Query, State};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{delete, get, post};
 use axum::{Extension, Json, Router, middleware};
-use bytes::Bytes;
 use http::header::{CACHE_CONTROL, CONTENT_TYPE};
 use http::{HeaderMap, HeaderValue, StatusCode};
 use pinfold_policy::PluginId;
@@ -25,7 +24,7 @@ use super::problem::{self, ApiError};
 use super::{Control, ControlError};
 use crate::audit::Actor;
 use crate::authenticate::Credential;
-use crate::body::{self, BodyBudget};
+use crate::body::{self, BodyBudget, WholeBody};
 use crate::config::GatewayConfig;
 use crate::request_id::RequestId;
 use crate::{forward, goatflow};
@@ -43,10 +42,14 @@ struct Shared {
 }
 
 /// The router. Requests carry an [`Actor`] and a [`RequestId`] among their extensions.
-pub(crate) fn router(control: Arc<dyn Control>, config: &GatewayConfig) -> Router {
+pub(crate) fn router(
+    control: Arc<dyn Control>,
+    config: &GatewayConfig,
+    budget: BodyBudget,
+) -> Router {
     let shared = Arc::new(Shared {
         control,
-        budget: BodyBudget::new(config.body_budget_bytes),
+        budget,
         body_limit_bytes: config.body_limit_bytes,
         request_time_out: config.request_time_out,
     });
@@ -206,7 +209,8 @@ async fn call(
     let id = plugin_id(&id)?;
     goatflow::check_function(&function)?;
     let deadline = Instant::now() + api.request_time_out;
-    let arguments = goatflow::arguments(api.read(body, &headers, deadline).await?)?;
+    let whole = api.read(body, &headers, deadline).await?;
+    let arguments = goatflow::arguments(whole.bytes.clone())?;
     let context = forward::context(&request_id, &actor, &headers, deadline);
     let result = api
         .control
@@ -271,8 +275,8 @@ async fn set_log_filter(
     body: Body,
 ) -> Answered<Json<LogFilterView>> {
     let deadline = Instant::now() + api.request_time_out;
-    let body = api.read(body, &headers, deadline).await?;
-    let wanted: NewLogFilter = serde_json::from_slice(&body)
+    let whole = api.read(body, &headers, deadline).await?;
+    let wanted: NewLogFilter = serde_json::from_slice(&whole.bytes)
         .map_err(|error| ApiError::invalid(format!("request body: {error}")))?;
     let longest = NewLogFilter::LONGEST.as_secs();
     if wanted
@@ -310,10 +314,9 @@ async fn create_token(
     body: Body,
 ) -> Answered<impl IntoResponse + use<>> {
     let deadline = Instant::now() + api.request_time_out;
-    let body = api.read(body, &headers, deadline).await?;
-    let token: NewToken = serde_json::from_slice(&body)
+    let whole = api.read(body, &headers, deadline).await?;
+    let token: NewToken = serde_json::from_slice(&whole.bytes)
         .map_err(|error| ApiError::invalid(format!("request body: {error}")))?;
-    check(&token)?;
     Ok((
         StatusCode::CREATED,
         Json(api.control.create_token(token, actor).await?),
@@ -336,10 +339,10 @@ impl Shared {
         mut body: Body,
         headers: &HeaderMap,
         deadline: Instant,
-    ) -> Answered<Bytes> {
+    ) -> Answered<WholeBody> {
         let limit = self.body_limit_bytes;
         match body::read(&mut body, limit, &self.budget, deadline.into()).await {
-            Ok(whole) => Ok(whole.bytes),
+            Ok(whole) => Ok(whole),
             Err(refusal) => {
                 body::discard(&mut body, headers).await;
                 Err(refusal.into())
@@ -366,28 +369,6 @@ fn plugin_id(text: &str) -> Answered<PluginId> {
 fn find(control: &dyn Control, id: &PluginId) -> Answered<PluginDetail> {
     let unknown = || ControlError::UnknownPlugin { plugin: id.clone() };
     Ok(control.plugin(id).ok_or_else(unknown)?)
-}
-
-/// Names and roles are printed, compared and stored: short, and without control characters.
-fn check(token: &NewToken) -> Answered<()> {
-    const LIMIT_CHARACTERS: usize = 128;
-    const ROLE_LIMIT: usize = 32;
-    let texts = [("name", &token.name), ("user", &token.user)]
-        .into_iter()
-        .chain(token.roles.iter().map(|role| ("role", role)));
-    for (what, text) in texts {
-        let length = text.chars().count();
-        if length == 0 || length > LIMIT_CHARACTERS || text.chars().any(char::is_control) {
-            return Err(ApiError::invalid(format!(
-                "{what} has {length} characters or a control character: allowed are 1 to \
-                 {LIMIT_CHARACTERS}"
-            )));
-        }
-    }
-    if token.roles.len() > ROLE_LIMIT {
-        return Err(ApiError::invalid(format!("over {ROLE_LIMIT} roles")));
-    }
-    Ok(())
 }
 
 /// What administrators read is stored by no cache.

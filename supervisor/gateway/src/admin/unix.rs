@@ -13,6 +13,7 @@ use tower::ServiceExt as _;
 use super::{Control, router};
 use crate::access_log::AccessLog;
 use crate::audit::Actor;
+use crate::body::BodyBudget;
 use crate::config::GatewayConfig;
 use crate::listen::{Drained, listen};
 use crate::request_id::RequestId;
@@ -25,7 +26,7 @@ pub async fn serve_unix(
     config: &GatewayConfig,
     stop: CancellationToken,
 ) -> Drained {
-    let router = router(control, config);
+    let router = router(control, config, BodyBudget::new(config.body_budget_bytes));
     let answer = move |request: Request<Incoming>, actor: Actor| {
         let router = router.clone();
         async move {
