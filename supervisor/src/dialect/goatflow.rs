@@ -12,6 +12,7 @@ mod first;
 mod host;
 mod instance;
 mod manifest;
+mod permissions;
 mod registration;
 mod reply;
 mod sent;

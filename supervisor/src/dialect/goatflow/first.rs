@@ -14,6 +14,14 @@ pub(super) struct First<T, const N: usize> {
 }
 
 impl<T, const N: usize> First<T, N> {
+    /// The same of other entries.
+    pub(super) fn map<U>(self, other: impl FnMut(T) -> U) -> First<U, N> {
+        First {
+            kept: self.kept.into_iter().map(other).collect(),
+            count: self.count,
+        }
+    }
+
     /// How many entries were read over.
     pub(super) fn dropped(&self) -> usize {
         self.count.saturating_sub(self.kept.len())

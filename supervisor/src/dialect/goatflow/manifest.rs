@@ -1,20 +1,11 @@
 //! `plugin.yaml`: what a goatflow plugin says of itself before it runs.
 
-use pinfold_policy::{
-    Access, ByteSize, DbGrant, HttpGrant, Pattern, Permissions, PluginId, Span, is_unprintable,
-    nearest,
+use pinfold_policy::{ByteSize, Permissions, PluginId, Span, is_unprintable};
+use serde::{Deserialize, Deserializer};
+
+use super::permissions::{
+    AskedPermission, AskedPermissions, PermissionError, WrittenPermission, permissions,
 };
-use serde::Deserialize;
-
-use super::first::First;
-
-/// Most permissions that are asked for, and most scopes of all of them together.
-const PERMISSION_LIMIT: usize = 64;
-const SCOPE_LIMIT: usize = 1024;
-/// Longest scope: a plugin's name, `/` and a function's are the longest that there is to name.
-const SCOPE_LIMIT_BYTES: usize = 320;
-/// Most `*` of a scope: each call is compared with every scope.
-const STAR_LIMIT: usize = 16;
 
 /// Largest manifest read: real ones have a few hundred bytes.
 pub(crate) const MANIFEST_LIMIT_BYTES: usize = 256 * 1024;
@@ -84,77 +75,59 @@ pub(crate) enum ManifestError {
     Permission(#[from] PermissionError),
 }
 
-/// Why an asked permission is refused.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub(crate) enum PermissionError {
-    #[error("permission type {kind:?} is unknown{}", .nearest.map_or(String::new(), |near| format!(", did you mean {near:?}?")))]
-    Kind {
-        kind: String,
-        nearest: Option<&'static str>,
-    },
-    #[error("permission {kind}: access {access:?} is unknown, write read, write or readwrite")]
-    Access { kind: String, access: String },
-    #[error(
-        "{count} permissions with {scopes} scopes in all, at most {PERMISSION_LIMIT} and {SCOPE_LIMIT} are read"
-    )]
-    TooMany { count: usize, scopes: usize },
-    #[error(
-        "permission {kind}: the scope {start:?}… has {bytes} bytes with {stars} *, at most {SCOPE_LIMIT_BYTES} and {STAR_LIMIT} are read"
-    )]
-    Scope {
-        kind: String,
-        /// Its beginning.
-        start: String,
-        bytes: usize,
-        stars: usize,
-    },
-    #[error(
-        "permission {kind}: the scope {scope:?} has control characters, or some that turn the direction of writing"
-    )]
-    Unprintable { kind: String, scope: String },
-}
-
+/// What is written. A key without a value is one that is not there.
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 struct Document {
     name: Option<String>,
+    #[serde(deserialize_with = "or_empty")]
     version: String,
+    #[serde(deserialize_with = "or_empty")]
     runtime: String,
     binary: Option<String>,
-    wasm: Option<String>,
+    #[serde(rename = "wasm")]
+    _wasm: serde::de::IgnoredAny,
+    #[serde(deserialize_with = "or_empty")]
     description: String,
+    #[serde(deserialize_with = "or_empty")]
     author: String,
+    #[serde(deserialize_with = "or_empty")]
     license: String,
-    homepage: String,
-    icon: String,
+    #[serde(rename = "homepage")]
+    _homepage: serde::de::IgnoredAny,
+    #[serde(rename = "icon")]
+    _icon: serde::de::IgnoredAny,
+    #[serde(deserialize_with = "or_empty")]
     resources: ResourceRequest,
-    dependencies: Vec<String>,
+    #[serde(rename = "dependencies")]
+    _dependencies: serde::de::IgnoredAny,
     #[serde(rename = "type")]
     kind: Option<String>,
+    #[serde(deserialize_with = "or_empty")]
     sidecars: Vec<serde::de::IgnoredAny>,
 }
 
-/// The contract's `ResourceRequest`, in a manifest and in a registration alike.
+/// The contract's `ResourceRequest`, as a manifest has it: a key that nobody knows is misspelt there.
 #[derive(Clone, Debug, Default, Deserialize)]
-#[serde(default)]
-pub(crate) struct ResourceRequest {
+#[serde(deny_unknown_fields, default)]
+struct ResourceRequest {
+    #[serde(deserialize_with = "or_empty")]
     memory_mb: i64,
+    #[serde(deserialize_with = "or_empty")]
     call_timeout: String,
+    #[serde(deserialize_with = "or_empty")]
     init_timeout: String,
+    #[serde(deserialize_with = "or_empty")]
     shutdown_timeout: String,
-    permissions: Option<First<AskedPermission, { PERMISSION_LIMIT + 1 }>>,
+    permissions: Option<AskedPermissions<WrittenPermission>>,
     #[serde(rename = "max_file_storage_bytes")]
-    _max_file_storage_bytes: i64,
+    _max_file_storage_bytes: serde::de::IgnoredAny,
 }
 
-/// The contract's `Permission`.
-#[derive(Clone, Debug, Default, Deserialize)]
-#[serde(default)]
-pub(crate) struct AskedPermission {
-    #[serde(rename = "type")]
-    kind: String,
-    access: Option<String>,
-    scope: Option<First<String, { SCOPE_LIMIT + 1 }>>,
+fn or_empty<'de, D: Deserializer<'de>, T: Deserialize<'de> + Default>(
+    deserializer: D,
+) -> Result<T, D::Error> {
+    Option::deserialize(deserializer).map(Option::unwrap_or_default)
 }
 
 impl Manifest {
@@ -163,10 +136,13 @@ impl Manifest {
         Document::read(bytes)?.id()
     }
 
-    /// Reads the manifest of the plugin in directory `directory`.
+    /// Reads the manifest of the plugin in directory `directory`, which is its name where it says none.
     pub(crate) fn parse(bytes: &[u8], directory: &PluginId) -> Result<Self, ManifestError> {
         let document = Document::read(bytes)?;
-        let id = document.id()?;
+        let id = match &document.name {
+            Some(_) => document.id()?,
+            None => directory.clone(),
+        };
         if id != *directory {
             return Err(ManifestError::OtherName {
                 name: id.to_string(),
@@ -197,7 +173,10 @@ impl Manifest {
             });
         }
         let wishes = document.resources.wishes()?;
-        let asked = document.resources.asked()?.unwrap_or_default();
+        let asked = match document.resources.permissions {
+            Some(list) => permissions(&list.map(AskedPermission::from))?,
+            None => Permissions::default(),
+        };
         Ok(Self {
             name: id,
             version: cut(document.version, VERSION_LIMIT_CHARACTERS),
@@ -280,11 +259,6 @@ fn read_yaml(text: &str) -> Result<Document, ManifestError> {
 }
 
 impl ResourceRequest {
-    /// What is asked for; `None` where nothing is said of permissions.
-    pub(crate) fn asked(&self) -> Result<Option<Permissions>, PermissionError> {
-        self.permissions.as_ref().map(permissions).transpose()
-    }
-
     fn wishes(&self) -> Result<Wishes, ManifestError> {
         let span = |key, value: &String| {
             if value.is_empty() {
@@ -316,126 +290,6 @@ impl ResourceRequest {
             init: span("init_timeout", &self.init_timeout)?,
             shutdown: span("shutdown_timeout", &self.shutdown_timeout)?,
         })
-    }
-}
-
-const KINDS: [&str; 9] = [
-    "db",
-    "cache",
-    "http",
-    "email",
-    "config",
-    "plugin_call",
-    "file",
-    "article",
-    "ticket",
-];
-
-/// The contract's list of permissions in our form. Kinds that this host has no service for (`file`,
-/// `article`, `ticket`, `entity`) are read and come to nothing: there is nothing to grant.
-fn permissions(
-    list: &First<AskedPermission, { PERMISSION_LIMIT + 1 }>,
-) -> Result<Permissions, PermissionError> {
-    let scopes = list
-        .kept
-        .iter()
-        .map(|one| one.scope.as_ref().map_or(0, |scope| scope.count))
-        .sum();
-    if list.count > PERMISSION_LIMIT || scopes > SCOPE_LIMIT {
-        return Err(PermissionError::TooMany {
-            count: list.count,
-            scopes,
-        });
-    }
-    let mut asked = Permissions::default();
-    for one in &list.kept {
-        match one.kind.as_str() {
-            "db" => {
-                if let Some(access) = one.access()? {
-                    let (database, tables) = ("main".into(), one.scope()?);
-                    asked.db.push(DbGrant {
-                        database,
-                        tables,
-                        access,
-                        ddl: false,
-                    });
-                }
-            }
-            "cache" => asked.cache = merge(asked.cache, one.access()?),
-            "http" => asked.http.push(HttpGrant {
-                hosts: one.scope()?,
-                methods: Vec::new(),
-                paths: Vec::new(),
-                tunnel: false,
-                addresses: Vec::new(),
-            }),
-            "email" => asked.email.extend(one.scope()?),
-            "config"
-                if one
-                    .access()?
-                    .is_some_and(|access| access.covers(Access::Read)) =>
-            {
-                asked.config.extend(one.scope()?);
-            }
-            "plugin_call" => asked.plugin_call.extend(one.scope()?),
-            "config" | "file" | "article" | "ticket" | "entity" => {}
-            kind => {
-                return Err(PermissionError::Kind {
-                    kind: kind.chars().take(40).collect(),
-                    nearest: nearest(kind, KINDS),
-                });
-            }
-        }
-    }
-    Ok(asked)
-}
-
-impl AskedPermission {
-    /// What it is about; where nothing is written, everything.
-    fn scope(&self) -> Result<Vec<Pattern>, PermissionError> {
-        let pattern = |scope: &String| {
-            let (bytes, stars) = (scope.len(), scope.matches('*').count());
-            if bytes > SCOPE_LIMIT_BYTES || stars > STAR_LIMIT {
-                return Err(PermissionError::Scope {
-                    kind: self.kind.clone(),
-                    start: scope.chars().take(40).collect(),
-                    bytes,
-                    stars,
-                });
-            }
-            if scope.chars().any(is_unprintable) {
-                return Err(PermissionError::Unprintable {
-                    kind: self.kind.clone(),
-                    scope: scope.chars().take(80).collect(),
-                });
-            }
-            Ok(Pattern::new(scope))
-        };
-        match self.scope.as_ref().map(|scope| scope.kept.as_slice()) {
-            None | Some([]) => Ok(vec![Pattern::any()]),
-            Some(scope) => scope.iter().map(pattern).collect(),
-        }
-    }
-
-    /// `None` where it is absent, which for a service that needs one grants nothing.
-    fn access(&self) -> Result<Option<Access>, PermissionError> {
-        match self.access.as_deref() {
-            None | Some("") => Ok(None),
-            Some("read") => Ok(Some(Access::Read)),
-            Some("write") => Ok(Some(Access::Write)),
-            Some("readwrite") => Ok(Some(Access::ReadWrite)),
-            Some(access) => Err(PermissionError::Access {
-                kind: self.kind.clone(),
-                access: access.chars().take(40).collect(),
-            }),
-        }
-    }
-}
-
-fn merge(a: Option<Access>, b: Option<Access>) -> Option<Access> {
-    match (a, b) {
-        (Some(a), Some(b)) if a != b => Some(Access::ReadWrite),
-        (a, b) => a.or(b),
     }
 }
 
@@ -545,6 +399,8 @@ resources:
                 r#"permission db: access "look" is unknown"#,
             ),
             ("version: 1.2.0", "version: [", "line "),
+            ("scope: [items]", "scopes: [items]", "line 12: unknown"),
+            ("memory_mb: 64", "memory: 64", "line 7: unknown"),
         ] {
             assert!(SAMPLE.contains(from), "{from}");
             let error = parse(&SAMPLE.replacen(from, to, 1))
@@ -555,27 +411,23 @@ resources:
                 "{error:?} should start with {text:?}"
             );
         }
-        assert_eq!(parse("runtime: grpc"), Err(ManifestError::NoName));
     }
 
     #[test]
-    fn scopes_are_as_long_as_what_they_can_name() {
-        let with = |scope: &str| parse(&SAMPLE.replace("[items]", &format!("['{scope}']")));
-        let longest = "t".repeat(SCOPE_LIMIT_BYTES - STAR_LIMIT) + &"*".repeat(STAR_LIMIT);
-        assert!(with(&longest).is_ok());
-        for (scope, said) in [
+    fn a_key_without_a_value_is_as_good_as_none() {
+        let blank = parse("runtime: grpc\nname:\nhomepage:\nauthor:\nresources:\nsidecars:\n");
+        let none = parse("runtime: grpc\n");
+        assert_eq!(blank, none);
+        let none = none.unwrap();
+        assert_eq!(
             (
-                "t".repeat(SCOPE_LIMIT_BYTES + 1),
-                "permission db: the scope \"tttt",
+                none.name.as_str(),
+                none.entry.as_str(),
+                none.author.as_str()
             ),
-            ("*a".repeat(STAR_LIMIT + 1), "has 34 bytes with 17 *"),
-        ] {
-            let error = with(&scope).unwrap_err().to_string();
-            assert!(error.contains(said) && error.len() < 200, "{error}");
-        }
-        // What comes to nothing is compared with nothing.
-        let files = "\n    - type: file\n      scope: ['".to_owned() + &"f".repeat(1_000) + "']\n";
-        assert!(parse(&(SAMPLE.trim_end().to_owned() + &files)).is_ok());
+            ("hello", "hello", "")
+        );
+        assert_eq!(Manifest::name(b"runtime: grpc"), Err(ManifestError::NoName));
     }
 
     #[test]

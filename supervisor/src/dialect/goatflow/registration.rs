@@ -1,15 +1,14 @@
 //! What a goatflow plugin registers: the reply to `GKRegister`, as JSON or as a gob struct.
 
-use pinfold_policy::{Middleware, Offer, Permissions, Route, RouteMethod};
+use pinfold_policy::{Middleware, Offer, Permissions, Route, RouteMethod, is_unprintable};
 use serde::Deserialize;
 
 use super::first::First;
-use super::manifest::{
-    PermissionError, ResourceRequest, TEXT_LIMIT_CHARACTERS, VERSION_LIMIT_CHARACTERS, cut,
-};
+use super::manifest::{TEXT_LIMIT_CHARACTERS, VERSION_LIMIT_CHARACTERS, cut};
+use super::permissions::{AskedPermissions, PermissionError, permissions};
 
 /// Most routes of one plugin: bounds the table that every request walks.
-const ROUTE_LIMIT: usize = 1024;
+const ROUTE_LIMIT: usize = pinfold_gateway::ROUTES_PER_PLUGIN_LIMIT;
 /// Most middlewares of one route: two are known.
 const MIDDLEWARE_LIMIT: usize = 16;
 /// Longest name of a handler in bytes: each call carries it.
@@ -30,10 +29,17 @@ pub(crate) struct Registration {
     pub(crate) author: String,
     pub(crate) license: String,
     routes: Option<First<RouteSpec, ROUTE_LIMIT>>,
-    resources: Option<ResourceRequest>,
+    resources: Option<Resources>,
     widgets: Option<Vec<serde::de::IgnoredAny>>,
     jobs: Option<Vec<serde::de::IgnoredAny>>,
     menu_items: Option<Vec<serde::de::IgnoredAny>>,
+}
+
+/// The contract's `ResourceRequest`, of which a registration's permissions are read.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+struct Resources {
+    permissions: Option<AskedPermissions>,
 }
 
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -107,17 +113,16 @@ impl From<GobRegistration> for Registration {
 impl Registration {
     /// What the registration asks for: `None` where it says nothing of permissions.
     pub(crate) fn asked(&self) -> Result<Option<Permissions>, PermissionError> {
-        match &self.resources {
-            Some(request) => request.asked(),
-            None => Ok(None),
-        }
+        let resources = self.resources.as_ref();
+        let list = resources.and_then(|resources| resources.permissions.as_ref());
+        list.map(permissions).transpose()
     }
 
-    /// The version as it may stand in a line: cut, without control characters.
+    /// The version as it may stand in a line: cut, without what is not shown.
     pub(crate) fn version(&self) -> String {
         let shown = self.version.chars().take(VERSION_LIMIT_CHARACTERS);
         shown
-            .map(|c| if c.is_control() { '\u{fffd}' } else { c })
+            .map(|c| if is_unprintable(c) { '\u{fffd}' } else { c })
             .collect()
     }
 
@@ -309,7 +314,7 @@ mod tests {
         );
         let all = registration.offer();
         assert_eq!(all.routes.len(), ROUTE_LIMIT);
-        assert_eq!(all.refused, ["1977 routes: at most 1024 are mounted"]);
+        assert_eq!(all.refused, ["2001 routes: at most 1000 are mounted"]);
         assert!(registration.asked().is_err());
         let long: Registration = serde_json::from_str(&format!(
             r#"{{"resources":{{"permissions":[{{"type":"http","scope":["*.{}"]}}]}}}}"#,
