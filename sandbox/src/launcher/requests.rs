@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::io;
 use std::num::NonZeroU16;
 use std::rc::Rc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use pinfold_policy::{Digest, InstanceId, PluginId};
 use rustix::event::epoll::EventFlags;
@@ -35,6 +35,10 @@ pub(super) const COPIES_LIMIT: usize = 2 * STAGINGS_LIMIT;
 
 /// Most that wait for their turn.
 const STAGINGS_WAITING_LIMIT: usize = 256;
+
+/// How long one of them may wait: as long as pinfoldd waits for an answer. It asks again, and would on a slow disk
+/// have the same directories copied again and again for nobody.
+const STAGING_WAIT_LIMIT: Duration = Duration::from_secs(60);
 
 /// Most requests that wait for one probe.
 const PROBES_WAITING_LIMIT: usize = 64;
@@ -259,12 +263,27 @@ impl Launcher {
             self.start_staging(id, &plugin)?;
             return Ok(None);
         }
+        self.refuse_overdue();
         if self.stagings_waiting.len() >= STAGINGS_WAITING_LIMIT {
             let message = format!("{STAGINGS_WAITING_LIMIT} directories wait to be staged already");
             return Err(failure::new(FailureKind::Host, message));
         }
-        self.stagings_waiting.push_back((id, plugin));
+        self.stagings_waiting
+            .push_back((Instant::now(), id, plugin));
         Ok(None)
+    }
+
+    /// Refuses those that have waited so long that nobody waits for their answer.
+    fn refuse_overdue(&mut self) {
+        let is_overdue = |since: &Instant| since.elapsed() >= STAGING_WAIT_LIMIT;
+        while let Some((_, id, plugin)) = self
+            .stagings_waiting
+            .pop_front_if(|(since, ..)| is_overdue(since))
+        {
+            let message = format!("{plugin} has waited to be staged for {STAGING_WAIT_LIMIT:?}");
+            let failure = failure::new(FailureKind::Host, message);
+            self.outbox.reply(id, Err(failure));
+        }
     }
 
     fn start_staging(&mut self, id: RequestId, plugin: &PluginId) -> Result<(), Failure> {
@@ -358,8 +377,9 @@ impl Launcher {
 
     /// Starts those that wait, as far as there is room.
     fn next_staging(&mut self) {
+        self.refuse_overdue();
         while self.stagings.len() < STAGINGS_LIMIT {
-            let Some((id, plugin)) = self.stagings_waiting.pop_front() else {
+            let Some((_, id, plugin)) = self.stagings_waiting.pop_front() else {
                 return;
             };
             if let Err(failure) = self.start_staging(id, &plugin) {
@@ -546,7 +566,7 @@ impl Launcher {
     fn stats(&mut self, id: InstanceId) -> Result<Reply, Failure> {
         let instance = &*self.of_daemon(id)?;
         let stats = instance.leaf.stats();
-        let micros = |time: Option<std::time::Duration>| {
+        let micros = |time: Option<Duration>| {
             time.map(|time| u64::try_from(time.as_micros()).unwrap_or(u64::MAX))
         };
         Ok(Reply::Stats(Stats {

@@ -52,7 +52,7 @@ pub(super) struct Launcher {
     pub(super) findings: Findings,
     pub(super) shelf: Shelf,
     pub(super) stagings: BTreeMap<u32, (RequestId, Staging)>,
-    pub(super) stagings_waiting: VecDeque<(RequestId, PluginId)>,
+    pub(super) stagings_waiting: VecDeque<(Instant, RequestId, PluginId)>,
     pub(super) copies_given_up: GivenUp,
     pub(super) next_staging: u32,
     pub(super) countings: BTreeMap<u32, Counting>,
