@@ -32,7 +32,7 @@ use crate::dialect::{self, Dialect, Started};
 use crate::discovery::Fault;
 use crate::events::Events;
 use crate::launcher::Launcher;
-use crate::lifecycle::{Command, Handle, Turns};
+use crate::lifecycle::{Command, END_BEYOND_TIMEOUTS, Handle, Turns};
 use crate::logs::Logs;
 use crate::meters::Meters;
 use crate::state::Snapshot;
@@ -209,14 +209,15 @@ impl Catalogue {
         self.plugins().values().map(Handle::snapshot).collect()
     }
 
-    /// How long the end of every plugin may take by their policies: calls under way, and then each
-    /// plugin's own end, all of them at the same time.
+    /// How long the end of every plugin may take by their policies: calls under way, then each
+    /// plugin's own end and that of its jail, all of them at the same time.
     pub(crate) fn longest_end(&self) -> Duration {
         let plugins = self.snapshots().into_iter();
         let ends = plugins.filter_map(|plugin| {
             let times = &plugin.policy.as_ref()?.timeouts;
             let end = times.call.0.saturating_add(times.shutdown.0);
-            Some(end.saturating_add(times.quit.0))
+            let end = end.saturating_add(times.quit.0);
+            Some(end.saturating_add(END_BEYOND_TIMEOUTS))
         });
         ends.max().unwrap_or_default()
     }

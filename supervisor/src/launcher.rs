@@ -7,6 +7,8 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use futures_util::StreamExt as _;
+use futures_util::stream::FuturesUnordered;
 use nix::sys::socket::{Shutdown, shutdown};
 use pinfold_policy::{Digest, InstanceId, PluginId};
 use pinfold_sandbox::client::{Client, ClientError};
@@ -125,12 +127,19 @@ impl Launcher {
 
     /// Receives until the launcher is gone, and says why it is.
     pub(crate) async fn receive(&self) -> ClientError {
+        let mut abandoned = FuturesUnordered::new();
         let error = loop {
             let received = self
                 .socket
                 .async_io(Interest::READABLE, |socket| would_block(socket.0.receive()));
-            match received.await {
-                Ok(Ok(incoming)) => self.take(incoming),
+            let received = tokio::select! {
+                received = received => received,
+                Some(()) = abandoned.next() => continue,
+            };
+            match received {
+                Ok(Ok(incoming)) => {
+                    abandoned.extend(self.take(incoming).map(|instance| self.abandon(instance)))
+                }
                 Ok(Err(error @ (ClientError::Packet(_) | ClientError::Truncated))) => {
                     tracing::warn!(error = %crate::chain::Chain(&error), "launcher packet dropped");
                 }
@@ -154,7 +163,8 @@ impl Launcher {
         error
     }
 
-    fn take(&self, incoming: Incoming) {
+    /// Hands on what came. Gives an instance that nobody waits for.
+    fn take(&self, incoming: Incoming) -> Option<InstanceId> {
         match incoming {
             Incoming::Reply { id, result } => {
                 let mut state = self.state();
@@ -169,9 +179,7 @@ impl Launcher {
                     Some(waiting) => waiting.send(answer).err(),
                     None => Some(answer),
                 };
-                if let Some(instance) = unclaimed.as_deref().and_then(begun) {
-                    self.abandon(instance);
-                }
+                return unclaimed.as_deref().and_then(begun);
             }
             Incoming::Event(Event::Exited { instance, cause }) => {
                 if let Some(exit) = self.state().exits.get(&instance) {
@@ -186,17 +194,18 @@ impl Launcher {
             }
             Incoming::Event(_) => {}
         }
+        None
     }
 
     /// Ends an instance that nobody waits for any more.
-    fn abandon(&self, instance: InstanceId) {
+    async fn abandon(&self, instance: InstanceId) {
         tracing::warn!(plugin.instance = %instance, "started instance was not waited for, ending it");
-        let id = self.next.fetch_add(1, Ordering::Relaxed);
+        self.forget(instance);
         let kill = Request::Kill {
             instance,
             how: KillHow::Kill,
         };
-        if let Err(error) = self.socket.get_ref().0.send(id, &kill) {
+        if let Err(error) = self.ask(kill).await {
             tracing::error!(plugin.instance = %instance, error = %crate::chain::Chain(&error), "instance not ended");
         }
     }

@@ -48,6 +48,7 @@ use crate::state::Snapshot;
 
 pub(crate) use attempt::Trigger;
 pub(crate) use commands::{Command, Handle};
+pub(crate) use shared::END_BEYOND_TIMEOUTS;
 pub(crate) use turns::Turns;
 
 use attempt::{Files, Outcome};

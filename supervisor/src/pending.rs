@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 
 use chrono::{DateTime, Utc};
 use pinfold_gateway::admin::dto::{Because, RecordId};
-use pinfold_policy::PluginId;
+use pinfold_policy::{PluginId, is_unprintable};
 use rustix::fs::{Dir, Mode, OFlags};
 use serde::{Deserialize, Serialize};
 
@@ -253,22 +253,19 @@ fn parse(bytes: &[u8], path: &Path) -> Result<PendingRecord, PendingError> {
     if !ACTIONS.contains(&record.action.as_str()) {
         return refuse("this action is told in no such way");
     }
-    let is_plain = |text: &String| text.len() <= TEXT_LIMIT_BYTES && !has_control(text);
+    let is_plain =
+        |text: &String| text.len() <= TEXT_LIMIT_BYTES && !text.chars().any(is_unprintable);
     if ![&record.actor, &record.subject].into_iter().all(is_plain) {
         return refuse("actor or subject is too long, or has a control character");
     }
     Ok(record)
 }
 
-fn has_control(text: &str) -> bool {
-    text.chars().any(char::is_control)
-}
-
 /// A text as it may stand in a record: bounded, on one line.
 pub(crate) fn recordable(text: &str) -> String {
     let mut plain = String::new();
     for character in text.chars() {
-        let character = if character.is_control() {
+        let character = if is_unprintable(character) {
             '\u{fffd}'
         } else {
             character

@@ -37,6 +37,11 @@ const WATCHER: &str = "notify";
 /// filter that does not name it, whatever else it leaves out, lets them through.
 const AUDIT: &str = "pinfold::audit";
 
+/// What the journal takes for the priority of a line on standard error (sd-daemon(3)). It limits the lines of a
+/// service by groups of priorities: those of the access log, of which clients can cause any number, are not to keep out
+/// the audit trail's.
+const DEBUG: &str = "<7>";
+
 /// A log that is written, whose filter can be changed.
 #[derive(Clone, Debug)]
 pub struct LogControl(reload::Handle<EnvFilter, Registry>);
@@ -61,18 +66,18 @@ pub(crate) fn start(filter: &str, format: LogFormat) -> Result<LogControl, Filte
     let (filter, handle) = reload::Layer::new(parse(filter)?);
     let registry = tracing_subscriber::registry().with(filter);
     match format {
-        LogFormat::Text => registry.with(text()).init(),
-        LogFormat::Json => registry.with(text().json()).init(),
+        LogFormat::Text => registry.with(text("")).init(),
+        LogFormat::Json => registry.with(text("").json()).init(),
         LogFormat::Journal => match Journal::open() {
             Ok(journal) => {
                 let waits = filter_fn(lines::may_wait as fn(&Metadata<'_>) -> bool);
                 registry
                     .with(journal.with_filter(waits.clone().not()))
-                    .with(text().without_time().with_filter(waits))
+                    .with(text(DEBUG).without_time().with_filter(waits))
                     .init();
             }
             Err(error) => {
-                registry.with(text()).init();
+                registry.with(text("")).init();
                 tracing::warn!(%error, "no journal, logging to standard error");
             }
         },
@@ -82,9 +87,9 @@ pub(crate) fn start(filter: &str, format: LogFormat) -> Result<LogControl, Filte
 
 type TextLayer<S> = fmt::Layer<S, fmt::format::DefaultFields, fmt::format::Format, Lines>;
 
-fn text<S: Subscriber + for<'a> LookupSpan<'a>>() -> TextLayer<S> {
+fn text<S: Subscriber + for<'a> LookupSpan<'a>>(prefix: &'static str) -> TextLayer<S> {
     fmt::layer()
-        .with_writer(Lines)
+        .with_writer(Lines { prefix })
         .with_ansi(std::io::stderr().is_terminal())
 }
 
@@ -94,7 +99,7 @@ fn parse(filter: &str) -> Result<EnvFilter, FilterError> {
         source,
     };
     let mut parsed = EnvFilter::builder().parse(filter).map_err(failed)?;
-    if !filter.contains(WATCHER) {
+    if !names(filter, WATCHER) {
         let quieter = format!("{WATCHER}=error").parse().map_err(failed)?;
         parsed = parsed.add_directive(quieter);
     }

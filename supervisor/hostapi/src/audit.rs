@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::Duration;
 
-use pinfold_policy::{Generation, PluginId};
+use pinfold_policy::{Generation, PluginId, is_unprintable};
 
 use crate::HostError;
 use crate::http::REDIRECT_LIMIT;
@@ -104,7 +104,7 @@ pub(crate) fn recordable(text: &str) -> Cow<'_, str> {
     let mut out: String = text
         .chars()
         .take(RECORDED_CHARACTERS)
-        .map(|c| if c.is_control() { '\u{fffd}' } else { c })
+        .map(|c| if is_unprintable(c) { '\u{fffd}' } else { c })
         .collect();
     if text.chars().nth(RECORDED_CHARACTERS).is_some() {
         out.push('…');

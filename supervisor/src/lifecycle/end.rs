@@ -11,7 +11,7 @@ use crate::chain::Chain;
 
 /// How much longer than a call may take whoever makes it can hold the instance: the gateway gives
 /// up calls a moment after their deadline.
-const HOLD_GRACE: Duration = Duration::from_secs(1);
+pub(super) const HOLD_GRACE: Duration = Duration::from_secs(1);
 
 /// What an ending came to.
 pub(super) enum Ending {

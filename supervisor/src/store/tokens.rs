@@ -145,17 +145,23 @@ impl Store {
         let mut transaction = self.begin(operation).await?;
         let mut told = Vec::with_capacity(over.len());
         for id in &over {
-            sqlx::query("UPDATE token SET revoked = expires WHERE id = ? AND revoked IS NULL")
-                .bind(id)
-                .execute(&mut *transaction)
-                .await
-                .map_err(failed(operation))?;
+            let ended =
+                sqlx::query("UPDATE token SET revoked = expires WHERE id = ? AND revoked IS NULL")
+                    .bind(id)
+                    .execute(&mut *transaction)
+                    .await
+                    .map_err(failed(operation))?;
+            // Revoked meanwhile, and recorded so.
+            if ended.rows_affected() == 0 {
+                continue;
+            }
             let entry = Entry::of_daemon("token.expire", id.clone());
             told.push(audit::insert(&mut transaction, &entry).await?);
         }
         transaction.commit().await.map_err(failed(operation))?;
+        let count = told.len() as u64;
         told.into_iter().for_each(audit::Told::tell);
-        Ok(over.len() as u64)
+        Ok(count)
     }
 
     /// Removes a token by its name, so that the name can be given anew.

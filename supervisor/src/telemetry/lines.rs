@@ -45,15 +45,17 @@ impl State {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn add(&self, line: &[u8]) {
+    /// Has a line wait, which is what is written here one after the other.
+    fn add(&self, line: [&[u8]; 2]) {
         let mut waiting = self.waiting();
         let before = waiting.len();
-        if before + line.len() > LIMIT_BYTES {
+        if before + line[0].len() + line[1].len() > LIMIT_BYTES {
             drop(waiting);
             self.write(line);
             return;
         }
-        waiting.extend_from_slice(line);
+        waiting.extend_from_slice(line[0]);
+        waiting.extend_from_slice(line[1]);
         let after = waiting.len();
         drop(waiting);
         if before == 0 {
@@ -65,11 +67,12 @@ impl State {
     }
 
     /// Writes what waits, and then `line`.
-    fn write(&self, line: &[u8]) {
+    fn write(&self, line: [&[u8]; 2]) {
         let _writing = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
-        let waiting = std::mem::take(&mut *self.waiting());
+        let mut waiting = std::mem::take(&mut *self.waiting());
+        waiting.extend_from_slice(line[0]);
         put(&waiting);
-        put(line);
+        put(line[1]);
     }
 
     /// Writes what waits, again and again until nobody is to.
@@ -85,10 +88,12 @@ impl State {
             };
             let waited = self.enough.wait_timeout_while(waiting, DELAY, few);
             drop(waited.unwrap_or_else(PoisonError::into_inner));
-            self.write(b"");
+            self.write(NOTHING);
         }
     }
 }
+
+const NOTHING: [&[u8]; 2] = [b"", b""];
 
 /// A log that nobody takes any longer is no reason to fail.
 fn put(bytes: &[u8]) {
@@ -104,11 +109,15 @@ pub(super) fn may_wait(about: &Metadata<'_>) -> bool {
 
 /// Where `tracing` writes.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Lines;
+pub(super) struct Lines {
+    /// What each line begins with.
+    pub(super) prefix: &'static str,
+}
 
 /// One line.
 #[derive(Debug)]
 pub(super) struct Line {
+    prefix: &'static str,
     may_wait: bool,
 }
 
@@ -116,11 +125,15 @@ impl<'a> MakeWriter<'a> for Lines {
     type Writer = Line;
 
     fn make_writer(&'a self) -> Line {
-        Line { may_wait: false }
+        Line {
+            prefix: self.prefix,
+            may_wait: false,
+        }
     }
 
     fn make_writer_for(&'a self, about: &Metadata<'_>) -> Line {
         Line {
+            prefix: self.prefix,
             may_wait: may_wait(about) && LINES.together.load(Ordering::Acquire),
         }
     }
@@ -128,10 +141,11 @@ impl<'a> MakeWriter<'a> for Lines {
 
 impl Write for Line {
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+        let whole = [self.prefix.as_bytes(), line];
         if self.may_wait {
-            LINES.add(line);
+            LINES.add(whole);
         } else {
-            LINES.write(line);
+            LINES.write(whole);
         }
         Ok(line.len())
     }
@@ -185,6 +199,6 @@ impl Drop for Together {
         if let Some(thread) = self.thread.take() {
             thread.join().unwrap_or_default();
         }
-        LINES.write(b"");
+        LINES.write(NOTHING);
     }
 }
