@@ -4,7 +4,7 @@
 //! A file of the installation or a directory of it is an [`Area`], a name of its own in the archive.
 //! The last entry is the [`manifest`], with the digest, owner and mode of every other: an archive that
 //! was cut off has none. Writing is [`write`], unpacking and comparing [`read`], what was unpacked [`unpacked`], the change of old for
-//! new [`put`].
+//! new [`put`], and where there can be none [`mounted`].
 
 pub(super) mod areas;
 mod budget;
@@ -12,6 +12,7 @@ mod content;
 pub(super) mod error;
 pub(super) mod locks;
 pub(super) mod manifest;
+pub(super) mod mounted;
 pub(super) mod owners;
 mod private;
 pub(super) mod put;

@@ -73,6 +73,8 @@ pub(in crate::cli) enum ArchiveError {
         theirs: String,
         ours: String,
     },
+    #[error("{path} is a mount point, and what is restored cannot take its place")]
+    Mounted { path: PathBuf },
     #[error("{who} runs on {path}")]
     Running { who: &'static str, path: PathBuf },
     #[error("{path} is no place where a database is verified: others could change it meanwhile")]
@@ -194,6 +196,13 @@ impl From<ArchiveError> for Failure {
             E::OtherPlaces { .. } => (
                 Exit::Config,
                 Some("nothing was changed: make both the same, or keep this installation's with --keep-configuration".into()),
+            ),
+            E::Mounted { path } => (
+                Exit::CannotCreate,
+                Some(format!(
+                    "nothing was changed: unmount it (umount {}), restore, and copy what is there then to the file system that was mounted",
+                    shell_word(path)
+                )),
             ),
             E::Running { .. } => (
                 Exit::Temporary,

@@ -62,6 +62,20 @@ pub(in crate::cli) fn databases(path: &Path) -> Result<Databases, ArchiveError> 
     Ok(Databases::new())
 }
 
+/// Whether an archive has an entry of this name. What is no archive has none: it is [`unpack`]'s to tell.
+pub(super) fn has(path: &Path, name: &str) -> Result<bool, ArchiveError> {
+    let opened = File::open(path).map_err(file("open", path))?;
+    let mut archive = Archive::new(opened);
+    let Ok(entries) = archive.entries_with_seek() else {
+        return Ok(false);
+    };
+    let mut whole = entries.raw(true).map_while(Result::ok);
+    Ok(whole.any(|entry| {
+        let own = entry.path_bytes();
+        own.strip_suffix(b"/").unwrap_or(&own) == name.as_bytes()
+    }))
+}
+
 /// Reads an archive as [`unpack`] does, and compares it with the manifest that was written, whose text has this
 /// digest: it is not taken into memory again. Unpacks nothing.
 pub(super) fn check(

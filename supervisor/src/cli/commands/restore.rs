@@ -18,6 +18,7 @@ use crate::cli::archive::areas::{self, Area, DAEMON_CONFIG, IDS, KEYS, LAUNCHER_
 use crate::cli::archive::error::{ArchiveError, file};
 use crate::cli::archive::locks::Locks;
 use crate::cli::archive::manifest::Incomplete;
+use crate::cli::archive::mounted;
 use crate::cli::archive::put::{self, Replaced};
 use crate::cli::archive::read;
 use crate::cli::archive::unpacked::Unpacked;
@@ -59,15 +60,16 @@ pub(super) async fn run(context: &Context, arguments: &RestoreArguments) -> Resu
         false => read::databases(&arguments.file)?,
     };
     let areas = areas::all(&context.place, config, &databases)?;
+    let is_kept = |area: &Area| {
+        let has_ids = area.name == IDS && area.path.exists();
+        has_ids || (arguments.keep_configuration && area.is_configuration())
+    };
+    mounted::refuse(&arguments.file, areas.iter().filter(|area| !is_kept(area)))?;
     let mut unpacked = read::unpack(&arguments.file, &areas)?;
     if !arguments.keep_configuration {
         configuration(&unpacked, config)?;
     }
     verify::databases(&unpacked).await?;
-    let is_kept = |area: &Area| {
-        let has_ids = area.name == IDS && area.path.exists();
-        has_ids || (arguments.keep_configuration && area.is_configuration())
-    };
     let mut restored = Restored {
         version: unpacked.manifest.version.clone(),
         created: unpacked.manifest.created.clone(),
