@@ -345,7 +345,8 @@ pub enum ExitCause {
     Code(i32),
     /// A signal that nobody of ours sent.
     Signal(i32),
-    /// It met its memory limit.
+    /// The kernel killed it for want of memory: its own limit was met, or that of a group above its
+    /// own, or the machine had none left. Which of them is not told.
     OutOfMemory,
     /// It made a system call that its profile kills for: which, where that was told.
     SyscallRefused(Option<RefusedCall>),

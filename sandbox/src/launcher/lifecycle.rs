@@ -106,7 +106,9 @@ impl Launcher {
         let failure = match self.instances.get(&id).and_then(|one| one.leaf.oom_kills()) {
             Some(kills) if kills > 0 => failure::with_hint(
                 failure,
-                "it met its memory limit while it started: limits.memory is too small",
+                "it was killed for want of memory while it started: limits.memory of its policy was \
+                 met, or pinfold.slice's limit, or the machine had none left; \
+                 `journalctl -k -g oom-kill` says which",
             ),
             _ => failure,
         };

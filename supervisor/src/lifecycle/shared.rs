@@ -9,6 +9,7 @@ use pinfold_policy::{Generation, InstanceId, PluginId};
 use pinfold_sandbox::protocol::{ExitCause, KillHow, Request};
 use tokio::sync::watch;
 
+use super::end::HOLD_GRACE;
 use super::inherited::Inherited;
 use crate::catalogue::Catalogue;
 use crate::chain::Chain;
@@ -21,6 +22,10 @@ use crate::store::audit::{Entry, PLUGIN_END, instance};
 const TERMINATE_LIMIT: Duration = Duration::from_secs(2);
 /// How long the launcher may take to report the end of a jail that was killed.
 const KILL_LIMIT: Duration = Duration::from_secs(10);
+/// What the end of a plugin may take beyond its policy's timeouts.
+pub(crate) const END_BEYOND_TIMEOUTS: Duration = HOLD_GRACE
+    .saturating_add(TERMINATE_LIMIT)
+    .saturating_add(KILL_LIMIT);
 
 /// A plugin, and where what happens to it is told.
 pub(super) struct Shared {
@@ -118,7 +123,7 @@ impl Shared {
             ExitCause::OutOfMemory => tracing::warn!(
                 plugin.id = %self.plugin,
                 plugin.generation = generation.0,
-                "plugin met its memory limit"
+                "plugin killed for want of memory"
             ),
             _ => {}
         }

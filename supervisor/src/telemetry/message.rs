@@ -48,7 +48,7 @@ pub(crate) const MESSAGES: &[Message] = &[
         id: "bf66b22479d44a3aa73fcb7376595bcc",
     },
     Message {
-        text: "plugin met its memory limit",
+        text: "plugin killed for want of memory",
         id: "38f1f66bd31e4128bd38011696ffa5e7",
     },
     Message {
