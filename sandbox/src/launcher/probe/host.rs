@@ -171,7 +171,8 @@ mod tests {
 #
 # They hold for the whole machine: read them first. A line whose value is higher here already is to be
 # taken out, for higher is stricter (but of kernel.unprivileged_bpf_disabled, where 1 stays until the next
-# boot, and 2 can be taken back). What this kernel does not have is passed over.
+# boot, and 2 can be taken back; and of vm.unprivileged_userfaultfd and dev.tty.legacy_tiocsti, where lower
+# is stricter: those stay). What this kernel does not have is passed over.
 ";
 
     /// Where the file has more than the least: it is not to lower what distributions set by themselves.
