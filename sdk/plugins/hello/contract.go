@@ -94,7 +94,7 @@ func (s *server) GKRegister(_ any, reply *[]byte) error {
 
 func (s *server) Init(req InitRequest, _ *any) error {
 	if req.HostAPIID == 0 {
-		return errors.New("hello needs a host to call, and was given none")
+		return errors.New(name + " needs a host to call, and was given none")
 	}
 	conn, err := s.broker.Dial(req.HostAPIID)
 	if err != nil {
@@ -125,7 +125,7 @@ func (h *host) call(token, method string, args, reply any) error {
 		return err
 	}
 	var resp HostResponse
-	req := HostRequest{Method: method, Args: text, CallerPlugin: "hello", CallToken: token}
+	req := HostRequest{Method: method, Args: text, CallerPlugin: name, CallToken: token}
 	if err := h.rpc.Call("Plugin.Call", req, &resp); err != nil {
 		return fmt.Errorf("host rpc: %w", err)
 	}

@@ -5,19 +5,23 @@ import (
 	"fmt"
 	"strconv"
 	"sync"
+	"sync/atomic"
 )
+
+// name is the plugin's: the same here, in plugin.yaml, and of its folder and its program.
+const name = "hello"
 
 // hello is the plugin itself. The host calls it from many goroutines at once.
 type hello struct {
-	host *host
+	host atomic.Pointer[host]
 
 	counting sync.Mutex // reading and writing back the counter is two calls
 }
 
 func (p *hello) register() registration {
-	const base = "/api/plugins/hello"
+	const base = "/api/plugins/" + name
 	return registration{
-		Name:        "hello",
+		Name:        name,
 		Version:     "1.0.0",
 		Description: "Reads a table through the broker, counts in the cache, greets.",
 		Author:      "The Pinfold authors",
@@ -38,10 +42,12 @@ func (p *hello) register() registration {
 	}
 }
 
-// init is called once, before any other call. The host can be asked from here on.
+// init is called before any other call, and the host can be asked from here on. A host that was
+// restarted may take the process over: it calls init again, while calls that it made before may
+// still be under way.
 func (p *hello) init(h *host, config map[string]string) error {
-	p.host = h
-	h.log("", "info", "hello is ready", map[string]any{"host_version": config["host_version"]})
+	p.host.Store(h)
+	h.log("", "info", name+" is ready", map[string]any{"host_version": config["host_version"]})
 	return nil
 }
 
@@ -61,7 +67,7 @@ func (p *hello) call(function string, args json.RawMessage, token string) (json.
 }
 
 func (p *hello) items(token string) (json.RawMessage, error) {
-	rows, err := p.host.query(token, "SELECT id, name, price FROM items ORDER BY id")
+	rows, err := p.host.Load().query(token, "SELECT id, name, price FROM items ORDER BY id")
 	if err != nil {
 		return nil, err
 	}
@@ -85,7 +91,8 @@ func (p *hello) count(token string) (json.RawMessage, error) {
 	const key, seconds = "counter", 3600
 	p.counting.Lock()
 	defer p.counting.Unlock()
-	value, found, err := p.host.cacheGet(token, key)
+	h := p.host.Load()
+	value, found, err := h.cacheGet(token, key)
 	if err != nil {
 		return nil, err
 	}
@@ -96,9 +103,9 @@ func (p *hello) count(token string) (json.RawMessage, error) {
 		}
 	}
 	count++
-	if err := p.host.cacheSet(token, key, []byte(strconv.Itoa(count)), seconds); err != nil {
+	if err := h.cacheSet(token, key, []byte(strconv.Itoa(count)), seconds); err != nil {
 		return nil, err
 	}
-	p.host.log(token, "debug", "counted", map[string]any{"count": count})
+	h.log(token, "debug", "counted", map[string]any{"count": count})
 	return json.Marshal(map[string]int{"count": count})
 }
