@@ -5,7 +5,7 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::process::Stdio;
 
-use pinfold_tests::wait_for;
+use pinfold_tests::{deadline, wait_for};
 use serde_json::{Value, json};
 
 use super::command_line::{command, pinfold, printed};
@@ -26,10 +26,15 @@ cache = 'readwrite'
 config = ['app.*']
 ";
 
+fn policy() -> String {
+    let (handshake, call) = (deadline(10), deadline(30));
+    format!("{POLICY}[timeouts]\nhandshake = '{handshake}'\ncall = '{call}'\n")
+}
+
 fn daemon() -> Daemon {
     let daemon = Setup::new()
         .plugin("p", "goatflow-g4")
-        .file("etc/policy.d/p.toml", POLICY)
+        .file("etc/policy.d/p.toml", &policy())
         .start();
     daemon.ready("p");
     daemon
@@ -89,7 +94,7 @@ fn what_a_run_needed_is_proposed_and_is_enough_and_no_more_than_that() {
     // The plugin runs on, unwatched, under the policy that it had, which nobody has written to.
     assert_eq!(daemon.ready("p")["watched_until"], Value::Null);
     let now = fs::read_to_string(policies.join("p.toml")).unwrap();
-    assert_eq!(now, POLICY);
+    assert_eq!(now, policy());
     assert_eq!(fs::read_dir(&policies).unwrap().count(), 1);
     let orders = fs::read_dir(base.join("launcher/watch")).unwrap();
     assert_eq!(orders.count(), 0, "orders and records are gone");

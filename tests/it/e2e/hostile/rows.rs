@@ -14,6 +14,8 @@ pub(super) struct Row {
     pub(super) is_well_after: bool,
     /// Whether it has much memory and a long deadline.
     pub(super) is_roomy: bool,
+    /// Whether it misbehaves by doing much in little time.
+    pub(super) is_fast: bool,
 }
 
 /// When it misbehaves.
@@ -45,6 +47,13 @@ impl Row {
             ..self
         }
     }
+
+    const fn fast(self) -> Self {
+        Self {
+            is_fast: true,
+            ..self
+        }
+    }
 }
 
 const fn row(kind: &'static str, name: &'static str, what: What, told: &'static str) -> Row {
@@ -55,6 +64,7 @@ const fn row(kind: &'static str, name: &'static str, what: What, told: &'static 
         told,
         is_well_after: false,
         is_roomy: false,
+        is_fast: false,
     }
 }
 
@@ -220,7 +230,9 @@ pub(super) const ROWS: &[Row] = &[
     row("gob", "register-deep", Start, "not the JSON expected"),
     row("gob", "register-binary", Start, "not the JSON expected"),
     row("register", "text-register", Start, "not the JSON expected"),
-    row("register", "big-register", Start, "register failed").roomy(),
+    row("register", "big-register", Start, "register failed")
+        .roomy()
+        .fast(),
     row(
         "register",
         "hang-register",
@@ -246,7 +258,9 @@ pub(super) const ROWS: &[Row] = &[
     row("reply", "reply-wrong-number", Call, "call.deadline").well_after(),
     row("reply", "reply-twice", Call, "go: 200 \"good\"").well_after(),
     row("reply", "reply-swapped", Calls, "go: 200 [1] go: 200 [2]").well_after(),
-    row("reply", "reply-huge", Call, "exceeds the limit of").roomy(),
+    row("reply", "reply-huge", Call, "call.too_large")
+        .well_after()
+        .roomy(),
     row(
         "reply",
         "reply-cut",
@@ -268,14 +282,16 @@ pub(super) const ROWS: &[Row] = &[
     .well_after(),
     row("host call", "host-flood", Call, "cache rate limit exceeded")
         .well_after()
-        .roomy(),
+        .roomy()
+        .fast(),
     row("host call", "host-unread", Call, "call.deadline"),
     row(
         "host call",
         "host-giant",
         Call,
-        "its host calls ended: unreadable message: message of",
+        "exceeds the limit of 16777216",
     )
+    .well_after()
     .roomy(),
     row(
         "host call",
@@ -307,7 +323,8 @@ pub(super) const ROWS: &[Row] = &[
         "records dropped",
     )
     .well_after()
-    .roomy(),
+    .roomy()
+    .fast(),
     row(
         "output",
         "stderr-flood",
@@ -315,7 +332,8 @@ pub(super) const ROWS: &[Row] = &[
         "records dropped",
     )
     .well_after()
-    .roomy(),
+    .roomy()
+    .fast(),
     row(
         "output",
         "stdout-unended",
@@ -331,7 +349,8 @@ pub(super) const ROWS: &[Row] = &[
         "records dropped",
     )
     .well_after()
-    .roomy(),
+    .roomy()
+    .fast(),
     row(
         "output",
         "session-unended",
