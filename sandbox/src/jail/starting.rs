@@ -104,12 +104,6 @@ impl Starting {
         self.deadline
     }
 
-    /// Process id of the reaper, for logs.
-    #[must_use]
-    pub fn reaper_pid(&self) -> Option<i32> {
-        self.parts.as_ref().map(|parts| parts.reaper.pid())
-    }
-
     /// Takes in what the reaper has said. Never waits.
     ///
     /// # Errors
@@ -140,11 +134,6 @@ impl Starting {
             .take()
             .map_or_else(unknown_step, |parts| parts.last_step());
         JailError::Deadline { last }
-    }
-
-    /// Ends the launch.
-    pub fn abort(self) {
-        drop(self);
     }
 }
 
