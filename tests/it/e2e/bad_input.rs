@@ -57,7 +57,10 @@ fn a_bad_manifest_is_not_taken_with_line_and_reason_and_the_old_one_goes_on() {
     for (text, expected) in [
         ("name: g4\nversion: [\n", "plugin.yaml: line "),
         ("name: g4\nruntime: grpc\ncolour: red\n", "line 3: "),
-        ("runtime: grpc\n", "name is missing"),
+        (
+            "runtime: grpc\nresources:\n  permissions:\n    - type: db\n      scopes: [items]\n",
+            "line 5: unknown field `scopes`",
+        ),
         (
             "name: other\nruntime: grpc\n",
             "name is \"other\", the plugin's directory is \"g4\"",

@@ -186,7 +186,7 @@ fn a_result_that_cannot_be_used_fails_its_call() {
         // Its other calls go on, and so does it.
         assert_eq!(daemon.result("big", "echo", &json!([2])), json!([2]));
     });
-    assert_eq!(daemon.plugin("big")["crashes"], 0);
+    assert_eq!(daemon.plugin("big")["restarts"], 0);
     let memory = process::field(daemon.pid(), "VmHWM").unwrap();
     let memory: u64 = memory.trim_end_matches(" kB").parse().unwrap();
     assert!(memory < 512 << 10, "the daemon has used {memory} KiB");
