@@ -168,12 +168,12 @@ impl Administration {
         self.to_its_end(attempt, async move {
             let made = tokens.create(token, actor_text(&actor)).await;
             made.map_err(|error| match error {
-                CreateTokenError::Name { .. }
-                | CreateTokenError::Roles { .. }
-                | CreateTokenError::Taken { .. } => ControlError::Invalid {
-                    what: "token",
-                    reason: error.to_string(),
-                },
+                CreateTokenError::Bad(_) | CreateTokenError::Taken { .. } => {
+                    ControlError::Invalid {
+                        what: "token",
+                        reason: error.to_string(),
+                    }
+                }
                 CreateTokenError::Store(error) => not_stored(attempt, &error),
                 error @ CreateTokenError::Random(_) => ControlError::Failed {
                     action: attempt,

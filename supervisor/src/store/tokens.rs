@@ -1,7 +1,7 @@
 //! Bearer tokens at rest: their hashes, and whom they stand for.
 
 use chrono::{DateTime, Utc};
-use pinfold_gateway::admin::dto::{CreatedToken, NewToken, TokenView};
+use pinfold_gateway::admin::dto::{BadToken, CreatedToken, NewToken, TokenView};
 use pinfold_gateway::token::{NewTokenError, TokenHash, TokenRecord, new_token};
 use sqlx::sqlite::SqliteRow;
 use sqlx::{Row as _, SqliteConnection};
@@ -10,18 +10,11 @@ use uuid::Uuid;
 use super::audit::{self, Entry};
 use super::{Store, StoreError, failed};
 
-/// Longest name of a token or a user, and of a role, in bytes.
-const NAME_LIMIT_BYTES: usize = 128;
-/// Most roles of one token.
-const ROLE_LIMIT: usize = 32;
-
 /// Why a token is not made.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum CreateTokenError {
-    #[error("{what} is empty, longer than {NAME_LIMIT_BYTES} bytes or has control characters")]
-    Name { what: &'static str },
-    #[error("{count} roles, at most {ROLE_LIMIT} are taken")]
-    Roles { count: usize },
+    #[error(transparent)]
+    Bad(#[from] BadToken),
     #[error("a token is already named {name:?}: revoke it first, or choose another name")]
     Taken { name: String },
     #[error(transparent)]
@@ -37,24 +30,7 @@ impl Store {
         wanted: NewToken,
         actor: String,
     ) -> Result<CreatedToken, CreateTokenError> {
-        let fine = |text: &str| {
-            !text.is_empty()
-                && text.len() <= NAME_LIMIT_BYTES
-                && !text.chars().any(char::is_control)
-        };
-        for (what, text) in [("name", &wanted.name), ("user", &wanted.user)] {
-            if !fine(text) {
-                return Err(CreateTokenError::Name { what });
-            }
-        }
-        if wanted.roles.len() > ROLE_LIMIT {
-            return Err(CreateTokenError::Roles {
-                count: wanted.roles.len(),
-            });
-        }
-        if !wanted.roles.iter().all(|role| fine(role)) {
-            return Err(CreateTokenError::Name { what: "role" });
-        }
+        wanted.check()?;
         let token = new_token()?;
         let view = TokenView {
             id: Uuid::now_v7().to_string(),
@@ -316,7 +292,7 @@ mod tests {
             .await
             .unwrap_err();
         assert!(matches!(again, CreateTokenError::Taken { .. }), "{again:?}");
-        for name in ["", "a\nb", &"x".repeat(NAME_LIMIT_BYTES + 1)] {
+        for name in ["", "a\nb", &"x".repeat(NewToken::NAME_LIMIT_BYTES + 1)] {
             assert!(
                 store
                     .create_token(wanted(name), "uid:0".into())

@@ -11,7 +11,7 @@ mod rescan;
 use std::collections::BTreeMap;
 
 use chrono::{DateTime, Utc};
-use pinfold_policy::{PluginId, Route};
+use pinfold_policy::{PluginId, Route, is_unprintable};
 use serde::{Deserialize, Serialize};
 
 pub use happenings::{EventQuery, EventView, FollowLine, HealthView, RejectedView};
@@ -392,6 +392,57 @@ pub struct NewToken {
     /// When it shall end by itself.
     #[serde(default)]
     pub expires: Option<DateTime<Utc>>,
+}
+
+/// Why no token is made of what is asked for.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum BadToken {
+    /// A text that cannot be printed, compared and stored.
+    #[error(
+        "{what} has {bytes} bytes, or characters that are not shown: 1 to {} bytes that are shown are taken",
+        NewToken::NAME_LIMIT_BYTES
+    )]
+    Text {
+        /// `name`, `user` or `role`.
+        what: &'static str,
+        /// Its length.
+        bytes: usize,
+    },
+    /// Too many roles.
+    #[error("{count} roles, at most {} are taken", NewToken::ROLE_LIMIT)]
+    Roles {
+        /// How many.
+        count: usize,
+    },
+}
+
+impl NewToken {
+    /// Longest name of a token or a user, and of a role, in bytes.
+    pub const NAME_LIMIT_BYTES: usize = 128;
+    /// Most roles of one token.
+    pub const ROLE_LIMIT: usize = 32;
+
+    /// Checks what is asked for, but for what others there are.
+    ///
+    /// # Errors
+    /// [`BadToken`]
+    pub fn check(&self) -> Result<(), BadToken> {
+        let texts = [("name", &self.name), ("user", &self.user)].into_iter();
+        let roles = self.roles.iter().map(|role| ("role", role));
+        for (what, text) in texts.chain(roles) {
+            let bytes = text.len();
+            let fits = (1..=Self::NAME_LIMIT_BYTES).contains(&bytes);
+            if !fits || text.chars().any(is_unprintable) {
+                return Err(BadToken::Text { what, bytes });
+            }
+        }
+        if self.roles.len() > Self::ROLE_LIMIT {
+            let count = self.roles.len();
+            return Err(BadToken::Roles { count });
+        }
+        Ok(())
+    }
 }
 
 /// A token just made. Its text is shown this once; `Debug` does not print it.

@@ -317,6 +317,9 @@ async fn create_token(
     let whole = api.read(body, &headers, deadline).await?;
     let token: NewToken = serde_json::from_slice(&whole.bytes)
         .map_err(|error| ApiError::invalid(format!("request body: {error}")))?;
+    token
+        .check()
+        .map_err(|error| ApiError::invalid(error.to_string()))?;
     Ok((
         StatusCode::CREATED,
         Json(api.control.create_token(token, actor).await?),
